@@ -22,11 +22,11 @@ function multiplyHigh(a: number, b: number): number {
   const aHigh = a >>> 16;
   const bLow = b & 0xffff;
   const bHigh = b >>> 16;
-  // Each sum stays below 2^32 (0xfffe0001 + 2 * 0xffff), hence exact before `>>>`.
-  const middle = Math.imul(aHigh, bLow) >>> 0;
-  const carry = (Math.imul(aLow, bLow) >>> 16) + (middle & 0xffff) + (Math.imul(aLow, bHigh) >>> 0);
-  // `carry` may pass 2^32 by one bit: divide instead of shifting.
-  return (Math.imul(aHigh, bHigh) + (middle >>> 16) + Math.floor(carry / 0x10000)) | 0;
+  // Every term below fits an int32 (or wraps on purpose), which keeps the engine on its integer path.
+  const cross1 = Math.imul(aHigh, bLow);
+  const cross2 = Math.imul(aLow, bHigh);
+  const carry = ((Math.imul(aLow, bLow) >>> 16) + (cross1 & 0xffff) + (cross2 & 0xffff)) >>> 16;
+  return (Math.imul(aHigh, bHigh) + (cross1 >>> 16) + (cross2 >>> 16) + carry) | 0;
 }
 
 /**
