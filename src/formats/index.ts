@@ -1,0 +1,45 @@
+/** File formats: safetensors, model configs, checkpoints on disk. */
+export {
+  type Content,
+  type FolderWriter,
+  isTemporary,
+  type WriteFileSystem,
+  type WriteOptions,
+  writeFileAtomic,
+  writeFolderAtomic,
+} from "./atomic-write.ts";
+export {
+  type Checkpoint,
+  checkpointName,
+  hashFile,
+  lastGoodCheckpoint,
+  listCheckpoints,
+  removeLeftovers,
+  verifyCheckpoint,
+  writeCheckpoint,
+} from "./checkpoint-folder.ts";
+export { closestName, didYouMean } from "./did-you-mean.ts";
+export {
+  COMMON_KEYS,
+  type ConfigKeys,
+  normaliseKeys,
+  parseConfig,
+  parseConfigText,
+  parseModelConfig,
+  readConfigJson,
+} from "./hf-config.ts";
+export { isJsonObject, type Json, type JsonOptions, parseJson } from "./json.ts";
+export { openFile, openFolder } from "./node-file.ts";
+export {
+  openSafetensors,
+  SAFETENSORS_DTYPES,
+  type SafetensorsDtype,
+  type StoredTensor,
+  type TensorDtype,
+  type TensorInfo,
+  type TensorReader,
+} from "./safetensors.ts";
+export { saveModelWeights } from "./safetensors-save.ts";
+export { openModelWeights } from "./safetensors-shards.ts";
+export { encodeModelWeights, encodeSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors-write.ts";
+export { bytesSource, type Folder, memoryFolder, readText, type Source } from "./source.ts";

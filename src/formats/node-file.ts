@@ -1,0 +1,89 @@
+/** Files and folders on disk as `Source` and `Folder` (see source.ts). */
+import * as fs from "node:fs/promises";
+import { join } from "node:path";
+import { FormatError } from "../errors.ts";
+import { checkRange, type Folder, type Source } from "./source.ts";
+
+// One read() of the operating system moves at most 2^31 - 1 bytes.
+const MAX_READ = 1 << 30;
+
+/** Turns an error of opening or reading into one that says what to do. */
+export function readError(path: string, cause: unknown): FormatError {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  const what: Record<string, [what: string, got: string, advice: string]> = {
+    ENOENT: ["not found", "nothing at this path", "Check the path."],
+    EISDIR: ["not a file", "a folder", "Name a file inside it."],
+    ENOTDIR: ["not found", "a path that goes through a file", "Check the path."],
+    EACCES: ["can't be read", "no permission (EACCES)", "Change its permissions or run as its owner."],
+    EMFILE: ["can't be opened", "too many open files (EMFILE)", "Close readers that are no longer needed."],
+  };
+  const [problem, got, advice] = what[code ?? ""] ?? ["can't be read", String(cause), "Check the disk and the path."];
+  return new FormatError(`${path}: ${problem}, expected a readable file, got ${got}. ${advice}`, { cause });
+}
+
+/**
+ * Opens a file for reading at any place. The file stays open until `close()`.
+ *
+ * @throws FormatError when it does not exist, is no regular file or may not be read
+ */
+export async function openFile(path: string): Promise<Source> {
+  let handle: fs.FileHandle;
+  try {
+    handle = await fs.open(path, "r");
+  } catch (cause) {
+    throw readError(path, cause);
+  }
+  const stat = await handle.stat();
+  if (!stat.isFile()) {
+    await handle.close();
+    throw readError(path, { code: "EISDIR" });
+  }
+  const source = { name: path, size: stat.size };
+  return {
+    ...source,
+    async read(offset, length) {
+      checkRange(source, offset, length);
+      const bytes = allocate(path, length);
+      let done = 0;
+      while (done < length) {
+        const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, MAX_READ), offset + done);
+        if (bytesRead === 0) {
+          throw new FormatError(
+            `${path}: became shorter while it was read, expected ${source.size} bytes, got ${offset + done}. ` +
+              "Make sure that nothing writes to it and read it again.",
+          );
+        }
+        done += bytesRead;
+      }
+      return bytes;
+    },
+    close: () => handle.close(),
+  };
+}
+
+function allocate(path: string, length: number): Uint8Array<ArrayBuffer> {
+  try {
+    return new Uint8Array(length);
+  } catch (cause) {
+    throw new FormatError(
+      `${path}: a piece of ${length} bytes is too large for this process, expected one that fits into memory. ` +
+        "Use a machine with more memory, or a file with smaller tensors.",
+      { cause },
+    );
+  }
+}
+
+/** A folder on disk. It need not exist yet: `has` then answers false. */
+export function openFolder(path: string): Folder {
+  return {
+    name: path,
+    async has(file) {
+      try {
+        return (await fs.stat(join(path, file))).isFile();
+      } catch {
+        return false;
+      }
+    },
+    open: (file) => openFile(join(path, file)),
+  };
+}
