@@ -107,7 +107,10 @@ async function openShards(folder: Folder): Promise<TensorReader> {
       name: where,
       tensors,
       metadata,
-      read: (name) => readTensor(homes.get(findTensor(tensors, name, where).name) as Source, tensors.get(name) as TensorInfo),
+      async read(name) {
+        const info = findTensor(tensors, name, where);
+        return readTensor(homes.get(name) as Source, info);
+      },
       close: closeAll,
     };
   } catch (error) {

@@ -97,7 +97,7 @@ export async function openSafetensors(source: Source): Promise<TensorReader> {
     name: source.name,
     tensors,
     metadata,
-    read: (name) => readTensor(source, findTensor(tensors, name, source.name)),
+    read: async (name) => readTensor(source, findTensor(tensors, name, source.name)),
     close: () => source.close(),
   };
 }
