@@ -1,0 +1,8 @@
+//! The arithmetic of groundup. Pure Rust, no N-API: every function takes raw pointers and sizes that the caller has
+//! checked, and computes the same bytes on every instruction set and for any number of threads (the row contract of
+//! `docs/architecture.md`).
+//!
+//! Read `simd` first: all kernels are written once over its 16 virtual lanes.
+
+pub mod pool;
+pub mod simd;

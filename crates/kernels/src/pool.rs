@@ -1,0 +1,200 @@
+//! One pool of threads for the process: the caller and `threads() - 1` workers share the tasks of one job.
+//!
+//! Tasks must write disjoint memory and must not depend on who runs them, so that results are the same bytes for any
+//! number of threads. Workers spin for some microseconds after a job (a training step is a chain of short jobs), then
+//! sleep: the cores are shared with other programs. A second caller, or a task that itself calls [`parallel_for`],
+//! finds the pool taken and runs its tasks alone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock};
+
+type Task<'a> = dyn Fn(usize) + Sync + 'a;
+
+const OPEN: u32 = 1 << 31;
+const SPINS: u32 = 4000;
+
+struct Pool {
+    /// Set while a job owns the pool.
+    taken: AtomicBool,
+    /// OPEN while workers may join, plus the number of workers inside.
+    state: AtomicU32,
+    /// Counts jobs; a worker that sees it change looks for work.
+    epoch: AtomicU32,
+    task: AtomicPtr<&'static Task<'static>>,
+    tasks: AtomicUsize,
+    next: AtomicUsize,
+    panicked: AtomicBool,
+    threads: AtomicUsize,
+    spawned: AtomicUsize,
+    sleepers: AtomicUsize,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+fn pool() -> &'static Pool {
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    POOL.get_or_init(|| Pool {
+        taken: AtomicBool::new(false),
+        state: AtomicU32::new(0),
+        epoch: AtomicU32::new(0),
+        task: AtomicPtr::new(std::ptr::null_mut()),
+        tasks: AtomicUsize::new(0),
+        next: AtomicUsize::new(0),
+        panicked: AtomicBool::new(false),
+        threads: AtomicUsize::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
+        spawned: AtomicUsize::new(0),
+        sleepers: AtomicUsize::new(0),
+        lock: Mutex::new(()),
+        wake: Condvar::new(),
+    })
+}
+
+/// Threads that share a job, the caller included.
+pub fn threads() -> usize {
+    pool().threads.load(Ordering::Relaxed)
+}
+
+/// Sets the number of threads (at least 1). Results do not depend on it.
+pub fn set_threads(n: usize) {
+    pool().threads.store(n.max(1), Ordering::Relaxed);
+}
+
+/// Runs `task(0)`, …, `task(n - 1)`, in any order, on all threads; returns when all are done.
+/// A panic in a task reaches the caller after the others have finished.
+pub fn parallel_for(n: usize, task: impl Fn(usize) + Sync) {
+    let p = pool();
+    let threads = p.threads.load(Ordering::Relaxed);
+    if n <= 1 || threads <= 1 || p.taken.swap(true, Ordering::Acquire) {
+        for i in 0..n {
+            task(i);
+        }
+        return;
+    }
+    spawn_up_to(p, threads - 1);
+    let borrowed: &Task = &task;
+    // SAFETY: the lifetime is stretched only until this function returns: it closes the job and waits until no worker
+    // is inside before it returns or unwinds.
+    let mut stretched: &'static Task<'static> = unsafe { std::mem::transmute(borrowed) };
+    p.task.store(&raw mut stretched, Ordering::Relaxed);
+    p.tasks.store(n, Ordering::Relaxed);
+    p.next.store(0, Ordering::Relaxed);
+    p.panicked.store(false, Ordering::Relaxed);
+    p.state.store(OPEN, Ordering::Release);
+    p.epoch.fetch_add(1, Ordering::SeqCst);
+    if p.sleepers.load(Ordering::SeqCst) > 0 {
+        let _guard = p.lock.lock();
+        p.wake.notify_all();
+    }
+    let mine = catch_unwind(AssertUnwindSafe(|| work(p, borrowed, n)));
+    p.state.fetch_and(!OPEN, Ordering::AcqRel);
+    let mut spins = 0u32;
+    while p.state.load(Ordering::Acquire) != 0 {
+        spins += 1;
+        if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+    }
+    let theirs = p.panicked.load(Ordering::Relaxed);
+    p.taken.store(false, Ordering::Release);
+    if let Err(panic) = mine {
+        resume_unwind(panic);
+    }
+    assert!(!theirs, "a task panicked on a worker thread");
+}
+
+/// Splits `0..n` into blocks of at most `block` and runs `task(start, end)` for each, in parallel.
+/// The blocks do not depend on the number of threads.
+pub fn parallel_blocks(n: usize, block: usize, task: impl Fn(usize, usize) + Sync) {
+    let block = block.max(1);
+    parallel_for(n.div_ceil(block), |i| task(i * block, ((i + 1) * block).min(n)));
+}
+
+fn work(p: &Pool, task: &Task, n: usize) {
+    loop {
+        let i = p.next.fetch_add(1, Ordering::Relaxed);
+        if i >= n {
+            return;
+        }
+        task(i);
+    }
+}
+
+fn spawn_up_to(p: &'static Pool, wanted: usize) {
+    while p.spawned.load(Ordering::Relaxed) < wanted {
+        let index = p.spawned.fetch_add(1, Ordering::Relaxed);
+        let seen = p.epoch.load(Ordering::SeqCst);
+        std::thread::Builder::new()
+            .name(format!("groundup-{}", index + 1))
+            .spawn(move || worker(p, index, seen))
+            .expect("the operating system gave no thread");
+    }
+}
+
+fn worker(p: &'static Pool, index: usize, mut seen: u32) -> ! {
+    loop {
+        let mut spins = 0;
+        while p.epoch.load(Ordering::SeqCst) == seen {
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+                continue;
+            }
+            let mut guard = p.lock.lock().expect("no thread panics while it holds this lock");
+            p.sleepers.fetch_add(1, Ordering::SeqCst);
+            while p.epoch.load(Ordering::SeqCst) == seen {
+                guard = p.wake.wait(guard).expect("no thread panics while it holds this lock");
+            }
+            p.sleepers.fetch_sub(1, Ordering::SeqCst);
+        }
+        seen = p.epoch.load(Ordering::SeqCst);
+        if index + 1 >= p.threads.load(Ordering::Relaxed) {
+            continue;
+        }
+        let mut state = p.state.load(Ordering::Acquire);
+        while state & OPEN != 0 {
+            match p.state.compare_exchange_weak(state, state + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    // SAFETY: inside the job, so its owner is waiting and the task is alive.
+                    let task = unsafe { *p.task.load(Ordering::Relaxed) };
+                    let n = p.tasks.load(Ordering::Relaxed);
+                    if catch_unwind(AssertUnwindSafe(|| work(p, task, n))).is_err() {
+                        p.panicked.store(true, Ordering::Relaxed);
+                    }
+                    p.state.fetch_sub(1, Ordering::Release);
+                    break;
+                }
+                Err(now) => state = now,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_and_nested_jobs_do_not_deadlock() {
+        set_threads(3);
+        for n in [0usize, 1, 2, 7, 1000] {
+            let hits: Vec<AtomicUsize> = (0..n).map(|_| AtomicUsize::new(0)).collect();
+            parallel_for(n, |i| {
+                parallel_for(3, |_| {
+                    hits[i].fetch_add(1, Ordering::Relaxed);
+                });
+            });
+            assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 3));
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_survives() {
+        set_threads(2);
+        let caught = catch_unwind(|| parallel_for(50, |i| assert!(i != 31, "boom")));
+        assert!(caught.is_err());
+        let sum = AtomicUsize::new(0);
+        parallel_for(100, |i| {
+            sum.fetch_add(i, Ordering::Relaxed);
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 4950);
+    }
+}

@@ -1,0 +1,383 @@
+//! AVX2 (two 256-bit registers a vector) and AVX-512 (one register a vector).
+
+use super::{LANES, Simd};
+use std::arch::x86_64::*;
+
+#[derive(Clone, Copy)]
+pub struct Avx2;
+#[derive(Clone, Copy)]
+pub struct Avx512;
+
+/// Two halves of 8 lanes.
+#[derive(Clone, Copy)]
+pub struct Pair<T>(T, T);
+
+/// -1 in the lanes below n, from a window into this table.
+static TAIL: [i32; 24] = {
+    let mut t = [0; 24];
+    let mut i = 0;
+    while i < 8 {
+        t[i] = -1;
+        i += 1;
+    }
+    t
+};
+
+#[inline(always)]
+unsafe fn tail_mask(n: usize) -> __m256i {
+    // SAFETY: n <= 8, so the window of 8 values lies inside the 24.
+    unsafe { _mm256_loadu_si256(TAIL.as_ptr().add(8 - n.min(8)).cast()) }
+}
+
+#[inline(always)]
+fn mask16(n: usize) -> __mmask16 {
+    if n >= LANES { !0 } else { (1u16 << n) - 1 }
+}
+
+// SAFETY of every block below: these instructions exist because `dispatch!` checked the CPU before it entered a function
+// with these target features; the memory touched is the caller's promise.
+impl Simd for Avx2 {
+    type F = Pair<__m256>;
+    type I = Pair<__m256i>;
+    const MR: usize = 6;
+    const NV: usize = 1;
+
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::F {
+        unsafe { Pair(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::F {
+        unsafe { Pair(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::F) {
+        unsafe { _mm256_storeu_ps(p, v.0); _mm256_storeu_ps(p.add(8), v.1); }
+    }
+
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> Self::F {
+        unsafe { 
+            if n >= LANES {
+                Self::load(p)
+            } else if n >= 8 {
+                Pair(_mm256_loadu_ps(p), _mm256_maskload_ps(p.add(8), tail_mask(n - 8)))
+            } else {
+                Pair(_mm256_maskload_ps(p, tail_mask(n)), _mm256_setzero_ps())
+            }
+         }
+    }
+
+    #[inline(always)]
+    unsafe fn store_n(p: *mut f32, v: Self::F, n: usize) {
+        unsafe { 
+            if n >= LANES {
+                Self::store(p, v);
+            } else if n >= 8 {
+                _mm256_storeu_ps(p, v.0);
+                _mm256_maskstore_ps(p.add(8), tail_mask(n - 8), v.1);
+            } else {
+                _mm256_maskstore_ps(p, tail_mask(n), v.0);
+            }
+         }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn min(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_min_ps(a.0, b.0), _mm256_min_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_max_ps(a.0, b.0), _mm256_max_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_fnmadd_ps(a.0, b.0, c.0), _mm256_fnmadd_ps(a.1, b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(a: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_sqrt_ps(a.0), _mm256_sqrt_ps(a.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn round(a: Self::F) -> Self::F {
+        unsafe { const R: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC; Pair(_mm256_round_ps::<R>(a.0), _mm256_round_ps::<R>(a.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn floor(a: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_floor_ps(a.0), _mm256_floor_ps(a.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn select_gt(a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0)), _mm256_blendv_ps(no.1, yes.1, _mm256_cmp_ps::<_CMP_GT_OQ>(a.1, b.1))) }
+    }
+
+    #[inline(always)]
+    unsafe fn select_eq(a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
+        unsafe { Pair(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_EQ_OQ>(a.0, b.0)), _mm256_blendv_ps(no.1, yes.1, _mm256_cmp_ps::<_CMP_EQ_OQ>(a.1, b.1))) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_int(a: Self::F) -> Self::I {
+        unsafe { Pair(_mm256_cvtps_epi32(a.0), _mm256_cvtps_epi32(a.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_float(a: Self::I) -> Self::F {
+        unsafe { Pair(_mm256_cvtepi32_ps(a.0), _mm256_cvtepi32_ps(a.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn bits(a: Self::F) -> Self::I {
+        unsafe { Pair(_mm256_castps_si256(a.0), _mm256_castps_si256(a.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn from_bits(a: Self::I) -> Self::F {
+        unsafe { Pair(_mm256_castsi256_ps(a.0), _mm256_castsi256_ps(a.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn isplat(x: i32) -> Self::I {
+        unsafe { Pair(_mm256_set1_epi32(x), _mm256_set1_epi32(x)) }
+    }
+
+    #[inline(always)]
+    unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { Pair(_mm256_add_epi32(a.0, b.0), _mm256_add_epi32(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn isub(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { Pair(_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn iand(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { Pair(_mm256_and_si256(a.0, b.0), _mm256_and_si256(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn ior(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { Pair(_mm256_or_si256(a.0, b.0), _mm256_or_si256(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn ixor(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { Pair(_mm256_xor_si256(a.0, b.0), _mm256_xor_si256(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn shl<const N: i32>(a: Self::I) -> Self::I {
+        unsafe { Pair(_mm256_slli_epi32::<N>(a.0), _mm256_slli_epi32::<N>(a.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn shr<const N: i32>(a: Self::I) -> Self::I {
+        unsafe { Pair(_mm256_srli_epi32::<N>(a.0), _mm256_srli_epi32::<N>(a.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self::F {
+        unsafe { 
+            let widen = |h| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(h)));
+            Pair(widen(_mm_loadu_si128(p.cast())), widen(_mm_loadu_si128(p.add(8).cast())))
+         }
+    }
+}
+
+impl Simd for Avx512 {
+    type F = __m512;
+    type I = __m512i;
+    const MR: usize = 8;
+    const NV: usize = 3;
+
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::F {
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::F {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::F) {
+        unsafe { _mm512_storeu_ps(p, v); }
+    }
+
+    #[inline(always)]
+    unsafe fn load_n(p: *const f32, n: usize) -> Self::F {
+        unsafe { _mm512_maskz_loadu_ps(mask16(n), p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_n(p: *mut f32, v: Self::F, n: usize) {
+        unsafe { _mm512_mask_storeu_ps(p, mask16(n), v); }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn min(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: Self::F, b: Self::F) -> Self::F {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        unsafe { _mm512_fnmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(a: Self::F) -> Self::F {
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn round(a: Self::F) -> Self::F {
+        unsafe { const R: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC; _mm512_roundscale_ps::<R>(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn floor(a: Self::F) -> Self::F {
+        unsafe { const R: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC; _mm512_roundscale_ps::<R>(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn select_gt(a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), no, yes) }
+    }
+
+    #[inline(always)]
+    unsafe fn select_eq(a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), no, yes) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_int(a: Self::F) -> Self::I {
+        unsafe { _mm512_cvtps_epi32(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn to_float(a: Self::I) -> Self::F {
+        unsafe { _mm512_cvtepi32_ps(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn bits(a: Self::F) -> Self::I {
+        unsafe { _mm512_castps_si512(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn from_bits(a: Self::I) -> Self::F {
+        unsafe { _mm512_castsi512_ps(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn isplat(x: i32) -> Self::I {
+        unsafe { _mm512_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn isub(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn iand(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_and_si512(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn ior(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn ixor(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn shl<const N: i32>(a: Self::I) -> Self::I {
+        unsafe { _mm512_sll_epi32(a, _mm_cvtsi32_si128(N)) }
+    }
+
+    #[inline(always)]
+    unsafe fn shr<const N: i32>(a: Self::I) -> Self::I {
+        unsafe { _mm512_srl_epi32(a, _mm_cvtsi32_si128(N)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self::F {
+        unsafe { _mm512_castsi512_ps(Self::shl::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))) }
+    }
+}

@@ -1,0 +1,138 @@
+//! The table of kernels, and the reader of their arguments.
+//!
+//! A kernel's arguments lie in the shared float64 array in the order of its TypeScript signature
+//! (`src/tensor/kernels.ts`): a number is one slot; an operand is two (buffer handle, offset in items; handle 0 means "none");
+//! an array of numbers is its length and then its values. Readers check everything: a kernel sees only pointers with room.
+
+use crate::memory;
+use std::sync::OnceLock;
+
+pub type Kernel = fn(&mut Args) -> Result<(), String>;
+pub type Table = Vec<(&'static str, Kernel)>;
+
+/// All kernels; a kernel's number is its place.
+pub fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let mut t = Table::new();
+        crate::ops::register(&mut t);
+        t
+    })
+}
+
+/// Reads a kernel's arguments one after the other.
+pub struct Args {
+    data: *mut f64,
+    slots: usize,
+    at: usize,
+}
+
+impl Args {
+    pub fn new(data: *mut f64, slots: usize) -> Self {
+        Args { data, slots, at: 0 }
+    }
+
+    fn next(&mut self) -> Result<f64, String> {
+        if self.at >= self.slots {
+            return Err(format!("more than {} argument slots", self.slots));
+        }
+        // SAFETY: `at` is below the array's length.
+        let x = unsafe { *self.data.add(self.at) };
+        self.at += 1;
+        Ok(x)
+    }
+
+    /// A float32 number.
+    pub fn f32(&mut self) -> Result<f32, String> {
+        Ok(self.next()? as f32)
+    }
+
+    pub fn f64(&mut self) -> Result<f64, String> {
+        self.next()
+    }
+
+    /// A whole number that may be negative.
+    pub fn int(&mut self) -> Result<i64, String> {
+        let x = self.next()?;
+        if x.fract() != 0.0 || x.abs() > 9e15 {
+            return Err(format!("argument slot {}: expected a whole number, got {x}", self.at - 1));
+        }
+        Ok(x as i64)
+    }
+
+    /// A size: a whole number, not negative.
+    pub fn size(&mut self) -> Result<usize, String> {
+        let x = self.int()?;
+        usize::try_from(x).map_err(|_| format!("argument slot {}: expected a size, got {x}", self.at - 1))
+    }
+
+    pub fn flag(&mut self) -> Result<bool, String> {
+        Ok(self.next()? != 0.0)
+    }
+
+    /// An array of whole numbers.
+    pub fn ints(&mut self) -> Result<Vec<i64>, String> {
+        let n = self.size()?;
+        (0..n.min(self.slots)).map(|_| self.int()).collect()
+    }
+
+    /// An array of sizes.
+    pub fn sizes(&mut self) -> Result<Vec<usize>, String> {
+        let n = self.size()?;
+        (0..n.min(self.slots)).map(|_| self.size()).collect()
+    }
+
+    /// An operand with room for `n` items of `T` after its offset. The pointer stays good for the length of the call:
+    /// buffers are freed by the same JavaScript thread, or shared explicitly.
+    pub fn operand<T>(&mut self, n: usize) -> Result<*mut T, String> {
+        self.optional(n)?.ok_or_else(|| format!("argument slot {}: expected a tensor, got none", self.at - 2))
+    }
+
+    /// As [`Args::operand`], but handle 0 is `None`.
+    pub fn optional<T>(&mut self, n: usize) -> Result<Option<*mut T>, String> {
+        let handle = self.next()?;
+        let offset = self.size()?;
+        if handle == 0.0 {
+            return Ok(None);
+        }
+        let (pointer, bytes) = memory::lookup(handle)?;
+        let item = size_of::<T>();
+        let end = offset.checked_add(n).and_then(|e| e.checked_mul(item));
+        match end {
+            // SAFETY: the offset lies inside the buffer, as just checked.
+            Some(end) if end <= bytes => Ok(Some(unsafe { pointer.add(offset * item) }.cast())),
+            _ => Err(format!("argument slot {}: expected room for {n} items of {item} bytes at offset {offset}, got a buffer of {bytes} bytes", self.at - 2)),
+        }
+    }
+
+    /// An operand given by its strides: room for the highest item that `shape` and `strides` reach.
+    pub fn strided<T>(&mut self, shape: &[usize], strides: &[usize]) -> Result<*mut T, String> {
+        self.operand(reach(shape, strides)?)
+    }
+
+    /// Leaves the kernel's number for JavaScript in slot 0.
+    pub fn answer(&mut self, x: f64) {
+        // SAFETY: slot 0 exists.
+        unsafe { *self.data = x };
+    }
+}
+
+/// One more than the highest item offset that `shape` and `strides` reach; 0 for an empty shape.
+pub fn reach(shape: &[usize], strides: &[usize]) -> Result<usize, String> {
+    if shape.len() != strides.len() {
+        return Err(format!("expected as many strides as dimensions, got {} and {}", strides.len(), shape.len()));
+    }
+    if shape.contains(&0) {
+        return Ok(0);
+    }
+    let mut last = 0usize;
+    for (&n, &s) in shape.iter().zip(strides) {
+        last = (n - 1).checked_mul(s).and_then(|x| x.checked_add(last)).ok_or("the strides overflow")?;
+    }
+    Ok(last + 1)
+}
+
+/// The product of sizes, checked.
+pub fn product(sizes: &[usize]) -> Result<usize, String> {
+    sizes.iter().try_fold(1usize, |a, &b| a.checked_mul(b)).ok_or_else(|| format!("the size {sizes:?} overflows"))
+}

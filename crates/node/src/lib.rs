@@ -1,0 +1,53 @@
+//! The thin N-API layer: checks arguments, looks up buffers, calls a kernel. No arithmetic lives here.
+//!
+//! There are two kinds of exports. *Functions* ([`napi::Exports::function`]) take ordinary JavaScript values: buffers,
+//! tokenizers, information. *Kernels* ([`kernel::Table`]) take numbers only: JavaScript writes a kernel's arguments into
+//! one shared array of float64 and calls `exec(id)`, which costs tens of nanoseconds where wrapped objects cost hundreds.
+//! A panic never crosses the border: both kinds run under `catch_unwind` and become JavaScript exceptions.
+
+mod kernel;
+mod machine;
+mod memory;
+mod napi;
+mod ops;
+mod text;
+
+use napi::{Call, Exports, sys};
+use std::os::raw::c_void;
+
+/// Slots of the shared argument array; the longest call (an optimiser step over many tensors) is split by its caller.
+const ARGUMENT_SLOTS: usize = 65_536;
+
+/// Each JavaScript thread that loads this library has an argument array of its own.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn napi_register_module_v1(env: sys::napi_env, exports: sys::napi_value) -> sys::napi_value {
+    let register = || -> Result<(), String> {
+        let mut x = Exports::new(env, exports);
+        let mut data: *mut c_void = std::ptr::null_mut();
+        let arguments = x.array_buffer(ARGUMENT_SLOTS * 8, &mut data)?;
+        x.value("args", arguments)?;
+        x.keep(arguments)?;
+        x.function_with("exec", exec, data)?;
+        let names = kernel::table().iter().map(|k| k.0).collect::<Vec<_>>().join("\n");
+        let names = x.string(&names)?;
+        x.value("kernels", names)?;
+        memory::register(&mut x)?;
+        machine::register(&mut x)?;
+        text::register(&mut x)
+    };
+    if let Err(message) = register() {
+        napi::throw(env, &message);
+    }
+    exports
+}
+
+/// `exec(id)`: runs kernel `id` on the arguments in the shared array; a kernel's number, if it has one, is left in slot 0.
+fn exec(call: &Call) -> Result<sys::napi_value, String> {
+    let id = call.number(0)? as usize;
+    let (name, run) = kernel::table().get(id).ok_or_else(|| format!("exec: no kernel has the number {id}"))?;
+    let mut args = kernel::Args::new(call.data().cast(), ARGUMENT_SLOTS);
+    match run(&mut args) {
+        Ok(()) => Ok(call.undefined()),
+        Err(message) => Err(format!("{name}: {message}")),
+    }
+}

@@ -1,0 +1,32 @@
+//! What this machine offers, and the two switches that tests need: threads and instruction set.
+
+use crate::napi::Exports;
+use groundup_kernels::{pool, simd};
+
+fn name(isa: simd::Isa) -> &'static str {
+    match isa {
+        simd::Isa::Portable => "portable",
+        simd::Isa::Neon => "neon",
+        simd::Isa::Avx2 => "avx2",
+        simd::Isa::Avx512 => "avx512",
+    }
+}
+
+pub fn register(x: &mut Exports) -> Result<(), String> {
+    x.function("threads", |c| {
+        if c.count() > 0 {
+            pool::set_threads(c.number(0)? as usize);
+        }
+        c.from_number(pool::threads() as f64)
+    })?;
+    x.function("isa", |c| {
+        if c.count() > 0 {
+            let wanted = c.string(0)?;
+            let found = simd::available().into_iter().find(|&i| name(i) == wanted);
+            let all = simd::available().iter().map(|&i| name(i)).collect::<Vec<_>>().join(", ");
+            simd::force(found.ok_or_else(|| format!("isa: this CPU has {all}, got {wanted:?}"))?);
+        }
+        c.from_string(name(simd::isa()))
+    })?;
+    x.function("isas", |c| c.from_string(&simd::available().iter().map(|&i| name(i)).collect::<Vec<_>>().join(" ")))
+}

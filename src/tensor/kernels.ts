@@ -1,0 +1,192 @@
+/**
+ * The kernels: everything a backend computes. This file is the contract between the operations (`ops/`), the native
+ * backend (Rust, `crates/`) and the reference backend (`reference/`, plain TypeScript): names, arguments in order, meaning.
+ *
+ * Conventions. All numbers are float32 unless a line says otherwise. Operands are contiguous (row-major) unless the kernel
+ * takes strides; strides and offsets count items, not bytes. `rows` × `n` means `rows` rows of `n` neighbouring items.
+ * An operand is a buffer and an offset; `null` is allowed only where the type says so. An output never overlaps an input
+ * unless the line says "in place is fine". "Adds" means `+=` into what the output holds. Every kernel obeys the row contract: what a row gets
+ * depends neither on the other rows nor on the number of threads or the instruction set. Sums over a row run in 16 lanes
+ * (lane i takes items i, i+16, …; the tail is added to lanes 0…; then the lanes are folded i + (i+8), +4, +2, +1).
+ */
+
+/** A place in a backend's memory: what a tensor is to a kernel. */
+export interface Operand {
+  readonly storage: { readonly buffer: number };
+  /** In items of the operand's dtype. */
+  readonly offset: number;
+}
+
+export type Sizes = readonly number[];
+
+/** Storage types, in the order of their codes. `bool` is one byte, 0 or 1. */
+export const DTYPES = ["f32", "bf16", "f16", "i32", "u8", "bool"] as const;
+export type DType = (typeof DTYPES)[number];
+export const ITEM_BYTES: Record<DType, number> = { f32: 4, bf16: 2, f16: 2, i32: 4, u8: 1, bool: 1 };
+
+/** Functions of one number, in the order of their codes. `gelu` is exact (erf), `gelu_tanh` its tanh form (Hendrycks and Gimpel 2016). `logical_not` is not here: see `compare`. */
+export const UNARY = [
+  "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal", "sin", "cos", "tanh", "sigmoid", "relu", "gelu", "gelu_tanh",
+  "silu", "erf", "floor", "ceil", "round", "sign", "log1p", "expm1", "softplus",
+] as const;
+export type Unary = (typeof UNARY)[number];
+
+/** Functions of two numbers; those from `eq` on are comparisons and write bool. `remainder` has the divisor's sign, as in Python. */
+export const BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "remainder", "eq", "ne", "lt", "le", "gt", "ge"] as const;
+export type Binary = (typeof BINARY)[number];
+
+export const REDUCTIONS = ["sum", "max", "min", "prod"] as const;
+export type Reduction = (typeof REDUCTIONS)[number];
+
+/** What `linear` does to its product before it stores it. */
+export const ACTIVATIONS = ["none", "relu", "gelu", "gelu_tanh", "silu"] as const;
+export type Activation = (typeof ACTIVATIONS)[number];
+
+export interface Kernels {
+  // --- moving and filling -------------------------------------------------------------------------------------------
+  /** out[0..n] = value, for any dtype (code). */
+  fill(out: Operand, dtype: number, n: number, value: number): void;
+  /** out[i] = x[i] converted. Float to narrower float rounds to nearest even; float to i32 truncates (NaN gives 0, clamps at the ends); to bool is `!= 0`. */
+  cast(x: Operand, xDtype: number, out: Operand, outDtype: number, n: number): void;
+  /** out[index · outStrides] = x[index · xStrides] for every index in `shape`; items of `itemBytes` (1, 2 or 4) bytes. Strides may be 0 for x. */
+  copy(x: Operand, xStrides: Sizes, out: Operand, outStrides: Sizes, shape: Sizes, itemBytes: number): void;
+
+  // --- elementwise --------------------------------------------------------------------------------------------------
+  /** out[i] = f(x[i]), f by its place in UNARY. In place is fine. */
+  unary(kind: number, x: Operand, out: Operand, n: number): void;
+  /** gx[i] = f'(x[i]) · gy[i]; y is f(x), for the functions whose derivative reads it. Zero for floor, ceil, round, sign. gx may be gy. */
+  unaryGrad(kind: number, x: Operand, y: Operand, gy: Operand, gx: Operand, n: number): void;
+  /** out (contiguous, of `shape`) = f(a, b), f by its place in BINARY; dtype code f32 or i32 for a and b (i32 div truncates to zero; not pow). Comparisons write bool. out may be a or b where that one is contiguous. */
+  binary(kind: number, dtype: number, a: Operand, aStrides: Sizes, b: Operand, bStrides: Sizes, out: Operand, shape: Sizes): void;
+  /** out = condition ? a : b, of `shape`; condition is bool, a, b and out have items of 4 bytes. */
+  where(condition: Operand, conditionStrides: Sizes, a: Operand, aStrides: Sizes, b: Operand, bStrides: Sizes, out: Operand, shape: Sizes): void;
+  /** out[i] = alpha·x[i] + beta·y[i]; y may be null when beta is 0. In place is fine. */
+  axpby(alpha: number, x: Operand, beta: number, y: Operand | null, out: Operand, n: number): void;
+
+  // --- reductions ---------------------------------------------------------------------------------------------------
+  /** x is (outer, n, inner); out (outer, inner) = reduction over n, kind by its place in REDUCTIONS. With inner = 1 sums run in 16 lanes, else in ascending n for each of the inner columns. max and min pass NaN on. */
+  reduce(kind: number, x: Operand, out: Operand, outer: number, n: number, inner: number): void;
+  /** As reduce, out is i32: the place of the largest (or, with `least` = 1, smallest) item; the first of equals; a NaN counts as largest (and smallest). */
+  argReduce(least: number, x: Operand, out: Operand, outer: number, n: number, inner: number): void;
+  /** Running sum along n of (outer, n, inner), ascending; with `reverse` = 1 from the end (the gradient). */
+  cumsum(x: Operand, out: Operand, outer: number, n: number, inner: number, reverse: number): void;
+  /** Each row sorted: values and their places (i32); `descending` 0 or 1; equal items keep their order; NaN counts as largest. */
+  sort(x: Operand, values: Operand, indices: Operand, rows: number, n: number, descending: number): void;
+  /** The k largest of each row in descending order (ties: lower place first), as `sort` descending cut at k. */
+  topk(x: Operand, values: Operand, indices: Operand, rows: number, n: number, k: number): void;
+
+  // --- indexing (index operands are i32; an index out of range is an error that names it, checked before anything is written) ---
+  /** x (outer, n, inner), index and out (outer, k, inner): out[o,j,i] = x[o, index[o,j,i], i]; items of 4 bytes. */
+  gather(x: Operand, index: Operand, out: Operand, outer: number, n: number, k: number, inner: number): void;
+  /** The gradient of gather: out[o, index[o,j,i], i] += src[o,j,i], in ascending j. */
+  scatterAdd(src: Operand, index: Operand, out: Operand, outer: number, n: number, k: number, inner: number): void;
+  /** out (count, dim) = rows of weight (rows, dim) named by ids; `dtype` is the weight's code (f32, bf16 or f16), out is f32. */
+  embedding(weight: Operand, dtype: number, ids: Operand, out: Operand, count: number, rows: number, dim: number): void;
+  /** gw (rows, dim), adds: gw[ids[c]] += gy[c] in ascending c for each row; untouched rows are not read. */
+  embeddingGrad(ids: Operand, gy: Operand, gw: Operand, count: number, rows: number, dim: number): void;
+
+  // --- matrix products ----------------------------------------------------------------------------------------------
+  /**
+   * For each of `batch` problems: c (m×n, rows `cRow` apart) = alpha·a·b, or adds it where `accumulate` = 1.
+   * a[i,p] lies at i·aRow + p·aCol, b[p,j] at p·bRow + j·bCol, problem z adds z·aBatch, z·bBatch, z·cBatch (0 repeats).
+   * Each output element is one FMA chain in ascending p from 0, cut into blocks of KC = 256: chains of later blocks start at 0 and are
+   * added to the sum so far; alpha multiplies the finished sum, then it is added to c.
+   */
+  gemm(
+    a: Operand, aRow: number, aCol: number, aBatch: number, b: Operand, bRow: number, bCol: number, bBatch: number,
+    c: Operand, cRow: number, cBatch: number, batch: number, m: number, n: number, k: number, alpha: number, accumulate: number,
+  ): void;
+  /**
+   * A linear layer: out (m, n) = activation(x (m, k) · weight (n, k)ᵀ + bias (n)) + residual (m, n); the sum before the activation goes to
+   * `pre` (m, n) where given. Same chains as gemm. Activation by its place in ACTIVATIONS. out may be residual.
+   */
+  linear(x: Operand, weight: Operand, bias: Operand | null, residual: Operand | null, out: Operand, pre: Operand | null, m: number, n: number, k: number, activation: number): void;
+
+  // --- norms and softmax --------------------------------------------------------------------------------------------
+  /** Layer normalisation (Ba et al. 2016) of each row: (x − mean)·rstd·weight + bias; mean and rstd = 1/√(variance + eps) (rows) are kept for the gradient. */
+  layerNorm(x: Operand, weight: Operand | null, bias: Operand | null, out: Operand, mean: Operand, rstd: Operand, rows: number, n: number, eps: number): void;
+  /** gx (stores), gw and gb (add; null: not wanted). Sums over rows run in fixed blocks of rows, so they depend on nothing else. */
+  layerNormGrad(x: Operand, weight: Operand | null, mean: Operand, rstd: Operand, gy: Operand, gx: Operand | null, gw: Operand | null, gb: Operand | null, rows: number, n: number): void;
+  /** RMS normalisation (Zhang and Sennrich 2019): x·rstd·weight, rstd = 1/√(mean(x²) + eps) (rows). */
+  rmsNorm(x: Operand, weight: Operand | null, out: Operand, rstd: Operand, rows: number, n: number, eps: number): void;
+  rmsNormGrad(x: Operand, weight: Operand | null, rstd: Operand, gy: Operand, gx: Operand | null, gw: Operand | null, rows: number, n: number): void;
+  /** Softmax of each row, or its logarithm with `log` = 1; a row of −∞ only gives NaN, as in PyTorch. In place is fine. */
+  softmax(x: Operand, out: Operand, rows: number, n: number, log: number): void;
+  /** gx from the result y: softmax y·(gy − Σ gy·y); log-softmax gy − eʸ·Σ gy. gx may be gy. */
+  softmaxGrad(y: Operand, gy: Operand, gx: Operand, rows: number, n: number, log: number): void;
+
+  // --- losses -------------------------------------------------------------------------------------------------------
+  /**
+   * Cross-entropy of each row of logits (rows, n) with targets (i32): losses[r] = lse[r] − x[target], with label smoothing s:
+   * (1 − s)·that + s·(lse − mean(x)); 0 where the target is `ignoreIndex`. lse (rows) is kept for the gradient. Other targets outside 0…n−1 are an error.
+   */
+  crossEntropy(logits: Operand, targets: Operand, losses: Operand, lse: Operand, rows: number, n: number, ignoreIndex: number, smoothing: number): void;
+  /** gx[r,j] = scale[r·scaleStride]·(softmax_j − (1−s)·[j = target] − s/n), 0 for ignored rows. gx may be logits. */
+  crossEntropyGrad(logits: Operand, targets: Operand, lse: Operand, scale: Operand, scaleStride: number, gx: Operand, rows: number, n: number, ignoreIndex: number, smoothing: number): void;
+
+  // --- transformer parts --------------------------------------------------------------------------------------------
+  /**
+   * Rotary embedding (Su et al. 2021) of x seen as (rows, heads, headDim), rows `xRow` and heads `headDim` apart, to out (rows `outRow` apart).
+   * cos and sin are tables (positions, rotary/2); row r uses the table row positions[r] (i32). Of each head's first `rotary` items, item i pairs with
+   * i + rotary/2 (or 2i with 2i+1 where `interleaved` = 1); the rest is copied. `inverse` = 1 turns back (the gradient). In place is fine.
+   */
+  rope(x: Operand, xRow: number, out: Operand, outRow: number, cos: Operand, sin: Operand, positions: Operand, rows: number, heads: number, headDim: number, rotary: number, interleaved: number, inverse: number): void;
+  /** out = activation(gate)·up, activation by its place in ACTIVATIONS. */
+  gated(activation: number, gate: Operand, up: Operand, out: Operand, n: number): void;
+  gatedGrad(activation: number, gate: Operand, up: Operand, gy: Operand, ggate: Operand, gup: Operand, n: number): void;
+  /**
+   * Attention over ragged sequences, never a T×T matrix (online softmax, Dao et al. 2022).
+   * q is (rowsQ, heads, dim): row r and head h at r·qRow + h·dim; out likewise with oRow; k and v are (rowsK, kvHeads, dim) with kRow, vRow.
+   * Head h reads kv head ⌊h·kvHeads/heads⌋. Sequence s has query rows cuQ[s]…cuQ[s+1]−1 and key positions 0…lenK[s]−1 (cuQ: i32, sequences+1;
+   * lenK: i32, sequences). Key position p of s is row startK[s] + p of k and v; or, where `pages` is given (i32, sequences × maxPages), row
+   * pages[s, ⌊p/64⌋]·64 + p mod 64. The i-th query of s stands at position lenK[s] − lenQ[s] + i.
+   * Key position p counts for a query at position t if: causal = 0 or p ≤ t; window = 0 or p > t − window (and, not causal, p < t + window).
+   * Score = scale·q·k, then softcap·tanh(score/softcap) where softcap > 0, then + slopes[h]·(p − t) where slopes (heads) is given (ALiBi,
+   * Press et al. 2022), then + mask where given: mask value at s·maskStrides[0] + h·maskStrides[1] + i·maskStrides[2] + p·maskStrides[3].
+   * Keys are taken in blocks of 64 at absolute positions. lse (heads, rowsQ) gets the logsumexp of each query's scores (null: not wanted). A query
+   * without any key gives 0 and lse −∞.
+   */
+  attention(
+    q: Operand, qRow: number, k: Operand, kRow: number, v: Operand, vRow: number, out: Operand, oRow: number, lse: Operand | null,
+    cuQ: Operand, startK: Operand | null, lenK: Operand, pages: Operand | null, maxPages: number, sequences: number, rowsQ: number, rowsK: number, heads: number, kvHeads: number, dim: number,
+    scale: number, causal: number, window: number, softcap: number, slopes: Operand | null, mask: Operand | null, maskStrides: Sizes,
+  ): void;
+  /**
+   * The gradients of attention (no pages): gq, gk, gv (store; row strides gqRow, gkRow, gvRow) from out, lse and gout (rows goRow apart).
+   * Recomputes the probabilities block by block. The mask gets no gradient here.
+   */
+  attentionGrad(
+    q: Operand, qRow: number, k: Operand, kRow: number, v: Operand, vRow: number, out: Operand, oRow: number, lse: Operand, gout: Operand, goRow: number,
+    gq: Operand, gqRow: number, gk: Operand, gkRow: number, gv: Operand, gvRow: number,
+    cuQ: Operand, startK: Operand, lenK: Operand, sequences: number, rowsQ: number, rowsK: number, heads: number, kvHeads: number, dim: number,
+    scale: number, causal: number, window: number, softcap: number, slopes: Operand | null, mask: Operand | null, maskStrides: Sizes,
+  ): void;
+
+  // --- randomness: Philox4x32-10 (Salmon et al. 2011). Item i uses word i mod 4 of the block at counter (block + ⌊i/4⌋), key (keyLow, keyHigh); counters are
+  //     (low 32 bits, high 32 bits, stream, 0) -------------------------------------------------------------------------
+  /** out[i] = low + (high − low)·u, u = (word >> 8)·2⁻²⁴ in [0, 1). */
+  uniform(out: Operand, n: number, keyLow: number, keyHigh: number, stream: number, block: number, low: number, high: number): void;
+  /** Standard normal ·std + mean by Box–Muller: words (0,1) of a block give items 4b, 4b+1 and words (2,3) give 4b+2, 4b+3; u1 = ((word >> 8) + 1)·2⁻²⁴, radius √(−2 ln u1), angle 2π·u2 (cos first, then sin). */
+  normal(out: Operand, n: number, keyLow: number, keyHigh: number, stream: number, block: number, mean: number, std: number): void;
+  /** out (i32) = low + ⌊word·(high − low)·2⁻³²⌋. */
+  randint(out: Operand, n: number, keyLow: number, keyHigh: number, stream: number, block: number, low: number, high: number): void;
+  /** out[i] = u ≥ p ? x[i]/(1−p) : 0, u as in `uniform`. Its own gradient, with the same key and counter. In place is fine. */
+  dropout(x: Operand, out: Operand, n: number, p: number, keyLow: number, keyHigh: number, stream: number, block: number): void;
+
+  // --- optimisers: `count` tensors in one pass; arrays of operands p, g, and states; sizes[i] items, own learning rate and weight decay each. `gradScale` multiplies every gradient first (clipping) ---
+  /** Decoupled Adam (Loshchilov and Hutter 2019), or Adam with L2 (decoupled = 0). step counts from 1. p −= lr·wd·p; m, v updated; p −= lr·(m/(1−β1ᵗ)) / (√(v/(1−β2ᵗ)) + eps), in PyTorch's order. */
+  adamw(p: readonly Operand[], g: readonly Operand[], m: readonly Operand[], v: readonly Operand[], sizes: Sizes, learningRates: Sizes, weightDecays: Sizes, beta1: number, beta2: number, eps: number, step: number, gradScale: number, decoupled: number): void;
+  /** SGD with momentum (buffer null-like: pass the parameters again when momentum = 0), dampening 0, optional Nesterov; L2 weight decay. `first` = 1 at the first step: buf = g. */
+  sgd(p: readonly Operand[], g: readonly Operand[], buf: readonly Operand[], sizes: Sizes, learningRates: Sizes, weightDecays: Sizes, momentum: number, nesterov: number, first: number, gradScale: number): void;
+  /** RMSprop (Hinton 2012): v = αv + (1−α)g²; p −= lr·g/(√v + eps). */
+  rmsprop(p: readonly Operand[], g: readonly Operand[], v: readonly Operand[], sizes: Sizes, learningRates: Sizes, weightDecays: Sizes, alpha: number, eps: number, gradScale: number): void;
+  /** Σ x² over all tensors, in float64 over fixed blocks: the square of the global gradient norm. */
+  sumSquares(x: readonly Operand[], sizes: Sizes): number;
+  /** The place of the first NaN or infinity of x, or −1. */
+  firstNonFinite(x: Operand, n: number): number;
+}
+
+export type KernelName = keyof Kernels;
+
+/** Kernels whose call gives a number back. */
+export const ANSWERING: readonly KernelName[] = ["sumSquares", "firstNonFinite"];
