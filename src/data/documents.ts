@@ -77,6 +77,14 @@ function placeToCut(text: string, limit: number): number {
   return unit >= 0xdc00 && unit <= 0xdfff ? limit - 1 : limit;
 }
 
+/** The line breaks beside a separator belong to it. */
+function trimDocument(text: string, mode: DocumentMode): string {
+  if (mode === "file") return text;
+  if (mode === "line") return text.replace(/\r$/, "");
+  if (mode === "blank-line") return text.replace(/^(?:[ \t\r]*\n)+/, "").trimEnd();
+  return text.replace(/^\r?\n/, "").replace(/\r?\n$/, "");
+}
+
 /**
  * Cuts streamed text into documents. Those without a visible character are left out.
  *
@@ -89,8 +97,7 @@ export async function* splitIntoDocuments(
   onCut?: () => void,
 ): AsyncGenerator<string> {
   const separator = separatorFor(mode);
-  const trim = (text: string) =>
-    mode === "file" ? text : mode === "line" ? text.replace(/\r$/, "") : text.replace(/^\r?\n/, "").replace(/\r?\n$/, "");
+  const trim = (text: string) => trimDocument(text, mode);
   let rest = "";
   let from = 0;
   const visible = (text: string) => /\S/.test(text);

@@ -97,10 +97,11 @@ export interface Kernels {
     c: Operand, cRow: number, cBatch: number, batch: number, m: number, n: number, k: number, alpha: number, accumulate: number,
   ): void;
   /**
-   * A linear layer: out (m, n) = activation(x (m, k) · weight (n, k)ᵀ + bias (n)) + residual (m, n); the sum before the activation goes to
-   * `pre` (m, n) where given. Same chains as gemm. Activation by its place in ACTIVATIONS. out may be residual.
+   * A linear layer: out (m, n) = activation(x (m, k) · weightᵀ + bias (n)) + residual (m, n); weight[j, p] (output j, input p) lies at j·wRow + p·wCol:
+   * (k, 1) for PyTorch's Linear, (1, n) for GPT-2's Conv1D. The sum before the activation goes to `pre` (m, n) where given. Same chains as gemm.
+   * Activation by its place in ACTIVATIONS. out may be residual.
    */
-  linear(x: Operand, weight: Operand, bias: Operand | null, residual: Operand | null, out: Operand, pre: Operand | null, m: number, n: number, k: number, activation: number): void;
+  linear(x: Operand, weight: Operand, wRow: number, wCol: number, bias: Operand | null, residual: Operand | null, out: Operand, pre: Operand | null, m: number, n: number, k: number, activation: number): void;
 
   // --- norms and softmax --------------------------------------------------------------------------------------------
   /** Layer normalisation (Ba et al. 2016) of each row: (x − mean)·rstd·weight + bias; mean and rstd = 1/√(variance + eps) (rows) are kept for the gradient. */
