@@ -82,27 +82,27 @@ impl Args {
         (0..n.min(self.slots)).map(|_| self.size()).collect()
     }
 
+    /// An operand whose size is known only after later arguments: read it here, ask [`Place::room`] for the pointer then.
+    pub fn place(&mut self) -> Result<Place, String> {
+        let slot = self.at;
+        Ok(Place { handle: self.next()?, offset: self.size()?, slot })
+    }
+
+    /// An array of operands: its length and then its (handle, offset) pairs.
+    pub fn places(&mut self) -> Result<Vec<Place>, String> {
+        let n = self.size()?;
+        (0..n.min(self.slots)).map(|_| self.place()).collect()
+    }
+
     /// An operand with room for `n` items of `T` after its offset. The pointer stays good for the length of the call:
     /// buffers are freed by the same JavaScript thread, or shared explicitly.
     pub fn operand<T>(&mut self, n: usize) -> Result<*mut T, String> {
-        self.optional(n)?.ok_or_else(|| format!("argument slot {}: expected a tensor, got none", self.at - 2))
+        self.place()?.room(n)
     }
 
     /// As [`Args::operand`], but handle 0 is `None`.
     pub fn optional<T>(&mut self, n: usize) -> Result<Option<*mut T>, String> {
-        let handle = self.next()?;
-        let offset = self.size()?;
-        if handle == 0.0 {
-            return Ok(None);
-        }
-        let (pointer, bytes) = memory::lookup(handle)?;
-        let item = size_of::<T>();
-        let end = offset.checked_add(n).and_then(|e| e.checked_mul(item));
-        match end {
-            // SAFETY: the offset lies inside the buffer, as just checked.
-            Some(end) if end <= bytes => Ok(Some(unsafe { pointer.add(offset * item) }.cast())),
-            _ => Err(format!("argument slot {}: expected room for {n} items of {item} bytes at offset {offset}, got a buffer of {bytes} bytes", self.at - 2)),
-        }
+        self.place()?.optional(n)
     }
 
     /// An operand given by its strides: room for the highest item that `shape` and `strides` reach.
@@ -114,6 +114,36 @@ impl Args {
     pub fn answer(&mut self, x: f64) {
         // SAFETY: slot 0 exists.
         unsafe { *self.data = x };
+    }
+}
+
+/// An operand's two slots, not yet checked against a size.
+#[derive(Clone, Copy)]
+pub struct Place {
+    handle: f64,
+    offset: usize,
+    slot: usize,
+}
+
+impl Place {
+    /// The pointer, after checking that the buffer has room for `n` items of `T` behind the offset.
+    pub fn room<T>(self, n: usize) -> Result<*mut T, String> {
+        self.optional(n)?.ok_or_else(|| format!("argument slot {}: expected a tensor, got none", self.slot))
+    }
+
+    /// As [`Place::room`], but handle 0 is `None`.
+    pub fn optional<T>(self, n: usize) -> Result<Option<*mut T>, String> {
+        if self.handle == 0.0 {
+            return Ok(None);
+        }
+        let (pointer, bytes) = memory::lookup(self.handle)?;
+        let item = size_of::<T>();
+        let end = self.offset.checked_add(n).and_then(|e| e.checked_mul(item));
+        match end {
+            // SAFETY: the offset lies inside the buffer, as just checked.
+            Some(end) if end <= bytes => Ok(Some(unsafe { pointer.add(self.offset * item) }.cast())),
+            _ => Err(format!("argument slot {}: expected room for {n} items of {item} bytes at offset {}, got a buffer of {bytes} bytes", self.slot, self.offset)),
+        }
     }
 }
 
