@@ -6,3 +6,7 @@
 
 pub mod pool;
 pub mod simd;
+pub mod lanes;
+pub mod norm;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,346 @@
+//! Layer normalisation and RMS normalisation of rows, forward and backward.
+
+use crate::dispatch;
+use crate::lanes::keep;
+use crate::pool::parallel_blocks;
+use crate::simd::{LANES, Simd};
+
+/// Rows of a block whose share of the weight's gradient is summed before the blocks are added: fixed, so that the sum
+/// depends on nothing but the rows.
+const GRAD_ROWS: usize = 64;
+
+/// Items that one parallel task normalises.
+const TASK_ITEMS: usize = 16_384;
+
+/// The operands of a normalisation of `rows` rows of `n` items. `mean` is `None` for RMS normalisation.
+pub struct Norm {
+    pub x: *const f32,
+    pub weight: Option<*const f32>,
+    pub bias: Option<*const f32>,
+    pub out: *mut f32,
+    pub mean: Option<*mut f32>,
+    pub rstd: *mut f32,
+    pub rows: usize,
+    pub n: usize,
+    pub eps: f32,
+}
+
+// SAFETY: tasks share the inputs for reading and write disjoint rows.
+unsafe impl Sync for Norm {}
+
+/// The operands of its gradient; `gx` is stored, `gw` and `gb` are added to.
+pub struct NormGrad {
+    pub x: *const f32,
+    pub weight: Option<*const f32>,
+    pub mean: Option<*const f32>,
+    pub rstd: *const f32,
+    pub gy: *const f32,
+    pub gx: Option<*mut f32>,
+    pub gw: Option<*mut f32>,
+    pub gb: Option<*mut f32>,
+    pub rows: usize,
+    pub n: usize,
+}
+
+// SAFETY: as above; the sums over rows go to memory of the task's own.
+unsafe impl Sync for NormGrad {}
+
+/// Layer normalisation, or RMS normalisation where `mean` is `None`.
+///
+/// # Safety
+/// The pointers must hold `rows × n` items (`n` for weight and bias, `rows` for mean and rstd); `out` overlaps no input.
+pub unsafe fn norm(job: &Norm) {
+    // SAFETY: blocks are disjoint rows; the rest is the caller's promise.
+    parallel_blocks(job.rows, (TASK_ITEMS / job.n.max(1)).max(1), |from, to| unsafe { norm_rows(job, from, to) });
+}
+
+dispatch! { unsafe fn norm_rows(job: &Norm, from: usize, to: usize) = norm_rows_on }
+
+#[inline(always)]
+unsafe fn norm_rows_on<S: Simd>(job: &Norm, from: usize, to: usize) {
+    // SAFETY: the caller promises room for every row and weight read or written here.
+    unsafe {
+        let n = job.n;
+        let whole = n - n % LANES;
+        let tail = n - whole;
+        let zero = S::splat(0.0);
+        for r in from..to {
+            let x = job.x.add(r * n);
+            let out = job.out.add(r * n);
+            let mut mean = 0.0;
+            if let Some(means) = job.mean {
+                let mut sum = zero;
+                let mut j = 0;
+                while j < whole {
+                    sum = S::add(sum, S::load(x.add(j)));
+                    j += LANES;
+                }
+                sum = S::add(sum, S::load_n(x.add(whole), tail));
+                mean = S::sum(sum) / n as f32;
+                *means.add(r) = mean;
+            }
+            let centre = S::splat(mean);
+            let mut squares = zero;
+            let mut j = 0;
+            while j < whole {
+                let d = S::sub(S::load(x.add(j)), centre);
+                squares = S::fma(d, d, squares);
+                j += LANES;
+            }
+            let d = keep::<S>(S::sub(S::load_n(x.add(whole), tail), centre), tail);
+            squares = S::fma(d, d, squares);
+            let rstd = 1.0 / (S::sum(squares) / n as f32 + job.eps).sqrt();
+            *job.rstd.add(r) = rstd;
+            let scale = S::splat(rstd);
+            let mut j = 0;
+            while j < n {
+                let some = (n - j).min(LANES);
+                let mut y = S::mul(S::sub(S::load_n(x.add(j), some), centre), scale);
+                if let Some(weight) = job.weight {
+                    y = S::mul(y, S::load_n(weight.add(j), some));
+                }
+                if let Some(bias) = job.bias {
+                    y = S::add(y, S::load_n(bias.add(j), some));
+                }
+                S::store_n(out.add(j), y, some);
+                j += LANES;
+            }
+        }
+    }
+}
+
+/// The gradient of [`norm`].
+///
+/// # Safety
+/// As [`norm`]; `gx` overlaps no input.
+pub unsafe fn norm_grad(job: &NormGrad) {
+    let (rows, n) = (job.rows, job.n);
+    if rows == 0 || n == 0 {
+        return;
+    }
+    let sums = usize::from(job.gw.is_some()) + usize::from(job.gb.is_some());
+    let blocks = rows.div_ceil(GRAD_ROWS);
+    let mut partial = Partial { data: vec![0f32; blocks * sums * n], stride: sums * n };
+    let cells = partial.cells();
+    parallel_blocks(rows, GRAD_ROWS, |from, to| {
+        // SAFETY: each block has a part of its own of `partial`, and its own rows of gx.
+        unsafe { norm_grad_rows(job, from, to, cells.block(from / GRAD_ROWS)) }
+    });
+    let gb_at = if job.gw.is_some() { n } else { 0 };
+    // Columns are summed block after block: the same order for every number of threads.
+    let (gw, gb) = (job.gw, job.gb);
+    for (out, at) in [(gw, 0), (gb, gb_at)] {
+        let Some(out) = out else { continue };
+        let (first, rest) = partial.data.split_at_mut(partial.stride);
+        let total = &mut first[at..at + n];
+        for block in rest.chunks_exact(partial.stride) {
+            for (t, p) in total.iter_mut().zip(&block[at..at + n]) {
+                *t += p;
+            }
+        }
+        for (j, t) in total.iter().enumerate() {
+            // SAFETY: the caller promises n items behind gw and gb.
+            unsafe { *out.add(j) += t };
+        }
+    }
+}
+
+/// The weight's and the bias's sums of each block of rows.
+struct Partial {
+    data: Vec<f32>,
+    stride: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Cells {
+    data: *mut f32,
+    stride: usize,
+}
+
+// SAFETY: each task takes one block's part.
+unsafe impl Sync for Cells {}
+
+impl Partial {
+    fn cells(&mut self) -> Cells {
+        Cells { data: self.data.as_mut_ptr(), stride: self.stride }
+    }
+}
+
+impl Cells {
+    unsafe fn block(&self, i: usize) -> *mut f32 {
+        // SAFETY: `i` is below the number of blocks.
+        unsafe { self.data.add(i * self.stride) }
+    }
+}
+
+dispatch! { unsafe fn norm_grad_rows(job: &NormGrad, from: usize, to: usize, partial: *mut f32) = norm_grad_rows_on }
+
+#[inline(always)]
+unsafe fn norm_grad_rows_on<S: Simd>(job: &NormGrad, from: usize, to: usize, partial: *mut f32) {
+    // SAFETY: the caller promises room for every row read or written here, and sums × n items behind `partial`.
+    unsafe {
+        let n = job.n;
+        let zero = S::splat(0.0);
+        let gw = job.gw.map(|_| partial);
+        let gb = job.gb.map(|_| if job.gw.is_some() { partial.add(n) } else { partial });
+        for r in from..to {
+            let x = job.x.add(r * n);
+            let gy = job.gy.add(r * n);
+            let centre = S::splat(job.mean.map_or(0.0, |m| *m.add(r)));
+            let rstd = S::splat(*job.rstd.add(r));
+            let (mut sum_g, mut sum_gx) = (zero, zero);
+            let mut j = 0;
+            while j < n {
+                let some = (n - j).min(LANES);
+                let g = S::load_n(gy.add(j), some);
+                // In the lanes past the end g is 0, so what x̂ holds there does not count.
+                let hat = S::mul(S::sub(S::load_n(x.add(j), some), centre), rstd);
+                if let Some(gw) = gw {
+                    let at = gw.add(j);
+                    S::store_n(at, S::fma(g, hat, S::load_n(at, some)), some);
+                }
+                if let Some(gb) = gb {
+                    let at = gb.add(j);
+                    S::store_n(at, S::add(g, S::load_n(at, some)), some);
+                }
+                let g = match job.weight {
+                    Some(w) => S::mul(g, S::load_n(w.add(j), some)),
+                    None => g,
+                };
+                sum_g = S::add(sum_g, g);
+                sum_gx = S::fma(g, hat, sum_gx);
+                j += LANES;
+            }
+            let Some(gx) = job.gx else { continue };
+            let gx = gx.add(r * n);
+            let mean_g = S::splat(if job.mean.is_some() { S::sum(sum_g) / n as f32 } else { 0.0 });
+            let mean_gx = S::splat(S::sum(sum_gx) / n as f32);
+            let mut j = 0;
+            while j < n {
+                let some = (n - j).min(LANES);
+                let g = S::load_n(gy.add(j), some);
+                let g = match job.weight {
+                    Some(w) => S::mul(g, S::load_n(w.add(j), some)),
+                    None => g,
+                };
+                let hat = S::mul(S::sub(S::load_n(x.add(j), some), centre), rstd);
+                S::store_n(gx.add(j), S::mul(rstd, S::fnma(hat, mean_gx, S::sub(g, mean_g))), some);
+                j += LANES;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, noise, same_everywhere};
+
+    struct Case {
+        x: Vec<f32>,
+        w: Vec<f32>,
+        b: Vec<f32>,
+        gy: Vec<f32>,
+        rows: usize,
+        n: usize,
+        centred: bool,
+    }
+
+    fn case(rows: usize, n: usize, centred: bool) -> Case {
+        let x = noise(rows * n, 1).iter().map(|v| v * 2.0 + 3.0).collect();
+        Case { x, w: noise(n, 2), b: noise(n, 3), gy: noise(rows * n, 4), rows, n, centred }
+    }
+
+    /// out, mean, rstd, gx, gw, gb in one row.
+    fn run(c: &Case, affine: bool) -> Vec<f32> {
+        let (rows, n) = (c.rows, c.n);
+        let mut out = vec![0f32; rows * n];
+        let (mut mean, mut rstd) = (vec![0f32; rows], vec![0f32; rows]);
+        let mut gx = vec![0f32; rows * n];
+        let (mut gw, mut gb) = (vec![0.5f32; n], vec![0.5f32; n]);
+        let weight = affine.then_some(c.w.as_ptr());
+        let job = Norm {
+            x: c.x.as_ptr(),
+            weight,
+            bias: (affine && c.centred).then_some(c.b.as_ptr()),
+            out: out.as_mut_ptr(),
+            mean: c.centred.then_some(mean.as_mut_ptr()),
+            rstd: rstd.as_mut_ptr(),
+            rows,
+            n,
+            eps: 1e-5,
+        };
+        // SAFETY: all vectors have the promised lengths.
+        unsafe { norm(&job) };
+        let grad = NormGrad {
+            x: c.x.as_ptr(),
+            weight,
+            mean: c.centred.then_some(mean.as_ptr()),
+            rstd: rstd.as_ptr(),
+            gy: c.gy.as_ptr(),
+            gx: Some(gx.as_mut_ptr()),
+            gw: affine.then_some(gw.as_mut_ptr()),
+            gb: (affine && c.centred).then_some(gb.as_mut_ptr()),
+            rows,
+            n,
+        };
+        // SAFETY: as above.
+        unsafe { norm_grad(&grad) };
+        [out, mean, rstd, gx, gw, gb].concat()
+    }
+
+    /// The same in float64, from the definitions.
+    fn twin(c: &Case, affine: bool) -> Vec<f64> {
+        let (rows, n) = (c.rows, c.n);
+        let (mut out, mut gx) = (vec![0f64; rows * n], vec![0f64; rows * n]);
+        let (mut means, mut rstds) = (vec![0f64; rows], vec![0f64; rows]);
+        let (mut gw, mut gb) = (vec![0.5f64; n], vec![0.5f64; n]);
+        let nf = n as f64;
+        for r in 0..rows {
+            let x: Vec<f64> = c.x[r * n..(r + 1) * n].iter().map(|&v| v.into()).collect();
+            let mean = if c.centred { x.iter().sum::<f64>() / nf } else { 0.0 };
+            let rstd = 1.0 / (x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / nf + 1e-5).sqrt();
+            (means[r], rstds[r]) = (mean, rstd);
+            let hat: Vec<f64> = x.iter().map(|v| (v - mean) * rstd).collect();
+            let weight = |j: usize| if affine { f64::from(c.w[j]) } else { 1.0 };
+            let gy = |j: usize| f64::from(c.gy[r * n + j]);
+            let mean_g = if c.centred { (0..n).map(|j| gy(j) * weight(j)).sum::<f64>() / nf } else { 0.0 };
+            let mean_gx = (0..n).map(|j| gy(j) * weight(j) * hat[j]).sum::<f64>() / nf;
+            for j in 0..n {
+                out[r * n + j] = hat[j] * weight(j) + if affine && c.centred { f64::from(c.b[j]) } else { 0.0 };
+                gx[r * n + j] = rstd * (gy(j) * weight(j) - mean_g - hat[j] * mean_gx);
+                if affine {
+                    gw[j] += gy(j) * hat[j];
+                }
+                if affine && c.centred {
+                    gb[j] += gy(j);
+                }
+            }
+        }
+        [out, means, rstds, gx, gw, gb].concat()
+    }
+
+    #[test]
+    fn agrees_with_float64_and_is_the_same_everywhere() {
+        for (rows, n) in [(0, 8), (1, 1), (3, 5), (2, 16), (70, 33), (200, 96), (3, 1000)] {
+            for centred in [true, false] {
+                for affine in [true, false] {
+                    let c = case(rows, n, centred);
+                    let got = same_everywhere(|| run(&c, affine));
+                    assert_close(&got, &twin(&c, affine), 4e-5, &format!("{rows}x{n} centred {centred} affine {affine}"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_alone_gives_the_bytes_it_gives_among_others() {
+        let many = case(130, 77, true);
+        let all = run(&many, true);
+        for r in [0, 63, 64, 129] {
+            let mut one = case(1, 77, true);
+            one.x.copy_from_slice(&many.x[r * 77..(r + 1) * 77]);
+            assert_eq!(run(&one, true)[..77], all[r * 77..(r + 1) * 77]);
+        }
+    }
+}
