@@ -1,7 +1,147 @@
-//! Tokenizers: handles to vocabularies, encode, decode, train.
+//! Tokenizers: handles to vocabularies, encode, count, decode, train. Every function is declared in
+//! `src/tokenizers/native-text.ts`.
 
-use crate::napi::Exports;
+mod input;
+mod table;
 
-pub fn register(_x: &mut Exports) -> Result<(), String> {
-    Ok(())
+use crate::napi::{Call, Exports, sys};
+use groundup_text::{Encoded, Encoder, MergeRule, Pattern, Spec, TrainOptions, Trainer, Vocab};
+use input::{Documents, documents, list, new_list};
+use std::sync::Mutex;
+use table::Handles;
+
+static ENCODERS: Handles<Encoder> = Handles::new();
+static TRAINERS: Handles<Mutex<Trainer>> = Handles::new();
+
+type Answer = Result<sys::napi_value, String>;
+
+pub fn register(x: &mut Exports) -> Result<(), String> {
+    x.function("textEncoderNew", encoder_new)?;
+    x.function("textEncoderFree", |call| call.from_boolean(ENCODERS.remove(handle(call, 0)?).is_some()))?;
+    x.function("textEncode", encode)?;
+    x.function("textEncodeBatch", encode_batch)?;
+    x.function("textCount", count)?;
+    x.function("textDecode", decode)?;
+    x.function("textTrainerNew", trainer_new)?;
+    x.function("textTrainerFeed", trainer_feed)?;
+    x.function("textTrainerFinish", trainer_finish)?;
+    x.function("textTrainerFree", |call| call.from_boolean(TRAINERS.remove(handle(call, 0)?).is_some()))
+}
+
+fn handle(call: &Call, i: usize) -> Result<u32, String> {
+    let x = call.number(i)?;
+    if x.fract() == 0.0 && (1.0..4e9).contains(&x) { Ok(x as u32) } else { Err(format!("argument {i}: expected a handle, got {x}")) }
+}
+
+fn size(call: &Call, i: usize) -> Result<usize, String> {
+    let x = call.number(i)?;
+    if x.fract() == 0.0 && (0.0..9e15).contains(&x) { Ok(x as usize) } else { Err(format!("argument {i}: expected a whole number from 0, got {x}")) }
+}
+
+/// An argument of 0 threads means as many as the machine offers.
+fn threads(call: &Call, i: usize) -> Result<usize, String> {
+    match size(call, i)? {
+        0 => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        n => Ok(n.min(256)),
+    }
+}
+
+fn pattern(call: &Call, i: usize) -> Result<Pattern, String> {
+    let code = size(call, i)?;
+    u32::try_from(code).ok().and_then(Pattern::from_code).ok_or_else(|| format!("argument {i}: no split pattern has the number {code}"))
+}
+
+/// The values of an `Int32Array` argument.
+fn ints(call: &Call, i: usize) -> Result<Vec<i32>, String> {
+    let view = call.view(i)?;
+    if view.bytes % 4 != 0 {
+        return Err(format!("argument {i}: expected an Int32Array, got {} bytes", view.bytes));
+    }
+    Ok(view.bytes().chunks_exact(4).map(|b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+/// `textEncoderNew(bytes, lengths, merges, byRank, hidden, wholeWords, pattern)`
+fn encoder_new(call: &Call) -> Answer {
+    let (bytes, lengths, merges, hidden) = (call.view(0)?, ints(call, 1)?, ints(call, 2)?, ints(call, 4)?);
+    let merges = if call.boolean(3)? { MergeRule::Ranks } else { MergeRule::Listed(&merges) };
+    let spec = Spec { bytes: bytes.bytes(), lengths: &lengths, merges, hidden: &hidden, whole_words: call.boolean(5)? };
+    let vocab = Vocab::new(spec).map_err(|e| e.to_string())?;
+    call.from_number(ENCODERS.add(Encoder::new(vocab, pattern(call, 6)?)).into())
+}
+
+/// `textEncode(encoder, text, threads)`: the ids of one text.
+fn encode(call: &Call) -> Answer {
+    let encoder = ENCODERS.get(handle(call, 0)?, "tokenizer")?;
+    documents(call, 1, |d| joined(call, &encoder.encode(d.text, d.ends, threads(call, 2)?).map_err(|e| e.to_string())?))
+}
+
+/// `textEncodeBatch(encoder, texts, threads)`: `[ids of all, count of each, replaced]`.
+fn encode_batch(call: &Call) -> Answer {
+    let encoder = ENCODERS.get(handle(call, 0)?, "tokenizer")?;
+    documents(call, 1, |d| {
+        let encoded = encoder.encode(d.text, d.ends, threads(call, 2)?).map_err(|e| e.to_string())?;
+        let ids = joined(call, &encoded)?;
+        let counts = call.from_i32(&signed(&encoded.counts))?;
+        new_list(call, &[ids, counts, call.from_number(d.replaced as f64)?])
+    })
+}
+
+/// `textCount(encoder, texts, threads)`: the number of ids of each.
+fn count(call: &Call) -> Answer {
+    let encoder = ENCODERS.get(handle(call, 0)?, "tokenizer")?;
+    documents(call, 1, |d: Documents<'_>| call.from_i32(&signed(&encoder.count(d.text, d.ends, threads(call, 2)?).map_err(|e| e.to_string())?)))
+}
+
+/// `textDecode(encoder, ids)`: the bytes that the ids spell.
+fn decode(call: &Call) -> Answer {
+    let encoder = ENCODERS.get(handle(call, 0)?, "tokenizer")?;
+    call.from_bytes(&encoder.decode(&ints(call, 1)?).map_err(|e| e.to_string())?)
+}
+
+fn trainer_new(call: &Call) -> Answer {
+    call.from_number(TRAINERS.add(Mutex::new(Trainer::new(pattern(call, 0)?))).into())
+}
+
+/// `textTrainerFeed(trainer, texts, threads)`: counts words; the answer is how many malformed parts became U+FFFD.
+fn trainer_feed(call: &Call) -> Answer {
+    let trainer = TRAINERS.get(handle(call, 0)?, "trainer")?;
+    documents(call, 1, |d| {
+        let mut trainer = trainer.lock().map_err(|_| "the trainer failed in an earlier call".to_string())?;
+        trainer.feed(d.text, d.ends, threads(call, 2)?).map_err(|e| e.to_string())?;
+        call.from_number(d.replaced as f64)
+    })
+}
+
+/// `textTrainerFinish(trainer, vocabSize, minFrequency, specialBytes, specialLengths)`: `[bytes, lengths, merges]`. A special
+/// token of length -1 can't be spelled by text. The trainer is gone afterwards.
+fn trainer_finish(call: &Call) -> Answer {
+    let trainer = TRAINERS.remove(handle(call, 0)?).ok_or("no trainer has this handle")?;
+    let trainer = std::sync::Arc::into_inner(trainer).ok_or("the trainer is in use on another thread")?;
+    let trainer = trainer.into_inner().map_err(|_| "the trainer failed in an earlier call".to_string())?;
+    let (bytes, lengths) = (call.view(3)?, ints(call, 4)?);
+    let mut rest = bytes.bytes();
+    let mut specials = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        let Ok(length) = usize::try_from(length) else {
+            specials.push(None);
+            continue;
+        };
+        let (own, after) = rest.split_at_checked(length).ok_or("argument 4: lengths add up to more than the bytes")?;
+        specials.push(Some(own.to_vec()));
+        rest = after;
+    }
+    let options = TrainOptions { vocab_size: size(call, 1)?, min_frequency: size(call, 2)? as u64, specials };
+    let trained = trainer.finish(&options).map_err(|e| e.to_string())?;
+    let lengths: Vec<i32> = trained.tokens.iter().map(|t| t.len() as i32).collect();
+    let merges: Vec<i32> = trained.merges.iter().flatten().map(|&id| id as i32).collect();
+    new_list(call, &[call.from_bytes(&trained.tokens.concat())?, call.from_i32(&lengths)?, call.from_i32(&merges)?])
+}
+
+fn signed(counts: &[u32]) -> Vec<i32> {
+    counts.iter().map(|&n| n as i32).collect()
+}
+
+/// All parts as one new `Int32Array`.
+fn joined(call: &Call, encoded: &Encoded) -> Answer {
+    list(call, encoded.total(), encoded.parts.iter().map(Vec::as_slice))
 }

@@ -223,7 +223,7 @@ mod tests {
             pairs.extend([left as i32, right as i32]);
         }
         let lengths: Vec<i32> = tokens.iter().map(|t| t.len() as i32).collect();
-        Vocab::new(Spec { bytes: &tokens.concat(), lengths: &lengths, merges: if by_rank { MergeRule::Ranks } else { MergeRule::Listed(&pairs) }, whole_words: by_rank }).unwrap()
+        Vocab::new(Spec { bytes: &tokens.concat(), lengths: &lengths, merges: if by_rank { MergeRule::Ranks } else { MergeRule::Listed(&pairs) }, hidden: &[], whole_words: by_rank }).unwrap()
     }
 
     /// The rule, word by word: find the smallest rank, leftmost; merge; again.

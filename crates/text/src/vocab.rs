@@ -24,6 +24,8 @@ pub struct Spec<'a> {
     /// The number of bytes of each id; 0 for an id that has no token here.
     pub lengths: &'a [i32],
     pub merges: MergeRule<'a>,
+    /// Ids that are only ever decoded (special tokens): no text becomes one of them.
+    pub hidden: &'a [i32],
     /// A word that is a token becomes that token even if no merges lead to it (`ignore_merges` of Hugging Face).
     pub whole_words: bool,
 }
@@ -82,8 +84,13 @@ impl Vocab {
             rank_limit: 0,
             reachable: Vec::new(),
         };
-        for id in 0..count as u32 {
-            vocab.add_word(id)?;
+        let mut hidden = vec![false; count];
+        for &id in spec.hidden {
+            let place = usize::try_from(id).ok().and_then(|id| hidden.get_mut(id));
+            *place.ok_or_else(|| TextError(format!("special token has id {id}, expected 0 to {}", count.saturating_sub(1))))? = true;
+        }
+        for (id, _) in hidden.iter().enumerate().filter(|(_, hidden)| !**hidden) {
+            vocab.add_word(id as u32)?;
         }
         for byte in 0..=255u8 {
             vocab.byte_ids[usize::from(byte)] = vocab.find(&[byte]).unwrap_or(NONE);
