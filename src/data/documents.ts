@@ -98,6 +98,8 @@ export async function* splitIntoDocuments(
 ): AsyncGenerator<string> {
   const separator = separatorFor(mode);
   const trim = (text: string) => trimDocument(text, mode);
+  // A separator may begin just within the limit: wait for all of it, so that the result doesn't depend on the chunks.
+  const slack = separator === undefined ? 0 : mode.length;
   let rest = "";
   let from = 0;
   const visible = (text: string) => /\S/.test(text);
@@ -107,12 +109,13 @@ export async function* splitIntoDocuments(
     for (;;) {
       const found = separator?.find(rest, from);
       // A run of blank lines that touches the end may go on in the next chunk.
-      if (found !== undefined && !(mode === "blank-line" && found.end === rest.length)) {
+      const complete = found !== undefined && !(mode === "blank-line" && found.end === rest.length);
+      if (complete && found.start - begin <= maxCharacters) {
         const text = trim(rest.slice(begin, found.start));
         if (visible(text)) yield text;
         begin = found.end;
         from = begin;
-      } else if (rest.length - begin > maxCharacters) {
+      } else if (rest.length - begin > maxCharacters + slack) {
         const text = rest.slice(begin, begin + maxCharacters + 1);
         const cut = placeToCut(text, maxCharacters);
         if (visible(text)) yield text.slice(0, cut);

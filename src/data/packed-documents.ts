@@ -1,16 +1,18 @@
 /**
  * Whole documents packed into rows of T tokens, without padding and without looking across: each epoch lays the documents
- * in a new random order end to end and cuts the result every T tokens. Within a row each document is a sequence of its own
+ * in a new random order end to end, cuts the result every T tokens and shuffles these rows (else a book's pages would come
+ * one after another). Within a row each document is a sequence of its own
  * (block-diagonal attention by `cuSeqlens`, positions from 0); one that a cut goes through goes on in the next row as a new
  * sequence. Every step from a token to the next within a document is a target exactly once in an epoch.
  */
-import { randomPermutation } from "./random-order.ts";
+import { DRAW, randomPermutation } from "./random-order.ts";
 import { checkContext, IGNORE, type SampleSource, tooSmall } from "./samples.ts";
 import { type TokenData, upperBound } from "./token-data.ts";
 
-/** One epoch's order: the documents, and where each begins in it. Twelve bytes for each document. */
+/** One epoch's order: rows, documents, and where each document begins. Twelve bytes for a document, four for a row. */
 interface Epoch {
   number: number;
+  rows: Int32Array;
   order: Int32Array;
   starts: Float64Array;
 }
@@ -30,10 +32,12 @@ export function packedDocuments(data: TokenData, options: { context: number; see
 
   function epochOf(number: number): Epoch {
     if (cached?.number === number) return cached;
-    const order = shuffle ? randomPermutation(documents, seed, number) : Int32Array.from({ length: documents }, (_, i) => i);
+    const inOrder = (count: number) => Int32Array.from({ length: count }, (_, i) => i);
+    const order = shuffle ? randomPermutation(documents, seed, number, DRAW.documents) : inOrder(documents);
+    const rows = shuffle ? randomPermutation(samples, seed, number, DRAW.rows) : inOrder(samples);
     const starts = new Float64Array(documents + 1);
     for (let i = 0; i < documents; i++) starts[i + 1] = starts[i] + (places[order[i] + 1] - places[order[i]]);
-    cached = { number, order, starts };
+    cached = { number, rows, order, starts };
     return cached;
   }
 
@@ -42,12 +46,12 @@ export function packedDocuments(data: TokenData, options: { context: number; see
     samples,
     identity: `packedDocuments(context ${context}, seed ${seed}, shuffle ${shuffle}, data ${data.identity})`,
     async read(index) {
-      const { order, starts } = epochOf(Math.floor(index / samples));
+      const { rows, order, starts } = epochOf(Math.floor(index / samples));
       const inputIds = new Int32Array(context);
       const targets = new Int32Array(context).fill(IGNORE);
       const positions = new Int32Array(context);
       const borders: number[] = [];
-      let at = (index % samples) * context;
+      let at = rows[index % samples] * context;
       let filled = 0;
       let slot = upperBound(starts, at) - 1;
       while (filled < context) {

@@ -4,7 +4,7 @@ import { philoxInto } from "../tensor/philox.ts";
 // Highest counter word of every draw here ("data" in ASCII): keeps this stream apart from others with the same seed.
 const STREAM = 0x64617461;
 /** What a draw is for: the third counter word, so that two uses never share numbers. */
-export const DRAW = { window: 0, shuffle: 1, split: 2 } as const;
+export const DRAW = { window: 0, documents: 1, rows: 2, split: 3 } as const;
 
 const words = new Uint32Array(4);
 
@@ -24,13 +24,13 @@ export function randomBelow(below: number, seed: number, position: number, use: 
   return Math.floor(fraction * below);
 }
 
-/** The numbers 0 … count - 1 in a random order (Fisher-Yates) that depends on seed and round only. */
-export function randomPermutation(count: number, seed: number, round: number): Int32Array {
+/** The numbers 0 … count - 1 in a random order (Fisher-Yates) that depends on seed, round and use only. */
+export function randomPermutation(count: number, seed: number, round: number, use: number): Int32Array {
   const order = new Int32Array(count);
   for (let i = 0; i < count; i++) order[i] = i;
   for (let i = count - 1; i > 0; i--) {
     // Rounds lie 2^31 positions apart; a data set has fewer documents than that.
-    const j = randomBelow(i + 1, seed, round * 0x8000_0000 + i, DRAW.shuffle);
+    const j = randomBelow(i + 1, seed, round * 0x8000_0000 + i, use);
     const kept = order[i];
     order[i] = order[j];
     order[j] = kept;

@@ -2,7 +2,7 @@
  * Samples and batches. A sample is a pure function of its number, so a data cursor is one integer and the order of the data
  * is the same for any number of workers: worker w of W simply asks for its share of the numbers.
  */
-import { DataError } from "../errors.ts";
+import { ConfigError, DataError } from "../errors.ts";
 
 /** The target that no loss counts (PyTorch's default ignore index). */
 export const IGNORE = -100;
@@ -59,7 +59,13 @@ export async function readBatch(source: SampleSource, first: number, count: numb
     targets: new Int32Array(count * context),
     targetTokens: 0,
   };
-  const packed = samples.length > 0 && samples.every((sample) => sample.positions !== undefined && sample.starts !== undefined);
+  const packedRows = samples.filter((sample) => sample.positions !== undefined && sample.starts !== undefined).length;
+  if (packedRows > 0 && packedRows < count) {
+    throw new ConfigError(
+      `batch: rows of two kinds, expected packed documents or windows, got ${packedRows} packed rows of ${count}. Mix sources of one kind.`,
+    );
+  }
+  const packed = packedRows > 0;
   if (packed) batch.positions = new Int32Array(count * context);
   const borders: number[] = [];
   samples.forEach((sample, row) => {

@@ -122,8 +122,8 @@ function checkHead(bytes: Uint8Array, where: string): Uint8Array {
 }
 
 function checkReplaced({ bytes, replaced }: DecodeCounts, where: string): void {
-  // A few bad bytes are scars; every third is another encoding or no text at all.
-  if (replaced >= 8 && replaced > bytes * 0.3) {
+  // A few bad bytes are scars; every fifth is another encoding or no text at all.
+  if (replaced >= 8 && replaced > bytes * 0.2) {
     throw new DataError(
       `${where}: not UTF-8, expected UTF-8 text, got ${replaced} invalid sequences in ${bytes} bytes. ` +
         "This is binary data or another encoding; convert it to UTF-8.",
