@@ -1,7 +1,8 @@
 /**
  * A 64-bit hash that never changes, for splitting data and for telling data sets apart. Not for security.
  *
- * Source: two lanes of the 32-bit MurmurHash3 (Austin Appleby, public domain) with different seeds.
+ * Source: the mixing of the 32-bit MurmurHash3 (Austin Appleby, public domain), one round for each value, in two lanes with
+ * different seeds.
  */
 
 function lane(values: ArrayLike<number>, seed: number): number {
