@@ -1,0 +1,309 @@
+/**
+ * Reverse-mode differentiation. Every differentiable operation leaves a node that remembers its inputs and what its backward rule
+ * needs; `backward()` walks the nodes from the newest to the oldest (an order in which every node comes after all that used its
+ * result), calls each rule once, adds up gradients that meet, and frees the node. First order only.
+ */
+import { GroundupError } from "../errors.ts";
+import { backend } from "./backend.ts";
+import { enter, keep, leave, settle, track } from "./scope.ts";
+import { sameShape, type Shape, show, sizeOf } from "./shape.ts";
+import { type Owner, ownerNamed } from "./storage.ts";
+import { allocate, Tensor } from "./tensor.ts";
+import { type DType, ITEM_BYTES } from "./kernels.ts";
+
+let recording = true;
+let insideBackward = false;
+let newest = 0;
+
+/** True where operations leave nodes. */
+export const gradEnabled = (): boolean => recording;
+
+/** Runs a synchronous function without a graph: evaluation, optimisers, layer state. */
+export function noGrad<T>(fn: () => T extends PromiseLike<unknown> ? never : T): T {
+  const before = recording;
+  recording = false;
+  try {
+    const result = fn();
+    if (typeof (result as unknown as PromiseLike<unknown> | undefined)?.then === "function") {
+      throw new GroundupError("noGrad: expected a synchronous function, got one that returned a Promise. Await outside of it");
+    }
+    return result as T;
+  } finally {
+    recording = before;
+  }
+}
+
+/** Runs a function with a graph again, inside noGrad (activation checkpointing). */
+export function enableGrad<T>(fn: () => T): T {
+  const before = recording;
+  recording = true;
+  try {
+    return fn();
+  } finally {
+    recording = before;
+  }
+}
+
+/** What an operation's rules see: a place to put what backward needs, and allocation under the operation's name. */
+export class Context {
+  readonly op: string;
+  readonly owner: Owner;
+  /** True when a graph is being recorded for this call. */
+  readonly records: boolean;
+  /** @internal */
+  saved: Tensor[] = [];
+  /** @internal */
+  versions: number[] = [];
+  /** @internal The tensor inputs, in order. */
+  inputs: readonly (Tensor | null)[];
+
+  constructor(op: string, owner: Owner, records: boolean, inputs: readonly (Tensor | null)[]) {
+    this.op = op;
+    this.owner = owner;
+    this.records = records;
+    this.inputs = inputs;
+  }
+
+  /** A new tensor with undefined items. */
+  out(shape: Shape, dtype: DType = "f32"): Tensor {
+    return allocate(shape, dtype, this.owner);
+  }
+
+  /** Remembers tensors for backward, in order. Nothing happens where no graph is recorded. */
+  save(...tensors: (Tensor | null)[]): void {
+    if (!this.records) return;
+    for (const t of tensors) {
+      this.saved.push(t === null ? NOTHING : t.alias());
+      this.versions.push(t === null ? 0 : t.storage.version);
+    }
+  }
+
+  /** A remembered tensor; throws when it was written in place since. */
+  get(i: number): Tensor {
+    const t = this.saved[i] as Tensor;
+    if (t === NOTHING) throw new GroundupError(`${this.op}: internal: saved tensor ${i} is absent`);
+    if (t.storage.version !== this.versions[i]) {
+      throw new GroundupError(`${this.op}: backward needs a tensor ${show(t.shape)} that was changed in place after the forward pass. Run backward() before the optimiser's step or the write`);
+    }
+    return t;
+  }
+
+  /** As get, null where null was saved. */
+  maybe(i: number): Tensor | null {
+    return this.saved[i] === NOTHING ? null : this.get(i);
+  }
+
+  /** True when input i (counted among the tensor arguments) wants a gradient. */
+  needs(i: number): boolean {
+    return this.inputs[i]?.requiresGrad === true;
+  }
+
+  /**
+   * Where the gradient of input i gathers already, when the rule may add to it directly (a leaf that has one, without hooks): saves
+   * a copy and an addition for large weights. A rule that has added to it returns ACCUMULATED for this input.
+   */
+  gathered(i: number): Tensor | null {
+    const t = this.inputs[i];
+    if (!t || t.node !== null || t.gradHooks !== null || t.grad === null) return null;
+    return t.grad.isContiguous && t.grad.dtype === "f32" ? t.grad : null;
+  }
+}
+
+const NOTHING = Object.freeze({}) as unknown as Tensor;
+
+/** A rule's answer for an input whose gradient it has added to `gathered(i)`. */
+export const ACCUMULATED = Symbol("accumulated");
+export type Gradient = Tensor | null | typeof ACCUMULATED;
+
+/** Gradients of the tensor inputs, in order; `null` where none is needed. `gradients[i]` is that of result i (null: nobody used it). */
+export type BackwardRule = (ctx: Context, ...gradients: Tensor[]) => Gradient[];
+
+export class GradNode {
+  readonly name: string;
+  readonly order = ++newest;
+  readonly ctx: Context;
+  readonly rule: BackwardRule;
+  readonly outputs: readonly { shape: Shape; dtype: DType }[];
+  done = false;
+  /** Gradients of the results that have arrived. */
+  arrived: (Tensor | null)[];
+  hooks: ((gradient: Tensor) => Tensor | undefined)[][] | null = null;
+
+  constructor(name: string, ctx: Context, rule: BackwardRule, outputs: readonly Tensor[]) {
+    this.name = name;
+    this.ctx = ctx;
+    this.rule = rule;
+    this.outputs = outputs.map((t) => ({ shape: t.shape, dtype: t.dtype }));
+    this.arrived = outputs.map(() => null);
+  }
+
+  release(): void {
+    for (const t of this.ctx.saved) if (t !== NOTHING) t.dispose(`backward of ${this.name}`);
+    this.ctx.saved = [];
+    this.ctx.inputs = [];
+    this.done = true;
+  }
+}
+
+/** @internal Frees what a node has saved when the graph itself is thrown away without a backward pass. */
+const graveyard = new FinalizationRegistry<Tensor[]>((saved) => {
+  for (const t of saved) if (t !== NOTHING) t.dispose("the garbage collector");
+});
+
+/** @internal Joins results to a new node. */
+export function attach(name: string, ctx: Context, rule: BackwardRule, outputs: readonly Tensor[]): void {
+  const node = new GradNode(name, ctx, rule, outputs);
+  for (let i = 0; i < outputs.length; i++) {
+    const t = outputs[i] as Tensor;
+    if (t.dtype === "i32" || t.dtype === "bool" || t.dtype === "u8") continue;
+    t.node = node;
+    t.nodeOutput = i;
+  }
+  if (ctx.saved.length > 0) graveyard.register(node, ctx.saved);
+}
+
+export interface BackwardOptions {
+  /** The gradient of this tensor; default 1 for a tensor with one item. */
+  gradient?: Tensor;
+  /** Keep the graph for another pass. */
+  retainGraph?: boolean;
+}
+
+/**
+ * Adds the gradient of `root` with respect to every leaf that wants one to the leaf's `.grad`, and frees the graph as it goes.
+ * @throws GroundupError when root has several items and no gradient is given, or the graph was freed already.
+ */
+export function backward(root: Tensor, options: BackwardOptions = {}): void {
+  root.check("backward");
+  if (insideBackward) throw new GroundupError("backward: gradients of gradients are not supported (first order only). Write the second derivative out, or use finite differences");
+  if (!root.requiresGrad) throw new GroundupError("backward: expected a tensor with a graph, got one without. Were its inputs made with requiresGrad, and outside noGrad?");
+  if (options.gradient === undefined && root.size !== 1) {
+    throw new GroundupError(`backward: expected a tensor with one item, or a gradient for it, got shape ${show(root.shape)}. Sum it first, or pass { gradient }`);
+  }
+  if (options.gradient !== undefined && !sameShape(options.gradient.shape, root.shape)) {
+    throw new GroundupError(`backward: expected a gradient of shape ${show(root.shape)}, got ${show(options.gradient.shape)}`);
+  }
+  settle();
+  const mark = enter();
+  insideBackward = true;
+  try {
+    noGrad(() => run(root, options));
+  } finally {
+    insideBackward = false;
+    leave(mark, "backward()", undefined);
+  }
+}
+
+function run(root: Tensor, options: BackwardOptions): void {
+  let seed: Tensor;
+  if (options.gradient === undefined) {
+    seed = allocate(root.shape, "f32", ownerNamed("gradients"));
+    backend().fill(seed, 0, seed.size, 1);
+  } else {
+    seed = track(options.gradient.alias());
+  }
+  if (root.node === null) {
+    deliver(root, seed);
+    return;
+  }
+  const nodes = reachable(root.node);
+  deliver(root, seed);
+  for (const node of nodes) {
+    if (node.arrived.some((g) => g !== null)) propagate(node);
+    if (options.retainGraph !== true) node.release();
+  }
+}
+
+/** Calls a node's rule and hands the gradients on. What the rule made besides is freed at once. */
+function propagate(node: GradNode): void {
+  const mark = enter();
+  const gradients = node.arrived.map((g, i) => {
+    const hooks = node.hooks?.[i];
+    if (g === null || hooks === undefined) return g as Tensor;
+    return hooks.reduce((x, hook) => hook(x) ?? x, g);
+  });
+  const inputs = node.ctx.inputs;
+  const results = node.rule(node.ctx, ...gradients);
+  if (results.length !== inputs.length) {
+    throw new GroundupError(`backward of ${node.name}: internal: expected ${inputs.length} gradients, got ${results.length}`);
+  }
+  const passed: Tensor[] = [];
+  for (let i = 0; i < inputs.length; i++) {
+    const input = inputs[i];
+    const g = results[i];
+    if (!input || g === null || g === undefined || g === ACCUMULATED || !input.requiresGrad) continue;
+    // A gradient that is handed on unchanged, or to two inputs, gets a handle of its own for each.
+    const shared = gradients.includes(g) || results.indexOf(g) !== i;
+    deliver(input, shared ? track(g.alias()) : g);
+    if (input.node !== null) passed.push(input.node.arrived[input.nodeOutput] as Tensor);
+  }
+  for (const g of node.arrived) g?.dispose(`backward of ${node.name}`);
+  node.arrived.fill(null);
+  leave(mark, `backward of ${node.name}`, passed);
+}
+
+/** All unfinished nodes that lead to this one, newest first. */
+function reachable(from: GradNode): GradNode[] {
+  const seen = new Set<GradNode>([from]);
+  const stack = [from];
+  while (stack.length > 0) {
+    const node = stack.pop() as GradNode;
+    if (node.done) {
+      throw new GroundupError(`backward: the graph of ${node.name} was freed by an earlier backward(). Run the forward pass again, or pass { retainGraph: true } the first time`);
+    }
+    for (const input of node.ctx.inputs) {
+      if (input?.node && !seen.has(input.node)) {
+        seen.add(input.node);
+        stack.push(input.node);
+      }
+    }
+  }
+  return [...seen].sort((a, b) => b.order - a.order);
+}
+
+function deliver(to: Tensor, g: Tensor): void {
+  if (!sameShape(to.shape, g.shape)) throw new GroundupError(`backward: internal: gradient of shape ${show(g.shape)} for a tensor of shape ${show(to.shape)}`);
+  const node = to.node;
+  if (node === null) {
+    deliverToLeaf(to, g);
+    return;
+  }
+  const i = to.nodeOutput;
+  const before = node.arrived[i] as Tensor | null;
+  if (before === null) {
+    node.arrived[i] = g;
+  } else if (before.isContiguous && before.storage.unshared) {
+    backend().axpby(1, before, 1, contiguousOf(g), before, before.size);
+  } else {
+    const sum = allocate(to.shape, "f32", ownerNamed("gradients"));
+    backend().axpby(1, contiguousOf(before), 1, contiguousOf(g), sum, sum.size);
+    before.dispose("backward()");
+    node.arrived[i] = sum;
+  }
+}
+
+function contiguousOf(t: Tensor): Tensor {
+  if (t.isContiguous) return t;
+  const out = allocate(t.shape, t.dtype, ownerNamed("gradients"));
+  backend().copy(t, t.strides, out, out.strides, t.shape, ITEM_BYTES[t.dtype]);
+  return out;
+}
+
+function deliverToLeaf(leaf: Tensor, gradient: Tensor): void {
+  if (!leaf.requiresGrad) return;
+  let g = gradient;
+  if (leaf.gradHooks !== null) for (const hook of leaf.gradHooks) g = hook(g) ?? g;
+  if (leaf.grad === null) {
+    if (g === gradient && g.isContiguous && g.storage.unshared) {
+      leaf.grad = keep(g);
+    } else {
+      const from = contiguousOf(g);
+      leaf.grad = keep(allocate(leaf.shape, "f32", ownerNamed("gradients")));
+      backend().axpby(1, from, 0, null, leaf.grad, from.size);
+    }
+    return;
+  }
+  leaf.grad.check("backward");
+  backend().axpby(1, leaf.grad, 1, contiguousOf(g), leaf.grad, sizeOf(leaf.shape));
+  leaf.grad.storage.version++;
+}

@@ -1,0 +1,65 @@
+/**
+ * The border between tensors and the machine. A backend is memory plus the kernels of `kernels.ts`; nothing outside
+ * `src/tensor/` knows which one runs.
+ */
+import type { Kernels } from "./kernels.ts";
+import { loadNative } from "./native-binding.ts";
+import { createNative } from "./native.ts";
+import { createReference } from "./reference/index.ts";
+
+/** A backend's memory: blocks named by numbers (0 is never one). Contents of a new block are undefined. */
+export interface Memory {
+  /** A block of at least `bytes` bytes, aligned for any dtype. Throws when there is no memory left. */
+  alloc(bytes: number): number;
+  /** Gives a block back; its number is invalid from then on. */
+  free(buffer: number): void;
+  /** Copies a typed array into a block. */
+  write(buffer: number, byteOffset: number, data: ArrayBufferView): void;
+  /** Copies from a block into a typed array. */
+  read(buffer: number, byteOffset: number, into: ArrayBufferView): void;
+}
+
+export interface Backend extends Memory, Kernels {
+  readonly name: "native" | "reference";
+  /** Sets (when given) and returns the number of threads. Results do not depend on it. */
+  threads(count?: number): number;
+  /** Sets (when given) and returns the instruction set in use: avx512, avx2, neon, portable, or javascript. */
+  isa(name?: string): string;
+  /** The instruction sets this machine can run, best first. */
+  isas(): string[];
+}
+
+let chosen: Backend | undefined;
+let why = "";
+
+/** The backend in use. Chosen at first use: native where its binary loads, else reference, whose reason is printed once. */
+export function backend(): Backend {
+  if (chosen === undefined) {
+    const found = loadNative();
+    if (found.binding !== null) {
+      chosen = createNative(found.binding);
+    } else {
+      chosen = createReference();
+      if (!found.asked) globalThis.console?.warn(`groundup: running on the plain TypeScript backend, which is slow: ${found.reason}`);
+    }
+    why = found.reason;
+    const threads = Number(globalThis.process?.env.GROUNDUP_THREADS ?? "");
+    if (threads >= 1) chosen.threads(threads);
+    const isa = globalThis.process?.env.GROUNDUP_ISA;
+    if (isa !== undefined && isa !== "" && chosen.name === "native") chosen.isa(isa);
+  }
+  return chosen;
+}
+
+/** Why this backend was chosen, in words. */
+export function backendReason(): string {
+  backend();
+  return why;
+}
+
+/** Uses another backend from now on (tests run every operation on both). Tensors of the former one must not be used any more. */
+export function useBackend(other: Backend): Backend {
+  const former = backend();
+  chosen = other;
+  return former;
+}

@@ -1,0 +1,84 @@
+/**
+ * What an operation is: one declaration of its name, its shape rule, its forward and backward rules, and samples. The samples
+ * generate its tests (`ops/contract.test.ts`): native against reference, gradient against central differences, both against
+ * PyTorch. A missing rule does not compile; an operation that is not declared here does not exist.
+ */
+import { attach, Context, type Gradient, gradEnabled } from "./autograd.ts";
+import { enter, leave } from "./scope.ts";
+import type { Shape } from "./shape.ts";
+import { ownerNamed } from "./storage.ts";
+import { Tensor } from "./tensor.ts";
+
+/** One call to test. Tensors in `args` are made anew for each use, in the backend under test. */
+export interface Sample<Args extends readonly unknown[]> {
+  /** What is particular about this call. */
+  readonly name: string;
+  readonly args: () => Args;
+  /** The same call in PyTorch, for the fixture: an expression over x0, x1, … (the tensor arguments in order), `F`, `torch`. */
+  readonly torch?: string;
+  /** False where central differences do not apply (a kink at the sample, random results). */
+  readonly differences?: boolean;
+}
+
+export interface OpDeclaration<Args extends readonly unknown[], Out extends Tensor | Tensor[]> {
+  readonly name: string;
+  /** The shape of the (first) result; throws ShapeError in words when the arguments do not fit. */
+  readonly shape: (...args: Args) => Shape;
+  readonly forward: (ctx: Context, shape: Shape, ...args: Args) => Out;
+  /**
+   * The gradients of the tensor arguments, in order, from those of the results (undefined: nobody used that result); or in words why there is
+   * none. Tensor arguments may be gone by then: read their shapes from `args`, their items from what forward saved.
+   */
+  readonly backward: ((ctx: Context, args: Args, ...gradients: Tensor[]) => Gradient[]) | `none: ${string}`;
+  readonly samples: () => readonly Sample<Args>[];
+  /** A fused operation's plain form in other operations: its test, its documentation, and what runs when something inside is watched. */
+  readonly composed?: (...args: Args) => Out;
+}
+
+/** Every declared operation, for the tests and the docs. */
+export const operations = new Map<string, OpDeclaration<never, Tensor | Tensor[]>>();
+
+/** Declares an operation and gives its function. */
+export function defineOp<Args extends readonly unknown[], Out extends Tensor | Tensor[] = Tensor>(declaration: OpDeclaration<Args, Out>): (...args: Args) => Out {
+  const { name, shape, forward, backward } = declaration;
+  if (operations.has(name)) throw new Error(`operation ${name} is declared twice`);
+  operations.set(name, declaration as unknown as OpDeclaration<never, Tensor | Tensor[]>);
+  const owner = ownerNamed(name);
+  const rule = typeof backward === "function" ? backward : null;
+  return (...args) => {
+    let records = false;
+    let inputs: Tensor[] | undefined;
+    for (let i = 0; i < args.length; i++) {
+      const a = args[i];
+      if (a instanceof Tensor) {
+        a.check(name);
+        if (a.requiresGrad) records = true;
+      } else if (Array.isArray(a) && a[0] instanceof Tensor) {
+        for (const t of a as Tensor[]) {
+          t.check(name);
+          if (t.requiresGrad) records = true;
+        }
+      }
+    }
+    records = records && rule !== null && gradEnabled();
+    if (records) {
+      inputs = [];
+      for (const a of args) {
+        if (a instanceof Tensor) inputs.push(a);
+        else if (Array.isArray(a) && a[0] instanceof Tensor) inputs.push(...(a as Tensor[]));
+      }
+    }
+    const ctx = new Context(name, owner, records, inputs ?? NO_INPUTS);
+    const mark = enter();
+    let out: Out | undefined;
+    try {
+      out = forward(ctx, shape(...args), ...args);
+      if (records && rule !== null) attach(name, ctx, (c, ...gradients) => rule(c, args, ...gradients), Array.isArray(out) ? out : [out as Tensor]);
+    } finally {
+      leave(mark, `the end of ${name}`, out);
+    }
+    return out as Out;
+  };
+}
+
+const NO_INPUTS: readonly Tensor[] = [];

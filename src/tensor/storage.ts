@@ -1,0 +1,139 @@
+/**
+ * Who holds how much memory. A storage is one block of the backend, counted by its holders: live tensor handles and entries
+ * saved for a backward pass. The last holder gives the block back.
+ */
+import { OutOfMemoryError } from "../errors.ts";
+import { type Backend, backend } from "./backend.ts";
+
+/** Bytes and blocks that one operation's results hold now. */
+export interface Owner {
+  readonly name: string;
+  bytes: number;
+  count: number;
+}
+
+const owners = new Map<string, Owner>();
+
+/** The account of an owner, made once for each name. */
+export function ownerNamed(name: string): Owner {
+  let owner = owners.get(name);
+  if (owner === undefined) {
+    owner = { name, bytes: 0, count: 0 };
+    owners.set(name, owner);
+  }
+  return owner;
+}
+
+let liveBytes = 0;
+let liveBuffers = 0;
+let peakBytes = 0;
+let limit = Number.POSITIVE_INFINITY;
+let limitSet = false;
+
+/** Sets the most bytes that tensors may hold together; at the limit an allocation throws with the largest owners. The default is 80 % of the machine's memory. */
+export function setMemoryLimit(bytes: number): void {
+  limit = bytes;
+  limitSet = true;
+}
+
+/** What tensors hold now. */
+export interface MemoryReport {
+  liveBytes: number;
+  liveBuffers: number;
+  peakBytes: number;
+  limitBytes: number;
+  /** By operation that made them, largest first. */
+  owners: { name: string; bytes: number; count: number }[];
+}
+
+/** Live bytes by owner. */
+export function memory(): MemoryReport {
+  const list = [...owners.values()].filter((o) => o.count > 0).sort((a, b) => b.bytes - a.bytes);
+  return { liveBytes, liveBuffers, peakBytes, limitBytes: limit, owners: list.map((o) => ({ ...o })) };
+}
+
+/** Starts the peak of `memory()` again from what is live now. */
+export function resetPeakMemory(): void {
+  peakBytes = liveBytes;
+}
+
+function defaultLimit(): number {
+  const os = globalThis.process?.getBuiltinModule?.("node:os") as { totalmem(): number } | undefined;
+  return os === undefined ? Number.POSITIVE_INFINITY : os.totalmem() * 0.8;
+}
+
+// Small blocks are kept here by size class (64 bytes … 4 KiB, powers of two): a pop is far cheaper than a call.
+const SMALLEST = 6;
+const LARGEST_SMALL = 4096;
+let smallFree: number[][] = [];
+let smallBackend: Backend | undefined;
+
+export class Storage {
+  buffer: number;
+  readonly bytes: number;
+  readonly owner: Owner;
+  private readonly home: Backend;
+  private holders = 1;
+  /** Counts in-place writes, so that a backward pass can tell that what it saved has changed. */
+  version = 0;
+
+  constructor(bytes: number, owner: Owner) {
+    const b = backend();
+    const size = bytes <= LARGEST_SMALL ? (bytes <= 64 ? 64 : 2 ** (32 - Math.clz32(bytes - 1))) : bytes;
+    if (!limitSet) setMemoryLimit(defaultLimit());
+    if (liveBytes + size > limit) throw outOfMemory(size);
+    if (size <= LARGEST_SMALL) {
+      if (smallBackend !== b) {
+        smallBackend = b;
+        smallFree = Array.from({ length: 7 }, () => []);
+      }
+      this.buffer = (smallFree[31 - Math.clz32(size) - SMALLEST] as number[]).pop() ?? b.alloc(size);
+    } else {
+      this.buffer = b.alloc(size);
+    }
+    this.bytes = size;
+    this.home = b;
+    this.owner = owner;
+    owner.bytes += size;
+    owner.count++;
+    liveBytes += size;
+    liveBuffers++;
+    if (liveBytes > peakBytes) peakBytes = liveBytes;
+  }
+
+  retain(): this {
+    this.holders++;
+    return this;
+  }
+
+  release(): void {
+    if (--this.holders > 0) return;
+    this.owner.bytes -= this.bytes;
+    this.owner.count--;
+    liveBytes -= this.bytes;
+    liveBuffers--;
+    if (this.bytes <= LARGEST_SMALL && this.home === smallBackend) {
+      (smallFree[31 - Math.clz32(this.bytes) - SMALLEST] as number[]).push(this.buffer);
+    } else {
+      this.home.free(this.buffer);
+    }
+    this.buffer = 0;
+  }
+
+  /** True when this is the only holder: an owner may then write in place. */
+  get unshared(): boolean {
+    return this.holders === 1;
+  }
+}
+
+function outOfMemory(bytes: number): OutOfMemoryError {
+  const mb = (n: number) => `${(n / 1e6).toFixed(1)} MB`;
+  const largest = memory()
+    .owners.slice(0, 5)
+    .map((o) => `${o.name} ${mb(o.bytes)} in ${o.count} tensors`)
+    .join(", ");
+  return new OutOfMemoryError(
+    `allocate: the memory limit is reached, expected at most ${mb(limit)} live, got ${mb(liveBytes)} and ${mb(bytes)} more. Largest owners: ${largest}. ` +
+      "JavaScript frees tensors only between turns of its event loop: wrap each step of a loop in scope(() => …), use smaller batches, or raise setMemoryLimit()",
+  );
+}
