@@ -221,9 +221,9 @@ async function* unzstd(raw: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Arra
     if (piece.length > 0) ready.push(piece);
   });
   for await (const chunk of raw) {
-    // Small steps, so that highly compressed input doesn't unfold into memory all at once.
-    for (let at = 0; at < chunk.length; at += 1 << 16) {
-      stream.push(chunk.subarray(at, at + (1 << 16)));
+    // Four bytes can unfold into a block of 128 KiB: small steps keep what waits here below 32 MiB.
+    for (let at = 0; at < chunk.length; at += 1024) {
+      stream.push(chunk.subarray(at, at + 1024));
       yield* ready;
       ready = [];
     }
