@@ -1,0 +1,203 @@
+/**
+ * Attention over ragged sequences, by the plain formula: for each query and head the whole row of scores, its softmax, and the
+ * weighted sum of values (Vaswani et al. 2017, equation 1).
+ */
+import { ShapeError } from "../../errors.ts";
+import type { Kernels, Operand, Sizes } from "../kernels.ts";
+import { reach, type Views } from "./memory.ts";
+import { logSumExp } from "./softmax.ts";
+
+const PAGE = 64;
+
+/** What stands between a query's products with the keys and its softmax. */
+interface Rules {
+  readonly scale: number;
+  readonly causal: number;
+  readonly window: number;
+  readonly softcap: number;
+  readonly slopes: Float32Array | null;
+  readonly mask: Float32Array | null;
+  readonly maskStrides: Sizes;
+}
+
+interface Sequence {
+  readonly firstQuery: number;
+  readonly queries: number;
+  readonly keys: number;
+  /** The row of k and v that holds a key position. */
+  readonly rowOf: (position: number) => number;
+}
+
+/** One query of one head. */
+interface Query {
+  readonly sequence: number;
+  /** Its number within its sequence, its row of q, and its position among the keys. */
+  readonly i: number;
+  readonly row: number;
+  readonly position: number;
+  readonly head: number;
+  /** The key positions that count: first … end − 1. */
+  readonly first: number;
+  readonly end: number;
+  readonly rowOf: (position: number) => number;
+}
+
+function checkRange(what: string, value: number, low: number, high: number, place: number): void {
+  if (value < low || value > high) {
+    throw new ShapeError(`attention: ${what} out of range, expected ${low} to ${high}, got ${value} at place ${place}. Check the sequence boundaries`);
+  }
+}
+
+/** Reads and checks where each sequence's queries and keys lie. */
+function readSequences(
+  at: Views, cuQ: Operand, startK: Operand | null, lenK: Operand, pages: Operand | null, maxPages: number, sequences: number, rowsQ: number, rowsK: number,
+): Sequence[] {
+  const cu = at.i32(cuQ, sequences + 1);
+  const keys = at.i32(lenK, sequences);
+  const starts = startK === null ? null : at.i32(startK, sequences);
+  const table = pages === null ? null : at.i32(pages, sequences * maxPages);
+  if (starts === null && table === null) throw new ShapeError("attention: the keys have no place, expected startK or pages, got neither");
+  return Array.from(keys, (length, s) => {
+    checkRange("cuQ", cu[s], 0, rowsQ, s);
+    checkRange("cuQ", cu[s + 1], cu[s], rowsQ, s + 1);
+    checkRange("lenK", length, 0, table === null ? rowsK : maxPages * PAGE, s);
+    if (table === null) checkRange("startK", (starts as Int32Array)[s], 0, rowsK - length, s);
+    else {
+      for (let p = 0; p < length; p += PAGE) {
+        const place = s * maxPages + p / PAGE;
+        const used = Math.min(PAGE, length - p); // rows of this page that are read
+        checkRange("page", table[place], 0, Math.floor((rowsK - used) / PAGE), place);
+      }
+    }
+    const rowOf = (p: number) => (table === null ? (starts as Int32Array)[s] + p : table[s * maxPages + Math.floor(p / PAGE)] * PAGE + (p % PAGE));
+    return { firstQuery: cu[s], queries: cu[s + 1] - cu[s], keys: length, rowOf };
+  });
+}
+
+function readRules(
+  at: Views, list: readonly Sequence[], heads: number, scale: number, causal: number, window: number, softcap: number,
+  slopes: Operand | null, mask: Operand | null, maskStrides: Sizes,
+): Rules {
+  const longest = (of: "queries" | "keys") => list.reduce((most, s) => Math.max(most, s[of]), 0);
+  const masks = mask === null ? null : at.f32(mask, reach([list.length, heads, longest("queries"), longest("keys")], maskStrides));
+  return { scale, causal, window, softcap, slopes: slopes === null ? null : at.f32(slopes, heads), mask: masks, maskStrides };
+}
+
+/** Visits every query of every head. */
+function forEachQuery(list: readonly Sequence[], heads: number, { causal, window }: Rules, visit: (q: Query) => void): void {
+  for (const [sequence, { firstQuery, queries, keys, rowOf }] of list.entries()) {
+    for (let i = 0; i < queries; i++) {
+      const position = keys - queries + i;
+      const first = window > 0 ? Math.max(0, position - window + 1) : 0;
+      const end = causal ? position + 1 : window > 0 ? Math.min(keys, position + window) : keys;
+      for (let head = 0; head < heads; head++) {
+        visit({ sequence, i, row: firstQuery + i, position, head, first, end: Math.max(first, end), rowOf });
+      }
+    }
+  }
+}
+
+/** The product of q and k, scaled and, where asked for, bent so that it stays within ±softcap (Gemma 2, section 2). */
+function cappedScore({ scale, softcap }: Rules, dot: number): number {
+  return softcap > 0 ? softcap * Math.tanh((scale * dot) / softcap) : scale * dot;
+}
+
+/** What is added to a score, whatever the product: ALiBi's slope times the distance (Press et al. 2022), and the mask. */
+function bias({ slopes, mask, maskStrides }: Rules, { sequence, i, position, head }: Query, p: number): number {
+  const slope = slopes === null ? 0 : slopes[head] * (p - position);
+  return mask === null ? slope : slope + mask[sequence * maskStrides[0] + head * maskStrides[1] + i * maskStrides[2] + p * maskStrides[3]];
+}
+
+function dot(a: Float32Array, aAt: number, b: Float32Array, bAt: number, n: number): number {
+  let sum = 0;
+  for (let d = 0; d < n; d++) sum += a[aAt + d] * b[bAt + d];
+  return sum;
+}
+
+export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attentionGrad"> {
+  /** An operand of `rows` rows, `row` apart, of `width` items. */
+  const rowsOf = (place: Operand, rows: number, row: number, width: number) => at.f32(place, reach([rows, width], [row, 1]));
+
+  return {
+    attention(
+      q, qRow, k, kRow, v, vRow, out, oRow, lse,
+      cuQ, startK, lenK, pages, maxPages, sequences, rowsQ, rowsK, heads, kvHeads, dim,
+      scale, causal, window, softcap, slopes, mask, maskStrides,
+    ) {
+      const list = readSequences(at, cuQ, startK, lenK, pages, maxPages, sequences, rowsQ, rowsK);
+      const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
+      const [qs, outs] = [rowsOf(q, rowsQ, qRow, heads * dim), rowsOf(out, rowsQ, oRow, heads * dim)];
+      const [ks, vs] = [rowsOf(k, rowsK, kRow, kvHeads * dim), rowsOf(v, rowsK, vRow, kvHeads * dim)];
+      const lses = lse === null ? null : at.f32(lse, heads * rowsQ);
+      const sum = new Float64Array(dim);
+
+      forEachQuery(list, heads, rules, (query) => {
+        const { row, head, first, end, rowOf } = query;
+        const kvHead = Math.floor((head * kvHeads) / heads);
+        const scores = new Float64Array(end - first);
+        for (let p = first; p < end; p++) {
+          const product = dot(qs, row * qRow + head * dim, ks, rowOf(p) * kRow + kvHead * dim, dim);
+          scores[p - first] = cappedScore(rules, product) + bias(rules, query, p);
+        }
+        const l = logSumExp(scores);
+        sum.fill(0);
+        for (let p = first; p < end; p++) {
+          if (scores[p - first] === Number.NEGATIVE_INFINITY) continue; // a key that is masked out, even where all are
+          const probability = Math.exp(scores[p - first] - l);
+          const value = rowOf(p) * vRow + kvHead * dim;
+          for (let d = 0; d < dim; d++) sum[d] += probability * vs[value + d];
+        }
+        outs.set(sum, row * oRow + head * dim);
+        if (lses !== null) lses[head * rowsQ + row] = l;
+      });
+    },
+
+    attentionGrad(
+      q, qRow, k, kRow, v, vRow, out, oRow, lse, gout, goRow, gq, gqRow, gk, gkRow, gv, gvRow,
+      cuQ, startK, lenK, sequences, rowsQ, rowsK, heads, kvHeads, dim,
+      scale, causal, window, softcap, slopes, mask, maskStrides,
+    ) {
+      const list = readSequences(at, cuQ, startK, lenK, null, 0, sequences, rowsQ, rowsK);
+      const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
+      const [qWidth, kWidth] = [heads * dim, kvHeads * dim];
+      const [qs, outs, gouts] = [rowsOf(q, rowsQ, qRow, qWidth), rowsOf(out, rowsQ, oRow, qWidth), rowsOf(gout, rowsQ, goRow, qWidth)];
+      const [ks, vs] = [rowsOf(k, rowsK, kRow, kWidth), rowsOf(v, rowsK, vRow, kWidth)];
+      const lses = at.f32(lse, heads * rowsQ);
+      // Sums over many queries, kept in float64 until the end; contiguous, whatever the strides of gq, gk and gv.
+      const gqs = new Float64Array(rowsQ * qWidth);
+      const gks = new Float64Array(rowsK * kWidth);
+      const gvs = new Float64Array(rowsK * kWidth);
+
+      forEachQuery(list, heads, rules, (query) => {
+        const { row, head, first, end, rowOf } = query;
+        const kvHead = Math.floor((head * kvHeads) / heads);
+        const [qAt, oAt, goAt] = [row * qRow + head * dim, row * oRow + head * dim, row * goRow + head * dim];
+        // With P the probabilities: gv = Pᵀ·gout, gP = gout·vᵀ, and through the softmax gS = P·(gP − Σ P·gP); that sum is gout·out.
+        const mean = dot(gouts, goAt, outs, oAt, dim);
+        for (let p = first; p < end; p++) {
+          const key = rowOf(p);
+          const [kAt, vAt, gAt] = [key * kRow + kvHead * dim, key * vRow + kvHead * dim, key * kWidth + kvHead * dim];
+          const capped = cappedScore(rules, dot(qs, qAt, ks, kAt, dim));
+          const score = capped + bias(rules, query, p);
+          if (score === Number.NEGATIVE_INFINITY) continue;
+          const probability = Math.exp(score - lses[head * rowsQ + row]);
+          const gScore = probability * (dot(gouts, goAt, vs, vAt, dim) - mean);
+          const gProduct = gScore * scale * (softcap > 0 ? 1 - (capped / softcap) ** 2 : 1); // d tanh = 1 − tanh²
+          for (let d = 0; d < dim; d++) {
+            gqs[row * qWidth + head * dim + d] += gProduct * ks[kAt + d];
+            gks[gAt + d] += gProduct * qs[qAt + d];
+            gvs[gAt + d] += probability * gouts[goAt + d];
+          }
+        }
+      });
+
+      const store = (sums: Float64Array, place: Operand, rows: number, row: number, width: number) => {
+        const to = rowsOf(place, rows, row, width);
+        for (let r = 0; r < rows; r++) to.set(sums.subarray(r * width, (r + 1) * width), r * row);
+      };
+      store(gqs, gq, rowsQ, gqRow, qWidth);
+      store(gks, gk, rowsK, gkRow, kWidth);
+      store(gvs, gv, rowsK, gvRow, kWidth);
+    },
+  };
+}

@@ -1,0 +1,137 @@
+/** Matrix products. Every output is one float64 sum in ascending p, whatever the shape: a row's bytes do not depend on the other rows. */
+import type { Kernels } from "../kernels.ts";
+import { activationCurve } from "./curves.ts";
+import { reach, type Views } from "./memory.ts";
+
+/** A matrix inside an array: item (i, p) lies at start + i·row + p·col. */
+interface Matrix {
+  readonly items: Float32Array;
+  readonly start: number;
+  readonly row: number;
+  readonly col: number;
+}
+
+// The product goes by tiles of 4×4 outputs, whose 16 sums stay in local variables: 8 loads then feed 16 multiply-adds.
+const TILE = 4;
+// Rows of a that are packed at once. A packed strip of b is used for all of them before the next one is packed.
+const ROWS = 64;
+
+/**
+ * Copies `count` lines (rows of a, columns of b) of k items into strips of 4 lines: line l, item p goes to ((l div 4)·k + p)·4 + l mod 4.
+ * `across` is the step from line to line, `along` that from item to item. The last strip is filled up with zeros.
+ */
+function pack(packed: Float64Array, { items }: Matrix, start: number, across: number, along: number, count: number, k: number): void {
+  for (let l = 0; l < Math.ceil(count / TILE) * TILE; l++) {
+    const to = (l - (l % TILE)) * k + (l % TILE);
+    const from = start + l * across;
+    if (l < count) for (let p = 0; p < k; p++) packed[to + p * TILE] = items[from + p * along];
+    else for (let p = 0; p < k; p++) packed[to + p * TILE] = 0;
+  }
+}
+
+/** The 16 sums Σ a[i,p]·b[p,j] of a strip of a (from `at`) and one of b. */
+function multiplyTile(a: Float64Array, at: number, b: Float64Array, k: number, sums: Float64Array): void {
+  let [s00, s01, s02, s03] = [0, 0, 0, 0];
+  let [s10, s11, s12, s13] = [0, 0, 0, 0];
+  let [s20, s21, s22, s23] = [0, 0, 0, 0];
+  let [s30, s31, s32, s33] = [0, 0, 0, 0];
+  for (let i = at, j = 0; j < 4 * k; i += 4, j += 4) {
+    const b0 = b[j];
+    const b1 = b[j + 1];
+    const b2 = b[j + 2];
+    const b3 = b[j + 3];
+    const a0 = a[i];
+    s00 += a0 * b0;
+    s01 += a0 * b1;
+    s02 += a0 * b2;
+    s03 += a0 * b3;
+    const a1 = a[i + 1];
+    s10 += a1 * b0;
+    s11 += a1 * b1;
+    s12 += a1 * b2;
+    s13 += a1 * b3;
+    const a2 = a[i + 2];
+    s20 += a2 * b0;
+    s21 += a2 * b1;
+    s22 += a2 * b2;
+    s23 += a2 * b3;
+    const a3 = a[i + 3];
+    s30 += a3 * b0;
+    s31 += a3 * b1;
+    s32 += a3 * b2;
+    s33 += a3 * b3;
+  }
+  sums.set([s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33]);
+}
+
+/** Calls `store` once with every (i, j, Σ_p a[i,p]·b[p,j]). */
+function product(a: Matrix, b: Matrix, m: number, n: number, k: number, store: (i: number, j: number, sum: number) => void): void {
+  if (m < TILE) {
+    // Few rows would not repay the packing.
+    for (let i = 0; i < m; i++) {
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let p = 0; p < k; p++) sum += a.items[a.start + i * a.row + p * a.col] * b.items[b.start + p * b.row + j * b.col];
+        store(i, j, sum);
+      }
+    }
+    return;
+  }
+  const aPacked = new Float64Array(Math.min(ROWS, m + TILE) * k);
+  const bPacked = new Float64Array(TILE * k);
+  const sums = new Float64Array(TILE * TILE);
+  for (let i0 = 0; i0 < m; i0 += ROWS) {
+    const rows = Math.min(ROWS, m - i0);
+    pack(aPacked, a, a.start + i0 * a.row, a.row, a.col, rows, k);
+    for (let j0 = 0; j0 < n; j0 += TILE) {
+      const columns = Math.min(TILE, n - j0);
+      pack(bPacked, b, b.start + j0 * b.col, b.col, b.row, columns, k);
+      for (let i = 0; i < rows; i += TILE) {
+        multiplyTile(aPacked, i * k, bPacked, k, sums);
+        for (let r = 0; r < TILE && i + r < rows; r++) {
+          for (let c = 0; c < columns; c++) store(i0 + i + r, j0 + c, sums[r * TILE + c]);
+        }
+      }
+    }
+  }
+}
+
+export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "linear"> {
+  return {
+    gemm(a, aRow, aCol, aBatch, b, bRow, bCol, bBatch, c, cRow, cBatch, batch, m, n, k, alpha, accumulate) {
+      const as = at.f32(a, reach([batch, m, k], [aBatch, aRow, aCol]));
+      const bs = at.f32(b, reach([batch, k, n], [bBatch, bRow, bCol]));
+      const cs = at.f32(c, reach([batch, m, n], [cBatch, cRow, 1]));
+      for (let z = 0; z < batch; z++) {
+        product(
+          { items: as, start: z * aBatch, row: aRow, col: aCol },
+          { items: bs, start: z * bBatch, row: bRow, col: bCol },
+          m,
+          n,
+          k,
+          (i, j, sum) => {
+            const p = z * cBatch + i * cRow + j;
+            cs[p] = accumulate ? cs[p] + alpha * sum : alpha * sum;
+          },
+        );
+      }
+    },
+
+    linear(x, weight, wRow, wCol, bias, residual, out, pre, m, n, k, activation) {
+      const { f } = activationCurve(activation);
+      const xs = at.f32(x, m * k);
+      const w = at.f32(weight, reach([n, k], [wRow, wCol]));
+      const add = bias === null ? null : at.f32(bias, n);
+      const rest = residual === null ? null : at.f32(residual, m * n);
+      const before = pre === null ? null : at.f32(pre, m * n);
+      const to = at.f32(out, m * n);
+      // The weight's item (output j, input p) is item (p, j) of the product's right side.
+      product({ items: xs, start: 0, row: k, col: 1 }, { items: w, start: 0, row: wCol, col: wRow }, m, n, k, (i, j, sum) => {
+        const p = i * n + j;
+        const z = add === null ? sum : sum + add[j];
+        if (before !== null) before[p] = z;
+        to[p] = rest === null ? f(z) : f(z) + rest[p];
+      });
+    },
+  };
+}
