@@ -24,14 +24,14 @@ export const DTYPES = ["f32", "bf16", "f16", "i32", "u8", "bool"] as const;
 export type DType = (typeof DTYPES)[number];
 export const ITEM_BYTES: Record<DType, number> = { f32: 4, bf16: 2, f16: 2, i32: 4, u8: 1, bool: 1 };
 
-/** Functions of one number, in the order of their codes. `gelu` is exact (erf), `gelu_tanh` its tanh form (Hendrycks and Gimpel 2016). `logical_not` is not here: see `compare`. */
+/** Functions of one number, in the order of their codes. `gelu` is exact (erf), `gelu_tanh` its tanh form (Hendrycks and Gimpel 2016); `round` takes halves to even. `logical_not` is not here: see `compare`. */
 export const UNARY = [
   "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal", "sin", "cos", "tanh", "sigmoid", "relu", "gelu", "gelu_tanh",
   "silu", "erf", "floor", "ceil", "round", "sign", "log1p", "expm1", "softplus",
 ] as const;
 export type Unary = (typeof UNARY)[number];
 
-/** Functions of two numbers; those from `eq` on are comparisons and write bool. `remainder` has the divisor's sign, as in Python. */
+/** Functions of two numbers; those from `eq` on are comparisons and write bool. `remainder` has the divisor's sign, as in Python; `maximum` and `minimum` give NaN if either is. */
 export const BINARY = ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "remainder", "eq", "ne", "lt", "le", "gt", "ge"] as const;
 export type Binary = (typeof BINARY)[number];
 
@@ -46,7 +46,7 @@ export interface Kernels {
   // --- moving and filling -------------------------------------------------------------------------------------------
   /** out[0..n] = value, for any dtype (code). */
   fill(out: Operand, dtype: number, n: number, value: number): void;
-  /** out[i] = x[i] converted. Float to narrower float rounds to nearest even; float to i32 truncates (NaN gives 0, clamps at the ends); to bool is `!= 0`. */
+  /** out[i] = x[i] converted. Float to narrower float rounds to nearest even; float to i32 or u8 truncates (NaN gives 0, clamps at the ends); i32 to u8 keeps the low 8 bits, to bf16 or f16 it goes by way of f32; to bool is `!= 0`. */
   cast(x: Operand, xDtype: number, out: Operand, outDtype: number, n: number): void;
   /** out[index · outStrides] = x[index · xStrides] for every index in `shape`; items of `itemBytes` (1, 2 or 4) bytes. Strides may be 0 for x. */
   copy(x: Operand, xStrides: Sizes, out: Operand, outStrides: Sizes, shape: Sizes, itemBytes: number): void;
@@ -54,9 +54,9 @@ export interface Kernels {
   // --- elementwise --------------------------------------------------------------------------------------------------
   /** out[i] = f(x[i]), f by its place in UNARY. In place is fine. */
   unary(kind: number, x: Operand, out: Operand, n: number): void;
-  /** gx[i] = f'(x[i]) · gy[i]; y is f(x), for the functions whose derivative reads it. Zero for floor, ceil, round, sign. gx may be gy. */
+  /** gx[i] = f'(x[i]) · gy[i]; y is f(x), read instead of x by exp, sqrt, rsqrt, reciprocal, tanh, sigmoid and expm1. Zero for floor, ceil, round, sign. gx may be gy. */
   unaryGrad(kind: number, x: Operand, y: Operand, gy: Operand, gx: Operand, n: number): void;
-  /** out (contiguous, of `shape`) = f(a, b), f by its place in BINARY; dtype code f32 or i32 for a and b (i32 div truncates to zero; not pow). Comparisons write bool. out may be a or b where that one is contiguous. */
+  /** out (contiguous, of `shape`) = f(a, b), f by its place in BINARY; dtype code f32 or i32 for a and b (i32 wraps at 32 bits, div truncates to zero, div and remainder by 0 are errors; not pow). Comparisons write bool. out may be a or b where that one is contiguous. */
   binary(kind: number, dtype: number, a: Operand, aStrides: Sizes, b: Operand, bStrides: Sizes, out: Operand, shape: Sizes): void;
   /** out = condition ? a : b, of `shape`; condition is bool, a, b and out have items of 4 bytes. */
   where(condition: Operand, conditionStrides: Sizes, a: Operand, aStrides: Sizes, b: Operand, bStrides: Sizes, out: Operand, shape: Sizes): void;
@@ -145,7 +145,7 @@ export interface Kernels {
    * Score = scale·q·k, then softcap·tanh(score/softcap) where softcap > 0, then + slopes[h]·(p − t) where slopes (heads) is given (ALiBi,
    * Press et al. 2022), then + mask where given: mask value at s·maskStrides[0] + h·maskStrides[1] + i·maskStrides[2] + p·maskStrides[3].
    * Keys are taken in blocks of 64 at absolute positions. lse (heads, rowsQ) gets the logsumexp of each query's scores (null: not wanted). A query
-   * without any key gives 0 and lse −∞.
+   * without any key, or whose scores are all −∞, gives 0 and lse −∞.
    */
   attention(
     q: Operand, qRow: number, k: Operand, kRow: number, v: Operand, vRow: number, out: Operand, oRow: number, lse: Operand | null,
@@ -171,7 +171,7 @@ export interface Kernels {
   normal(out: Operand, n: number, keyLow: number, keyHigh: number, stream: number, block: number, mean: number, std: number): void;
   /** out (i32) = low + ⌊word·(high − low)·2⁻³²⌋. */
   randint(out: Operand, n: number, keyLow: number, keyHigh: number, stream: number, block: number, low: number, high: number): void;
-  /** out[i] = u ≥ p ? x[i]/(1−p) : 0, u as in `uniform`. Its own gradient, with the same key and counter. In place is fine. */
+  /** out[i] = u ≥ p ? x[i]/(1−p) : 0, u as in `uniform`, p in float32. Its own gradient, with the same key and counter. In place is fine. */
   dropout(x: Operand, out: Operand, n: number, p: number, keyLow: number, keyHigh: number, stream: number, block: number): void;
 
   // --- optimisers: `count` tensors in one pass; arrays of operands p, g, and states; sizes[i] items, own learning rate and weight decay each. `gradScale` multiplies every gradient first (clipping) ---

@@ -66,18 +66,16 @@ function multiplyTile(a: Float64Array, at: number, b: Float64Array, k: number, s
 
 /** Calls `store` once with every (i, j, Σ_p a[i,p]·b[p,j]). */
 function product(a: Matrix, b: Matrix, m: number, n: number, k: number, store: (i: number, j: number, sum: number) => void): void {
-  if (m < TILE) {
-    // Few rows would not repay the packing.
-    for (let i = 0; i < m; i++) {
-      for (let j = 0; j < n; j++) {
-        let sum = 0;
-        for (let p = 0; p < k; p++) sum += a.items[a.start + i * a.row + p * a.col] * b.items[b.start + p * b.row + j * b.col];
-        store(i, j, sum);
-      }
+  if (m === 1) {
+    // One row would not repay the packing.
+    for (let j = 0; j < n; j++) {
+      let sum = 0;
+      for (let p = 0; p < k; p++) sum += a.items[a.start + p * a.col] * b.items[b.start + p * b.row + j * b.col];
+      store(0, j, sum);
     }
     return;
   }
-  const aPacked = new Float64Array(Math.min(ROWS, m + TILE) * k);
+  const aPacked = new Float64Array(Math.min(ROWS, Math.ceil(m / TILE) * TILE) * k);
   const bPacked = new Float64Array(TILE * k);
   const sums = new Float64Array(TILE * TILE);
   for (let i0 = 0; i0 < m; i0 += ROWS) {

@@ -1,7 +1,7 @@
 /** Filling, converting and copying. */
 import { ShapeError } from "../../errors.ts";
 import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../dtype.ts";
-import type { DType, Kernels } from "../kernels.ts";
+import { DTYPES, type DType, type Kernels } from "../kernels.ts";
 import { dtypeNamed, forEachRow, reach, type Views } from "./memory.ts";
 
 const clamp = (x: number, low: number, high: number) => (x < low ? low : x > high ? high : x);
@@ -45,7 +45,8 @@ export function movingKernels(at: Views): Pick<Kernels, "fill" | "cast" | "copy"
       const from = at.items(x, xDtype, n);
       const to = at.items(out, outDtype, n);
       const read = READ[dtypeNamed(xDtype)];
-      const write = WRITE[dtypeNamed(outDtype)];
+      const narrows = xDtype === DTYPES.indexOf("i32") && outDtype === DTYPES.indexOf("u8");
+      const write = narrows ? (v: number) => v & 0xff : WRITE[dtypeNamed(outDtype)];
       for (let i = 0; i < n; i++) to[i] = write(read(from[i]));
     },
 
