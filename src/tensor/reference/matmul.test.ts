@@ -1,0 +1,65 @@
+import { expect, test } from "vitest";
+import { ACTIVATIONS } from "../kernels.ts";
+import { createReference } from "./index.ts";
+import { place } from "./place.ts";
+
+const be = createReference();
+/** Small whole numbers: every product and sum is exact. */
+const whole = (n: number, seed: number) => Float32Array.from({ length: n }, (_, i) => ((i * 7 + seed * 13) % 11) - 5);
+
+test("a product by hand", () => {
+  const c = place(be, new Float32Array(4));
+  be.gemm(place(be, Float32Array.of(1, 2, 3, 4)), 2, 1, 0, place(be, Float32Array.of(5, 6, 7, 8)), 2, 1, 0, c, 2, 0, 1, 2, 2, 2, 1, 0);
+  expect([...c.values()]).toEqual([19, 22, 43, 50]);
+});
+
+test.each([[1, 5, 3], [2, 4, 9], [4, 4, 4], [5, 7, 3], [66, 3, 5], [67, 9, 2], [3, 2, 0]])("gemm %i×%i over %i, plain and transposed, batched, scaled, added", (m, n, k) => {
+  for (const [aRow, aCol] of [[k, 1], [1, m]]) {
+    for (const [bRow, bCol] of [[n, 1], [1, k]]) {
+      const [a, b] = [whole(2 * m * k, 1), whole(k * n, 2)];
+      const cRow = n + 1;
+      const c = place(be, new Float32Array(2 * m * cRow).fill(1));
+      be.gemm(place(be, a, 5), aRow, aCol, m * k, place(be, b), bRow, bCol, 0, c, cRow, m * cRow, 2, m, n, k, 0.5, 1);
+      const expected = new Float32Array(2 * m * cRow).fill(1);
+      for (let z = 0; z < 2; z++) {
+        for (let i = 0; i < m; i++) {
+          for (let j = 0; j < n; j++) {
+            for (let p = 0; p < k; p++) expected[z * m * cRow + i * cRow + j] += 0.5 * a[z * m * k + i * aRow + p * aCol] * b[p * bRow + j * bCol];
+          }
+        }
+      }
+      expect(c.values()).toEqual(expected);
+    }
+  }
+});
+
+test("a row's bytes do not depend on the other rows", () => {
+  const [m, n, k] = [70, 9, 130];
+  const noise = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i * 12.9898 + 1) * 43.5);
+  const b = place(be, noise(k * n));
+  const a = noise(m * k);
+  const all = place(be, new Float32Array(m * n));
+  be.gemm(place(be, a), k, 1, 0, b, n, 1, 0, all, n, 0, 1, m, n, k, 1, 0);
+  for (const row of [0, 5, 69]) {
+    const one = place(be, new Float32Array(n));
+    be.gemm(place(be, a.slice(row * k, (row + 1) * k)), k, 1, 0, b, n, 1, 0, one, n, 0, 1, 1, n, k, 1, 0);
+    expect(one.values()).toEqual(all.values().slice(row * n, (row + 1) * n));
+  }
+});
+
+test("linear adds bias, keeps the sum, bends it, and adds the residual last", () => {
+  const x = place(be, Float32Array.of(1, 2)); // (1, 2)
+  const weight = place(be, Float32Array.of(1, 0, 0, -1, 3, 1)); // (3, 2): PyTorch's Linear
+  const bias = place(be, Float32Array.of(10, 0, -7));
+  const residual = place(be, Float32Array.of(100, 200, 300));
+  const pre = place(be, new Float32Array(3));
+  be.linear(x, weight, 2, 1, bias, residual, residual, pre, 1, 3, 2, ACTIVATIONS.indexOf("relu"));
+  expect([...pre.values()]).toEqual([11, -2, -2]);
+  expect([...residual.values()]).toEqual([111, 200, 300]);
+
+  const transposed = place(be, Float32Array.of(1, 0, 3, 0, -1, 1)); // (2, 3): GPT-2's Conv1D
+  const out = place(be, new Float32Array(3));
+  be.linear(x, transposed, 1, 3, null, null, out, null, 1, 3, 2, ACTIVATIONS.indexOf("none"));
+  expect([...out.values()]).toEqual([1, -2, 5]);
+  expect(() => be.linear(x, weight, 2, 1, null, null, out, null, 1, 4, 2, 0)).toThrow("expected room for 8 items");
+});

@@ -1,0 +1,56 @@
+import { expect, test } from "vitest";
+import { ShapeError, UseAfterFreeError } from "../../errors.ts";
+import { createMemory, forEachRow, reach } from "./memory.ts";
+
+test("a freed buffer's number is invalid for good, also when its slot has a new owner", () => {
+  const memory = createMemory();
+  const first = memory.alloc(8);
+  memory.free(first);
+  const second = memory.alloc(8);
+  expect(second).not.toBe(first);
+  expect(() => memory.read(first, 0, new Uint8Array(1))).toThrow(UseAfterFreeError);
+  expect(() => memory.free(first)).toThrow(`got ${first}`);
+  memory.read(second, 0, new Uint8Array(1));
+  for (const never of [0, 1, 77, -1, 0.5, Number.NaN]) expect(() => memory.free(never)).toThrow(UseAfterFreeError);
+});
+
+test("write and read copy bytes at an offset and stay inside the buffer", () => {
+  const memory = createMemory();
+  const buffer = memory.alloc(8);
+  memory.write(buffer, 4, Float32Array.of(1.5));
+  const word = new Uint32Array(3);
+  memory.read(buffer, 4, word.subarray(1, 2));
+  expect([...word]).toEqual([0, 0x3fc00000, 0]);
+  expect(() => memory.write(buffer, 5, Float32Array.of(1))).toThrow("expected at most 8 bytes, got 4 bytes at offset 5");
+  expect(() => memory.read(buffer, -1, word)).toThrow(ShapeError);
+});
+
+test("a view has room for its items, or throws", () => {
+  const memory = createMemory();
+  const place = { storage: { buffer: memory.alloc(16) }, offset: 2 };
+  expect(memory.f32(place, 2).length).toBe(2);
+  expect(memory.u8(place, 14).length).toBe(14);
+  expect(memory.room(place, 2)).toBe(6);
+  expect(() => memory.f32(place, 3)).toThrow("expected room for 3 items of 4 bytes at offset 2, got 2");
+  expect(() => memory.items(place, 9, 1)).toThrow("unknown dtype code");
+  expect(() => memory.alloc(-1)).toThrow(ShapeError);
+});
+
+test("reach counts up to the last item; nothing for an empty shape", () => {
+  expect(reach([2, 3], [10, 2])).toBe(15);
+  expect(reach([], [])).toBe(1);
+  expect(reach([4, 0], [1, 1])).toBe(0);
+  expect(() => reach([2], [1, 1])).toThrow("expected 1 strides, got 2");
+});
+
+test("forEachRow visits the rows of all operands in order", () => {
+  const seen: number[][] = [];
+  const visit = (starts: readonly number[]) => void seen.push([...starts]);
+  forEachRow([2, 2, 5], [[100, 10, 1], [7, 0, 0]], visit);
+  expect(seen).toEqual([[0, 0], [10, 0], [100, 7], [110, 7]]);
+  seen.length = 0;
+  forEachRow([], [[]], visit);
+  expect(seen).toEqual([[0]]);
+  forEachRow([3, 0], [[1, 1]], visit);
+  expect(seen.length).toBe(1);
+});
