@@ -21,6 +21,7 @@ const ARGUMENT_SLOTS: usize = 65_536;
 /// Each JavaScript thread that loads this library has an argument array of its own.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn napi_register_module_v1(env: sys::napi_env, exports: sys::napi_value) -> sys::napi_value {
+    napi::find_symbols();
     let register = || -> Result<(), String> {
         let mut x = Exports::new(env, exports);
         let mut data: *mut c_void = std::ptr::null_mut();

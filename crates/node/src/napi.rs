@@ -10,6 +10,13 @@ pub type Function = fn(&Call) -> Result<sys::napi_value, String>;
 
 const MOST_ARGUMENTS: usize = 8;
 
+/// Looks up the engine's N-API functions in the process; once, before the first of them is called.
+pub fn find_symbols() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: the library that the symbols come from is the process itself; its handle is never closed.
+    ONCE.call_once(|| std::mem::forget(unsafe { sys::setup() }));
+}
+
 fn check(status: sys::napi_status, what: &str) -> Result<(), String> {
     if status == sys::Status::napi_ok { Ok(()) } else { Err(format!("{what}: the JavaScript engine answered with status {status}")) }
 }
