@@ -50,6 +50,8 @@ export class Context {
   readonly owner: Owner;
   /** True when a graph is being recorded for this call. */
   readonly records: boolean;
+  /** Numbers that backward needs besides tensors (a random stream's place, say). */
+  note: unknown = null;
   /** @internal */
   saved: Tensor[] = [];
   /** @internal */

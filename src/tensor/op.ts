@@ -35,17 +35,19 @@ export interface OpDeclaration<Args extends readonly unknown[], Out extends Tens
   readonly composed?: (...args: Args) => Out;
 }
 
+/** A declaration with the function it made. */
+export type Operation<Args extends readonly unknown[], Out extends Tensor | Tensor[]> = OpDeclaration<Args, Out> & { readonly call: (...args: Args) => Out };
+
 /** Every declared operation, for the tests and the docs. */
-export const operations = new Map<string, OpDeclaration<never, Tensor | Tensor[]>>();
+export const operations = new Map<string, Operation<never, Tensor | Tensor[]>>();
 
 /** Declares an operation and gives its function. */
 export function defineOp<Args extends readonly unknown[], Out extends Tensor | Tensor[] = Tensor>(declaration: OpDeclaration<Args, Out>): (...args: Args) => Out {
   const { name, shape, forward, backward } = declaration;
   if (operations.has(name)) throw new Error(`operation ${name} is declared twice`);
-  operations.set(name, declaration as unknown as OpDeclaration<never, Tensor | Tensor[]>);
   const owner = ownerNamed(name);
   const rule = typeof backward === "function" ? backward : null;
-  return (...args) => {
+  const call = (...args: Args): Out => {
     let records = false;
     let inputs: Tensor[] | undefined;
     for (let i = 0; i < args.length; i++) {
@@ -79,6 +81,8 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
     }
     return out as Out;
   };
+  operations.set(name, { ...declaration, call } as unknown as Operation<never, Tensor | Tensor[]>);
+  return call;
 }
 
 const NO_INPUTS: readonly Tensor[] = [];

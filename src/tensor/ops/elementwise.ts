@@ -1,6 +1,6 @@
 /** Functions of each item alone: unary, binary with broadcasting, comparison, selection. */
 import { ShapeError } from "../../errors.ts";
-import { type Context, noGrad } from "../autograd.ts";
+import { type Context, type Gradient, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat, promote } from "../dtype.ts";
 import { BINARY, type Binary, type DType, UNARY, type Unary } from "../kernels.ts";
@@ -184,7 +184,7 @@ const whereOp = defineOp<[condition: Tensor, a: Tensor, b: Tensor]>({
     ctx.save(condition);
     return as(out, isFloat(dtype) ? dtype : dtype === "bool" ? "bool" : dtype);
   },
-  backward: (ctx, [, a, b], g) => {
+  backward: (ctx, [, a, b], g): Gradient[] => {
     const zero = full([], 0);
     return [null, ctx.needs(1) ? sumTo(whereOp(ctx.get(0), g as Tensor, zero), a.shape) : null, ctx.needs(2) ? sumTo(whereOp(ctx.get(0), zero, g as Tensor), b.shape) : null];
   },

@@ -1,6 +1,6 @@
 /** Operations that move items or only change how they are seen. Views share their base's storage. */
 import { ShapeError } from "../../errors.ts";
-import { type Context, noGrad } from "../autograd.ts";
+import { type Context, type Gradient, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
 import { type DType, ITEM_BYTES } from "../kernels.ts";
@@ -55,7 +55,7 @@ export const reshape = defineOp<[x: Tensor, shape: Shape]>({
     const copy = copyOf(ctx, x, x.shape);
     return copy.view(shape, contiguousStrides(shape), 0);
   },
-  backward: (_, [x], g) => [reshape(g as Tensor, x.shape)],
+  backward: (_, [x], g): Gradient[] => [reshape(g as Tensor, x.shape)],
   samples: () => [
     { name: "with -1", args: () => [values([2, 3, 4]), [6, -1]], torch: "x0.reshape(6, -1)" },
     { name: "of a transposed view", args: () => [permute(values([3, 4]), [1, 0]), [2, 6]], torch: "x0.reshape(2, 6)" },
@@ -104,7 +104,7 @@ export const permute = defineOp<[x: Tensor, dims: readonly number[]]>({
     return full.map((d) => x.shape[d] as number);
   },
   forward: (_, shape, x, dims) => x.view(shape, dims.map((d) => x.strides[dimension("permute", d, x.rank)] as number), x.offset),
-  backward: (_, [, dims], g) => [permute(g as Tensor, inverse(dims))],
+  backward: (_, [, dims], g): Gradient[] => [permute(g as Tensor, inverse(dims))],
   samples: () => [
     { name: "three dimensions", args: () => [values([2, 3, 4]), [2, 0, 1]], torch: "x0.permute(2, 0, 1)" },
     { name: "negative", args: () => [values([2, 3, 4]), [-1, 0, 1]], torch: "x0.permute(-1, 0, 1)" },
@@ -189,7 +189,7 @@ export const expand = defineOp<[x: Tensor, shape: Shape]>({
     return full;
   },
   forward: (_, shape, x) => x.view(shape, broadcastStrides(x.shape, x.strides, shape), x.offset),
-  backward: (_, [x], g) => [sumTo(g as Tensor, x.shape)],
+  backward: (_, [x], g): Gradient[] => [sumTo(g as Tensor, x.shape)],
   samples: () => [
     { name: "a column", args: () => [values([3, 1]), [3, 4]], torch: "x0.expand(3, 4)" },
     { name: "new dimension", args: () => [values([3]), [2, 3]], torch: "x0.expand(2, 3)" },
@@ -224,7 +224,7 @@ export const sumTo = defineOp<[x: Tensor, shape: Shape]>({
     }
     return out === x ? x.view(x.shape, x.strides, x.offset) : out;
   },
-  backward: (_, [x], g) => [expand(g as Tensor, x.shape)],
+  backward: (_, [x], g): Gradient[] => [expand(g as Tensor, x.shape)],
   samples: () => [
     { name: "leading and inner", args: () => [values([2, 3, 4]), [3, 1]], torch: "x0.sum(0).sum(1, keepdim=True)" },
     { name: "nothing to sum", args: () => [values([2, 3]), [2, 3]], torch: "x0 * 1" },
@@ -344,4 +344,19 @@ export const cast = defineOp<[x: Tensor, dtype: DType]>({
     { name: "to f16", args: () => [values([7], { requiresGrad: false, low: -1e-4, high: 1e5 }), "f16"], torch: "x0.to(torch.float16)" },
     { name: "to bool", args: () => [values([7], { requiresGrad: false }), "bool"], torch: "x0.to(torch.bool)" },
   ],
+});
+
+/** The same items outside the graph; a view. */
+export function detach(x: Tensor): Tensor {
+  x.check("detach");
+  return x.view(x.shape, x.strides, x.offset);
+}
+
+/** A copy that shares no memory. */
+export const clone = defineOp<[x: Tensor]>({
+  name: "clone",
+  shape: (x) => x.shape,
+  forward: (ctx, shape, x) => copyOf(ctx, x, shape),
+  backward: (_ctx, _args, g) => [g as Tensor],
+  samples: () => [{ name: "of a view", args: () => [permute(values([3, 4]), [1, 0])], torch: "x0.clone()" }],
 });

@@ -1,0 +1,96 @@
+/** Hangs the operations on the class, so that `x.add(y)` and `add(x, y)` are the same thing. Imported once, by `index.ts`. */
+import { type BackwardOptions, backward } from "./autograd.ts";
+import type { DType } from "./kernels.ts";
+import * as elementwise from "./ops/elementwise.ts";
+import type { Numeric } from "./ops/elementwise.ts";
+import { matmul } from "./ops/matmul.ts";
+import * as movement from "./ops/movement.ts";
+import * as reduce from "./ops/reduce.ts";
+import type { ReduceOptions } from "./ops/reduce.ts";
+import { logSoftmax, softmax } from "./ops/softmax.ts";
+import type { Shape } from "./shape.ts";
+import { Tensor } from "./tensor.ts";
+
+type Dims = number | readonly number[];
+
+declare module "./tensor.ts" {
+  interface Tensor {
+    /** See `backward`. */
+    backward(options?: BackwardOptions): void;
+    detach(): Tensor;
+    clone(): Tensor;
+    contiguous(): Tensor;
+    reshape(shape: Shape): Tensor;
+    permute(dims: readonly number[]): Tensor;
+    transpose(a?: number, b?: number): Tensor;
+    narrow(dim: number, start: number, length: number): Tensor;
+    slice(...ranges: readonly (number | readonly [start: number, end?: number] | null)[]): Tensor;
+    expand(shape: Shape): Tensor;
+    unsqueeze(dim: number): Tensor;
+    squeeze(dim?: number): Tensor;
+    concat(others: readonly Tensor[], dim?: number): Tensor;
+    split(sizes: readonly number[], dim?: number): Tensor[];
+    to(dtype: DType): Tensor;
+    add(y: Numeric): Tensor;
+    sub(y: Numeric): Tensor;
+    mul(y: Numeric): Tensor;
+    div(y: Numeric): Tensor;
+    pow(y: Numeric): Tensor;
+    eq(y: Numeric): Tensor;
+    ne(y: Numeric): Tensor;
+    lt(y: Numeric): Tensor;
+    le(y: Numeric): Tensor;
+    gt(y: Numeric): Tensor;
+    ge(y: Numeric): Tensor;
+    maskedFill(mask: Tensor, value: number): Tensor;
+    neg(): Tensor;
+    abs(): Tensor;
+    exp(): Tensor;
+    log(): Tensor;
+    sqrt(): Tensor;
+    rsqrt(): Tensor;
+    square(): Tensor;
+    sin(): Tensor;
+    cos(): Tensor;
+    tanh(): Tensor;
+    sigmoid(): Tensor;
+    relu(): Tensor;
+    gelu(): Tensor;
+    silu(): Tensor;
+    matmul(y: Tensor): Tensor;
+    sum(dims?: Dims, options?: ReduceOptions): Tensor;
+    mean(dims?: Dims, options?: ReduceOptions): Tensor;
+    max(dims?: Dims, options?: ReduceOptions): Tensor;
+    min(dims?: Dims, options?: ReduceOptions): Tensor;
+    argmax(dim?: number, options?: ReduceOptions): Tensor;
+    argmin(dim?: number, options?: ReduceOptions): Tensor;
+    softmax(dim?: number): Tensor;
+    logSoftmax(dim?: number): Tensor;
+  }
+}
+
+type Rest<F> = F extends (x: Tensor, ...rest: infer R) => infer O ? (this: Tensor, ...rest: R) => O : never;
+
+/** A function of a tensor as a method: `this` is its first argument. */
+function method<F extends (x: Tensor, ...rest: never[]) => unknown>(f: F): Rest<F> {
+  return function (this: Tensor, ...rest: never[]) {
+    return f(this, ...rest);
+  } as Rest<F>;
+}
+
+const { neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, gelu, silu, add, sub, mul, div, pow, eq, ne, lt, le, gt, ge, maskedFill } = elementwise;
+const { detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, split, cast, concat } = movement;
+
+Object.assign(Tensor.prototype, {
+  backward: method(backward),
+  ...Object.fromEntries(
+    Object.entries({
+      detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, gelu, silu,
+      add, sub, mul, div, pow, eq, ne, lt, le, gt, ge, maskedFill, matmul, softmax, logSoftmax,
+      sum: reduce.sum, mean: reduce.mean, max: reduce.max, min: reduce.min, argmax: reduce.argmax, argmin: reduce.argmin,
+      to: cast,
+      split: (x: Tensor, sizes: readonly number[], dim = 0) => split(x, sizes, dim),
+      concat: (x: Tensor, others: readonly Tensor[], dim = 0) => concat([x, ...others], dim),
+    }).map(([name, f]) => [name, method(f as (x: Tensor, ...rest: never[]) => unknown)]),
+  ),
+});

@@ -1,0 +1,189 @@
+/** Scaled dot-product attention over rectangles and ragged rows, with its composed twin. */
+import { ShapeError } from "../../errors.ts";
+import { noGrad } from "../autograd.ts";
+import { backend } from "../backend.ts";
+import { defineOp } from "../op.ts";
+import { values } from "../samples.ts";
+import { show } from "../shape.ts";
+import { arange, type Tensor, tensor } from "../tensor.ts";
+import { add, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, sub, tanh } from "./elementwise.ts";
+import { matmul } from "./matmul.ts";
+import { cast, contiguous, expand, packed, permute, reshape, transpose, unsqueeze } from "./movement.ts";
+import { softmax } from "./softmax.ts";
+
+export interface AttentionOptions {
+  /** A query sees keys at its own position and before. Default true. */
+  causal?: boolean;
+  /** Multiplies the scores. Default 1/√dim. */
+  scale?: number;
+  /** A query sees only the last `window` positions, its own included. */
+  window?: number;
+  /** softcap·tanh(score/softcap), as Gemma 2 has it. */
+  softcap?: number;
+  /** One slope a head: slope·(key position − query position) is added to the scores (ALiBi, Press et al. 2022). f32 (heads). */
+  slopes?: Tensor;
+  /** Added to the scores; f32, broadcasts to (B, heads, T, S). It gets no gradient. Rectangles only. */
+  mask?: Tensor;
+  /** Ragged rows: where each sequence begins and ends among the query rows, as 0, t₁, t₁+t₂, …; q is then (rows, heads, dim). */
+  cuSeqlens?: Int32Array;
+  /** The same for the rows of k and v. Default: as cuSeqlens. */
+  cuSeqlensK?: Int32Array;
+}
+
+interface Layout {
+  rowsQ: number;
+  rowsK: number;
+  heads: number;
+  kvHeads: number;
+  dim: number;
+  sequences: number;
+  cuQ: Int32Array;
+  cuK: Int32Array;
+}
+
+function layout(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Layout {
+  const ragged = options.cuSeqlens !== undefined;
+  const rank = ragged ? 3 : 4;
+  const words = ragged ? "(rows, heads, dim)" : "(B, T, heads, dim)";
+  for (const [name, x] of [["q", q], ["k", k], ["v", v]] as const) if (x.rank !== rank) throw new ShapeError(`attention: expected ${name} ${words}, got ${show(x.shape)}`);
+  const [heads, dim] = q.shape.slice(-2) as [number, number];
+  const [kvHeads, dimK] = k.shape.slice(-2) as [number, number];
+  if (dim !== dimK || dim !== v.shape.at(-1) || kvHeads !== v.shape.at(-2) || heads % kvHeads !== 0) {
+    throw new ShapeError(`attention: expected k and v with q's dim ${dim} and a number of heads that divides ${heads}, got q ${show(q.shape)}, k ${show(k.shape)}, v ${show(v.shape)}`);
+  }
+  if (!ragged) {
+    const [b, t] = q.shape as [number, number];
+    const s = k.shape[1] as number;
+    if (k.shape[0] !== b || v.shape[0] !== b || v.shape[1] !== s) throw new ShapeError(`attention: expected k and v of one length and batch ${b}, got k ${show(k.shape)}, v ${show(v.shape)}`);
+    const every = (n: number) => Int32Array.from({ length: b + 1 }, (_, i) => i * n);
+    return { rowsQ: b * t, rowsK: b * s, heads, kvHeads, dim, sequences: b, cuQ: every(t), cuK: every(s) };
+  }
+  const cuQ = options.cuSeqlens as Int32Array;
+  const cuK = options.cuSeqlensK ?? cuQ;
+  const [rowsQ, rowsK] = [q.shape[0] as number, k.shape[0] as number];
+  for (const [name, cu, rows] of [["cuSeqlens", cuQ, rowsQ], ["cuSeqlensK", cuK, rowsK]] as const) {
+    if (cu[0] !== 0 || cu.at(-1) !== rows || cu.length !== cuQ.length || cu.some((x, i) => i > 0 && x < (cu[i - 1] as number))) {
+      throw new ShapeError(`attention: expected ${name} to rise from 0 to ${rows} in ${cuQ.length} steps, got [${[...cu].slice(0, 8).join(", ")}${cu.length > 8 ? ", …" : ""}]`);
+    }
+  }
+  if (v.shape[0] !== rowsK) throw new ShapeError(`attention: expected v with ${rowsK} rows like k, got ${show(v.shape)}`);
+  return { rowsQ, rowsK, heads, kvHeads, dim, sequences: cuQ.length - 1, cuQ, cuK };
+}
+
+/** x as rows of (heads, dim) a fixed distance apart: as it is where its strides allow, else copied. */
+export function asRows(x: Tensor): { x: Tensor; row: number } {
+  const [h, d] = x.shape.slice(-2) as [number, number];
+  const s = x.strides;
+  const n = s.length;
+  const row = s[n - 3] as number;
+  const even = n < 4 || x.shape[0] === 1 || s[0] === row * (x.shape[1] as number);
+  const tight = (d === 1 || s[n - 1] === 1) && (h === 1 || s[n - 2] === d);
+  if (x.dtype === "f32" && even && tight) return { x, row };
+  return { x: noGrad(() => contiguous(cast(x, "f32"))), row: h * d };
+}
+
+const lengths = (cu: Int32Array): Int32Array => cu.slice(1).map((x, i) => x - (cu[i] as number));
+
+const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions]>({
+  name: "attention",
+  shape: (q, k, v, options) => {
+    layout(q, k, v, options);
+    return q.shape;
+  },
+  forward: (ctx, shape, q, k, v, options) => {
+    const l = layout(q, k, v, options);
+    const [rq, rk, rv] = [asRows(q), asRows(k), asRows(v)];
+    const out = ctx.out(shape);
+    const lse = ctx.records ? ctx.out([l.heads, l.rowsQ]) : null;
+    const [cuQ, startK, lenK] = [tensor(l.cuQ), tensor(l.cuK.subarray(0, l.sequences)), tensor(lengths(l.cuK))];
+    const { mask, strides } = maskOf(q, k, options);
+    backend().attention(
+      rq.x, rq.row, rk.x, rk.row, rv.x, rv.row, out, l.heads * l.dim, lse, cuQ, startK, lenK, null, 0, l.sequences, l.rowsQ, l.rowsK, l.heads, l.kvHeads, l.dim,
+      options.scale ?? 1 / Math.sqrt(l.dim), options.causal === false ? 0 : 1, options.window ?? 0, options.softcap ?? 0, options.slopes ?? null, mask, strides,
+    );
+    ctx.save(rq.x, rk.x, rv.x, out, lse);
+    return out;
+  },
+  backward: (ctx, [q, k, v, options], g) => {
+    const l = layout(q, k, v, options);
+    const [rq, rk, rv] = [asRows(ctx.get(0)), asRows(ctx.get(1)), asRows(ctx.get(2))];
+    const rg = asRows(g as Tensor);
+    const [gq, gk, gv] = [ctx.out(q.shape), ctx.out(k.shape), ctx.out(v.shape)];
+    const [cuQ, startK, lenK] = [tensor(l.cuQ), tensor(l.cuK.subarray(0, l.sequences)), tensor(lengths(l.cuK))];
+    const { mask, strides } = maskOf(q, k, options);
+    const [rowQ, rowK] = [l.heads * l.dim, l.kvHeads * l.dim];
+    backend().attentionGrad(
+      rq.x, rq.row, rk.x, rk.row, rv.x, rv.row, ctx.get(3), rowQ, ctx.get(4), rg.x, rg.row, gq, rowQ, gk, rowK, gv, rowK, cuQ, startK, lenK, l.sequences, l.rowsQ, l.rowsK, l.heads, l.kvHeads, l.dim,
+      options.scale ?? 1 / Math.sqrt(l.dim), options.causal === false ? 0 : 1, options.window ?? 0, options.softcap ?? 0, options.slopes ?? null, mask, strides,
+    );
+    return [gq, gk, gv];
+  },
+  composed: composedAttention,
+  samples: () => {
+    const qkv = (b: number, t: number, h: number, kv: number, d: number, s = t): [Tensor, Tensor, Tensor] => [values([b, t, h, d]), values([b, s, kv, d], { seed: 2 }), values([b, s, kv, d], { seed: 3 })];
+    const sdpa = (more: string) => `F.scaled_dot_product_attention(x0.transpose(1, 2), x1.transpose(1, 2), x2.transpose(1, 2), ${more}).transpose(1, 2)`;
+    return [
+      { name: "causal", args: () => [...qkv(2, 5, 2, 2, 4), {}], torch: sdpa("is_causal=True") },
+      { name: "grouped queries, long", args: () => [...qkv(1, 150, 4, 2, 8), {}], torch: sdpa("is_causal=True, enable_gqa=True"), differences: false },
+      { name: "not causal, keys of another length, scaled", args: () => [...qkv(2, 3, 2, 1, 4, 7), { causal: false, scale: 0.3 }], torch: sdpa("scale=0.3, enable_gqa=True") },
+      { name: "window", args: () => [...qkv(1, 9, 2, 2, 4), { window: 3 }] },
+      { name: "softcap", args: () => [...qkv(1, 6, 2, 2, 4), { softcap: 1.5 }] },
+      { name: "ALiBi", args: () => [...qkv(1, 6, 2, 2, 4), { slopes: tensor([0.5, 0.25]) }] },
+      { name: "mask", args: () => [...qkv(2, 4, 2, 2, 4), { causal: false, mask: values([2, 1, 4, 4], { seed: 5, requiresGrad: false }) }] },
+      { name: "ragged", args: () => [values([7, 2, 4]), values([7, 1, 4], { seed: 2 }), values([7, 1, 4], { seed: 3 }), { cuSeqlens: Int32Array.of(0, 3, 3, 7) }] },
+      { name: "ragged, more keys than queries", args: () => [values([3, 2, 4]), values([9, 1, 4], { seed: 2 }), values([9, 1, 4], { seed: 3 }), { cuSeqlens: Int32Array.of(0, 1, 3), cuSeqlensK: Int32Array.of(0, 4, 9) }] },
+    ];
+  },
+});
+
+function maskOf(q: Tensor, k: Tensor, options: AttentionOptions): { mask: Tensor | null; strides: number[] } {
+  if (options.mask === undefined) return { mask: null, strides: [0, 0, 0, 0] };
+  if (options.cuSeqlens !== undefined) throw new ShapeError("attention: expected no mask with cuSeqlens, got one. Ragged rows are masked by their boundaries");
+  const target = [q.shape[0] as number, q.shape[2] as number, q.shape[1] as number, k.shape[1] as number];
+  const mask = noGrad(() => expand(cast(options.mask as Tensor, "f32"), target));
+  return { mask, strides: [...mask.strides] };
+}
+
+/** The same from plain operations, one sequence at a time: scores, masks, softmax, weighted sum. */
+function composedAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+  const l = layout(q, k, v, options);
+  if (options.cuSeqlens === undefined) return dense(q, k, v, options);
+  const parts: Tensor[] = [];
+  for (let s = 0; s < l.sequences; s++) {
+    const [q0, q1, k0, k1] = [l.cuQ[s], l.cuQ[s + 1], l.cuK[s], l.cuK[s + 1]] as [number, number, number, number];
+    if (q1 === q0) continue;
+    const cut = (x: Tensor, a: number, b: number) => unsqueeze(x.narrow(0, a, b - a), 0);
+    parts.push(reshape(dense(cut(q, q0, q1), cut(k, k0, k1), cut(v, k0, k1), options), [q1 - q0, l.heads, l.dim]));
+  }
+  return parts[0]?.concat(parts.slice(1), 0) ?? packed(q);
+}
+
+function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+  const [t, heads, dim] = q.shape.slice(1) as [number, number, number];
+  const [s, kvHeads] = k.shape.slice(1) as [number, number];
+  const repeat = (x: Tensor) => {
+    const y = permute(x, [0, 2, 1, 3]); // (B, kvHeads, S, D)
+    const b = x.shape[0] as number;
+    return reshape(expand(unsqueeze(y, 2), [b, kvHeads, heads / kvHeads, s, dim]), [b, heads, s, dim]);
+  };
+  let scores = mul(matmul(permute(q, [0, 2, 1, 3]), transpose(repeat(k))), options.scale ?? 1 / Math.sqrt(dim)); // (B, H, T, S)
+  if (options.softcap) scores = mul(tanh(mul(scores, 1 / options.softcap)), options.softcap);
+  const position = reshape(arange(s - t, s), [t, 1]);
+  const key = reshape(arange(s), [1, s]);
+  if (options.slopes) scores = add(scores, mul(reshape(options.slopes, [heads, 1, 1]), cast(sub(key, position), "f32")));
+  if (options.mask) scores = add(scores, options.mask);
+  let seen = ge(add(key, s), 0);
+  if (options.causal !== false) seen = le(key, position);
+  if (options.window) seen = logicalAnd(seen, gt(key, sub(position, options.window)));
+  if (options.window && options.causal === false) seen = logicalAnd(seen, lt(key, add(position, options.window)));
+  scores = maskedFill(scores, logicalNot(expand(seen, [t, s])), Number.NEGATIVE_INFINITY);
+  return permute(matmul(softmax(scores), repeat(v)), [0, 2, 1, 3]); // (B, T, H, D)
+}
+
+/**
+ * softmax(scale·q·kᵀ + …)·v without a T×T matrix (online softmax, Dao et al. 2022): q (B, T, heads, dim), k and v (B, S, kvHeads, dim), or with
+ * `cuSeqlens` (rows, heads, dim). Query i of a sequence stands at position S − T + i. Head h reads kv head ⌊h·kvHeads/heads⌋. Result as q, f32.
+ */
+export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+  return attentionOp(q, k, v, options);
+}

@@ -1,0 +1,127 @@
+/**
+ * The op contract. Every declared operation is run on its samples: native against reference, forward and gradients; gradients against
+ * central differences; fused operations against their composed twin.
+ */
+import { afterAll, describe, expect, test } from "vitest";
+import { type Backend, backend, operations, sum, Tensor, useBackend } from "../index.ts";
+import { loadNative } from "../native-binding.ts";
+import { createNative } from "../native.ts";
+import type { Operation } from "../op.ts";
+import { createReference } from "../reference/index.ts";
+import { scope } from "../scope.ts";
+import { tensorFrom } from "../tensor.ts";
+
+type AnyOp = Operation<readonly unknown[], Tensor | Tensor[]>;
+
+const former = backend();
+const reference = createReference();
+const native = loadNative().binding === null ? null : createNative(loadNative().binding as NonNullable<ReturnType<typeof loadNative>["binding"]>);
+afterAll(() => void useBackend(former));
+
+const tensorsOf = (args: readonly unknown[]): Tensor[] => args.flatMap((a) => (a instanceof Tensor ? [a] : Array.isArray(a) && a[0] instanceof Tensor ? (a as Tensor[]) : []));
+const resultsOf = (out: Tensor | Tensor[]): Tensor[] => (Array.isArray(out) ? out : [out]);
+
+/** A fixed weight for each item, so that one number depends on all of them. */
+const weightOf = (i: number): number => Math.cos(1.7 * i + 0.4) + 0.2;
+
+interface Outcome {
+  values: (Float32Array | Int32Array | Uint8Array)[];
+  gradients: (Float32Array | null)[];
+}
+
+function call(op: AnyOp, args: readonly unknown[], how: "fused" | "composed"): Tensor[] {
+  return resultsOf(how === "fused" ? op.call(...args) : (op.composed as (...a: readonly unknown[]) => Tensor | Tensor[])(...args));
+}
+
+function run(op: AnyOp, makeArgs: () => readonly unknown[], on: Backend, how: "fused" | "composed" = "fused"): Outcome {
+  useBackend(on);
+  return scope(() => {
+    const args = makeArgs();
+    const inputs = tensorsOf(args);
+    const results = call(op, args, how);
+    const differentiable = results.filter((r) => r.requiresGrad);
+    if (differentiable.length > 0) {
+      const weighted = differentiable.map((r) => sum(r.mul(tensorFrom(Float32Array.from({ length: r.size }, (_, i) => weightOf(i)), r.shape))));
+      weighted.reduce((a, b) => a.add(b)).backward();
+    }
+    const leaf = (t: Tensor) => (t.node === null ? t.grad : null);
+    return {
+      values: results.map((r) => r.dataSync()),
+      gradients: inputs.map((t) => leaf(t)?.dataSync() as Float32Array | undefined ?? null),
+    };
+  });
+}
+
+function close(actual: ArrayLike<number>, expected: ArrayLike<number>, relative: number, what: string): void {
+  expect(actual.length, what).toBe(expected.length);
+  let largest = 0;
+  for (let i = 0; i < expected.length; i++) if (Number.isFinite(expected[i])) largest = Math.max(largest, Math.abs(expected[i] as number));
+  for (let i = 0; i < expected.length; i++) {
+    const [a, e] = [actual[i] as number, expected[i] as number];
+    if (Object.is(a, e) || a === e || (Number.isNaN(a) && Number.isNaN(e))) continue;
+    const error = Math.abs(a - e);
+    if (!(error <= relative * Math.max(Math.abs(e), largest * 0.1, 1e-3))) throw new Error(`${what}: item ${i}: expected ${e}, got ${a} (largest ${largest})`);
+  }
+}
+
+describe.each([...operations.values()].map((op) => [op.name, op as unknown as AnyOp] as const))("%s", (_, op) => {
+  const samples = op.samples();
+
+  test("has samples", () => {
+    expect(samples.length).toBeGreaterThan(0);
+  });
+
+  describe.each(samples.map((s) => [s.name, s] as const))("%s", (_name, sample) => {
+    test.runIf(native !== null)("native equals reference", () => {
+      const expected = run(op, sample.args, reference);
+      const actual = run(op, sample.args, native as Backend);
+      for (const [i, v] of expected.values.entries()) close(actual.values[i] as Float32Array, v, 2e-5, `result ${i}`);
+      for (const [i, g] of expected.gradients.entries()) {
+        expect(actual.gradients[i] === null, `gradient ${i} is there`).toBe(g === null);
+        if (g !== null) close(actual.gradients[i] as Float32Array, g, 5e-5, `gradient ${i}`);
+      }
+    });
+
+    test.runIf(op.composed !== undefined)("equals its composed twin", () => {
+      const expected = run(op, sample.args, native ?? reference, "composed");
+      const actual = run(op, sample.args, native ?? reference);
+      for (const [i, v] of expected.values.entries()) close(actual.values[i] as Float32Array, v, 1e-4, `result ${i}`);
+      for (const [i, g] of expected.gradients.entries()) if (g !== null && actual.gradients[i]) close(actual.gradients[i] as Float32Array, g, 3e-4, `gradient ${i}`);
+    });
+
+    test.runIf(sample.differences !== false && typeof op.backward === "function")("gradient equals central differences", () => {
+      const { gradients } = run(op, sample.args, reference);
+      useBackend(reference);
+      const h = 1e-2;
+      let compared = 0;
+      const inputs = scope(() => tensorsOf(sample.args()).map((t) => ({ size: t.size, leaf: t.node === null && t.requiresGrad && t.isContiguous })));
+      for (const [i, input] of inputs.entries()) {
+        const g = gradients[i];
+        if (!input.leaf || g === null || g === undefined) continue;
+        const numeric = new Float32Array(input.size);
+        const step = Math.max(1, Math.floor(input.size / 24));
+        const at = (j: number, by: number): number =>
+          scope(() => {
+            const args = sample.args();
+            const t = tensorsOf(args)[i] as Tensor;
+            const data = t.dataSync() as Float32Array;
+            data[j] = (data[j] as number) + by;
+            t.write(data.slice());
+            let total = 0;
+            for (const r of call(op, args, "fused")) if (r.dtype === "f32") for (const [n, y] of (r.dataSync() as Float32Array).entries()) total += weightOf(n) * y;
+            return { total };
+          }).total;
+        const picked: number[] = [];
+        for (let j = 0; j < input.size; j += step) {
+          // Fourth-order central differences: f32 results allow no small step.
+          numeric[j] = (8 * (at(j, h) - at(j, -h)) - (at(j, 2 * h) - at(j, -2 * h))) / (12 * h);
+          picked.push(j);
+        }
+        close(picked.map((j) => g[j] as number), picked.map((j) => numeric[j] as number), 2e-2, `gradient of input ${i}`);
+        compared += picked.length;
+      }
+      // An operation whose inputs are all views (transposes) is compared by the other samples.
+      if (inputs.some((x) => x.leaf && x.size > 0)) expect(compared).toBeGreaterThan(0);
+    });
+  });
+});

@@ -1,0 +1,160 @@
+/** Losses: cross-entropy, alone and fused with the last linear layer; mean squared error. */
+import { ShapeError } from "../../errors.ts";
+import { ACCUMULATED, type Context, type Gradient, noGrad } from "../autograd.ts";
+import { backend } from "../backend.ts";
+import { CODE } from "../dtype.ts";
+import { defineOp } from "../op.ts";
+import { integers, values } from "../samples.ts";
+import { sameShape, show } from "../shape.ts";
+import { type Tensor, tensor } from "../tensor.ts";
+import { div, f32, maximum, mul, ne, square, sub } from "./elementwise.ts";
+import { linear } from "./linear.ts";
+import { cast, narrow, packed, reshape } from "./movement.ts";
+import { mean, sum } from "./reduce.ts";
+
+export interface CrossEntropyOptions {
+  /** Rows with this target count for nothing. Default −100. */
+  ignoreIndex?: number;
+  /** Share of the target spread evenly over all classes (Szegedy et al. 2016). Default 0. */
+  labelSmoothing?: number;
+  /** "mean" over the rows that count (default), "sum", or "none": one loss a row. */
+  reduction?: "mean" | "sum" | "none";
+  /** Divides the sum by this number in place of the rows that count: gradient accumulation passes the targets of the whole batch. */
+  count?: number;
+}
+
+/** A row's weight in the loss: 1/count, or 1; as a tensor so that nothing is read back. */
+function rowScale(targets: Tensor, options: CrossEntropyOptions): Tensor {
+  const { reduction = "mean", count, ignoreIndex = -100 } = options;
+  if (reduction !== "mean") return tensor([1]);
+  if (count !== undefined) return tensor([1 / count]);
+  return noGrad(() => div(1, maximum(reshape(sum(cast(ne(targets, ignoreIndex), "f32")), [1]), 1)));
+}
+
+function checkTargets(op: string, rows: readonly number[], targets: Tensor): void {
+  if (targets.dtype !== "i32" || !sameShape(targets.shape, rows)) {
+    throw new ShapeError(`${op}: expected i32 targets of shape ${show(rows)}, got ${targets.dtype}${show(targets.shape)}`);
+  }
+}
+
+const crossEntropyOp = defineOp<[logits: Tensor, targets: Tensor, options: CrossEntropyOptions]>({
+  name: "crossEntropy",
+  shape: (logits, targets, options) => {
+    if (logits.rank === 0) throw new ShapeError("crossEntropy: expected logits (…, classes), got a scalar");
+    checkTargets("crossEntropy", logits.shape.slice(0, -1), targets);
+    return options.reduction === "none" ? targets.shape : [];
+  },
+  forward: (ctx, shape, logits, targets, options) => {
+    const n = logits.shape.at(-1) as number;
+    const rows = targets.size;
+    const [x, t] = [f32(logits), packed(targets)];
+    const losses = ctx.out(options.reduction === "none" ? shape : [rows]);
+    const lse = ctx.out([rows]);
+    backend().crossEntropy(x, t, losses, lse, rows, n, options.ignoreIndex ?? -100, options.labelSmoothing ?? 0);
+    const scale = rowScale(t, options);
+    ctx.save(x, t, lse, scale);
+    if (options.reduction === "none") return losses;
+    return noGrad(() => reshape(mul(sum(losses), scale), []));
+  },
+  backward: (ctx, [logits, , options], g) => {
+    const n = logits.shape.at(-1) as number;
+    const gx = ctx.out(logits.shape);
+    const each = options.reduction === "none";
+    const scale = packed(each ? (g as Tensor) : mul(ctx.get(3), reshape(g as Tensor, [1])));
+    backend().crossEntropyGrad(ctx.get(0), ctx.get(1), ctx.get(2), scale, each ? 1 : 0, gx, logits.size / Math.max(n, 1), n, options.ignoreIndex ?? -100, options.labelSmoothing ?? 0);
+    return [gx, null];
+  },
+  samples: () => [
+    { name: "mean", args: () => [values([4, 11]), integers([4], 0, 11), {}], torch: "F.cross_entropy(x0, x1.long())" },
+    { name: "ignored rows", args: () => [values([2, 3, 5]), tensor([Int32Array.of(1, -100, 4), Int32Array.of(-100, 0, 2)]), {}], torch: "F.cross_entropy(x0.flatten(0, 1), x1.flatten().long())" },
+    { name: "smoothed sum", args: () => [values([4, 6]), integers([4], 0, 6), { labelSmoothing: 0.1, reduction: "sum" }], torch: "F.cross_entropy(x0, x1.long(), label_smoothing=0.1, reduction='sum')" },
+    { name: "one a row", args: () => [values([4, 6]), integers([4], 0, 6), { reduction: "none" }], torch: "F.cross_entropy(x0, x1.long(), reduction='none')" },
+  ],
+});
+
+/**
+ * Cross-entropy of logits (…, classes) with targets (…), i32: the mean of −log softmax(logits)[target] over the rows that count.
+ * Targets are not shifted here. With every row ignored the loss is 0.
+ */
+export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  return crossEntropyOp(logits, targets, options);
+}
+
+/** Rows a chunk of the fused loss: logits of at most 2²⁴ items exist at a time. Depends on the vocabulary only, so results do not depend on batch size. */
+const chunkRows = (vocabulary: number): number => Math.max(64, Math.min(4096, Math.floor(2 ** 24 / vocabulary / 64) * 64));
+
+const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: Tensor, options: CrossEntropyOptions]>({
+  name: "linearCrossEntropy",
+  shape: (hidden, weight, targets) => {
+    if (weight.rank !== 2 || hidden.shape.at(-1) !== weight.shape[1]) {
+      throw new ShapeError(`linearCrossEntropy: expected hidden (…, ${weight.shape[1]}) for a weight ${show(weight.shape)}, got ${show(hidden.shape)}`);
+    }
+    checkTargets("linearCrossEntropy", hidden.shape.slice(0, -1), targets);
+    return [];
+  },
+  // The gradients are made right here, chunk by chunk, while a chunk's logits exist; backward only scales them.
+  forward: (ctx, _, hidden, weight, targets, options) => {
+    const k = hidden.shape.at(-1) as number;
+    const vocabulary = weight.shape[0] as number;
+    const rows = targets.size;
+    const [x, w, t] = [reshape(f32(hidden.detach()), [rows, k]), f32(weight), reshape(packed(targets), [rows])];
+    const scale = rowScale(t, options);
+    const step = Math.min(chunkRows(vocabulary), Math.max(rows, 1));
+    const logits = ctx.out([step, vocabulary]);
+    const [losses, lse] = [ctx.out([rows]), ctx.out([step])];
+    const gx = ctx.needs(0) && ctx.records ? ctx.out([rows, k]) : null;
+    const gw = ctx.needs(1) && ctx.records ? ctx.out(weight.shape) : null;
+    const [ignore, smoothing] = [options.ignoreIndex ?? -100, options.labelSmoothing ?? 0];
+    for (let at = 0; at < rows; at += step) {
+      const m = Math.min(step, rows - at);
+      const part = (y: Tensor) => noGrad(() => narrow(y, 0, at, m));
+      const [xPart, tPart] = [part(x), part(t)];
+      backend().linear(xPart, w, k, 1, null, null, logits, null, m, vocabulary, k, 0);
+      backend().crossEntropy(logits, tPart, part(losses), lse, m, vocabulary, ignore, smoothing);
+      if (gx === null && gw === null) continue;
+      backend().crossEntropyGrad(logits, tPart, lse, scale, 0, logits, m, vocabulary, ignore, smoothing);
+      if (gx !== null) backend().gemm(logits, vocabulary, 1, 0, w, k, 1, 0, part(gx), k, 0, 1, m, k, vocabulary, 1, 0);
+      if (gw !== null) backend().gemm(logits, 1, vocabulary, 0, xPart, k, 1, 0, gw, k, 0, 1, vocabulary, k, m, 1, at === 0 ? 0 : 1);
+    }
+    if (rows === 0 && gw !== null) backend().fill(gw, CODE.f32, gw.size, 0);
+    ctx.save(gx, gw);
+    return noGrad(() => reshape(mul(sum(losses), scale), []));
+  },
+  backward: (ctx, [hidden], g) => {
+    const scale = (g as Tensor).itemSync();
+    return [scaled(ctx, 0, scale, hidden.shape), scaled(ctx, 1, scale), null];
+  },
+  composed: (hidden, weight, targets, options) => crossEntropy(linear(hidden, weight), targets, options),
+  samples: () => [
+    { name: "mean", args: () => [values([5, 8]), values([11, 8], { seed: 2 }), integers([5], 0, 11), {}], torch: "F.cross_entropy(F.linear(x0, x1), x2.long())" },
+    { name: "ignored rows, smoothed", args: () => [values([1, 3, 8]), values([7, 8], { seed: 2 }), tensor([Int32Array.of(1, -100, 4)]), { labelSmoothing: 0.2 }], torch: "F.cross_entropy(F.linear(x0, x1).flatten(0, 1), x2.flatten().long(), label_smoothing=0.2)" },
+    { name: "several chunks", args: () => [values([130, 4]), values([262144, 4], { seed: 2 }), integers([130], 0, 262144), {}], differences: false },
+  ],
+});
+
+function scaled(ctx: Context, i: number, scale: number, shape?: readonly number[]): Gradient {
+  const g = ctx.maybe(i);
+  if (g === null) return null;
+  const into = i === 1 ? ctx.gathered(1) : null;
+  if (into !== null) {
+    backend().axpby(1, into, scale, g, into, g.size);
+    return ACCUMULATED;
+  }
+  if (scale !== 1) backend().axpby(scale, g, 0, null, g, g.size);
+  // Hand over the saved block itself: nobody reads it again.
+  return g.view(shape ?? g.shape, shape ? contiguous(shape) : g.strides, g.offset);
+}
+
+const contiguous = (shape: readonly number[]): number[] => shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1));
+
+/**
+ * crossEntropy(hidden · weightᵀ, targets) without ever holding all logits: hidden (…, k), weight (vocabulary, k), targets (…), i32.
+ * "mean" or "sum" only. Its gradients are computed in the forward pass, so it suits the last step of a model, run once a backward.
+ */
+export function linearCrossEntropy(hidden: Tensor, weight: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  if (options.reduction === "none") throw new ShapeError('linearCrossEntropy: expected reduction "mean" or "sum", got "none". Use crossEntropy(linear(…)) for a loss a row');
+  return linearCrossEntropyOp(hidden, weight, targets, options);
+}
+
+/** Mean of (x − y)². */
+export const mseLoss = (x: Tensor, y: Tensor): Tensor => mean(square(sub(x, y)));

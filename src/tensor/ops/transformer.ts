@@ -1,0 +1,172 @@
+/** The other parts of a transformer: embedding, rotary positions, gated activation, dropout. */
+import { ShapeError } from "../../errors.ts";
+import { backend } from "../backend.ts";
+import { CODE, isFloat } from "../dtype.ts";
+import { ACCUMULATED } from "../autograd.ts";
+import { ACTIVATIONS } from "../kernels.ts";
+import { defineOp } from "../op.ts";
+import { type RandomStream, randomStream, streams, take } from "../random.ts";
+import { integers, values } from "../samples.ts";
+import { sameShape, show } from "../shape.ts";
+import { arange, type Tensor, tensor } from "../tensor.ts";
+import { add, cos, f32, geluTanh, mul, neg, silu, sin } from "./elementwise.ts";
+import { concat, narrow, packed, reshape } from "./movement.ts";
+import { asRows } from "./attention.ts";
+
+/** Rows of weight (rows, dim) named by ids (…), i32: (…, dim), f32. The gradient touches named rows only and needs no atomics. */
+export const embedding = defineOp<[ids: Tensor, weight: Tensor]>({
+  name: "embedding",
+  shape: (ids, weight) => {
+    if (ids.dtype !== "i32" || weight.rank !== 2 || !isFloat(weight.dtype)) {
+      throw new ShapeError(`embedding: expected i32 ids and a weight (rows, dim), got ${ids.dtype}${show(ids.shape)} and ${weight.dtype}${show(weight.shape)}`);
+    }
+    return [...ids.shape, weight.shape[1] as number];
+  },
+  forward: (ctx, shape, ids, weight) => {
+    const [rows, dim] = weight.shape as [number, number];
+    const [i, w] = [packed(ids), packed(weight)];
+    const out = ctx.out(shape);
+    backend().embedding(w, CODE[w.dtype], i, out, i.size, rows, dim);
+    ctx.save(i);
+    return out;
+  },
+  backward: (ctx, [, weight], g) => {
+    const [rows, dim] = weight.shape as [number, number];
+    const into = ctx.gathered(1);
+    const gw = into ?? ctx.out(weight.shape);
+    if (into === null) backend().fill(gw, CODE.f32, gw.size, 0);
+    backend().embeddingGrad(ctx.get(0), packed(g as Tensor), gw, ctx.get(0).size, rows, dim);
+    return [null, into === null ? gw : ACCUMULATED];
+  },
+  samples: () => [{ name: "repeated ids", args: () => [integers([3, 4], 0, 5), values([6, 7])], torch: "F.embedding(x0.long(), x1)" }],
+});
+
+/** How rotary positions are applied. */
+export interface RopeOptions {
+  /** Items of each head that turn; the rest passes. Default all. */
+  rotary?: number;
+  /** Pairs (2i, 2i+1) in place of (i, i + rotary/2). */
+  interleaved?: boolean;
+}
+
+/**
+ * Rotary embedding (Su et al. 2021): x (…, rows, heads, dim), positions i32 (as many as rows in all), tables cos and sin (positions, rotary/2).
+ */
+const ropeOp = defineOp<[x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, options: RopeOptions]>({
+  name: "rope",
+  shape: (x, c, s, positions, options) => {
+    const dim = x.shape.at(-1) as number;
+    const rotary = options.rotary ?? dim;
+    if (x.rank < 3 || rotary > dim || rotary % 2 !== 0 || c.shape[1] !== rotary / 2 || !sameShape(c.shape, s.shape)) {
+      throw new ShapeError(`rope: expected x (…, heads, dim) and tables (positions, ${rotary / 2}), got x ${show(x.shape)}, cos ${show(c.shape)}, sin ${show(s.shape)}`);
+    }
+    if (positions.dtype !== "i32" || positions.size * (x.shape.at(-2) as number) * dim !== x.size) {
+      throw new ShapeError(`rope: expected one i32 position for each row of x ${show(x.shape)}, got ${positions.dtype}${show(positions.shape)}`);
+    }
+    return x.shape;
+  },
+  forward: (ctx, shape, x, c, s, positions, options) => {
+    const [heads, dim] = shape.slice(-2) as [number, number];
+    const from = asRows(x);
+    const at = packed(positions);
+    const out = ctx.out(shape);
+    backend().rope(from.x, from.row, out, heads * dim, c, s, at, at.size, heads, dim, options.rotary ?? dim, options.interleaved ? 1 : 0, 0);
+    ctx.save(c, s, at);
+    return out;
+  },
+  backward: (ctx, [x, , , , options], g) => {
+    const [heads, dim] = x.shape.slice(-2) as [number, number];
+    const from = asRows(g as Tensor);
+    const gx = ctx.out(x.shape);
+    backend().rope(from.x, from.row, gx, heads * dim, ctx.get(0), ctx.get(1), ctx.get(2), ctx.get(2).size, heads, dim, options.rotary ?? dim, options.interleaved ? 1 : 0, 1);
+    return [gx, null, null, null];
+  },
+  composed: (x, c, s, positions, options) => {
+    const [heads, dim] = x.shape.slice(-2) as [number, number];
+    const rotary = options.rotary ?? dim;
+    const rows = positions.size;
+    const [cs, sn] = [c, s].map((t) => reshape(embedding(positions, t), [rows, 1, rotary / 2])) as [Tensor, Tensor];
+    const flat = reshape(x, [rows, heads, dim]);
+    const turned = narrow(flat, -1, 0, rotary);
+    const half = rotary / 2;
+    if (options.interleaved) {
+      const pairs = reshape(turned, [rows, heads, half, 2]);
+      const [a, b] = [reshape(narrow(pairs, -1, 0, 1), [rows, heads, half]), reshape(narrow(pairs, -1, 1, 1), [rows, heads, half])];
+      const [p, q] = [add(mul(a, cs), neg(mul(b, sn))), add(mul(b, cs), mul(a, sn))].map((t) => reshape(t, [rows, heads, half, 1])) as [Tensor, Tensor];
+      return reshape(concat([reshape(concat([p, q], -1), [rows, heads, rotary]), narrow(flat, -1, rotary, dim - rotary)], -1), x.shape);
+    }
+    const [a, b] = [narrow(turned, -1, 0, half), narrow(turned, -1, half, half)];
+    return reshape(concat([add(mul(a, cs), neg(mul(b, sn))), add(mul(b, cs), mul(a, sn)), narrow(flat, -1, rotary, dim - rotary)], -1), x.shape);
+  },
+  samples: () => {
+    const table = (n: number, half: number): [Tensor, Tensor] => {
+      const angle = mul(reshape(arange(0, n, 1, { dtype: "f32" }), [n, 1]), reshape(tensor(Array.from({ length: half }, (_, i) => 10 ** (-i / half))), [1, half]));
+      return [cos(angle), sin(angle)];
+    };
+    return [
+      { name: "halves", args: () => [values([5, 2, 8]), ...table(9, 4), tensor(Int32Array.of(0, 3, 8, 1, 2)), {}] },
+      { name: "partial, interleaved", args: () => [values([1, 3, 2, 8]), ...table(4, 2), tensor([Int32Array.of(0, 1, 3)]), { rotary: 4, interleaved: true }] },
+    ];
+  },
+});
+
+/** Turns pairs of each head's items by an angle that grows with the position; see `RopeOptions`. */
+export function rope(x: Tensor, cosTable: Tensor, sinTable: Tensor, positions: Tensor, options: RopeOptions = {}): Tensor {
+  return ropeOp(x, cosTable, sinTable, positions, options);
+}
+
+const gatedActivation = { silu, gelu_tanh: geluTanh } as const;
+export type GatedActivation = keyof typeof gatedActivation;
+
+/** activation(gate)·up: the gated unit of SwiGLU and GeGLU (Shazeer 2020). */
+export const gated = defineOp<[gate: Tensor, up: Tensor, activation: GatedActivation]>({
+  name: "gated",
+  shape: (gate, up) => {
+    if (!sameShape(gate.shape, up.shape)) throw new ShapeError(`gated: expected two tensors of one shape, got ${show(gate.shape)} and ${show(up.shape)}`);
+    return gate.shape;
+  },
+  forward: (ctx, shape, gate, up, activation) => {
+    const [a, b] = [f32(gate), f32(up)];
+    const out = ctx.out(shape);
+    backend().gated(ACTIVATIONS.indexOf(activation), a, b, out, out.size);
+    ctx.save(a, b);
+    return out;
+  },
+  backward: (ctx, [gate, , activation], g) => {
+    const [ga, gb] = [ctx.out(gate.shape), ctx.out(gate.shape)];
+    backend().gatedGrad(ACTIVATIONS.indexOf(activation), ctx.get(0), ctx.get(1), packed(g as Tensor), ga, gb, ga.size);
+    return [ga, gb];
+  },
+  composed: (gate, up, activation) => mul(gatedActivation[activation](gate), up),
+  samples: () => [
+    { name: "silu", args: () => [values([3, 20]), values([3, 20], { seed: 2 }), "silu"], torch: "F.silu(x0) * x1" },
+    { name: "gelu_tanh", args: () => [values([7]), values([7], { seed: 2 }), "gelu_tanh"], torch: "F.gelu(x0, approximate='tanh') * x1" },
+  ],
+});
+
+const dropoutOp = defineOp<[x: Tensor, p: number, stream: RandomStream]>({
+  name: "dropout",
+  shape: (x, p) => {
+    if (!(p >= 0 && p < 1)) throw new ShapeError(`dropout: expected a probability from 0 to below 1, got ${p}`);
+    return x.shape;
+  },
+  forward: (ctx, shape, x, p, stream) => {
+    const from = f32(x);
+    const out = ctx.out(shape);
+    const at = take(stream, out.size);
+    ctx.note = at;
+    backend().dropout(from, out, out.size, p, ...at);
+    return out;
+  },
+  backward: (ctx, [x, p], g) => {
+    const gx = ctx.out(x.shape);
+    backend().dropout(packed(g as Tensor), gx, gx.size, p, ...(ctx.note as [number, number, number, number]));
+    return [gx];
+  },
+  samples: () => [{ name: "a third", args: () => [values([5, 9]), 0.3, randomStream(7, 3)], differences: true }],
+});
+
+/** Zeroes items with probability p and scales the others by 1/(1 − p) (Srivastava et al. 2014); x itself where `training` is false or p is 0. */
+export function dropout(x: Tensor, p: number, options: { training?: boolean; stream?: RandomStream } = {}): Tensor {
+  return p === 0 || options.training === false ? x : dropoutOp(x, p, options.stream ?? streams.dropout);
+}

@@ -1,0 +1,73 @@
+/**
+ * Random numbers by counter (Philox, Salmon et al. 2011): item i of a stream is a pure function of (seed, stream, i), so results do not
+ * depend on threads or batch splits, and a stream's whole state is one number. One stream each for initialisation, data order, dropout and
+ * sampling, so that using one never moves another.
+ */
+import { ShapeError } from "../errors.ts";
+import { backend } from "./backend.ts";
+import { type Shape, checkShape } from "./shape.ts";
+import { ownerNamed } from "./storage.ts";
+import { allocate, type Tensor, type TensorOptions } from "./tensor.ts";
+
+/** A stream's state; plain data, saved in checkpoints. */
+export interface RandomStream {
+  /** 53 bits at most. */
+  seed: number;
+  /** Which stream of this seed. */
+  readonly stream: number;
+  /** Blocks of four 32-bit words used so far. */
+  position: number;
+}
+
+export const STREAMS = { init: 1, data: 2, dropout: 3, sampling: 4 } as const;
+
+export function randomStream(seed: number, stream: number, position = 0): RandomStream {
+  if (!Number.isSafeInteger(seed) || seed < 0) throw new ShapeError(`randomStream: expected a whole seed of at least 0, got ${seed}`);
+  return { seed, stream, position };
+}
+
+/** The streams in use where none is given. */
+export const streams: Record<keyof typeof STREAMS, RandomStream> = {
+  init: randomStream(0, STREAMS.init),
+  data: randomStream(0, STREAMS.data),
+  dropout: randomStream(0, STREAMS.dropout),
+  sampling: randomStream(0, STREAMS.sampling),
+};
+
+/** Starts every default stream anew from this seed. */
+export function manualSeed(seed: number): void {
+  for (const name of Object.keys(STREAMS) as (keyof typeof STREAMS)[]) Object.assign(streams[name], randomStream(seed, STREAMS[name]));
+}
+
+/** @internal Takes n items' worth of blocks; gives the kernel's key, stream and first block. */
+export function take(s: RandomStream, n: number): [keyLow: number, keyHigh: number, stream: number, block: number] {
+  const block = s.position;
+  s.position += Math.ceil(n / 4);
+  return [s.seed >>> 0, Math.floor(s.seed / 4294967296), s.stream, block];
+}
+
+export interface RandomOptions extends TensorOptions {
+  stream?: RandomStream;
+}
+
+function make(shape: Shape, dtype: "f32" | "i32", options: RandomOptions, fill: (out: Tensor, at: ReturnType<typeof take>) => void): Tensor {
+  checkShape("random", shape);
+  const out = allocate(shape, dtype, ownerNamed("random"));
+  fill(out, take(options.stream ?? streams.init, out.size));
+  if (options.requiresGrad) out.requiresGrad = true;
+  return out;
+}
+
+/** Evenly spread over [low, high). */
+export const rand = (shape: Shape, options: RandomOptions & { low?: number; high?: number } = {}): Tensor =>
+  make(shape, "f32", options, (out, at) => backend().uniform(out, out.size, ...at, options.low ?? 0, options.high ?? 1));
+
+/** Normally distributed with this mean and standard deviation. */
+export const randn = (shape: Shape, options: RandomOptions & { mean?: number; std?: number } = {}): Tensor =>
+  make(shape, "f32", options, (out, at) => backend().normal(out, out.size, ...at, options.mean ?? 0, options.std ?? 1));
+
+/** Whole numbers from low to high − 1, as i32. */
+export const randint = (low: number, high: number, shape: Shape, options: RandomOptions = {}): Tensor => {
+  if (!(high > low)) throw new ShapeError(`randint: expected high above low, got ${low} and ${high}`);
+  return make(shape, "i32", options, (out, at) => backend().randint(out, out.size, ...at, low, high));
+};
