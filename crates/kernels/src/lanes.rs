@@ -33,3 +33,15 @@ pub unsafe fn fill_from<S: Simd>(v: S::F, n: usize, value: f32) -> S::F {
     // SAFETY: no memory is touched but the table above.
     unsafe { S::select_gt(S::splat(n as f32), ordinals::<S>(), v, S::splat(value)) }
 }
+
+/// Lane 0.
+///
+/// # Safety
+/// As every method of [`Simd`].
+#[inline(always)]
+pub unsafe fn first<S: Simd>(v: S::F) -> f32 {
+    let mut x = 0.0;
+    // SAFETY: one lane is written.
+    unsafe { S::store_n(&raw mut x, v, 1) };
+    x
+}

@@ -7,6 +7,17 @@
 pub mod pool;
 pub mod simd;
 pub mod lanes;
+pub mod half;
+pub mod math;
+pub mod moving;
+pub mod shared;
+pub mod strided;
 pub mod norm;
+pub mod gemm;
+pub mod scratch;
+pub mod gated;
+pub mod rope;
+pub mod loss;
+pub mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,6 +1,18 @@
 //! The glue of the kernels, one file a family. Each closure reads its arguments in the order of the kernel's signature in
 //! `src/tensor/kernels.ts`, which also says what the kernel does.
 
+mod gated;
+mod loss;
+mod norm;
+mod rope;
+mod softmax;
+
 use crate::kernel::Table;
 
-pub fn register(_t: &mut Table) {}
+pub fn register(t: &mut Table) {
+    norm::register(t);
+    softmax::register(t);
+    loss::register(t);
+    rope::register(t);
+    gated::register(t);
+}
