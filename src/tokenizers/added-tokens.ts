@@ -1,0 +1,58 @@
+/** Added and special tokens: found in text before anything else looks at it, and only where that is asked for. */
+
+/** A token that is matched as a whole. Field names as in tokenizer.json. */
+export interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  /** Special tokens steer the model; text becomes one only when the caller allows it. */
+  readonly special: boolean;
+  /** Matched only where no letter, digit or underscore stands next to it. */
+  readonly singleWord: boolean;
+  /** Takes the white space before it along. */
+  readonly lstrip: boolean;
+  /** Takes the white space after it along. */
+  readonly rstrip: boolean;
+  /** Matched in normalised text rather than in the raw one. */
+  readonly normalized: boolean;
+}
+
+/** A stretch of text between matches, or a match. Places are UTF-16 units of the text that was searched. */
+export interface Segment {
+  readonly start: number;
+  readonly end: number;
+  readonly token?: AddedToken;
+}
+
+const SPACE_BEFORE = /\p{White_Space}/u;
+
+/**
+ * Cuts `text` at the tokens, the leftmost first and of those the longest.
+ *
+ * @returns all of `text` in order, without empty stretches
+ */
+export function cutAtTokens(text: string, tokens: readonly AddedToken[]): Segment[] {
+  const byContent = new Map(tokens.map((token) => [token.content, token]));
+  // The first alternative that fits wins, so the longest come first.
+  const contents = [...byContent.keys()].filter((c) => c !== "").sort((a, b) => b.length - a.length);
+  if (contents.length === 0) return text === "" ? [] : [{ start: 0, end: text.length }];
+  const expression = new RegExp(contents.map((c) => c.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&")).join("|"), "g");
+  const segments: Segment[] = [];
+  let from = 0;
+  for (const match of text.matchAll(expression)) {
+    const token = byContent.get(match[0]) as AddedToken;
+    let start = match.index;
+    let end = start + match[0].length;
+    if (start < from || (token.singleWord && (isWord(text[start - 1]) || isWord(text[end])))) continue;
+    if (token.lstrip) while (start > from && SPACE_BEFORE.test(text[start - 1])) start--;
+    if (token.rstrip) while (end < text.length && SPACE_BEFORE.test(text[end])) end++;
+    if (start > from) segments.push({ start: from, end: start });
+    segments.push({ start, end, token });
+    from = end;
+  }
+  if (from < text.length) segments.push({ start: from, end: text.length });
+  return segments;
+}
+
+function isWord(character: string | undefined): boolean {
+  return character !== undefined && /[\p{L}\p{N}\p{M}_]/u.test(character);
+}

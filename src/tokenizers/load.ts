@@ -1,0 +1,78 @@
+/** Opening tokenizers. */
+import { FormatError } from "../errors.ts";
+import type { Engine } from "./native-text.ts";
+import { readTiktoken } from "./tiktoken-file.ts";
+import { createTokenizer, type Tokenizer } from "./tokenizer.ts";
+import { diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
+import { readTokenizerJson } from "./tokenizer-json.ts";
+import type { PatternName } from "./split-patterns.ts";
+import type { TokenizerSpec } from "./tokenizer-spec.ts";
+import { readVocabAndMerges } from "./vocab-merges.ts";
+
+export interface LoadOptions {
+  /** Which file to read; by default the first there is of tokenizer.json, vocab.json with merges.txt, and encoder.json with vocab.bpe. */
+  file?: string;
+  /** The split pattern, for files that do not say it (vocab.json with merges.txt: GPT-2's; tiktoken rank files). */
+  pattern?: PatternName;
+  /** Special tokens and their ids, for files that do not say them. */
+  specialTokens?: Readonly<Record<string, number>>;
+  /** What runs it; `auto` is the native part where it loads. */
+  engine?: Engine;
+}
+
+const PAIRS = [
+  ["vocab.json", "merges.txt"],
+  ["encoder.json", "vocab.bpe"],
+] as const;
+
+/**
+ * Opens a tokenizer: a Hugging Face folder (tokenizer.json, or vocab.json with merges.txt), one of these files, or a tiktoken
+ * rank file.
+ *
+ * @throws FormatError when a file is missing, cut off, damaged or of a kind that is not supported
+ */
+export async function loadTokenizer(from: string | TokenizerFiles, options: LoadOptions = {}): Promise<Tokenizer> {
+  const files: TokenizerFiles & { only?: string } = typeof from === "string" ? await diskFiles(from) : from;
+  return createTokenizer(await readSpec(files, options.file ?? files.only, options), options.engine);
+}
+
+async function readSpec(files: TokenizerFiles, only: string | undefined, options: LoadOptions): Promise<TokenizerSpec> {
+  const full = (file: string): string => `${files.name}/${file}`;
+  async function text(file: string): Promise<string | null> {
+    const bytes = await files.read(file);
+    if (bytes === null) return null;
+    try {
+      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    } catch (cause) {
+      throw new FormatError(`${full(file)}: not UTF-8 text, expected a tokenizer file, got ${bytes.length} other bytes. The file is damaged, or compressed.`, { cause });
+    }
+  }
+  async function needed(file: string): Promise<string> {
+    const content = await text(file);
+    if (content === null) throw new FormatError(`${full(file)}: not there, expected a tokenizer file, got nothing. Check the folder.`);
+    return content;
+  }
+
+  const pair = PAIRS.find((names) => only !== undefined && (names as readonly string[]).includes(only));
+  if (only !== undefined && pair === undefined) {
+    const content = await needed(only);
+    if (only.endsWith(".json")) return readTokenizerJson(content, full(only));
+    return readTiktoken(content, full(only), options);
+  }
+  const whole = pair === undefined ? await text("tokenizer.json") : null;
+  if (whole !== null) return readTokenizerJson(whole, full("tokenizer.json"));
+  for (const [vocabFile, mergesFile] of pair === undefined ? PAIRS : [pair]) {
+    const vocab = await text(vocabFile);
+    if (vocab === null) continue;
+    const specialTokens = options.specialTokens === undefined ? undefined : Object.keys(options.specialTokens);
+    return readVocabAndMerges(
+      { text: vocab, file: full(vocabFile) },
+      { text: await needed(mergesFile), file: full(mergesFile) },
+      { pattern: options.pattern, specialTokens },
+    );
+  }
+  throw new FormatError(
+    `${files.name}: no tokenizer here, expected tokenizer.json, vocab.json with merges.txt, or encoder.json with vocab.bpe, got none of them. ` +
+      "Name a tiktoken rank file itself.",
+  );
+}

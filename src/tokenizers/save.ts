@@ -1,0 +1,20 @@
+/** Saving tokenizers. */
+import { writeFiles } from "./tokenizer-files.ts";
+import { writeTokenizerJson } from "./tokenizer-json.ts";
+import type { TokenizerSpec } from "./tokenizer-spec.ts";
+import { vocabText, writeMergesText } from "./vocab-merges.ts";
+
+/** The files of a tokenizer by name: tokenizer.json, and for a BPE vocab.json and merges.txt. */
+export function tokenizerFiles(spec: TokenizerSpec): Record<string, string> {
+  const files: Record<string, string> = { "tokenizer.json": writeTokenizerJson(spec) };
+  if (spec.model.kind === "bpe") {
+    files["vocab.json"] = `${vocabText(spec)}\n`;
+    files["merges.txt"] = writeMergesText(spec.model);
+  }
+  return files;
+}
+
+/** Writes a tokenizer's files into a folder, which is made if needed. Hugging Face tokenizers opens them. */
+export async function saveTokenizer(spec: TokenizerSpec, folder: string): Promise<void> {
+  await writeFiles(folder, tokenizerFiles(spec));
+}

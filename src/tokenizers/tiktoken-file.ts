@@ -1,0 +1,82 @@
+/**
+ * Reads rank files of tiktoken: a line for each token, its bytes in base64 and its rank, which is its id. The file holds
+ * neither the split pattern nor the special tokens; those of OpenAI's encodings are known by name.
+ *
+ * Format: openai/tiktoken, `tiktoken/load.py`; pattern and special tokens: `tiktoken_ext/openai_public.py`.
+ */
+import { ConfigError } from "../errors.ts";
+import { bytesToAlphabet } from "./byte-alphabet.ts";
+import { NO_POST_PROCESSOR } from "./components.ts";
+import type { PatternName } from "./split-patterns.ts";
+import { asId, Place } from "./strict-json.ts";
+import { specialToken, type TokenizerSpec } from "./tokenizer-spec.ts";
+import { checkIds } from "./vocab-merges.ts";
+
+export interface TiktokenOptions {
+  /** The split pattern; needed unless the file's name is that of a published encoding. */
+  pattern?: PatternName;
+  /** Special tokens and their ids; by default those of the published encoding. */
+  specialTokens?: Readonly<Record<string, number>>;
+}
+
+const END_OF_TEXT = "<|endoftext|>";
+
+const PUBLISHED: Readonly<Record<string, Required<TiktokenOptions>>> = {
+  r50k_base: { pattern: "gpt2", specialTokens: { [END_OF_TEXT]: 50256 } },
+  p50k_base: { pattern: "gpt2", specialTokens: { [END_OF_TEXT]: 50256 } },
+  cl100k_base: {
+    pattern: "cl100k-tiktoken",
+    specialTokens: { [END_OF_TEXT]: 100257, "<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260, "<|endofprompt|>": 100276 },
+  },
+  o200k_base: { pattern: "o200k", specialTokens: { [END_OF_TEXT]: 199999, "<|endofprompt|>": 200018 } },
+};
+
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+
+/**
+ * @param file the file's name: errors call it so, and `cl100k_base.tiktoken` and its like are known by it
+ * @throws FormatError with the line, what was expected and what is there
+ * @throws ConfigError when the pattern is neither given nor known
+ */
+export function readTiktoken(text: string, file: string, options: TiktokenOptions = {}): TokenizerSpec {
+  const name = file.split(/[\\/]/).at(-1)?.replace(/\.tiktoken$/, "") ?? "";
+  const published = Object.hasOwn(PUBLISHED, name) ? PUBLISHED[name] : undefined;
+  const pattern = options.pattern ?? published?.pattern;
+  if (pattern === undefined) {
+    throw new ConfigError(
+      `${file}: a rank file does not say how text is split, expected the option "pattern" or a published name ` +
+        `(${Object.keys(PUBLISHED).join(", ")}), got neither. Give { pattern: "cl100k" } or the like.`,
+    );
+  }
+  const place = new Place(file);
+  const tokens: (string | undefined)[] = [];
+  const seen = new Map<string, number>();
+  const lines = text.split("\n");
+  const limit = lines.length;
+  for (const [i, raw] of lines.entries()) {
+    const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
+    if (line === "") continue;
+    const here = place.at(`line ${i + 1}`);
+    const space = line.indexOf(" ");
+    const [base64, digits] = [line.slice(0, space), line.slice(space + 1)];
+    if (space < 1 || !BASE64.test(base64) || !/^[0-9]{1,8}$/.test(digits)) here.fail("bad line", "base64 of a token, a blank, its rank", line);
+    const id = asId(Number(digits), here);
+    checkIds([id], limit, here);
+    const token = bytesToAlphabet(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)));
+    if (tokens[id] !== undefined) here.fail(`rank ${id} given twice`, "each rank once", line);
+    if (seen.has(token)) here.fail("token given twice", `it only as rank ${seen.get(token)}`, line);
+    while (tokens.length < id) tokens.push(undefined);
+    tokens[id] = token;
+    seen.set(token, id);
+  }
+  if (seen.size === 0) place.fail("no tokens", "a line for each token", text.length === 0 ? "an empty file" : text);
+  const specials = options.specialTokens ?? published?.specialTokens ?? {};
+  const addedTokens = Object.entries(specials).map(([content, id]) => {
+    const here = place.at(`special token ${JSON.stringify(content)}`);
+    checkIds([asId(id, here)], limit, here);
+    if (tokens[id] !== undefined) here.fail(`id ${id} is taken`, "an id that no rank has", tokens[id]);
+    return specialToken(content, id);
+  });
+  const model = { kind: "bpe", tokens, merges: null, wholeWords: true, pattern, addPrefixSpace: false } as const;
+  return { model, normalizer: [], postProcessor: NO_POST_PROCESSOR, addedTokens };
+}

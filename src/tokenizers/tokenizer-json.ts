@@ -1,0 +1,229 @@
+/**
+ * Reads and writes tokenizer.json, the one-file format of Hugging Face tokenizers. The reader is strict: a component, option or
+ * value that is not known is refused by name and place, never guessed.
+ */
+import type { AddedToken } from "./added-tokens.ts";
+import { alphabetToBytes, BYTE_TO_CHARACTER } from "./byte-alphabet.ts";
+import { checkDecoder, EACH_CHARACTER, type PreTokenizer, readNormalizer, readPostProcessor, readPreTokenizer } from "./components.ts";
+import { splitPattern } from "./split-patterns.ts";
+import {
+  asArray,
+  asBoolean,
+  asId,
+  asObject,
+  asString,
+  field,
+  type JsonObject,
+  onlyKeys,
+  optionalBoolean,
+  parseJsonText,
+  Place,
+} from "./strict-json.ts";
+import type { BpeModel, CharacterModel, ModelSpec, TokenizerSpec } from "./tokenizer-spec.ts";
+import { checkIds, mergesFromPairs, mergesOf, tokensById, vocabText } from "./vocab-merges.ts";
+
+const TOP_KEYS = [
+  "version",
+  "truncation",
+  "padding",
+  "added_tokens",
+  "normalizer",
+  "pre_tokenizer",
+  "post_processor",
+  "decoder",
+  "model",
+];
+
+/**
+ * Reads the text of a tokenizer.json.
+ *
+ * @param file what errors call it
+ * @throws FormatError with the place, what was expected and what is there
+ */
+export function readTokenizerJson(text: string, file: string): TokenizerSpec {
+  const top = new Place(file);
+  const object = asObject(parseJsonText(text, file), top);
+  onlyKeys(object, TOP_KEYS, top);
+  const version = field(object, "version");
+  if (version !== "1.0") top.at("version").fail("unknown version", '"1.0"', version);
+  const addedTokens = readAddedTokens(field(object, "added_tokens") ?? [], top.at("added_tokens"));
+  const cut = readPreTokenizer(field(object, "pre_tokenizer"), top.at("pre_tokenizer"));
+  checkDecoder(field(object, "decoder"), cut.kind, top.at("decoder"));
+  const postProcessor = readPostProcessor(field(object, "post_processor"), top.at("post_processor"));
+  const spec: TokenizerSpec = {
+    model: readModel(asObject(field(object, "model"), top.at("model")), cut, addedTokens, top.at("model")),
+    normalizer: readNormalizer(field(object, "normalizer"), top.at("normalizer")),
+    postProcessor,
+    addedTokens,
+    kept: {
+      truncation: field(object, "truncation") ?? null,
+      padding: field(object, "padding") ?? null,
+      postProcessor: field(object, "post_processor") ?? null,
+    },
+  };
+  const known = (id: number): boolean => spec.model.tokens[id] !== undefined || addedTokens.some((token) => token.id === id);
+  for (const { id } of [...postProcessor.before, ...postProcessor.after]) {
+    if (!known(id)) top.at("post_processor").fail("id without a token", "an id of the vocabulary", id);
+  }
+  return spec;
+}
+
+function readAddedTokens(value: unknown, place: Place): AddedToken[] {
+  const ids = new Set<number>();
+  const contents = new Set<string>();
+  const tokens = asArray(value, place).map((item, i) => {
+    const here = place.at(i);
+    const object = asObject(item, here);
+    onlyKeys(object, ["id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"], here);
+    const token: AddedToken = {
+      id: asId(field(object, "id"), here.at("id")),
+      content: asString(field(object, "content"), here.at("content")),
+      special: asBoolean(field(object, "special"), here.at("special")),
+      singleWord: optionalBoolean(object, "single_word", false, here),
+      lstrip: optionalBoolean(object, "lstrip", false, here),
+      rstrip: optionalBoolean(object, "rstrip", false, here),
+      normalized: optionalBoolean(object, "normalized", false, here),
+    };
+    if (token.content === "") here.at("content").fail("empty token", "some text", "");
+    if (ids.has(token.id) || contents.has(token.content)) here.fail("token given twice", "each id and text once", token.content);
+    ids.add(token.id);
+    contents.add(token.content);
+    return token;
+  });
+  return tokens;
+}
+
+function readModel(object: JsonObject, cut: PreTokenizer, added: readonly AddedToken[], place: Place): ModelSpec {
+  // Files from before the field existed hold BPE, recognisable by its merges.
+  const type = field(object, "type") ?? (Object.hasOwn(object, "merges") ? "BPE" : undefined);
+  if (type === "BPE" && cut.kind === "bytes") return readBpe(object, cut, added, place);
+  if (type === "WordLevel" && cut.kind === "characters") return readCharacters(object, added, place);
+  if (type === "BPE" || type === "WordLevel") {
+    return place.at("type").fail("model does not fit its pre_tokenizer", cut.kind === "bytes" ? '"BPE"' : '"WordLevel"', type);
+  }
+  return place.at("type").fail("unknown model", '"BPE" or "WordLevel"', type, "This kind of tokenizer is not supported (yet).");
+}
+
+function readBpe(object: JsonObject, cut: PreTokenizer & { kind: "bytes" }, added: readonly AddedToken[], place: Place): BpeModel {
+  onlyKeys(
+    object,
+    ["type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"],
+    place,
+  );
+  for (const key of ["continuing_subword_prefix", "end_of_word_suffix"]) {
+    const value = field(object, key) ?? "";
+    if (value !== "") place.at(key).fail("unsupported option", "none in a byte-level BPE", value);
+  }
+  const dropout = field(object, "dropout") ?? 0;
+  if (dropout !== 0) place.at("dropout").fail("unsupported option", "null: encoding is deterministic", dropout);
+  optionalBoolean(object, "fuse_unk", false, place);
+  if (optionalBoolean(object, "byte_fallback", false, place)) place.at("byte_fallback").fail("unsupported option", "false in a byte-level BPE", true);
+
+  const { tokens, idOf } = tokensById(field(object, "vocab"), place.at("vocab"));
+  const merges = mergesFromPairs(field(object, "merges"), tokens, idOf, place.at("merges"));
+  checkAdded(added, idOf, place.at("vocab"));
+  for (const token of added) tokens[token.id] = undefined;
+  for (const [id, token] of tokens.entries()) {
+    if (token !== undefined && alphabetToBytes(token) === undefined) {
+      place.at("vocab").fail("token outside the byte alphabet", "characters that stand for bytes", token, `Id ${id}: this is not a byte-level vocabulary.`);
+    }
+  }
+  const unknown = field(object, "unk_token") ?? null;
+  if (unknown !== null) {
+    const missing = BYTE_TO_CHARACTER.find((character) => !idOf.has(character));
+    if (missing !== undefined) place.at("unk_token").fail("unknown token beside missing bytes", "null, or all 256 bytes in the vocabulary", unknown);
+  }
+  return {
+    kind: "bpe",
+    tokens,
+    merges,
+    wholeWords: optionalBoolean(object, "ignore_merges", false, place),
+    pattern: cut.pattern,
+    addPrefixSpace: cut.addPrefixSpace,
+  };
+}
+
+function readCharacters(object: JsonObject, added: readonly AddedToken[], place: Place): CharacterModel {
+  onlyKeys(object, ["type", "vocab", "unk_token"], place);
+  const { tokens, idOf } = tokensById(field(object, "vocab"), place.at("vocab"));
+  checkAdded(added, idOf, place.at("vocab"));
+  const unknownId = idOf.get(asString(field(object, "unk_token"), place.at("unk_token")));
+  const addedIds = new Set(added.map((token) => token.id));
+  for (const [id, token] of tokens.entries()) {
+    if (token !== undefined && id !== unknownId && !addedIds.has(id) && [...token].length !== 1) {
+      place.at("vocab").fail("token of several characters", "single characters", token, "Only character vocabularies are read as WordLevel.");
+    }
+  }
+  for (const token of added) tokens[token.id] = undefined;
+  return { kind: "characters", tokens, unknownId };
+}
+
+function checkAdded(added: readonly AddedToken[], idOf: ReadonlyMap<string, number>, place: Place): void {
+  const contents = new Map([...idOf].map(([token, id]) => [id, token]));
+  checkIds(
+    added.map((token) => token.id),
+    idOf.size + added.length,
+    place,
+  );
+  for (const token of added) {
+    const inside = idOf.get(token.content);
+    const other = contents.get(token.id);
+    if (inside !== undefined && inside !== token.id) place.fail(`token ${JSON.stringify(token.content)} has two ids`, `id ${token.id} as in added_tokens`, inside);
+    if (other !== undefined && other !== token.content) place.fail(`id ${token.id} has two tokens`, JSON.stringify(token.content), other);
+  }
+}
+
+/** The text of a tokenizer.json that Hugging Face tokenizers (0.20 or newer) opens with the same ids. */
+export function writeTokenizerJson(spec: TokenizerSpec): string {
+  const parts: [string, string][] = [
+    ["version", '"1.0"'],
+    ["truncation", JSON.stringify(spec.kept?.truncation ?? null)],
+    ["padding", JSON.stringify(spec.kept?.padding ?? null)],
+    ["added_tokens", `[${spec.addedTokens.map((token) => `\n    ${addedText(token)}`).join(",")}${spec.addedTokens.length > 0 ? "\n  " : ""}]`],
+    ["normalizer", normalizerText(spec)],
+    ["pre_tokenizer", JSON.stringify(preTokenizer(spec.model))],
+    ["post_processor", JSON.stringify(spec.kept?.postProcessor ?? null)],
+    ["decoder", JSON.stringify(decoder(spec.model))],
+    ["model", modelText(spec)],
+  ];
+  return `{\n${parts.map(([key, value]) => `  ${JSON.stringify(key)}: ${value}`).join(",\n")}\n}\n`;
+}
+
+function addedText(token: AddedToken): string {
+  const { id, content, singleWord, lstrip, rstrip, normalized, special } = token;
+  return JSON.stringify({ id, content, single_word: singleWord, lstrip, rstrip, normalized, special });
+}
+
+function normalizerText(spec: TokenizerSpec): string {
+  const list = spec.normalizer.map((type) => ({ type }));
+  if (list.length === 0) return "null";
+  return JSON.stringify(list.length === 1 ? list[0] : { type: "Sequence", normalizers: list });
+}
+
+function preTokenizer(model: ModelSpec): object {
+  if (model.kind === "characters") {
+    return { type: "Split", pattern: { Regex: EACH_CHARACTER }, behavior: "Isolated", invert: false };
+  }
+  const byteLevel = (use_regex: boolean) => ({ type: "ByteLevel", add_prefix_space: model.addPrefixSpace, trim_offsets: true, use_regex });
+  if (model.pattern === "gpt2" || model.pattern === "whole") return byteLevel(model.pattern === "gpt2");
+  const [Regex] = splitPattern(model.pattern).spellings;
+  return { type: "Sequence", pretokenizers: [{ type: "Split", pattern: { Regex }, behavior: "Isolated", invert: false }, byteLevel(false)] };
+}
+
+function decoder(model: ModelSpec): object {
+  if (model.kind === "characters") return { type: "Fuse" };
+  return { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true };
+}
+
+function modelText(spec: TokenizerSpec): string {
+  const { model } = spec;
+  if (model.kind === "characters") {
+    const unknown = spec.addedTokens.find((token) => token.id === model.unknownId)?.content ?? model.tokens[model.unknownId ?? -1] ?? "<unk>";
+    return `{"type": "WordLevel", "vocab": ${vocabText(spec)}, "unk_token": ${JSON.stringify(unknown)}}`;
+  }
+  const merges = mergesOf(model).map((pair) => JSON.stringify(pair));
+  return (
+    '{"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null, ' +
+    `"fuse_unk": false, "byte_fallback": false, "ignore_merges": ${model.wholeWords}, "vocab": ${vocabText(spec)}, "merges": [${merges.join(",")}]}`
+  );
+}

@@ -1,0 +1,250 @@
+/** The tokenizer that callers hold: special tokens, normaliser and template around a model. */
+import { DataError } from "../errors.ts";
+import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
+import { textToString } from "./bpe.ts";
+import type { Text } from "./bpe-engine.ts";
+import { createEncoding, type Encoding } from "./encoding.ts";
+import { createModel } from "./model.ts";
+import type { Engine } from "./native-text.ts";
+import { createDecodeStream, type DecodeStream } from "./decode-stream.ts";
+import { saveTokenizer } from "./save.ts";
+import { specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
+
+export interface EncodeOptions {
+  /** Put the template's special tokens (such as a beginning-of-text token) around the text. Default true. */
+  addSpecialTokens?: boolean;
+  /**
+   * Which special tokens the text itself may contain: none (the default, right for text from users), all, or those named.
+   * Elsewhere their spelling is ordinary text.
+   */
+  allowSpecial?: boolean | readonly string[];
+  /** Threads for long texts and batches; 0, the default, takes as many as the machine offers. The ids are the same for any. */
+  threads?: number;
+}
+
+export interface DecodeOptions {
+  /** Leave special tokens out of the text. Default false. */
+  skipSpecialTokens?: boolean;
+}
+
+export interface EncodedTexts {
+  /** Ids of all texts, one after the other. */
+  readonly ids: Int32Array;
+  /** Text `i` has `ids.subarray(starts[i], starts[i + 1])`; one item more than there are texts. */
+  readonly starts: Int32Array;
+  /** Malformed parts of byte input that became U+FFFD. */
+  readonly replaced: number;
+}
+
+/** Turns text into ids and back. */
+export interface Tokenizer {
+  /** One more than the largest id: the rows that a model's embedding needs. */
+  readonly vocabSize: number;
+  /** Special tokens by their text. */
+  readonly specialTokens: ReadonlyMap<string, number>;
+  /** What the tokenizer is, as data (to save it, or to build another). */
+  readonly spec: TokenizerSpec;
+  /** What runs it. */
+  readonly engine: "native" | "reference";
+  /** @throws DataError for a character that a character tokenizer lacks */
+  encode(text: Text, options?: EncodeOptions): Encoding;
+  encodeBatch(texts: readonly Text[], options?: EncodeOptions): Encoding[];
+  /** As `encodeBatch`, with all ids in one array: the fast way for much text. */
+  encodeAll(texts: readonly Text[], options?: EncodeOptions): EncodedTexts;
+  /** The number of ids of a text, without making them where that is possible. */
+  count(text: Text, options?: EncodeOptions): number;
+  /** @throws DataError for an id outside the vocabulary */
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
+  /** Decodes id by id and never gives half a character. */
+  decodeStream(options?: DecodeOptions): DecodeStream;
+  /** The id of a token as files spell it (`Ġthe`), special tokens included. */
+  tokenToId(token: string): number | undefined;
+  idToToken(id: number): string | undefined;
+  /**
+   * Writes tokenizer.json, and for a BPE vocab.json and merges.txt, into a folder (made if needed). Hugging Face tokenizers opens them.
+   */
+  save(folder: string): Promise<void>;
+  /** Frees native memory at once; without it that happens some time after the last use. */
+  dispose(): void;
+}
+
+export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): Tokenizer {
+  const model = createModel(spec, engine);
+  const size = specSize(spec);
+  const added = new Map(spec.addedTokens.map((token) => [token.id, token]));
+  const specialTokens = new Map(spec.addedTokens.filter((t) => t.special).map((t) => [t.content, t.id]));
+  const ordinaryAdded = spec.addedTokens.filter((token) => !token.special);
+  const { before, after, typeId } = spec.postProcessor;
+  const addPrefixSpace = spec.model.kind === "bpe" && spec.model.addPrefixSpace;
+  let ids: Map<string, number> | undefined;
+
+  function tokenIds(): Map<string, number> {
+    if (ids === undefined) {
+      ids = new Map();
+      for (const [id, token] of spec.model.tokens.entries()) if (token !== undefined) ids.set(token, id);
+      for (const token of spec.addedTokens) ids.set(token.content, token.id);
+    }
+    return ids;
+  }
+
+  function allowed(options: EncodeOptions): readonly AddedToken[] {
+    const { allowSpecial = false } = options;
+    if (allowSpecial === false) return ordinaryAdded;
+    if (allowSpecial === true) return spec.addedTokens;
+    for (const name of allowSpecial) {
+      if (!specialTokens.has(name)) {
+        throw new DataError(
+          `tokenizer.encode: allowSpecial names ${JSON.stringify(name)}, expected special tokens of this tokenizer ` +
+            `(${[...specialTokens.keys()].slice(0, 8).join(", ") || "it has none"}), got another text. Correct the name.`,
+        );
+      }
+    }
+    return spec.addedTokens.filter((token) => !token.special || allowSpecial.includes(token.content));
+  }
+
+  const normalize = (text: string): string => spec.normalizer.reduce((t, form) => t.normalize(form), text);
+  const prefixed = (text: string): string => (addPrefixSpace && text !== "" && !text.startsWith(" ") ? ` ${text}` : text);
+
+  /** The pieces of a text in order: ordinary text that the model encodes, or the id of an added token. */
+  function piecesOf(text: string, tokens: readonly AddedToken[]): (string | number)[] {
+    // Tokens with `normalized` are looked for in normalised text, the others before that.
+    const raw = tokens.filter((t) => !t.normalized || spec.normalizer.length === 0);
+    const late = tokens.filter((t) => t.normalized && spec.normalizer.length > 0);
+    const pieces: (string | number)[] = [];
+    for (const segment of cutAtTokens(text, raw)) {
+      if (segment.token !== undefined) {
+        pieces.push(segment.token.id);
+        continue;
+      }
+      const clean = normalize(text.slice(segment.start, segment.end));
+      for (const inner of cutAtTokens(clean, late)) {
+        pieces.push(inner.token?.id ?? prefixed(clean.slice(inner.start, inner.end)));
+      }
+    }
+    return pieces;
+  }
+
+  /** Whether the model may have the text as it is. */
+  const isPlain = (tokens: readonly AddedToken[]): boolean =>
+    tokens.length === 0 && spec.normalizer.length === 0 && !addPrefixSpace;
+
+  function withTemplate(list: Int32Array, options: EncodeOptions): Int32Array {
+    if (options.addSpecialTokens === false || before.length + after.length === 0) return list;
+    const out = new Int32Array(before.length + list.length + after.length);
+    out.set(before.map((token) => token.id));
+    out.set(list, before.length);
+    out.set(
+      after.map((token) => token.id),
+      before.length + list.length,
+    );
+    return out;
+  }
+
+  function encodeOrdinary(text: Text, options: EncodeOptions): Int32Array {
+    const threads = options.threads ?? 0;
+    const tokens = allowed(options);
+    if (isPlain(tokens)) return model.encode(text, threads);
+    const pieces = piecesOf(textToString(text).text, tokens);
+    if (pieces.length === 1 && typeof pieces[0] === "string") return model.encode(pieces[0], threads);
+    const { ids: made, counts } = model.encodeBatch(
+      pieces.filter((piece) => typeof piece === "string"),
+      threads,
+    );
+    const special = pieces.filter((piece) => typeof piece === "number").length;
+    const out = new Int32Array(made.length + special);
+    let [at, from, ordinary] = [0, 0, 0];
+    for (const piece of pieces) {
+      if (typeof piece === "number") {
+        out[at++] = piece;
+        continue;
+      }
+      const n = counts[ordinary++];
+      out.set(made.subarray(from, from + n), at);
+      from += n;
+      at += n;
+    }
+    return out;
+  }
+
+  function encode(text: Text, options: EncodeOptions = {}): Encoding {
+    const list = withTemplate(encodeOrdinary(text, options), options);
+    const around = options.addSpecialTokens === false ? { before: 0, after: 0 } : { before: before.length, after: after.length };
+    return createEncoding({ text, ids: list, around, spec, normalize, addPrefixSpace, added, byteLength: model.byteLength, postTypeId: typeId });
+  }
+
+  function encodeAll(texts: readonly Text[], options: EncodeOptions = {}): EncodedTexts {
+    const starts = new Int32Array(texts.length + 1);
+    const template = options.addSpecialTokens !== false && before.length + after.length > 0;
+    if (isPlain(allowed(options)) && !template) {
+      const { ids: list, counts, replaced } = model.encodeBatch(texts, options.threads ?? 0);
+      for (const [i, n] of counts.entries()) starts[i + 1] = starts[i] + n;
+      return { ids: list, starts, replaced };
+    }
+    let replaced = 0;
+    const lists = texts.map((text) => {
+      const clean = textToString(text);
+      replaced += clean.replaced;
+      return withTemplate(encodeOrdinary(clean.text, options), options);
+    });
+    for (const [i, list] of lists.entries()) starts[i + 1] = starts[i] + list.length;
+    const all = new Int32Array(starts[texts.length]);
+    for (const [i, list] of lists.entries()) all.set(list, starts[i]);
+    return { ids: all, starts, replaced };
+  }
+
+  /** Ids as an Int32Array of the vocabulary, special ones left out where asked. */
+  function checked(list: ArrayLike<number>, options: DecodeOptions): Int32Array {
+    const skip = options.skipSpecialTokens === true;
+    const kept = new Int32Array(list.length);
+    let n = 0;
+    for (let i = 0; i < list.length; i++) {
+      const id = list[i];
+      if (!Number.isInteger(id) || id < 0 || id >= size) {
+        throw new DataError(
+          `tokenizer.decode: id ${id} at place ${i} is outside the vocabulary, expected a whole number from 0 to ${size - 1}, got ${id}. ` +
+            "The ids were made with another tokenizer, or the model's vocabulary is larger than the tokenizer's.",
+        );
+      }
+      if (!skip || added.get(id)?.special !== true) kept[n++] = id;
+    }
+    return kept.subarray(0, n);
+  }
+
+  return {
+    vocabSize: size,
+    specialTokens,
+    spec,
+    engine: model.engine,
+    encode,
+    encodeBatch: (texts, options) => {
+      const { ids: list, starts } = encodeAll(texts, options);
+      const templated = options?.addSpecialTokens !== false;
+      const around = templated ? { before: before.length, after: after.length } : { before: 0, after: 0 };
+      return texts.map((text, i) =>
+        createEncoding({
+          text,
+          ids: list.slice(starts[i], starts[i + 1]),
+          around,
+          spec,
+          normalize,
+          addPrefixSpace,
+          added,
+          byteLength: model.byteLength,
+          postTypeId: typeId,
+        }),
+      );
+    },
+    encodeAll,
+    count(text, options = {}) {
+      const template = options.addSpecialTokens === false ? 0 : before.length + after.length;
+      if (isPlain(allowed(options))) return model.count([text], options.threads ?? 0)[0] + template;
+      return encodeOrdinary(text, options).length + template;
+    },
+    decode: (list, options = {}) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(model.decode(checked(list, options))),
+    decodeStream: (options = {}) => createDecodeStream((id) => model.decode(checked([id], options))),
+    tokenToId: (token) => tokenIds().get(token),
+    idToToken: (id) => added.get(id)?.content ?? spec.model.tokens[id],
+    save: (folder) => saveTokenizer(spec, folder),
+    dispose: model.dispose,
+  };
+}
