@@ -5,8 +5,8 @@
 import { createReadStream } from "node:fs";
 import * as fs from "node:fs/promises";
 import { join, sep } from "node:path";
-import { pipeline } from "node:stream";
-import { createGunzip } from "node:zlib";
+import { type Duplex, pipeline } from "node:stream";
+import * as zlib from "node:zlib";
 import { Decompress } from "fzstd";
 import { DataError } from "../errors.ts";
 import { readError } from "../formats/node-file.ts";
@@ -194,7 +194,7 @@ async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
   const kind = COMPRESSED.exec(file)?.[1];
   try {
     if (kind === "gz") {
-      const gunzip = createGunzip({ chunkSize: 1 << 18 });
+      const gunzip = zlib.createGunzip({ chunkSize: 1 << 18 });
       // `pipeline` hands an error of the file on to the reader of the stream and closes both.
       yield* pipeline(raw, gunzip, () => {});
     } else if (kind === "zst") {
@@ -214,13 +214,26 @@ async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** Zstandard by fzstd: Node's own zlib has it only from 22.15 on. Window sizes up to 32 MiB. */
+// What the zstd program too takes without being told otherwise (--memory).
+const MAX_ZSTD_WINDOW = 1 << 27;
+
+/**
+ * Zstandard. Node's own zlib has it from 22.15 on and checks the checksums; before that fzstd does it, which doesn't.
+ */
 async function* unzstd(raw: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const native = (zlib as { createZstdDecompress?: (options: { chunkSize: number }) => Duplex }).createZstdDecompress;
+  if (native !== undefined) {
+    yield* pipeline(raw, native({ chunkSize: 1 << 18 }), () => {});
+    return;
+  }
   let ready: Uint8Array[] = [];
   const stream = new Decompress((piece) => {
     if (piece.length > 0) ready.push(piece);
   });
+  let first = true;
   for await (const chunk of raw) {
+    if (first) checkZstdWindow(chunk);
+    first = false;
     // Four bytes can unfold into a block of 128 KiB: small steps keep what waits here below 32 MiB.
     for (let at = 0; at < chunk.length; at += 1024) {
       stream.push(chunk.subarray(at, at + 1024));
@@ -230,4 +243,22 @@ async function* unzstd(raw: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Arra
   }
   stream.push(new Uint8Array(0), true);
   yield* ready;
+}
+
+/** Refuses a frame whose window, which the decoder allocates, is absurd. Source: RFC 8878, section 3.1.1.1. */
+function checkZstdWindow(start: Uint8Array): void {
+  const descriptor = start[4];
+  const singleSegment = (descriptor & 0x20) !== 0;
+  let window: number;
+  if (singleSegment) {
+    // The window is the whole content, whose size follows the dictionary's id.
+    const size = [1, 2, 4, 8][descriptor >> 6];
+    const at = 5 + [0, 1, 2, 4][descriptor & 3];
+    window = 0;
+    for (let i = size - 1; i >= 0; i--) window = window * 256 + (start[at + i] ?? 0);
+  } else {
+    const base = 2 ** (10 + (start[5] >> 3));
+    window = base + (base / 8) * (start[5] & 7);
+  }
+  if (window > MAX_ZSTD_WINDOW) throw new Error(`a window of ${window} bytes (at most ${MAX_ZSTD_WINDOW} is read)`);
 }

@@ -49,13 +49,13 @@ test.each(["ENOSPC", "EDQUOT", "EIO"])("%s in the middle of a file keeps the old
   await writeFileAtomic(path, "the good one");
   const attempt = writeFileAtomic(path, new Uint8Array(1000), { fileSystem: smallDisk(300, code) });
   await expect(attempt).rejects.toThrow(RunError);
-  await expect(attempt).rejects.toThrow(new RegExp(`weights\\.bin: could not be written.*${code}.*room for 1000 bytes.*byte 300.*before is untouched and still good`));
+  await expect(attempt).rejects.toThrow(new RegExp(`weights\\.bin: could not be written.*${code}.*to write 1000 bytes.*byte 300.*before is untouched and still good`));
   expect(await fs.readFile(path, "utf8")).toBe("the good one");
   expect(await names()).toEqual(["weights.bin"]);
 });
 
 test("a file that can't fit is refused before the first byte", async () => {
-  await expect(writeFileAtomic(join(dir, "a"), "x", { bytes: 2 ** 52 })).rejects.toThrow(/disk is full.*room for 4503599627370496 bytes, got as far as byte 0/);
+  await expect(writeFileAtomic(join(dir, "a"), "x", { bytes: 2 ** 52 })).rejects.toThrow(/disk is full.*expected to write 4503599627370496 bytes, got as far as byte 0/);
   expect(await names()).toEqual([]);
 });
 
@@ -68,6 +68,7 @@ test("an error of the content itself passes through, and nothing is left", async
 test("a path through a file, and a folder in the way, are typed errors", async () => {
   await writeFileAtomic(join(dir, "f"), "x");
   await expect(writeFileAtomic(join(dir, "f", "g"), "x")).rejects.toThrow(RunError);
+  await expect(writeFileAtomic(join("/proc", "groundup", "g"), "x")).rejects.toThrow(RunError);
   await fs.mkdir(join(dir, "full", "er"), { recursive: true });
   await expect(writeFileAtomic(join(dir, "full"), "x")).rejects.toThrow(/full: could not be written/);
   expect(await names()).toEqual(["f", "full"]);

@@ -37,6 +37,8 @@ const CAUSES: Record<string, [what: string, advice: string]> = {
   EROFS: ["the disk is read-only (EROFS)", "Choose another folder."],
   EIO: ["the disk reported an error (EIO)", "Check the disk; keep a copy of what is on it."],
   ENOTDIR: ["a file is in the way of a folder (ENOTDIR)", "Choose another path."],
+  EEXIST: ["a file is in the way of a folder (EEXIST)", "Choose another path."],
+  ENOENT: ["no such folder, and it can't be made (ENOENT)", "Choose another path."],
   EISDIR: ["a folder has this name (EISDIR)", "Choose another path."],
 };
 
@@ -46,7 +48,7 @@ function writeError(target: string, kind: "file" | "folder", cause: unknown, wri
   const code = (cause as NodeJS.ErrnoException | undefined)?.code ?? "";
   if (!Object.hasOwn(CAUSES, code) && !(cause as NodeJS.ErrnoException | undefined)?.syscall) return cause as Error;
   const [what, advice] = CAUSES[code] ?? [String(cause), "Check the path and the disk."];
-  const needed = bytes === undefined ? "room for the whole file" : `room for ${bytes} bytes`;
+  const needed = bytes === undefined ? "to write all of it" : `to write ${bytes} bytes`;
   return new RunError(
     `${target}: could not be written, ${what}, expected ${needed}, got as far as byte ${written}. ` +
       `Whatever ${kind} was there before is untouched and still good. ${advice}`,
@@ -73,6 +75,21 @@ async function flushFolder(path: string, fs: WriteFileSystem): Promise<void> {
     await handle.sync();
   } finally {
     await handle.close();
+  }
+}
+
+/** `mkdir` with all folders above. Node's own recursive one never returns where the system denies that a parent exists (`/proc`). */
+async function makeFolder(path: string, fs: WriteFileSystem): Promise<void> {
+  try {
+    await fs.mkdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" && dirname(path) !== path) {
+      await makeFolder(dirname(path), fs);
+      await fs.mkdir(path);
+    } else if (code !== "EEXIST" || !(await fs.stat(path)).isDirectory()) {
+      throw error;
+    }
   }
 }
 
@@ -121,7 +138,7 @@ export async function writeFileAtomic(path: string, content: Content, options: W
   const bytes = options.bytes ?? (content instanceof Uint8Array ? content.byteLength : undefined);
   const progress = { written: 0 };
   try {
-    await fs.mkdir(dirname(target), { recursive: true });
+    await makeFolder(dirname(target), fs);
     if (bytes !== undefined) await checkRoom(dirname(target), bytes, fs);
     await writePlain(temporary, content, fs, progress);
     await fs.rename(temporary, target);
@@ -156,7 +173,7 @@ export async function writeFolderAtomic(
   }
   let needed = options.bytes;
   try {
-    await fs.mkdir(temporary, { recursive: true });
+    await makeFolder(temporary, fs);
     if (needed !== undefined) await checkRoom(temporary, needed, fs);
     const folders = new Set([temporary]);
     await fill({
@@ -167,7 +184,7 @@ export async function writeFolderAtomic(
         const size = fileOptions.bytes ?? (content instanceof Uint8Array ? content.byteLength : undefined);
         needed = options.bytes ?? (size === undefined ? undefined : progress.written + size);
         for (let folder = dirname(file); folder.length > temporary.length; folder = dirname(folder)) folders.add(folder);
-        await fs.mkdir(dirname(file), { recursive: true });
+        await makeFolder(dirname(file), fs);
         if (size !== undefined) await checkRoom(temporary, size, fs);
         await writePlain(file, content, fs, progress);
       },
