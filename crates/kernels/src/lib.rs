@@ -12,6 +12,7 @@ pub mod math;
 pub mod moving;
 pub mod shared;
 pub mod strided;
+pub mod attention;
 pub mod norm;
 pub mod gemm;
 pub mod scratch;

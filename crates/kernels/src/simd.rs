@@ -22,9 +22,6 @@ pub trait Simd: Copy + 'static {
     type F: Copy;
     /// Sixteen int32 lanes.
     type I: Copy;
-    /// Rows and vectors (of 16 columns) of the matrix product's register tile: `MR * NV` accumulators.
-    const MR: usize;
-    const NV: usize;
 
     unsafe fn splat(x: f32) -> Self::F;
     unsafe fn load(p: *const f32) -> Self::F;
@@ -70,6 +67,22 @@ pub trait Simd: Copy + 'static {
     unsafe fn shl<const N: i32>(a: Self::I) -> Self::I;
     /// Logical shift right.
     unsafe fn shr<const N: i32>(a: Self::I) -> Self::I;
+
+    /// Asks for the cache line of `p`, which need not be a valid address.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
+
+    /// Turns 8 columns of `rows` (1 to 8) rows, `stride` apart, into 8 rows `to_stride` apart. Each of them is written
+    /// as 8 items in ascending order; those behind the `rows`-th are undefined.
+    #[inline(always)]
+    unsafe fn transpose8(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+        for j in 0..8 {
+            for i in 0..rows {
+                // SAFETY: the caller promises 8 readable items in each row and room for the result.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * stride + j) };
+            }
+        }
+    }
 
     /// Widens 16 bfloat16 values to float32.
     #[inline(always)]

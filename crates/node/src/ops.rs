@@ -3,6 +3,7 @@
 
 mod gated;
 mod loss;
+mod matmul;
 mod norm;
 mod rope;
 mod softmax;
@@ -11,6 +12,7 @@ use crate::kernel::Table;
 
 pub fn register(t: &mut Table) {
     norm::register(t);
+    matmul::register(t);
     softmax::register(t);
     loss::register(t);
     rope::register(t);

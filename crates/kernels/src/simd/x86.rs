@@ -34,14 +34,43 @@ fn mask16(n: usize) -> __mmask16 {
     if n >= LANES { !0 } else { (1u16 << n) - 1 }
 }
 
+/// See [`Simd::transpose8`]; both instruction sets use 256-bit registers here.
+#[inline(always)]
+unsafe fn transpose8_ymm(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+    // SAFETY: the caller promises 8 readable items in each row and 8 writable ones in each column.
+    unsafe {
+        // Row i beside row i + 4, in quarters: what remains is a 4 x 4 transpose in each half.
+        macro_rules! rows {
+            ($i:literal) => {{
+                let low = if $i < rows { from.add($i * stride) } else { from };
+                let high = if $i + 4 < rows { from.add(($i + 4) * stride) } else { from };
+                (
+                    _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high)),
+                    _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low.add(4))), _mm_loadu_ps(high.add(4))),
+                )
+            }};
+        }
+        macro_rules! half {
+            ($a:expr, $b:expr, $c:expr, $d:expr, $at:literal) => {{
+                let (ab, ba) = (_mm256_unpacklo_ps($a, $b), _mm256_unpackhi_ps($a, $b));
+                let (cd, dc) = (_mm256_unpacklo_ps($c, $d), _mm256_unpackhi_ps($c, $d));
+                _mm256_storeu_ps(to.add($at * to_stride), _mm256_shuffle_ps::<0x44>(ab, cd));
+                _mm256_storeu_ps(to.add(($at + 1) * to_stride), _mm256_shuffle_ps::<0xee>(ab, cd));
+                _mm256_storeu_ps(to.add(($at + 2) * to_stride), _mm256_shuffle_ps::<0x44>(ba, dc));
+                _mm256_storeu_ps(to.add(($at + 3) * to_stride), _mm256_shuffle_ps::<0xee>(ba, dc));
+            }};
+        }
+        let (a, b, c, d) = (rows!(0), rows!(1), rows!(2), rows!(3));
+        half!(a.0, b.0, c.0, d.0, 0);
+        half!(a.1, b.1, c.1, d.1, 4);
+    }
+}
+
 // SAFETY of every block below: these instructions exist because `dispatch!` checked the CPU before it entered a function
 // with these target features; the memory touched is the caller's promise.
 impl Simd for Avx2 {
     type F = Pair<__m256>;
     type I = Pair<__m256i>;
-    const MR: usize = 6;
-    const NV: usize = 1;
-
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::F {
@@ -211,6 +240,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose8(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+        unsafe { transpose8_ymm(from, stride, rows, to, to_stride) }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self::F {
         unsafe { 
             let widen = |h| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(h)));
@@ -222,9 +261,6 @@ impl Simd for Avx2 {
 impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
-    const MR: usize = 8;
-    const NV: usize = 3;
-
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::F {
@@ -374,6 +410,16 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn shr<const N: i32>(a: Self::I) -> Self::I {
         unsafe { _mm512_srl_epi32(a, _mm_cvtsi32_si128(N)) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose8(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+        unsafe { transpose8_ymm(from, stride, rows, to, to_stride) }
     }
 
     #[inline(always)]

@@ -1,0 +1,393 @@
+//! Matrix products: `gemm` and `linear`.
+//!
+//! Every element of a result is the same chain of operations, whatever the sizes around it: FMAs in ascending k from 0
+//! over a block of [`KC`] items, then the blocks' sums added one after the other, then the epilogue. Tiles, packing,
+//! threads and paths only change when and where that happens. So row 7 of a batch of 1000 has the bytes it has alone.
+//!
+//! Two plans, both after Goto and van de Geijn 2008. Many rows: b is packed once by all threads into panels of 16
+//! columns, and a task packs a block of rows of a into its own L2 and multiplies it with all panels. Few rows: a is
+//! packed once, and a task packs panels of b into its own L1 just before it uses them for all rows, so that a large
+//! weight is read from memory once and never written back.
+
+use crate::dispatch;
+use crate::pool::{parallel_for, threads};
+use crate::scratch::Scratch;
+use crate::simd::LANES;
+
+pub use crate::gated::Activation;
+pub use finish::Finish;
+pub use pack::Matrix;
+
+mod finish;
+mod pack;
+mod tile;
+#[cfg(test)]
+mod tests;
+
+use pack::{pack_columns, pack_rows};
+use tile::{Block, MAX_PANELS, MAX_ROWS, Tile};
+
+/// Items of k in one chain of FMAs. Part of the row contract: changing it changes results.
+pub const KC: usize = 256;
+
+/// Below this many operations one thread does it all.
+const SERIAL_FLOPS: usize = 200_000;
+/// Up to this many rows the few-rows plan is used.
+const FEW_ROWS: usize = 384;
+/// Floats of packed operand that are held at a time.
+const PACKED: usize = 4 << 20;
+/// Columns that are packed at a time.
+const WIDE: usize = 4096;
+
+/// Where b comes from.
+#[derive(Clone, Copy)]
+pub enum Right {
+    /// k × n in memory.
+    Plain(Matrix),
+    /// What [`pack_weight`] made: panels of 16 columns, `[panel][k][16]`.
+    Packed(*const f32),
+}
+
+/// out (m × n, rows `out_row` apart) = finish(a (m × k) · b (k × n)).
+#[derive(Clone, Copy)]
+pub struct Product {
+    pub a: Matrix,
+    pub b: Right,
+    pub out: *mut f32,
+    pub out_row: usize,
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub finish: Finish,
+}
+
+// SAFETY: tasks write disjoint parts of out (and of `pre`); operands are only read.
+unsafe impl Sync for Product {}
+unsafe impl Send for Product {}
+
+/// One piece of a product, as the tasks see it: columns `j0..j1` and items `k0..k1` of k.
+struct Piece<'a> {
+    p: &'a Product,
+    j0: usize,
+    j1: usize,
+    k0: usize,
+    k1: usize,
+    /// The running sums of all but the last block; column 0 is column 0 of out.
+    sums: *mut f32,
+    sums_row: usize,
+    /// The packed operand: all of b's piece in the many-rows plan, all of a's in the few-rows plan.
+    packed: *mut f32,
+    /// Items from one panel of b to the next.
+    panel: usize,
+    /// Rows (many-rows plan) or columns (few-rows plan) of one task.
+    step: usize,
+    plain: bool,
+}
+
+// SAFETY: as for `Product`; tasks write disjoint sums and disjoint parts of `packed`.
+unsafe impl Sync for Piece<'_> {}
+
+/// Runs the tasks on all threads where that pays.
+fn each(tasks: usize, parallel: bool, task: impl Fn(usize) + Sync) {
+    if parallel {
+        parallel_for(tasks, task);
+    } else {
+        for i in 0..tasks {
+            task(i);
+        }
+    }
+}
+
+/// Computes one product.
+///
+/// # Safety
+/// Operands must hold what the sizes and strides reach; out may be `finish.residual` but overlap nothing else.
+pub unsafe fn product(p: &Product) {
+    if p.m == 0 || p.n == 0 {
+        return;
+    }
+    if p.k == 0 {
+        // SAFETY: as promised above.
+        unsafe { finish_zeros(p) };
+        return;
+    }
+    let finish = &p.finish;
+    let own = p.k > KC && (finish.accumulate || (!finish.residual.is_null() && finish.residual == p.out.cast_const()));
+    let own = if own && finish.pre.is_null() { Some(Scratch::new(p.m * p.n)) } else { None };
+    let (sums, sums_row) = match &own {
+        Some(own) => (own.pointer(), p.n),
+        None if finish.accumulate || !finish.pre.is_null() => (finish.pre, p.out_row),
+        None => (p.out, p.out_row),
+    };
+    let parallel = 2 * p.m * p.n * p.k >= SERIAL_FLOPS;
+    let few = p.m <= FEW_ROWS;
+    let wide = if few { p.n } else { p.n.min(WIDE) };
+    let packed_wide = if few { p.m } else { wide };
+    let deep = (PACKED / packed_wide / KC * KC).clamp(KC, p.k.next_multiple_of(KC));
+    for j0 in (0..p.n).step_by(wide) {
+        for k0 in (0..p.k).step_by(deep) {
+            let (j1, k1) = ((j0 + wide).min(p.n), (k0 + deep).min(p.k));
+            let piece = Piece { p, j0, j1, k0, k1, sums, sums_row, packed: std::ptr::null_mut(), panel: 0, step: 0, plain: finish.is_plain() };
+            // SAFETY: as promised above.
+            unsafe { if few { few_rows(piece, parallel) } else { many_rows(piece, parallel) } };
+        }
+    }
+}
+
+unsafe fn many_rows(mut piece: Piece, parallel: bool) {
+    let p = piece.p;
+    let panels = (piece.j1 - piece.j0).div_ceil(LANES);
+    let deep = piece.k1 - piece.k0;
+    let room;
+    match p.b {
+        Right::Packed(b) => {
+            piece.packed = b.cast_mut().wrapping_add(piece.j0 * p.k + piece.k0 * LANES);
+            piece.panel = p.k * LANES;
+        }
+        Right::Plain(_) => {
+            room = Scratch::new(panels * LANES * deep);
+            piece.packed = room.pointer();
+            piece.panel = deep * LANES;
+            // SAFETY: the room is as large as the panels; each task packs its own.
+            each(panels, parallel, |i| unsafe { pack_b(&piece, i) });
+        }
+    }
+    // A few blocks of rows for each thread even out their speeds; too few rows would read the panels too often.
+    let rows = p.m.div_ceil(8 * threads()).clamp(48, 144);
+    piece.step = rows.next_multiple_of(24);
+    // SAFETY: tasks have their own rows.
+    each(p.m.div_ceil(piece.step), parallel, |i| unsafe { rows_task(&piece, i) });
+}
+
+unsafe fn few_rows(mut piece: Piece, parallel: bool) {
+    let p = piece.p;
+    let room = Scratch::new(p.m * (piece.k1 - piece.k0));
+    piece.packed = room.pointer();
+    let blocks = (piece.k1 - piece.k0).div_ceil(KC);
+    let much = p.m * (piece.k1 - piece.k0) >= 1 << 15;
+    // SAFETY: the room is as large as the operand; each task packs its own block of k.
+    each(blocks, parallel && much, |i| unsafe { pack_a(&piece, i) });
+    let columns = piece.j1 - piece.j0;
+    // Whole groups of panels, whatever the tile: 192 = 16 · 12.
+    piece.step = columns.div_ceil(12 * threads()).clamp(48, 384).next_multiple_of(192);
+    if columns < 192 * 4 * threads() {
+        piece.step = 48;
+    }
+    // SAFETY: tasks have their own columns.
+    each(columns.div_ceil(piece.step), parallel, |i| unsafe { columns_task(&piece, i) });
+}
+
+dispatch! { unsafe fn pack_a(piece: &Piece, i: usize) = pack_a_block }
+dispatch! { unsafe fn pack_b(piece: &Piece, i: usize) = pack_b_panel }
+dispatch! { unsafe fn rows_task(piece: &Piece, i: usize) = rows_block }
+dispatch! { unsafe fn columns_task(piece: &Piece, i: usize) = columns_block }
+dispatch! { unsafe fn finish_zeros(p: &Product) = finish_zero_rows }
+
+/// k = 0: the epilogue of zeros.
+#[inline(always)]
+unsafe fn finish_zero_rows<S: Tile>(p: &Product) {
+    for i in 0..p.m {
+        for j in (0..p.n).step_by(LANES) {
+            // SAFETY: columns below n.
+            unsafe { p.finish.store::<S>(S::splat(0.0), p.out, i * p.out_row + j, j, (p.n - j).min(LANES)) };
+        }
+    }
+}
+
+/// Cuts `rows` rows into the fewest tiles and evens them out: (tiles, rows of the short ones, how many have one more).
+#[inline(always)]
+fn split<S: Tile>(rows: usize) -> (usize, usize, usize) {
+    let tiles = rows.div_ceil(S::ROWS);
+    (tiles, rows / tiles, rows % tiles)
+}
+
+/// Packs rows `i0..i1` of block `k0..k1` tile by tile.
+#[inline(always)]
+unsafe fn pack_tiles<S: Tile>(a: Matrix, rows: usize, k: usize, to: *mut f32) {
+    let (tiles, short, longer) = split::<S>(rows);
+    let mut i = 0;
+    for t in 0..tiles {
+        let r = short + usize::from(t < longer);
+        // SAFETY: the caller's room holds rows * k items.
+        unsafe { pack_rows::<S>(a.at(i, 0), r, k, to.add(i * k)) };
+        i += r;
+    }
+}
+
+#[inline(always)]
+unsafe fn pack_a_block<S: Tile>(piece: &Piece, i: usize) {
+    let k = piece.k0 + i * KC;
+    let deep = KC.min(piece.k1 - k);
+    // SAFETY: block i starts after i * KC columns of all rows.
+    unsafe { pack_tiles::<S>(piece.p.a.at(0, k), piece.p.m, deep, piece.packed.add(i * KC * piece.p.m)) };
+}
+
+#[inline(always)]
+unsafe fn pack_b_panel<S: Tile>(piece: &Piece, i: usize) {
+    let Right::Plain(b) = piece.p.b else { return };
+    let j = piece.j0 + i * LANES;
+    let columns = LANES.min(piece.j1 - j);
+    // SAFETY: panel i has room for the piece's depth.
+    unsafe { pack_columns::<S>(b.at(piece.k0, j), columns, piece.k1 - piece.k0, piece.packed.add(i * piece.panel), std::ptr::null()) };
+}
+
+/// All tiles of some rows (packed tile by tile at `a`) with `panels` panels at `b`, for one block of k.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn multiply<S: Tile>(piece: &Piece, a: *const f32, i0: usize, rows: usize, b: *const f32, panel: usize, panels: usize, j: usize, k: usize, deep: usize) {
+    let p = piece.p;
+    let columns = (panels * LANES).min(piece.j1 - j);
+    let (first, last) = (k == 0, k + deep == p.k);
+    // Whole vectors that go where they stay, or to the sums: straight from the registers.
+    let straight = columns == panels * LANES && (!last || piece.plain);
+    let (tiles, short, longer) = split::<S>(rows);
+    let mut aside = [0f32; MAX_ROWS * MAX_PANELS * LANES];
+    let mut i = 0;
+    for t in 0..tiles {
+        let r = short + usize::from(t < longer);
+        // SAFETY: rows and columns lie inside out and the sums; `aside` holds the largest tile.
+        unsafe {
+            let a = a.add(i * deep);
+            let at = (i0 + i) * p.out_row + j;
+            let before = piece.sums.wrapping_add((i0 + i) * piece.sums_row + j);
+            if straight {
+                let sums = if first { std::ptr::null() } else { before.cast_const() };
+                let (out, out_row) = if last { (p.out.add(at), p.out_row) } else { (before, piece.sums_row) };
+                S::run(r, panels, &Block { a, b, panel, k: deep, sums, sums_row: piece.sums_row, out, out_row });
+            } else {
+                let out = aside.as_mut_ptr();
+                let wide = panels * LANES;
+                S::run(r, panels, &Block { a, b, panel, k: deep, sums: std::ptr::null(), sums_row: 0, out, out_row: wide });
+                for row in 0..r {
+                    let before = before.wrapping_add(row * piece.sums_row);
+                    for v in (0..columns).step_by(LANES) {
+                        let n = (columns - v).min(LANES);
+                        let mut x = S::load(out.add(row * wide + v));
+                        if !first {
+                            x = S::add(S::load_n(before.add(v), n), x);
+                        }
+                        if last {
+                            p.finish.store::<S>(x, p.out, at + row * p.out_row + v, j + v, n);
+                        } else {
+                            S::store_n(before.add(v), x, n);
+                        }
+                    }
+                }
+            }
+        }
+        i += r;
+    }
+}
+
+/// A task of the many-rows plan: rows `i * step` and on, all columns of the piece.
+#[inline(always)]
+unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
+    let p = piece.p;
+    let i0 = i * piece.step;
+    let rows = piece.step.min(p.m - i0);
+    let room = Scratch::new(rows * KC);
+    let a = room.pointer();
+    let group = S::panels(S::ROWS);
+    let panels = (piece.j1 - piece.j0).div_ceil(LANES);
+    for k in (piece.k0..piece.k1).step_by(KC) {
+        let deep = KC.min(piece.k1 - k);
+        // SAFETY: the room holds this task's rows; panels lie inside the packed piece.
+        unsafe {
+            pack_tiles::<S>(p.a.at(i0, k), rows, deep, a);
+            for j in (0..panels).step_by(group) {
+                let b = piece.packed.add(j * piece.panel + (k - piece.k0) * LANES);
+                multiply::<S>(piece, a, i0, rows, b, piece.panel, group.min(panels - j), piece.j0 + j * LANES, k, deep);
+            }
+        }
+    }
+}
+
+/// A task of the few-rows plan: columns `i * step` and on, all rows.
+#[inline(always)]
+unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
+    let p = piece.p;
+    let from = piece.j0 + i * piece.step;
+    let to = (from + piece.step).min(piece.j1);
+    let (_, short, longer) = split::<S>(p.m);
+    let group = S::panels(short + usize::from(longer > 0));
+    let room = Scratch::new(group * LANES * KC);
+    let packed = room.pointer();
+    for j in (from..to).step_by(group * LANES) {
+        let panels = group.min((to - j).div_ceil(LANES));
+        for k in (piece.k0..piece.k1).step_by(KC) {
+            let deep = KC.min(piece.k1 - k);
+            // SAFETY: the room holds one group of panels; a's piece is packed block by block.
+            unsafe {
+                let a = piece.packed.add((k - piece.k0) * p.m);
+                let (b, panel) = match p.b {
+                    Right::Packed(b) => (b.add(j * p.k + k * LANES), p.k * LANES),
+                    Right::Plain(b) => {
+                        for v in 0..panels {
+                            let j = j + v * LANES;
+                            let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + panels * LANES) };
+                            pack_columns::<S>(b.at(k, j), LANES.min(piece.j1 - j), deep, packed.add(v * LANES * deep), next.data);
+                        }
+                        (packed.cast_const(), LANES * deep)
+                    }
+                };
+                multiply::<S>(piece, a, 0, p.m, b, panel, panels, j, k, deep);
+            }
+        }
+    }
+}
+
+/// Floats that [`pack_weight`] writes for a weight of `n` outputs and `k` inputs.
+pub fn packed_size(n: usize, k: usize) -> usize {
+    n.next_multiple_of(LANES) * k
+}
+
+/// Packs b (k × n) for [`Right::Packed`].
+///
+/// # Safety
+/// `out` must have room for [`packed_size`] items.
+pub unsafe fn pack_weight(b: Matrix, n: usize, k: usize, out: *mut f32) {
+    let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
+    let p = Product { a: nowhere, b: Right::Plain(b), out, out_row: 0, m: 0, n, k, finish: Finish::PLAIN };
+    let piece = Piece { p: &p, j0: 0, j1: n, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel: k * LANES, step: 0, plain: true };
+    // SAFETY: as promised above; each task packs its own panel.
+    each(n.div_ceil(LANES), n * k >= 1 << 15, |i| unsafe { pack_b(&piece, i) });
+}
+
+/// Products over a batch: problem z adds z · its batch stride to each operand.
+#[derive(Clone, Copy)]
+pub struct Batch {
+    pub count: usize,
+    pub a: usize,
+    pub b: usize,
+    pub out: usize,
+}
+
+/// `batch.count` products of the same sizes and strides; the operands of the first are in `p`, whose b is plain and whose
+/// epilogue has only alpha and accumulate.
+///
+/// # Safety
+/// As [`product`], for every problem; outputs do not overlap.
+pub unsafe fn products(p: &Product, batch: Batch) {
+    let mut p = *p;
+    let mut count = batch.count;
+    if count > 1 && batch.b == 0 && batch.a == p.m * p.a.row && batch.out == p.m * p.out_row {
+        // One tall product.
+        p.m *= count;
+        count = 1;
+    }
+    let flops = 2 * p.m * p.n * p.k;
+    // Whole problems for each thread, unless they are few and large.
+    let whole = flops < 20 * SERIAL_FLOPS || count >= 8 * threads();
+    // SAFETY: as promised above.
+    each(count, whole && count > 1 && flops * count >= SERIAL_FLOPS, |z| unsafe { product(&problem(&p, batch, z)) });
+}
+
+/// Problem `z` of a batch.
+fn problem(p: &Product, batch: Batch, z: usize) -> Product {
+    let a = Matrix { data: p.a.data.wrapping_add(z * batch.a), ..p.a };
+    let b = match p.b {
+        Right::Plain(b) => Right::Plain(Matrix { data: b.data.wrapping_add(z * batch.b), ..b }),
+        packed => packed,
+    };
+    Product { a, b, out: p.out.wrapping_add(z * batch.out), ..*p }
+}

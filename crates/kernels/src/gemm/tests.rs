@@ -1,0 +1,216 @@
+use super::*;
+use crate::testing::{assert_close, assert_same_bits, noise, same_everywhere};
+
+/// A matrix stored with any layout, and its items in order.
+struct Stored {
+    memory: Vec<f32>,
+    row: usize,
+    col: usize,
+}
+
+impl Stored {
+    /// `rows` × `cols` numbers; kinds of layout: 0 row-major, 1 column-major, 2 row-major with gaps, 3 every second item.
+    fn new(rows: usize, cols: usize, kind: usize, seed: u64) -> Stored {
+        let (row, col) = match kind {
+            0 => (cols, 1),
+            1 => (1, rows),
+            2 => (cols + 5, 1),
+            _ => (2 * cols + 3, 2),
+        };
+        let reach = if rows * cols == 0 { 0 } else { (rows - 1) * row + (cols - 1) * col + 1 };
+        Stored { memory: noise(reach, seed), row, col }
+    }
+
+    fn get(&self, i: usize, j: usize) -> f32 {
+        self.memory[i * self.row + j * self.col]
+    }
+
+    fn view(&self) -> Matrix {
+        Matrix { data: self.memory.as_ptr(), row: self.row, col: self.col }
+    }
+}
+
+/// The contract, item by item: what every path must give to the bit.
+fn chains(a: &Stored, b: &Stored, i: usize, j: usize, k: usize) -> f32 {
+    let mut sum = 0.0f32;
+    for (z, from) in (0..k).step_by(KC).enumerate() {
+        let mut chain = 0.0f32;
+        for p in from..(from + KC).min(k) {
+            chain = a.get(i, p).mul_add(b.get(p, j), chain);
+        }
+        sum = if z == 0 { chain } else { sum + chain };
+    }
+    sum
+}
+
+const SIZES: [(usize, usize, usize); 22] = [
+    (1, 1, 1), (1, 16, 8), (2, 3, 5), (6, 16, 256), (7, 17, 257), (5, 48, 300), (13, 100, 64), (1, 200, 520), (3, 33, 700), (4, 130, 96),
+    (8, 80, 513), (30, 50, 40), (64, 64, 64), (97, 31, 130), (385, 20, 33), (400, 65, 270), (390, 1, 300), (17, 1, 3), (2, 400, 17), (1, 70, 1000), (100, 7, 600), (386, 49, 515),
+];
+
+#[test]
+fn every_size_and_layout_has_the_bytes_of_the_contract() {
+    for (at, &(m, n, k)) in SIZES.iter().enumerate() {
+        for layout in 0..16 {
+            let (ka, kb) = (layout / 4, layout % 4);
+            // All layouts of small ones, a diagonal of large ones: the portable set is slow.
+            if m * n * k > 30_000 && (at + layout) % 5 != 0 {
+                continue;
+            }
+            let (a, b) = (Stored::new(m, k, ka, 1 + at as u64), Stored::new(k, n, kb, 100 + at as u64));
+            let row = n + layout % 3;
+            let want: Vec<f32> = (0..m * row).map(|x| if x % row < n { chains(&a, &b, x / row, x % row, k) } else { 7.0 }).collect();
+            let got = same_everywhere(|| {
+                let mut out = vec![7.0f32; m * row];
+                let p = Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: row, m, n, k, finish: Finish::PLAIN };
+                // SAFETY: the vectors hold what the sizes reach.
+                unsafe { product(&p) };
+                out
+            });
+            assert_same_bits(&got, &want, &format!("{m}x{n}x{k} layouts {ka} {kb}"));
+        }
+    }
+}
+
+#[test]
+fn packed_weights_change_nothing() {
+    for &(m, n, k) in &SIZES {
+        let (a, b) = (Stored::new(m, k, 0, 3), Stored::new(k, n, 1, 4));
+        let run = |packed: bool| {
+            same_everywhere(|| {
+                let mut out = vec![0.0f32; m * n];
+                let mut room = vec![f32::NAN; packed_size(n, k)];
+                // SAFETY: the vectors hold what the sizes reach.
+                unsafe {
+                    pack_weight(b.view(), n, k, room.as_mut_ptr());
+                    let right = if packed { Right::Packed(room.as_ptr()) } else { Right::Plain(b.view()) };
+                    product(&Product { a: a.view(), b: right, out: out.as_mut_ptr(), out_row: n, m, n, k, finish: Finish::PLAIN });
+                }
+                out
+            })
+        };
+        assert_same_bits(&run(true), &run(false), &format!("{m}x{n}x{k}"));
+    }
+}
+
+/// linear with everything, and what float64 makes of it.
+fn linear(m: usize, n: usize, k: usize, activation: Activation, in_place: bool, with_pre: bool) {
+    let (x, w) = (Stored::new(m, k, 0, 5), Stored::new(k, n, 1, 6));
+    let (bias, residual) = (noise(n, 7), noise(m * n, 8));
+    let got = same_everywhere(|| {
+        let mut out = residual.clone();
+        let mut pre = vec![0.0f32; m * n];
+        let finish = Finish {
+            bias: bias.as_ptr(),
+            residual: if in_place { out.as_ptr() } else { residual.as_ptr() },
+            pre: if with_pre { pre.as_mut_ptr() } else { std::ptr::null_mut() },
+            activation,
+            ..Finish::PLAIN
+        };
+        let p = Product { a: x.view(), b: Right::Plain(w.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish };
+        // SAFETY: the vectors hold what the sizes reach.
+        unsafe { product(&p) };
+        out.extend(pre);
+        out
+    });
+    let mut want = Vec::new();
+    let mut before = Vec::new();
+    for i in 0..m {
+        for j in 0..n {
+            let s = f64::from(chains(&x, &w, i, j, k)) + f64::from(bias[j]);
+            before.push(if with_pre { s } else { 0.0 });
+            let y = match activation {
+                Activation::None => s,
+                Activation::Relu => s.max(0.0),
+                Activation::Gelu => 0.5 * s * (1.0 + libm_erf(s / std::f64::consts::SQRT_2)),
+                Activation::GeluTanh => 0.5 * s * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (s + 0.044715 * s * s * s)).tanh()),
+                Activation::Silu => s / (1.0 + (-s).exp()),
+            };
+            want.push(y + f64::from(residual[i * n + j]));
+        }
+    }
+    want.extend(before);
+    assert_close(&got, &want, 1e-5, &format!("{m}x{n}x{k} {activation:?}"));
+}
+
+/// erf by its series, good for the moderate arguments here.
+fn libm_erf(x: f64) -> f64 {
+    if x.abs() > 5.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+#[test]
+fn the_epilogue_comes_after_the_last_block() {
+    for activation in [Activation::None, Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
+        for (m, n, k) in [(1, 5, 3), (9, 35, 300), (3, 16, 0), (391, 33, 257)] {
+            for flags in 0..4 {
+                linear(m, n, k, activation, flags & 1 == 1, flags & 2 == 2);
+            }
+        }
+    }
+}
+
+#[test]
+fn accumulating_adds_the_scaled_sum_once() {
+    for (m, n, k) in [(3, 5, 4), (7, 40, 600), (388, 21, 530), (2, 3, 0)] {
+        let (a, b) = (Stored::new(m, k, 1, 9), Stored::new(k, n, 0, 10));
+        let start = noise(m * n, 11);
+        let got = same_everywhere(|| {
+            let mut out = start.clone();
+            let finish = Finish { alpha: 0.3, accumulate: true, ..Finish::PLAIN };
+            let p = Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish };
+            // SAFETY: the vectors hold what the sizes reach.
+            unsafe { product(&p) };
+            out
+        });
+        let want: Vec<f32> = (0..m * n).map(|x| start[x] + 0.3 * chains(&a, &b, x / n, x % n, k)).collect();
+        assert_same_bits(&got, &want, &format!("{m}x{n}x{k}"));
+    }
+}
+
+#[test]
+fn a_batch_is_its_problems_one_by_one() {
+    for (count, m, n, k, shared) in [(1, 5, 6, 7, false), (5, 3, 20, 30, false), (4, 100, 33, 65, true), (3, 130, 90, 300, false), (0, 2, 2, 2, false)] {
+        let (a, b) = (Stored::new(m * count, k, 0, 12), Stored::new(k * count, n, 0, 13));
+        let step = if shared { 0 } else { k * n };
+        let got = same_everywhere(|| {
+            let mut out = vec![0.0f32; count * m * n];
+            let p = Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish: Finish::PLAIN };
+            // SAFETY: the vectors hold what the sizes reach.
+            unsafe { products(&p, Batch { count, a: m * k, b: step, out: m * n }) };
+            out
+        });
+        let want: Vec<f32> = (0..count * m * n)
+            .map(|x| {
+                let (z, i, j) = (x / (m * n), x / n % m, x % n);
+                let one = Stored { memory: b.memory[z * step..].to_vec(), row: n, col: 1 };
+                chains(&Stored { memory: a.memory[(z * m + i) * k..].to_vec(), row: k, col: 1 }, &one, 0, j, k)
+            })
+            .collect();
+        assert_same_bits(&got, &want, &format!("{count} of {m}x{n}x{k}"));
+    }
+}
+
+#[test]
+fn a_row_alone_has_the_bytes_it_has_among_a_thousand() {
+    let (m, n, k) = (1000, 70, 400);
+    let (a, b) = (Stored::new(m, k, 0, 14), Stored::new(k, n, 1, 15));
+    let run = |from: usize, rows: usize| {
+        let mut out = vec![0.0f32; rows * n];
+        let p = Product { a: a.view().at(from, 0), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m: rows, n, k, finish: Finish::PLAIN };
+        // SAFETY: the vectors hold what the sizes reach.
+        unsafe { product(&p) };
+        out
+    };
+    let all = run(0, m);
+    for (from, rows) in [(0, 1), (7, 1), (999, 1), (10, 2), (20, 3), (30, 5), (100, 40), (600, 400)] {
+        assert_same_bits(&run(from, rows), &all[from * n..(from + rows) * n], &format!("rows {from}..{}", from + rows));
+    }
+}

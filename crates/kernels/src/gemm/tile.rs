@@ -1,0 +1,132 @@
+//! The register tile: the inner loop of every matrix product.
+
+use crate::simd::{LANES, Portable, Simd};
+
+/// Rows in the largest tile of any instruction set.
+pub const MAX_ROWS: usize = 8;
+/// Vectors (panels of 16 columns) in the widest tile of any instruction set.
+pub const MAX_PANELS: usize = 4;
+
+/// One block of one tile: `rows` packed rows of a times one or more packed panels of b over `k` items.
+#[derive(Clone, Copy)]
+pub struct Block {
+    /// `[k][rows]`.
+    pub a: *const f32,
+    /// `[k][16]`, the next panel `panel` items further.
+    pub b: *const f32,
+    pub panel: usize,
+    pub k: usize,
+    /// What the result is added to; null: nothing.
+    pub sums: *const f32,
+    pub sums_row: usize,
+    pub out: *mut f32,
+    pub out_row: usize,
+}
+
+/// out = sums + the chains, each element's chain a run of FMAs in ascending k from 0.
+///
+/// # Safety
+/// Packed operands must hold `k` steps; rows of `sums` and `out` must have all `16 * V` items.
+#[inline(always)]
+unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
+    // SAFETY: as promised above.
+    unsafe {
+        let mut acc = [[S::splat(0.0); V]; R];
+        let (mut a, mut b) = (t.a, t.b);
+        // A macro, not a closure: a closure would be compiled without the instruction set's features.
+        macro_rules! step {
+            ($a:expr, $b:expr) => {
+                let (a, b) = ($a, $b);
+                let mut v = [S::splat(0.0); V];
+                for j in 0..V {
+                    v[j] = S::load(b.add(j * t.panel));
+                }
+                for i in 0..R {
+                    let x = S::splat(*a.add(i));
+                    for j in 0..V {
+                        acc[i][j] = S::fma(x, v[j], acc[i][j]);
+                    }
+                }
+            };
+        }
+        let mut left = t.k;
+        while left >= 4 {
+            step!(a, b);
+            step!(a.add(R), b.add(LANES));
+            step!(a.add(2 * R), b.add(2 * LANES));
+            step!(a.add(3 * R), b.add(3 * LANES));
+            a = a.add(4 * R);
+            b = b.add(4 * LANES);
+            left -= 4;
+        }
+        while left > 0 {
+            step!(a, b);
+            a = a.add(R);
+            b = b.add(LANES);
+            left -= 1;
+        }
+        for i in 0..R {
+            for j in 0..V {
+                let mut x = acc[i][j];
+                if !t.sums.is_null() {
+                    x = S::add(S::load(t.sums.add(i * t.sums_row + j * LANES)), x);
+                }
+                S::store(t.out.add(i * t.out_row + j * LANES), x);
+            }
+        }
+    }
+}
+
+/// The tiles of an instruction set: every number of rows up to `ROWS`, with as many panels as its registers hold.
+#[allow(clippy::missing_safety_doc)]
+pub trait Tile: Simd {
+    /// Most rows of one tile.
+    const ROWS: usize;
+    /// Panels of b in a tile of `rows` rows; few rows want more panels, to keep enough chains in flight.
+    fn panels(rows: usize) -> usize;
+    /// Runs the tile of `rows` rows and `panels` panels, at most `Self::panels(rows)`.
+    unsafe fn run(rows: usize, panels: usize, t: &Block);
+}
+
+macro_rules! tiles {
+    ($isa:ty, $rows:literal, $(($r:literal, $v:literal)),*; $(($r1:literal, $v1:literal)),*) => {
+        impl Tile for $isa {
+            const ROWS: usize = $rows;
+
+            #[inline(always)]
+            fn panels(rows: usize) -> usize {
+                match rows {
+                    $($r => $v,)*
+                    _ => 1,
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn run(rows: usize, panels: usize, t: &Block) {
+                // SAFETY: the caller keeps `block`'s promises.
+                unsafe {
+                    match (rows, panels) {
+                        $(($r, $v) => block::<$isa, $r, $v>(t),)*
+                        $(($r1, $v1) => block::<$isa, $r1, $v1>(t),)*
+                        _ => {
+                            // A narrower edge: one panel after the other.
+                            for j in 0..panels {
+                                let at = j * LANES;
+                                let sums = if t.sums.is_null() { t.sums } else { t.sums.add(at) };
+                                Self::run(rows, 1, &Block { b: t.b.add(j * t.panel), sums, out: t.out.add(at), ..*t });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+tiles!(Portable, 4, (1, 1), (2, 1), (3, 1), (4, 1); );
+#[cfg(target_arch = "aarch64")]
+tiles!(crate::simd::Neon, 4, (1, 1), (2, 1), (3, 1), (4, 1); );
+#[cfg(target_arch = "x86_64")]
+tiles!(crate::simd::Avx2, 6, (1, 4), (2, 2), (3, 2), (4, 1), (5, 1), (6, 1); (1, 1), (2, 1), (3, 1));
+#[cfg(target_arch = "x86_64")]
+tiles!(crate::simd::Avx512, 8, (1, 4), (2, 4), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3); (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1));

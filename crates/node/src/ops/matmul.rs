@@ -1,0 +1,82 @@
+//! Glue of the matrix products.
+
+use crate::kernel::{Args, Table, product as size_of_all, reach};
+use groundup_kernels::gated::Activation;
+use groundup_kernels::gemm::{Batch, Finish, Matrix, Product, Right, pack_weight, packed_size, product, products};
+
+fn gemm(a: &mut Args) -> Result<(), String> {
+    let (left, left_strides) = (a.place()?, [a.size()?, a.size()?, a.size()?]);
+    let (right, right_strides) = (a.place()?, [a.size()?, a.size()?, a.size()?]);
+    let (out, out_row, out_batch) = (a.place()?, a.size()?, a.size()?);
+    let [count, m, n, k] = [a.size()?, a.size()?, a.size()?, a.size()?];
+    let (alpha, accumulate) = (a.f32()?, a.flag()?);
+    let outer = |s: [usize; 3]| [s[2], s[0], s[1]];
+    let x = left.room::<f32>(reach(&[count, m, k], &outer(left_strides))?)?;
+    let y = right.room::<f32>(reach(&[count, k, n], &outer(right_strides))?)?;
+    let c = out.room::<f32>(reach(&[count, m, n], &[out_batch, out_row, 1])?)?;
+    size_of_all(&[2, count, m, n, k.max(1)])?;
+    let p = Product {
+        a: Matrix { data: x, row: left_strides[0], col: left_strides[1] },
+        b: Right::Plain(Matrix { data: y, row: right_strides[0], col: right_strides[1] }),
+        out: c,
+        out_row,
+        m,
+        n,
+        k,
+        finish: Finish { alpha, accumulate, ..Finish::PLAIN },
+    };
+    // SAFETY: every operand has room for what its strides reach.
+    unsafe { products(&p, Batch { count, a: left_strides[2], b: right_strides[2], out: out_batch }) };
+    Ok(())
+}
+
+/// `linear` and `linearPacked`, which differ in how the weight comes.
+fn linear(a: &mut Args, packed: bool) -> Result<(), String> {
+    let (x, weight) = (a.place()?, a.place()?);
+    let strides = if packed { [0, 0] } else { [a.size()?, a.size()?] };
+    let [bias, residual, out, pre] = [a.place()?, a.place()?, a.place()?, a.place()?];
+    let [m, n, k, code] = [a.size()?, a.size()?, a.size()?, a.size()?];
+    let activation = Activation::from_code(code).ok_or_else(|| format!("the activation, expected a code below 5, got {code}"))?;
+    size_of_all(&[2, m, n.next_multiple_of(64), k.max(1)])?;
+    let b = if packed {
+        Right::Packed(weight.room(packed_size(n, k))?)
+    } else {
+        Right::Plain(Matrix { data: weight.room(reach(&[n, k], &strides)?)?, row: strides[1], col: strides[0] })
+    };
+    let none = std::ptr::null_mut();
+    let p = Product {
+        a: Matrix { data: x.room(m * k)?, row: k, col: 1 },
+        b,
+        out: out.room(m * n)?,
+        out_row: n,
+        m,
+        n,
+        k,
+        finish: Finish {
+            bias: bias.optional(n)?.unwrap_or(none),
+            residual: residual.optional(m * n)?.unwrap_or(none),
+            pre: pre.optional(m * n)?.unwrap_or(none),
+            activation,
+            ..Finish::PLAIN
+        },
+    };
+    // SAFETY: every operand has room for what its sizes and strides reach.
+    unsafe { product(&p) };
+    Ok(())
+}
+
+pub fn register(t: &mut Table) {
+    t.push(("gemm", gemm));
+    t.push(("linear", |a| linear(a, false)));
+    t.push(("linearPacked", |a| linear(a, true)));
+    t.push(("packWeight", |a| {
+        let (weight, strides) = (a.place()?, [a.size()?, a.size()?]);
+        let (out, n, k) = (a.place()?, a.size()?, a.size()?);
+        size_of_all(&[n.next_multiple_of(64), k.max(1)])?;
+        let b = Matrix { data: weight.room(reach(&[n, k], &strides)?)?, row: strides[1], col: strides[0] };
+        let out = out.room(packed_size(n, k))?;
+        // SAFETY: as above.
+        unsafe { pack_weight(b, n, k, out) };
+        Ok(())
+    }));
+}
