@@ -146,5 +146,9 @@ describe("ragged sequences and pages", () => {
     expect(() => attend({ ...base, lenK: [6] })).toThrow("lenK out of range, expected 0 to 5, got 6 at place 0");
     expect(() => attend({ ...base, startK: [3], lenK: [3] })).toThrow("startK out of range, expected 0 to 2, got 3 at place 0");
     expect(() => attend({ ...base, pages: [1], lenK: [2] })).toThrow("page out of range, expected 0 to 0, got 1 at place 0");
+    // Row 64 alone is the start of page 1: room for one key there, not for two.
+    const long = { ...blind, k: zeros(65), v: zeros(65), pages: [1] };
+    attend({ ...long, lenK: [1] });
+    expect(() => attend({ ...long, lenK: [2] })).toThrow("page out of range, expected 0 to 0, got 1 at place 0");
   });
 });

@@ -11,9 +11,11 @@ test("a product by hand", () => {
   const c = place(be, new Float32Array(4));
   be.gemm(place(be, Float32Array.of(1, 2, 3, 4)), 2, 1, 0, place(be, Float32Array.of(5, 6, 7, 8)), 2, 1, 0, c, 2, 0, 1, 2, 2, 2, 1, 0);
   expect([...c.values()]).toEqual([19, 22, 43, 50]);
+  be.gemm(place(be, Float32Array.of(1, 2)), 2, 1, 0, place(be, Float32Array.of(5, 6)), 1, 1, 0, c, 1, 0, 1, 1, 1, 2, 10, 0); // scaled, over what was there
+  expect(c.values()[0]).toBe(170);
 });
 
-test.each([[1, 5, 3], [2, 4, 9], [4, 4, 4], [5, 7, 3], [66, 3, 5], [67, 9, 2], [3, 2, 0]])("gemm %i×%i over %i, plain and transposed, batched, scaled, added", (m, n, k) => {
+test.each([[1, 5, 3], [2, 4, 9], [4, 4, 4], [5, 7, 3], [66, 3, 5], [67, 9, 2], [3, 2, 0], [0, 2, 3], [3, 0, 2]])("gemm %i×%i over %i, plain and transposed, batched, scaled, added", (m, n, k) => {
   for (const [aRow, aCol] of [[k, 1], [1, m]]) {
     for (const [bRow, bCol] of [[n, 1], [1, k]]) {
       const [a, b] = [whole(2 * m * k, 1), whole(k * n, 2)];

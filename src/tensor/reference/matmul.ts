@@ -18,14 +18,13 @@ const ROWS = 64;
 
 /**
  * Copies `count` lines (rows of a, columns of b) of k items into strips of 4 lines: line l, item p goes to ((l div 4)·k + p)·4 + l mod 4.
- * `across` is the step from line to line, `along` that from item to item. The last strip is filled up with zeros.
+ * `across` is the step from line to line, `along` that from item to item. What is left over of the last strip stays as it was: those sums are never stored.
  */
 function pack(packed: Float64Array, { items }: Matrix, start: number, across: number, along: number, count: number, k: number): void {
-  for (let l = 0; l < Math.ceil(count / TILE) * TILE; l++) {
+  for (let l = 0; l < count; l++) {
     const to = (l - (l % TILE)) * k + (l % TILE);
     const from = start + l * across;
-    if (l < count) for (let p = 0; p < k; p++) packed[to + p * TILE] = items[from + p * along];
-    else for (let p = 0; p < k; p++) packed[to + p * TILE] = 0;
+    for (let p = 0; p < k; p++) packed[to + p * TILE] = items[from + p * along];
   }
 }
 

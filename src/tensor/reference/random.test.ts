@@ -31,6 +31,14 @@ test("normal has the moments of a normal distribution, and its pairs share one r
   expect(Math.atan2(z[3], z[2])).toBeCloseTo(Math.atan2(Math.sin((2 * Math.PI * w3) / 2 ** 32), Math.cos((2 * Math.PI * w3) / 2 ** 32)), 5);
 });
 
+test("the smallest fraction, 0, still gives a finite normal", () => {
+  const out = place(be, new Float32Array(1));
+  be.normal(out, 1, 0, 0, 0, 14883995, 0, 1); // found by search: this block's first word is 147, whose upper 24 bits are 0
+  const [w0, w1] = philox4x32([14883995, 0, 0, 0], [0, 0]);
+  expect(w0).toBe(147);
+  expect(out.values()[0]).toBeCloseTo(Math.sqrt(48 * Math.LN2) * Math.cos((2 * Math.PI * w1) / 2 ** 32), 5);
+});
+
 test("randint is the exact upper half of the 64-bit product", () => {
   for (const [low, high] of [[0, 10], [-2147483648, 2147483647], [5, 6], [-3, 1000003]]) {
     const out = place(be, new Int32Array(8));
@@ -48,4 +56,8 @@ test("dropout drops where uniform is below p and scales the rest", () => {
   be.dropout(x, x, n, 0.25, 1, 2, 3, 4);
   expect([...x.values()]).toEqual([...u.values()].map((r, i) => (r < 0.25 ? 0 : Math.fround((i + 1) / 0.75))));
   expect([...x.values()].filter((v) => v === 0).length).toBeGreaterThan(195);
+  const limit = u.values()[5];
+  const kept = place(be, new Float32Array(n).fill(1));
+  be.dropout(kept, kept, n, limit, 1, 2, 3, 4);
+  expect(kept.values()[5]).toBeGreaterThan(1); // u = p is kept
 });

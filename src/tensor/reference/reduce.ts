@@ -20,7 +20,8 @@ function ascending(a: number, b: number): number {
 /** The places of a row's items in sorted order; equal items keep their order. */
 function sortedPlaces(row: Float32Array, descending: boolean): number[] {
   const places = Array.from(row, (_, i) => i);
-  return places.sort((i, j) => (descending ? ascending(row[j], row[i]) : ascending(row[i], row[j])) || i - j);
+  // JavaScript's sort is stable.
+  return places.sort((i, j) => (descending ? ascending(row[j], row[i]) : ascending(row[i], row[j])));
 }
 
 export function reduceKernels(at: Views): Pick<Kernels, "reduce" | "argReduce" | "cumsum" | "sort" | "topk"> {
