@@ -1,5 +1,11 @@
 /** Data: documents from files, the train/validation split, token shards, and batches in a reproducible order. */
-export { type Document, type DocumentMode, documentOfJsonLine, MAX_DOCUMENT_CHARACTERS, splitIntoDocuments } from "./documents.ts";
+export {
+  type Document,
+  type DocumentMode,
+  documentOfJsonLine,
+  MAX_DOCUMENT_CHARACTERS,
+  splitIntoDocuments,
+} from "./documents.ts";
 export { batchesOnce, type DataCursor, type DataLoader, dataLoader, type LoaderOptions } from "./loader.ts";
 export { type MixPart, weightedMix } from "./mix.ts";
 export { packedDocuments } from "./packed-documents.ts";

@@ -24,7 +24,11 @@ test("sampled windows are T + 1 consecutive tokens from anywhere, by seed and nu
   expect(seen.size).toBe(16);
   for (const times of seen.values()) expect(Math.abs(times - 500)).toBeLessThan(108);
   const starts = async (seed: number, from = 0) =>
-    Promise.all([0, 1, 2, 3, 4, 5].map(async (i) => (await sampledWindows(data, { context: 4, seed }).read(from + i)).inputIds[0]));
+    Promise.all(
+      [0, 1, 2, 3, 4, 5].map(
+        async (i) => (await sampledWindows(data, { context: 4, seed }).read(from + i)).inputIds[0],
+      ),
+    );
   expect(await starts(7)).toEqual([14, 10, 5, 3, 5, 15]);
   expect(await starts(7)).not.toEqual(await starts(8));
   expect(await starts(7)).not.toEqual(await starts(7 + 2 ** 32));
@@ -34,7 +38,9 @@ test("sampled windows are T + 1 consecutive tokens from anywhere, by seed and nu
 test("text of exactly one window works, one token less is refused in words", async () => {
   expect((await sampledWindows(counting(5), { context: 4 }).read(3)).targets[3]).toBe(4);
   expect(() => sampledWindows(counting(4), { context: 4 })).toThrow(DataError);
-  expect(() => sampledWindows(counting(4), { context: 4 })).toThrow(/text smaller than one window, expected at least 5 tokens .* got 4 tokens\. Use more text or a shorter context/);
+  expect(() => sampledWindows(counting(4), { context: 4 })).toThrow(
+    /text smaller than one window, expected at least 5 tokens .* got 4 tokens\. Use more text or a shorter context/,
+  );
   expect(() => sequentialWindows(counting(1), { context: 4 })).toThrow(/smaller than one window/);
   expect(() => sampledWindows(counting(4), { context: 0 })).toThrow(/bad context length/);
 });
@@ -48,72 +54,83 @@ test.each([
   [100, 7, 6],
   [8, 7, 2],
   [9, 7, 2],
-])("sequential windows over %i tokens (context %i, overlap %i) score each token once, after the right one", async (tokens, context, overlap) => {
-  const source = sequentialWindows(counting(tokens), { context, overlap });
-  const scored: number[] = [];
-  let batches = 0;
-  let total = 0;
-  for await (const batch of batchesOnce(source, 4)) {
-    batches += batch.rows;
-    total += batch.targetTokens;
-    batch.targets.forEach((target, i) => {
-      if (target === IGNORE) return;
-      scored.push(target);
-      expect(batch.inputIds[i]).toBe(target - 1);
-      // With overlap, all but the first window's targets have that much past.
-      if (target > context) expect(i % context).toBeGreaterThanOrEqual(overlap);
-    });
-  }
-  expect(scored).toEqual(Array.from({ length: tokens - 1 }, (_, i) => i + 1));
-  expect(batches).toBe(source.samples);
-  expect(total).toBe(tokens - 1);
-  await expect(source.read(source.samples)).rejects.toThrow(DataError);
-});
+])(
+  "sequential windows over %i tokens (context %i, overlap %i) score each token once, after the right one",
+  async (tokens, context, overlap) => {
+    const source = sequentialWindows(counting(tokens), { context, overlap });
+    const scored: number[] = [];
+    let batches = 0;
+    let total = 0;
+    for await (const batch of batchesOnce(source, 4)) {
+      batches += batch.rows;
+      total += batch.targetTokens;
+      batch.targets.forEach((target, i) => {
+        if (target === IGNORE) return;
+        scored.push(target);
+        expect(batch.inputIds[i]).toBe(target - 1);
+        // With overlap, all but the first window's targets have that much past.
+        if (target > context) expect(i % context).toBeGreaterThanOrEqual(overlap);
+      });
+    }
+    expect(scored).toEqual(Array.from({ length: tokens - 1 }, (_, i) => i + 1));
+    expect(batches).toBe(source.samples);
+    expect(total).toBe(tokens - 1);
+    await expect(source.read(source.samples)).rejects.toThrow(DataError);
+  },
+);
 
 /** Documents whose ids say where they are: document · 1000 + place. */
 function labelled(lengths: number[]): TokenData {
   const starts = [0];
   for (const length of lengths) starts.push((starts.at(-1) as number) + length);
-  return memoryTokens(lengths.flatMap((length, d) => Array.from({ length }, (_, i) => d * 1000 + i)), { documentStarts: starts });
+  return memoryTokens(
+    lengths.flatMap((length, d) => Array.from({ length }, (_, i) => d * 1000 + i)),
+    { documentStarts: starts },
+  );
 }
 
-test.each([true, false])("packed documents: every step within a document once in an epoch, none across (shuffle %s)", async (shuffle) => {
-  const lengths = [5, 1, 17, 3, 8, 30, 2];
-  const data = labelled(lengths);
-  const context = 8;
-  const source = packedDocuments(data, { context, seed: 1, shuffle });
-  expect(source.samples).toBe(Math.ceil(66 / context));
-  const orders: string[] = [];
-  for (const epoch of [0, 1]) {
-    const steps: string[] = [];
-    const inputs: number[] = [];
-    for (let i = 0; i < source.samples; i++) {
-      const batch = await readBatch(source, epoch * source.samples + i, 1);
-      const { inputIds, targets } = batch;
-      const borders = [...(batch.cuSeqlens as Int32Array)];
-      expect(borders[0]).toBe(0);
-      expect(borders.at(-1)).toBe(context);
-      let segment = 0;
-      for (let t = 0; t < context; t++) {
-        if (t === borders[segment + 1]) segment++;
-        expect(batch.positions?.[t]).toBe(t - borders[segment]);
-        const last = t + 1 === borders[segment + 1];
-        if (targets[t] !== IGNORE) {
-          expect(targets[t]).toBe(inputIds[t] + 1);
-          steps.push(`${inputIds[t]}`);
-          if (!last) expect(inputIds[t + 1]).toBe(targets[t]);
-        } else {
-          expect(last || inputIds.subarray(borders[segment], t + 1).every((id) => id === 0)).toBe(true);
+test.each([true, false])(
+  "packed documents: every step within a document once in an epoch, none across (shuffle %s)",
+  async (shuffle) => {
+    const lengths = [5, 1, 17, 3, 8, 30, 2];
+    const data = labelled(lengths);
+    const context = 8;
+    const source = packedDocuments(data, { context, seed: 1, shuffle });
+    expect(source.samples).toBe(Math.ceil(66 / context));
+    const orders: string[] = [];
+    for (const epoch of [0, 1]) {
+      const steps: string[] = [];
+      const inputs: number[] = [];
+      for (let i = 0; i < source.samples; i++) {
+        const batch = await readBatch(source, epoch * source.samples + i, 1);
+        const { inputIds, targets } = batch;
+        const borders = [...(batch.cuSeqlens as Int32Array)];
+        expect(borders[0]).toBe(0);
+        expect(borders.at(-1)).toBe(context);
+        let segment = 0;
+        for (let t = 0; t < context; t++) {
+          if (t === borders[segment + 1]) segment++;
+          expect(batch.positions?.[t]).toBe(t - borders[segment]);
+          const last = t + 1 === borders[segment + 1];
+          if (targets[t] !== IGNORE) {
+            expect(targets[t]).toBe(inputIds[t] + 1);
+            steps.push(`${inputIds[t]}`);
+            if (!last) expect(inputIds[t + 1]).toBe(targets[t]);
+          } else {
+            expect(last || inputIds.subarray(borders[segment], t + 1).every((id) => id === 0)).toBe(true);
+          }
         }
+        inputs.push(...inputIds);
       }
-      inputs.push(...inputIds);
+      expect(steps.sort()).toEqual(
+        lengths.flatMap((length, d) => Array.from({ length: length - 1 }, (_, i) => `${d * 1000 + i}`)).sort(),
+      );
+      orders.push(inputs.join());
     }
-    expect(steps.sort()).toEqual(lengths.flatMap((length, d) => Array.from({ length: length - 1 }, (_, i) => `${d * 1000 + i}`)).sort());
-    orders.push(inputs.join());
-  }
-  expect(orders[0] === orders[1]).toBe(!shuffle);
-  expect(await source.read(3)).toEqual(await packedDocuments(data, { context, seed: 1, shuffle }).read(3));
-});
+    expect(orders[0] === orders[1]).toBe(!shuffle);
+    expect(await source.read(3)).toEqual(await packedDocuments(data, { context, seed: 1, shuffle }).read(3));
+  },
+);
 
 test("a batch of packed rows has one list of borders, and documents smaller than a row are fine", async () => {
   const batch = await readBatch(packedDocuments(labelled([3, 4, 5]), { context: 4, shuffle: false }), 0, 3);
@@ -136,28 +153,46 @@ const tagged = (tag: number, context = 1): SampleSource => ({
   read: async (index) => ({ inputIds: Int32Array.of(tag), targets: Int32Array.of(index) }),
 });
 
-test.each([[[0.5, 0.3, 0.2]], [[7, 2, 1, 1]], [[1, 1e-4]], [[1, 1, 1]]])("a mix of %j is right within 1 %% over 10,000 samples, from anywhere", async (weights) => {
-  const mix = weightedMix(weights.map((weight, i) => ({ source: tagged(i), weight })));
-  const sum = weights.reduce((a, b) => a + b);
-  const next = weights.map(() => 0);
-  const counts = weights.map(() => 0);
-  for (let i = 0; i < 10_000; i++) {
-    const { inputIds, targets } = await mix.read(i);
-    // Each part's own samples come in order, none left out.
-    expect(targets[0]).toBe(next[inputIds[0]]++);
-    counts[inputIds[0]]++;
-    if (i === 999) counts.forEach((count, part) => expect(Math.abs(count - (1000 * weights[part]) / sum)).toBeLessThan(3));
-  }
-  counts.forEach((count, part) => expect(Math.abs(count / 10_000 - weights[part] / sum)).toBeLessThanOrEqual(1e-4));
-  expect((await mix.read(10_000)).targets[0]).toBe(next[(await mix.read(10_000)).inputIds[0]]);
-});
+test.each([[[0.5, 0.3, 0.2]], [[7, 2, 1, 1]], [[1, 1e-4]], [[1, 1, 1]]])(
+  "a mix of %j is right within 1 %% over 10,000 samples, from anywhere",
+  async (weights) => {
+    const mix = weightedMix(weights.map((weight, i) => ({ source: tagged(i), weight })));
+    const sum = weights.reduce((a, b) => a + b);
+    const next = weights.map(() => 0);
+    const counts = weights.map(() => 0);
+    for (let i = 0; i < 10_000; i++) {
+      const { inputIds, targets } = await mix.read(i);
+      // Each part's own samples come in order, none left out.
+      expect(targets[0]).toBe(next[inputIds[0]]++);
+      counts[inputIds[0]]++;
+      if (i !== 999) continue;
+      for (const [part, count] of counts.entries()) {
+        expect(Math.abs(count - (1000 * weights[part]) / sum)).toBeLessThan(3);
+      }
+    }
+    for (const [part, count] of counts.entries()) {
+      expect(Math.abs(count / 10_000 - weights[part] / sum)).toBeLessThanOrEqual(1e-4);
+    }
+    expect((await mix.read(10_000)).targets[0]).toBe(next[(await mix.read(10_000)).inputIds[0]]);
+  },
+);
 
 test("bad mixes are refused", async () => {
   expect(() => weightedMix([])).toThrow(ConfigError);
   for (const weight of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, 1e-9]) {
-    expect(() => weightedMix([{ source: tagged(0), weight: 1 }, { source: tagged(1), weight }])).toThrow(/bad weights/);
+    expect(() =>
+      weightedMix([
+        { source: tagged(0), weight: 1 },
+        { source: tagged(1), weight },
+      ]),
+    ).toThrow(/bad weights/);
   }
-  expect(() => weightedMix([{ source: tagged(0), weight: 1 }, { source: tagged(1, 2), weight: 1 }])).toThrow(/different context length/);
+  expect(() =>
+    weightedMix([
+      { source: tagged(0), weight: 1 },
+      { source: tagged(1, 2), weight: 1 },
+    ]),
+  ).toThrow(/different context length/);
   const both = weightedMix([
     { source: packedDocuments(labelled([9]), { context: 4 }), weight: 1 },
     { source: sampledWindows(counting(9), { context: 4 }), weight: 1 },
@@ -187,9 +222,16 @@ test("the order is the same for any number of workers, and a cursor goes on exac
 test("a cursor of other data or settings is refused, with what changed", () => {
   const source = sampledWindows(counting(50), { context: 3, seed: 2 });
   const cursor = dataLoader(source, { batchSize: 4 }).cursor();
-  const resume = (other: SampleSource, state: unknown = cursor) => () => dataLoader(other, { batchSize: 4, cursor: state });
+  const resume =
+    (other: SampleSource, state: unknown = cursor) =>
+    () =>
+      dataLoader(other, { batchSize: 4, cursor: state });
   expect(resume(sampledWindows(counting(51), { context: 3, seed: 2 }))).toThrow(RunError);
-  expect(resume(sampledWindows(counting(50), { context: 3, seed: 9 }))).toThrow(/settings have changed, expected .*seed 2.* got .*seed 9/);
-  for (const damaged of [null, 3, {}, { ...cursor, nextSample: -1 }, { ...cursor, version: 2 }]) expect(resume(source, damaged)).toThrow(RunError);
-  for (const options of [{ batchSize: 0 }, { batchSize: 3, world: 2 }, { batchSize: 4, rank: 1 }]) expect(() => dataLoader(source, options)).toThrow(ConfigError);
+  expect(resume(sampledWindows(counting(50), { context: 3, seed: 9 }))).toThrow(
+    /settings have changed, expected .*seed 2.* got .*seed 9/,
+  );
+  for (const damaged of [null, 3, {}, { ...cursor, nextSample: -1 }, { ...cursor, version: 2 }])
+    expect(resume(source, damaged)).toThrow(RunError);
+  for (const options of [{ batchSize: 0 }, { batchSize: 3, world: 2 }, { batchSize: 4, rank: 1 }])
+    expect(() => dataLoader(source, options)).toThrow(ConfigError);
 });

@@ -37,16 +37,24 @@ test("a document stays on its side when others come and go, and copies stay toge
 
 test("the split never changes between versions", async () => {
   expect(hashHex(hashText("Call me Ishmael."))).toBe("ad27e9fcb416c19c");
-  expect((await sides(documents(many.slice(0, 40)))).validation.map((text) => Number(text.slice(16)))).toEqual([5, 12, 20, 22, 24, 26, 29]);
+  expect((await sides(documents(many.slice(0, 40)))).validation.map((text) => Number(text.slice(16)))).toEqual([
+    5, 12, 20, 22, 24, 26, 29,
+  ]);
 });
 
 test("a single document is cut at its tail, exactly as nanoGPT cuts, and that is said", async () => {
-  const text = "0123456789".repeat(10) + "abcde";
+  const text = `${"0123456789".repeat(10)}abcde`;
   const { plan, train, validation } = await sides(documents([text]));
   expect(train).toEqual([text.slice(0, Math.floor(105 * 0.9))]);
   expect(train[0] + validation[0]).toBe(text);
-  expect(plan).toMatchObject({ by: "tail", documents: { train: 1, validation: 1 }, characters: { train: 94, validation: 11 } });
-  expect(plan.notes).toEqual(["The data is a single document, so its last 10 % (by characters) are the validation text."]);
+  expect(plan).toMatchObject({
+    by: "tail",
+    documents: { train: 1, validation: 1 },
+    characters: { train: 94, validation: 11 },
+  });
+  expect(plan.notes).toEqual([
+    "The data is a single document, so its last 10 % (by characters) are the validation text.",
+  ]);
   expect((await sides(documents([text, text]))).plan.by).toBe("tail");
   const emoji = await sides(documents(["😀".repeat(5)]), { validationFraction: 0.5 });
   expect(emoji.train).toEqual(["😀😀"]);
@@ -54,7 +62,9 @@ test("a single document is cut at its tail, exactly as nanoGPT cuts, and that is
 
 test("few documents still fill both sides, and that is said", async () => {
   for (const fraction of [0.001, 0.999]) {
-    const { plan, train, validation } = await sides(documents(["a one", "b two", "c three"]), { validationFraction: fraction });
+    const { plan, train, validation } = await sides(documents(["a one", "b two", "c three"]), {
+      validationFraction: fraction,
+    });
     expect([train.length, validation.length]).toEqual(fraction < 0.5 ? [2, 1] : [1, 2]);
     expect(plan.documents).toEqual({ train: train.length, validation: validation.length });
     expect(plan.notes[0]).toMatch(/With 3 documents/);

@@ -28,7 +28,11 @@ export const emptyStatistics = (): DataStatistics => ({
 });
 
 /** Counts one document into `statistics`. */
-export function countDocument(statistics: DataStatistics, document: Pick<Document, "text" | "replaced">, tokens = 0): void {
+export function countDocument(
+  statistics: DataStatistics,
+  document: Pick<Document, "text" | "replaced">,
+  tokens = 0,
+): void {
   const { characters, bytes } = measureText(document.text);
   statistics.documents++;
   statistics.characters += characters;

@@ -104,7 +104,9 @@ function incompleteTail(bytes: Uint8Array): number {
 function checkHead(bytes: Uint8Array, where: string): Uint8Array {
   const [a, b, c] = bytes;
   if ((a === 0xff && b === 0xfe) || (a === 0xfe && b === 0xff)) {
-    throw new DataError(`${where}: not UTF-8, expected UTF-8 text, got UTF-16 (by its byte order mark). Save it as UTF-8.`);
+    throw new DataError(
+      `${where}: not UTF-8, expected UTF-8 text, got UTF-16 (by its byte order mark). Save it as UTF-8.`,
+    );
   }
   const head = bytes.subarray(0, HEAD_BYTES);
   const kind =
@@ -116,7 +118,9 @@ function checkHead(bytes: Uint8Array, where: string): Uint8Array {
   let control = 0;
   for (const byte of head) if (byte < 9 || (byte > 13 && byte < 32 && byte !== 27)) control++;
   if (kind !== "" || head.includes(0) || (control >= 8 && control > head.length * 0.1)) {
-    throw new DataError(`${where}: not text, expected UTF-8 text, got binary data${kind}. Remove it from the data or extract its text first.`);
+    throw new DataError(
+      `${where}: not text, expected UTF-8 text, got binary data${kind}. Remove it from the data or extract its text first.`,
+    );
   }
   return a === 0xef && b === 0xbb && c === 0xbf ? bytes.subarray(3) : bytes;
 }

@@ -58,12 +58,22 @@ export function checkDocumentStarts(starts: Float64Array, tokens: number, where:
   let good = starts.length >= 1 && starts[0] === 0 && starts[starts.length - 1] === tokens;
   for (let i = 1; good && i < starts.length; i++) good = Number.isSafeInteger(starts[i]) && starts[i] > starts[i - 1];
   if (!good) {
-    throw new DataError(`${where}: bad document boundaries, expected growing places from 0 to ${tokens}, got others. Make the shards again.`);
+    throw new DataError(
+      `${where}: bad document boundaries, expected growing places from 0 to ${tokens}, got others. Make the shards again.`,
+    );
   }
 }
 
 export function checkTokenRange(start: number, length: number, tokens: number, where: string): void {
-  if (!(Number.isSafeInteger(start) && Number.isSafeInteger(length) && start >= 0 && length >= 0 && start + length <= tokens)) {
+  if (
+    !(
+      Number.isSafeInteger(start) &&
+      Number.isSafeInteger(length) &&
+      start >= 0 &&
+      length >= 0 &&
+      start + length <= tokens
+    )
+  ) {
     throw new DataError(
       `${where}: token range outside the data, expected at most ${tokens} tokens, got ${length} from ${start}. Check the cursor and the context length.`,
     );
@@ -106,7 +116,10 @@ export async function tokenFilesReader(
   for (const { tokens } of files) firsts.push((firsts.at(-1) as number) + tokens);
   const total = firsts.at(-1) as number;
   const bytes = files.reduce((sum, { dtype, tokens }) => sum + tokens * TOKEN_BYTES[dtype], 0);
-  const kept = bytes <= keepBytes ? await Promise.all(files.map((file) => file.source.read(0, file.tokens * TOKEN_BYTES[file.dtype]))) : undefined;
+  const kept =
+    bytes <= keepBytes
+      ? await Promise.all(files.map((file) => file.source.read(0, file.tokens * TOKEN_BYTES[file.dtype])))
+      : undefined;
   const name = files[0]?.source.name ?? "<no files>";
 
   return async (start, length) => {

@@ -37,7 +37,9 @@ test.each([
 });
 
 test("says line and column", () => {
-  expect(() => parseJson('{\n  "a": 1,\n  "b" 2\n}', "c.json")).toThrow("c.json, line 3, column 7: bad object, expected a colon after the key, got");
+  expect(() => parseJson('{\n  "a": 1,\n  "b" 2\n}', "c.json")).toThrow(
+    "c.json, line 3, column 7: bad object, expected a colon after the key, got",
+  );
 });
 
 test("reads Python's numbers only when asked", () => {

@@ -49,7 +49,9 @@ async function readIndex(folder: Folder): Promise<{ where: string; weightMap: Ma
   const json = parseJson(text, where, { maxDepth: 16 });
   const map = isJsonObject(json) ? json.weight_map : undefined;
   if (!isJsonObject(map) || Object.keys(map).length === 0) {
-    throw new FormatError(`${where}: bad index, expected "weight_map" with tensor names and files, got none. Fetch the file again.`);
+    throw new FormatError(
+      `${where}: bad index, expected "weight_map" with tensor names and files, got none. Fetch the file again.`,
+    );
   }
   const weightMap = new Map<string, string>();
   for (const [tensor, file] of Object.entries(map)) {
@@ -69,7 +71,9 @@ async function openShards(folder: Folder): Promise<TensorReader> {
   const { where, weightMap } = await readIndex(folder);
   const files = [...new Set(weightMap.values())].sort();
   if (files.length > MAX_SHARDS) {
-    throw new FormatError(`${where}: too many files, expected at most ${MAX_SHARDS}, got ${files.length}. Fetch the index again.`);
+    throw new FormatError(
+      `${where}: too many files, expected at most ${MAX_SHARDS}, got ${files.length}. Fetch the index again.`,
+    );
   }
   const sources = new Map<string, Source>();
   const closeAll = async () => {

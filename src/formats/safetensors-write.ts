@@ -65,7 +65,9 @@ export function encodeSafetensors(
   const names = new Set<string>();
   for (const { name } of entries) {
     if (names.has(name)) {
-      throw new FormatError(`${file}: tensor ${JSON.stringify(name)} comes twice, expected each name once, got two. Rename one.`);
+      throw new FormatError(
+        `${file}: tensor ${JSON.stringify(name)} comes twice, expected each name once, got two. Rename one.`,
+      );
     }
     names.add(name);
   }
@@ -75,7 +77,9 @@ export function encodeSafetensors(
   const fields: string[] = [];
   const metadata = Object.entries(options.metadata ?? {}).sort(([a], [b]) => compareText(a, b));
   if (metadata.length > 0) {
-    fields.push(`"__metadata__":{${metadata.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",")}}`);
+    fields.push(
+      `"__metadata__":{${metadata.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",")}}`,
+    );
   }
   let dataBytes = 0;
   for (const entry of ordered) {
@@ -149,13 +153,17 @@ export function encodeModelWeights(
   shards.forEach((shard, i) => {
     for (const { name } of shard) {
       if (homes.has(name)) {
-        throw new FormatError(`${INDEX_FILE}: tensor ${JSON.stringify(name)} comes twice, expected each name once, got two. Rename one.`);
+        throw new FormatError(
+          `${INDEX_FILE}: tensor ${JSON.stringify(name)} comes twice, expected each name once, got two. Rename one.`,
+        );
       }
       homes.set(name, names[i]);
     }
   });
   // Python writes the map sorted, with two spaces, by the order of code points.
-  const lines = [...homes].sort(([a], [b]) => compareText(a, b)).map(([name, file]) => `    ${JSON.stringify(name)}: ${JSON.stringify(file)}`);
+  const lines = [...homes]
+    .sort(([a], [b]) => compareText(a, b))
+    .map(([name, file]) => `    ${JSON.stringify(name)}: ${JSON.stringify(file)}`);
   const index = `{\n  "metadata": {\n    "total_size": ${totalBytes}\n  },\n  "weight_map": {\n${lines.join(",\n")}\n  }\n}\n`;
   const indexBytes = new TextEncoder().encode(index);
   return [

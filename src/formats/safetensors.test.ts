@@ -25,7 +25,12 @@ function raw(header: string | object, data: number | Uint8Array, headerLength?: 
   return bytes;
 }
 
-const f32 = (name: string, shape: number[], values: number[]): TensorEntry => ({ name, dtype: "F32", shape, data: new Float32Array(values) });
+const f32 = (name: string, shape: number[], values: number[]): TensorEntry => ({
+  name,
+  dtype: "F32",
+  shape,
+  data: new Float32Array(values),
+});
 
 test("writes the very bytes of the Python package (safetensors.fixture.py)", async () => {
   const one = (name: string) => f32(name, [1], [1]);
@@ -50,7 +55,9 @@ test("writes the very bytes of the Python package (safetensors.fixture.py)", asy
     const bytes = await bytesOf(file);
     expect(bytes.length).toBe(918);
     expect(file.bytes).toBe(918);
-    expect(createHash("sha256").update(bytes).digest("hex")).toBe("a0b1e8e4cb77f18e849b140bb1b2671e22a739df9e785dec6ecdeb067d179678");
+    expect(createHash("sha256").update(bytes).digest("hex")).toBe(
+      "a0b1e8e4cb77f18e849b140bb1b2671e22a739df9e785dec6ecdeb067d179678",
+    );
   }
   const reader = await openBytes(await bytesOf(encodeSafetensors(entries, { metadata: { format: "pt" } })));
   expect(reader.metadata).toEqual({ format: "pt" });
@@ -65,7 +72,10 @@ test("writes the very bytes of the Python package (safetensors.fixture.py)", asy
 });
 
 test("reads data at any offset into aligned memory, as older files need", async () => {
-  const header = { a: { dtype: "U8", shape: [3], data_offsets: [0, 3] }, b: { dtype: "F32", shape: [2], data_offsets: [3, 11] } };
+  const header = {
+    a: { dtype: "U8", shape: [3], data_offsets: [0, 3] },
+    b: { dtype: "F32", shape: [2], data_offsets: [3, 11] },
+  };
   const data = new Uint8Array([7, 8, 9, ...new Uint8Array(new Float32Array([1.5, -2]).buffer)]);
   const reader = await openBytes(raw(header, data));
   expect([...new Float32Array((await reader.read("b")).data.buffer)]).toEqual([1.5, -2]);
@@ -84,8 +94,16 @@ test.each<[string, Uint8Array, RegExp]>([
   ["space before the object", raw(" {}", 0), /expected it to begin with/],
   ["header cut in the middle", raw('{"t":{"dtype":"F3', 0), /line 1, column 18: bad string/],
   ["text after the header", raw("{}x", 0), /text after the value/],
-  ["not UTF-8", raw(`{"${"x"}":1}`.replace("x", "\u00ff"), 0).map((byte, i) => (i === 10 ? 0xff : byte)), /damaged header, expected UTF-8/],
-  ["duplicate names", raw(`{"t":${JSON.stringify(F32(0, 4))},"t":${JSON.stringify(F32(4, 8))}}`, 8), /duplicate key "t"/],
+  [
+    "not UTF-8",
+    raw(`{"${"x"}":1}`.replace("x", "\u00ff"), 0).map((byte, i) => (i === 10 ? 0xff : byte)),
+    /damaged header, expected UTF-8/,
+  ],
+  [
+    "duplicate names",
+    raw(`{"t":${JSON.stringify(F32(0, 4))},"t":${JSON.stringify(F32(4, 8))}}`, 8),
+    /duplicate key "t"/,
+  ],
   ["deep nesting", raw(`{"t":${"[".repeat(5000)}`, 0), /nested too deep/],
   ["metadata of numbers", raw({ __metadata__: { a: 1 } }, 0), /bad "__metadata__"/],
   ["entry no object", raw({ t: 3 }, 0), /a bad entry/],
@@ -100,9 +118,17 @@ test.each<[string, Uint8Array, RegExp]>([
   ["product that wraps to 0", raw(tensor("F32", [4294967296, 4294967296], [0, 0]), 0), /impossible shape/],
   ["absurd size that fits a double", raw(tensor("F32", [2 ** 40], [0, 2 ** 42]), 4), /data_offsets outside the file/],
   ["too many dimensions", raw(tensor("F32", Array(65).fill(1), [0, 4]), 4), /a bad shape/],
-  ["wrong dtype for the bytes", raw(tensor("F16", [2], [0, 8]), 8), /don't fit its shape, expected 4 bytes for F16 \[2\], got 8/],
+  [
+    "wrong dtype for the bytes",
+    raw(tensor("F16", [2], [0, 8]), 8),
+    /don't fit its shape, expected 4 bytes for F16 \[2\], got 8/,
+  ],
   ["wrong shape for the bytes", raw(tensor("F32", [3], [0, 8]), 8), /don't fit its shape/],
-  ["offsets past the end (truncated)", raw(tensor("F32", [4], [0, 16]), 12), /data_offsets outside the file \(it may be cut off\)/],
+  [
+    "offsets past the end (truncated)",
+    raw(tensor("F32", [4], [0, 16]), 12),
+    /data_offsets outside the file \(it may be cut off\)/,
+  ],
   ["offsets reversed", raw(tensor("F32", [1], [4, 0]), 4), /data_offsets outside/],
   ["negative offset", raw(tensor("F32", [1], [-4, 0]), 4), /data_offsets outside/],
   ["three offsets", raw(tensor("F32", [1], [0, 4, 8]), 8), /data_offsets outside/],
@@ -121,7 +147,9 @@ test("floats below 16 bits can be listed but not read", async () => {
   const reader = await openBytes(raw(tensor("F8_E4M3", [4], [0, 4]), 4));
   expect(reader.tensors.get("t")).toMatchObject({ dtype: "F8_E4M3", shape: [4], bytes: 4 });
   await expect(reader.read("t")).rejects.toThrow(/"t" is F8_E4M3.*8-bit and smaller floats.*Convert the file/);
-  await expect((await openBytes(raw(tensor("BOOL", [2], [0, 2]), new Uint8Array([1, 2])))).read("t")).rejects.toThrow(/expected 0 or 1.*got 2/);
+  await expect((await openBytes(raw(tensor("BOOL", [2], [0, 2]), new Uint8Array([1, 2])))).read("t")).rejects.toThrow(
+    /expected 0 or 1.*got 2/,
+  );
 });
 
 test("an unknown tensor gets a suggestion", async () => {
@@ -131,9 +159,13 @@ test("an unknown tensor gets a suggestion", async () => {
 
 test("the writer refuses duplicate names, bad shapes and data of another length", async () => {
   expect(() => encodeSafetensors([f32("a", [1], [1]), f32("a", [1], [1])])).toThrow(/comes twice/);
-  expect(() => encodeModelWeights([f32("a", [1], [1]), f32("a", [1], [1])], { maxShardBytes: 4 })).toThrow(/comes twice/);
+  expect(() => encodeModelWeights([f32("a", [1], [1]), f32("a", [1], [1])], { maxShardBytes: 4 })).toThrow(
+    /comes twice/,
+  );
   expect(() => encodeSafetensors([f32("a", [1.5], [1])])).toThrow(/can't be stored/);
-  await expect(bytesOf(encodeSafetensors([f32("a", [2], [1])]))).rejects.toThrow(/expected 8 bytes for F32 \[2\], got 4/);
+  await expect(bytesOf(encodeSafetensors([f32("a", [2], [1])]))).rejects.toThrow(
+    /expected 8 bytes for F32 \[2\], got 4/,
+  );
 });
 
 async function shardedFolder() {
@@ -147,7 +179,12 @@ const text = (bytes: Uint8Array | string) => (typeof bytes === "string" ? bytes 
 
 test("sharded models are cut like transformers does and read back", async () => {
   const files = await shardedFolder();
-  expect(Object.keys(files)).toEqual(["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors", INDEX]);
+  expect(Object.keys(files)).toEqual([
+    "model-00001-of-00003.safetensors",
+    "model-00002-of-00003.safetensors",
+    "model-00003-of-00003.safetensors",
+    INDEX,
+  ]);
   expect(JSON.parse(text(files[INDEX]))).toEqual({
     metadata: { total_size: 56 },
     weight_map: {
@@ -163,16 +200,77 @@ test("sharded models are cut like transformers does and read back", async () => 
 });
 
 test.each<[string, (files: Record<string, Uint8Array | string>) => void, RegExp]>([
-  ["a path out of the folder", (f) => { f[INDEX] = text(f[INDEX]).replace("model-00001-of", "../model-00001-of"); }, /bad file for tensor "a"/],
-  ["an absolute path", (f) => { f[INDEX] = '{"weight_map":{"a":"/etc/x.safetensors"}}'; }, /bad file for tensor/],
-  ["a missing shard", (f) => { delete f["model-00002-of-00003.safetensors"]; }, /model-00002-of-00003\.safetensors: not found/],
-  ["a tensor in another file", (f) => { f[INDEX] = text(f[INDEX]).replace('"b": "model-00001', '"b": "model-00002'); }, /"b" is not where the index says, expected it in model-00002/],
-  ["a tensor the index lacks", (f) => { f[INDEX] = text(f[INDEX]).replace(/\n {4}"a".*,/, ""); }, /"a" is not where the index says/],
-  ["a tensor the files lack", (f) => { f[INDEX] = text(f[INDEX]).replace('"a":', '"zz": "model-00001-of-00003.safetensors",\n"a":'); }, /1 tensors are not in their files.*zz/],
-  ["an index cut off", (f) => { f[INDEX] = text(f[INDEX]).slice(0, 90); }, /cut off/],
-  ["an index without a map", (f) => { f[INDEX] = "{}"; }, /weight_map/],
-  ["both kinds", (f) => { f["model.safetensors"] = new Uint8Array(8); }, /got both/],
-  ["no weights, but a pickle", (f) => { for (const key of Object.keys(f)) delete f[key]; f["pytorch_model.bin"] = ""; }, /no weights.*pytorch_model\.bin/],
+  [
+    "a path out of the folder",
+    (f) => {
+      f[INDEX] = text(f[INDEX]).replace("model-00001-of", "../model-00001-of");
+    },
+    /bad file for tensor "a"/,
+  ],
+  [
+    "an absolute path",
+    (f) => {
+      f[INDEX] = '{"weight_map":{"a":"/etc/x.safetensors"}}';
+    },
+    /bad file for tensor/,
+  ],
+  [
+    "a missing shard",
+    (f) => {
+      delete f["model-00002-of-00003.safetensors"];
+    },
+    /model-00002-of-00003\.safetensors: not found/,
+  ],
+  [
+    "a tensor in another file",
+    (f) => {
+      f[INDEX] = text(f[INDEX]).replace('"b": "model-00001', '"b": "model-00002');
+    },
+    /"b" is not where the index says, expected it in model-00002/,
+  ],
+  [
+    "a tensor the index lacks",
+    (f) => {
+      f[INDEX] = text(f[INDEX]).replace(/\n {4}"a".*,/, "");
+    },
+    /"a" is not where the index says/,
+  ],
+  [
+    "a tensor the files lack",
+    (f) => {
+      f[INDEX] = text(f[INDEX]).replace('"a":', '"zz": "model-00001-of-00003.safetensors",\n"a":');
+    },
+    /1 tensors are not in their files.*zz/,
+  ],
+  [
+    "an index cut off",
+    (f) => {
+      f[INDEX] = text(f[INDEX]).slice(0, 90);
+    },
+    /cut off/,
+  ],
+  [
+    "an index without a map",
+    (f) => {
+      f[INDEX] = "{}";
+    },
+    /weight_map/,
+  ],
+  [
+    "both kinds",
+    (f) => {
+      f["model.safetensors"] = new Uint8Array(8);
+    },
+    /got both/,
+  ],
+  [
+    "no weights, but a pickle",
+    (f) => {
+      for (const key of Object.keys(f)) delete f[key];
+      f["pytorch_model.bin"] = "";
+    },
+    /no weights.*pytorch_model\.bin/,
+  ],
 ])("refuses a sharded model with %s", async (_, damage, message) => {
   const files = await shardedFolder();
   damage(files);
@@ -181,7 +279,12 @@ test.each<[string, (files: Record<string, Uint8Array | string>) => void, RegExp]
 });
 
 test("no damaged file does anything but throw a FormatError", async () => {
-  const good = await bytesOf(encodeSafetensors([f32("alpha", [2, 3], [1, 2, 3, 4, 5, 6]), { name: "beta", dtype: "U8", shape: [5], data: new Uint8Array(5) }]));
+  const good = await bytesOf(
+    encodeSafetensors([
+      f32("alpha", [2, 3], [1, 2, 3, 4, 5, 6]),
+      { name: "beta", dtype: "U8", shape: [5], data: new Uint8Array(5) },
+    ]),
+  );
   let seed = 99;
   const random = (n: number) => {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
@@ -196,7 +299,11 @@ test("no damaged file does anything but throw a FormatError", async () => {
       const kind = random(4);
       if (kind === 0) bytes[random(bytes.length)] = random(256);
       else if (kind === 1) bytes = bytes.slice(0, random(bytes.length + 1));
-      else if (kind === 2 && bytes.length > 40) bytes.set(new TextEncoder().encode(tokens[random(tokens.length)]), 8 + random(Math.min(header, bytes.length) - 30));
+      else if (kind === 2 && bytes.length > 40)
+        bytes.set(
+          new TextEncoder().encode(tokens[random(tokens.length)]),
+          8 + random(Math.min(header, bytes.length) - 30),
+        );
       else bytes = new Uint8Array([...bytes, ...new Uint8Array(random(9))]);
       if (bytes.length === 0) break;
     }

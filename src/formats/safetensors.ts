@@ -118,7 +118,9 @@ export function findTensor(tensors: ReadonlyMap<string, TensorInfo>, name: strin
 export async function readTensor(source: Source, info: TensorInfo): Promise<StoredTensor> {
   const { name, dtype, shape, offset, bytes } = info;
   if (!isReadable(dtype)) {
-    const family = /^F[468]/.test(dtype) ? "8-bit and smaller floats are not computed with yet" : "this dtype is not computed with";
+    const family = /^F[468]/.test(dtype)
+      ? "8-bit and smaller floats are not computed with yet"
+      : "this dtype is not computed with";
     throw new FormatError(
       `${info.file}: tensor ${JSON.stringify(name)} is ${dtype}, expected ${readableDtypes.join(", ")}, got ${dtype}: ${family}. ` +
         "Convert the file to F32, BF16 or F16.",
@@ -188,10 +190,14 @@ async function readHeader(source: Source): Promise<Header> {
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new FormatError(`${file}: damaged header, expected UTF-8, got bytes that are no characters. Fetch it again.`, { cause });
+    throw new FormatError(
+      `${file}: damaged header, expected UTF-8, got bytes that are no characters. Fetch it again.`,
+      { cause },
+    );
   }
   const json = parseJson(text, `${file} (header)`, { maxDepth: 4 });
-  if (!isJsonObject(json)) throw new FormatError(`${file}: bad header, expected an object, got another value. Fetch it again.`);
+  if (!isJsonObject(json))
+    throw new FormatError(`${file}: bad header, expected an object, got another value. Fetch it again.`);
 
   const dataStart = 8 + headerBytes;
   const dataBytes = source.size - dataStart;
@@ -223,28 +229,47 @@ function parseTensor(name: string, entry: Json, file: string, dataStart: number,
   };
   if (!isJsonObject(entry)) return fail("a bad entry", "an object with dtype, shape and data_offsets", entry);
   const { dtype, shape, data_offsets: offsets, ...rest } = entry;
-  if (Object.keys(rest).length > 0) return fail("an unknown field", "dtype, shape and data_offsets", Object.keys(rest)[0]);
+  if (Object.keys(rest).length > 0)
+    return fail("an unknown field", "dtype, shape and data_offsets", Object.keys(rest)[0]);
   if (typeof dtype !== "string" || !Object.hasOwn(SAFETENSORS_DTYPES, dtype)) {
     return fail("an unknown dtype", Object.keys(SAFETENSORS_DTYPES).join(", "), dtype);
   }
   if (!Array.isArray(shape) || shape.length > MAX_DIMENSIONS) {
-    return fail("a bad shape", `a list of at most ${MAX_DIMENSIONS} sizes`, Array.isArray(shape) ? shape.length : shape);
+    return fail(
+      "a bad shape",
+      `a list of at most ${MAX_DIMENSIONS} sizes`,
+      Array.isArray(shape) ? shape.length : shape,
+    );
   }
   const bytes = tensorBytes(dtype as SafetensorsDtype, shape);
-  if (bytes === undefined) return fail("an impossible shape", "sizes that are counts, with a product below 2^53 bits", shape);
+  if (bytes === undefined)
+    return fail("an impossible shape", "sizes that are counts, with a product below 2^53 bits", shape);
   const [begin, end] = Array.isArray(offsets) && offsets.length === 2 ? offsets : [undefined, undefined];
   const isOffset = (value: Json | undefined): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
   if (!isOffset(begin) || !isOffset(end) || begin > end || end > dataBytes) {
-    return fail("data_offsets outside the file (it may be cut off)", `[begin, end] with begin <= end <= ${dataBytes}`, offsets);
+    return fail(
+      "data_offsets outside the file (it may be cut off)",
+      `[begin, end] with begin <= end <= ${dataBytes}`,
+      offsets,
+    );
   }
   if (end - begin !== bytes) {
-    return fail("data_offsets that don't fit its shape", `${bytes} bytes for ${dtype} [${shape.join(", ")}]`, end - begin);
+    return fail(
+      "data_offsets that don't fit its shape",
+      `${bytes} bytes for ${dtype} [${shape.join(", ")}]`,
+      end - begin,
+    );
   }
   return { name, dtype: dtype as SafetensorsDtype, shape: shape as number[], bytes, offset: dataStart + begin, file };
 }
 
 /** The tensors must cover the data exactly: no byte twice (two tensors could alias), no byte unused (it could hide a payload). */
-function checkLayout(tensors: ReadonlyMap<string, TensorInfo>, file: string, dataStart: number, dataBytes: number): void {
+function checkLayout(
+  tensors: ReadonlyMap<string, TensorInfo>,
+  file: string,
+  dataStart: number,
+  dataBytes: number,
+): void {
   const inOrder = [...tensors.values()].sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
   let next = dataStart;
   let previous = "the header";
