@@ -44,7 +44,7 @@ const sigmoid = (x: number) => 1 / (1 + exp(-x));
 const roundEven = (x: number) => (abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 
 // The tanh form of GELU: x/2 · (1 + tanh u), u = √(2/π)·(x + 0.044715 x³) (Hendrycks and Gimpel 2016).
-const geluTanh = (x: number) => tanh(sqrt(2 / PI) * (x + 0.044715 * x ** 3));
+const geluTanh = (x: number) => tanh(sqrt(2 / PI) * (x + 0.044715 * x * x * x));
 const geluSlope = (x: number) => sqrt(2 / PI) * (1 + 3 * 0.044715 * x * x);
 
 export const CURVES: Record<Unary, Curve> = {
@@ -53,7 +53,7 @@ export const CURVES: Record<Unary, Curve> = {
   exp: { f: exp, df: (_, y) => y },
   log: { f: Math.log, df: (x) => 1 / x },
   sqrt: { f: sqrt, df: (_, y) => 0.5 / y },
-  rsqrt: { f: (x) => 1 / sqrt(x), df: (_, y) => -0.5 * y ** 3 },
+  rsqrt: { f: (x) => 1 / sqrt(x), df: (_, y) => -0.5 * y * y * y },
   square: { f: (x) => x * x, df: (x) => 2 * x },
   reciprocal: { f: (x) => 1 / x, df: (_, y) => -y * y },
   sin: { f: sin, df: cos },

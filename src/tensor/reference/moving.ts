@@ -4,9 +4,8 @@ import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../dtype.ts";
 import { DTYPES, type DType, type Kernels } from "../kernels.ts";
 import { dtypeNamed, forEachRow, reach, type Views } from "./memory.ts";
 
-const clamp = (x: number, low: number, high: number) => (x < low ? low : x > high ? high : x);
-/** Towards zero, held inside the type's range; NaN gives 0. */
-const whole = (x: number, low: number, high: number) => (x !== x ? 0 : Math.trunc(clamp(x, low, high)));
+/** Towards zero, held inside the type's range. NaN passes through here: an integer array stores it as 0. */
+const whole = (x: number, low: number, high: number) => Math.trunc(Math.min(Math.max(x, low), high));
 
 /** From the stored item to the number it means. */
 const READ: Record<DType, (item: number) => number> = {

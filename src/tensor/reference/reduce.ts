@@ -13,7 +13,7 @@ const STEPS: Record<Reduction, { start: number; step: (sum: number, x: number) =
 
 /** Ascending order in which NaN is the largest value and equals itself. */
 function ascending(a: number, b: number): number {
-  if (a !== a || b !== b) return Number(a !== a) - Number(b !== b);
+  if (Number.isNaN(a) || Number.isNaN(b)) return Number(Number.isNaN(a)) - Number(Number.isNaN(b));
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
