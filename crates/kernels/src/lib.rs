@@ -7,11 +7,13 @@
 pub mod pool;
 pub mod simd;
 pub mod lanes;
+pub mod binary;
 pub mod half;
 pub mod math;
 pub mod moving;
 pub mod shared;
 pub mod strided;
+pub mod unary;
 pub mod attention;
 pub mod norm;
 pub mod gemm;

@@ -1,9 +1,11 @@
 //! The glue of the kernels, one file a family. Each closure reads its arguments in the order of the kernel's signature in
 //! `src/tensor/kernels.ts`, which also says what the kernel does.
 
+mod elementwise;
 mod gated;
 mod loss;
 mod matmul;
+mod moving;
 mod norm;
 mod rope;
 mod softmax;
@@ -11,6 +13,8 @@ mod softmax;
 use crate::kernel::Table;
 
 pub fn register(t: &mut Table) {
+    moving::register(t);
+    elementwise::register(t);
     norm::register(t);
     matmul::register(t);
     softmax::register(t);
