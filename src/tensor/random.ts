@@ -71,3 +71,19 @@ export const randint = (low: number, high: number, shape: Shape, options: Random
   if (!(high > low)) throw new ShapeError(`randint: expected high above low, got ${low} and ${high}`);
   return make(shape, "i32", options, (out, at) => backend().randint(out, out.size, ...at, low, high));
 };
+
+function overwrite(t: Tensor, stream: RandomStream | undefined, fill: (at: ReturnType<typeof take>) => void): Tensor {
+  t.check("random fill");
+  if (t.dtype !== "f32" || !t.isContiguous) throw new ShapeError(`random fill: expected a contiguous f32 tensor, got ${t.dtype} with strides [${t.strides.join(", ")}]`);
+  fill(take(stream ?? streams.init, t.size));
+  t.storage.version++;
+  return t;
+}
+
+/** Overwrites a tensor with normal numbers, in place. */
+export const fillNormal = (t: Tensor, options: { mean?: number; std?: number; stream?: RandomStream } = {}): Tensor =>
+  overwrite(t, options.stream, (at) => backend().normal(t, t.size, ...at, options.mean ?? 0, options.std ?? 1));
+
+/** Overwrites a tensor with numbers spread evenly over [low, high), in place. */
+export const fillUniform = (t: Tensor, options: { low?: number; high?: number; stream?: RandomStream } = {}): Tensor =>
+  overwrite(t, options.stream, (at) => backend().uniform(t, t.size, ...at, options.low ?? 0, options.high ?? 1));

@@ -9,6 +9,7 @@ import { arange, type Tensor, tensor } from "../tensor.ts";
 import { add, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, sub, tanh } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
 import { cast, contiguous, expand, packed, permute, reshape, transpose, unsqueeze } from "./movement.ts";
+import { dropout } from "./dropout.ts";
 import { softmax } from "./softmax.ts";
 
 export interface AttentionOptions {
@@ -24,6 +25,8 @@ export interface AttentionOptions {
   slopes?: Tensor;
   /** Added to the scores; f32, broadcasts to (B, heads, T, S). It gets no gradient. Rectangles only. */
   mask?: Tensor;
+  /** Drops probabilities while training. Runs the composed form, which holds the T×T matrix. */
+  dropout?: number;
   /** Ragged rows: where each sequence begins and ends among the query rows, as 0, t₁, t₁+t₂, …; q is then (rows, heads, dim). */
   cuSeqlens?: Int32Array;
   /** The same for the rows of k and v. Default: as cuSeqlens. */
@@ -177,7 +180,8 @@ function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tens
   if (options.window) seen = logicalAnd(seen, gt(key, sub(position, options.window)));
   if (options.window && options.causal === false) seen = logicalAnd(seen, lt(key, add(position, options.window)));
   scores = maskedFill(scores, logicalNot(expand(seen, [t, s])), Number.NEGATIVE_INFINITY);
-  return permute(matmul(softmax(scores), repeat(v)), [0, 2, 1, 3]); // (B, T, H, D)
+  const probabilities = dropout(softmax(scores), options.dropout ?? 0);
+  return permute(matmul(probabilities, repeat(v)), [0, 2, 1, 3]); // (B, T, H, D)
 }
 
 /**
@@ -185,5 +189,51 @@ function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tens
  * `cuSeqlens` (rows, heads, dim). Query i of a sequence stands at position S − T + i. Head h reads kv head ⌊h·kvHeads/heads⌋. Result as q, f32.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
-  return attentionOp(q, k, v, options);
+  return options.dropout ? composedAttention(q, k, v, options) : attentionOp(q, k, v, options);
 }
+
+/** Keys and values of many sequences in pages of 64 positions, and where each sequence's pages are. */
+export interface PagedKeys {
+  /** (pages·64, kvHeads, dim), f32. */
+  k: Tensor;
+  v: Tensor;
+  /** Pages of each sequence in order, `maxPages` a sequence; i32 (sequences, maxPages). */
+  pageTable: Int32Array;
+  maxPages: number;
+  /** Positions of each sequence that are filled. */
+  lengths: Int32Array;
+}
+
+/** Attention of the newest rows q (rows, heads, dim) of each sequence to all its keys in pages; no graph. Same bytes as `attention` over the same rows. */
+export const pagedAttention = defineOp<[q: Tensor, paged: PagedKeys, options: AttentionOptions & { cuSeqlens: Int32Array }]>({
+  name: "pagedAttention",
+  shape: (q, { k, v, pageTable, maxPages, lengths: filled }, { cuSeqlens }) => {
+    if (q.rank !== 3 || k.rank !== 3 || k.shape.join() !== v.shape.join() || pageTable.length !== filled.length * maxPages || cuSeqlens.length !== filled.length + 1) {
+      throw new ShapeError(`pagedAttention: expected q (rows, heads, dim), pages (pages·64, kvHeads, dim) and a table of ${filled.length}×${maxPages}, got q ${show(q.shape)}, k ${show(k.shape)}, a table of ${pageTable.length}`);
+    }
+    const pages = (k.shape[0] as number) / 64;
+    for (const [s, n] of filled.entries()) {
+      for (let p = 0; p * 64 < n; p++) {
+        const page = pageTable[s * maxPages + p] as number;
+        if (p >= maxPages || !(page >= 0 && page < pages)) throw new ShapeError(`pagedAttention: expected a page below ${pages} for page ${p} of sequence ${s}, got ${page}`);
+      }
+    }
+    return q.shape;
+  },
+  forward: (ctx, shape, q, { k, v, pageTable, maxPages, lengths: filled }, options) => {
+    const [heads, dim] = shape.slice(-2) as [number, number];
+    const kvHeads = k.shape[1] as number;
+    const rq = asRows(q);
+    const out = ctx.out(shape);
+    backend().attention(
+      rq.x, rq.row, k, kvHeads * dim, v, kvHeads * dim, out, heads * dim, null, tensor(options.cuSeqlens), null, tensor(filled), tensor(pageTable), maxPages, filled.length, shape[0] as number, k.shape[0] as number, heads, kvHeads, dim,
+      options.scale ?? 1 / Math.sqrt(dim), options.causal === false ? 0 : 1, options.window ?? 0, options.softcap ?? 0, options.slopes ?? null, null, [0, 0, 0, 0],
+    );
+    return out;
+  },
+  backward: "none: generation runs without a graph",
+  samples: () => {
+    const paged = (): PagedKeys => ({ k: values([192, 1, 4], { requiresGrad: false, seed: 2 }), v: values([192, 1, 4], { requiresGrad: false, seed: 3 }), pageTable: Int32Array.of(2, 0, 1, 1), maxPages: 2, lengths: Int32Array.of(70, 5) });
+    return [{ name: "two sequences", args: () => [values([4, 2, 4], { requiresGrad: false }), paged(), { cuSeqlens: Int32Array.of(0, 1, 4) }] }];
+  },
+});

@@ -1,11 +1,10 @@
-/** The other parts of a transformer: embedding, rotary positions, gated activation, dropout. */
+/** The other parts of a transformer: embedding, rotary positions, gated activation. */
 import { ShapeError } from "../../errors.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
 import { ACCUMULATED } from "../autograd.ts";
 import { ACTIVATIONS } from "../kernels.ts";
 import { defineOp } from "../op.ts";
-import { type RandomStream, randomStream, streams, take } from "../random.ts";
 import { integers, values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
 import { arange, type Tensor, tensor } from "../tensor.ts";
@@ -143,30 +142,3 @@ export const gated = defineOp<[gate: Tensor, up: Tensor, activation: GatedActiva
     { name: "gelu_tanh", args: () => [values([7]), values([7], { seed: 2 }), "gelu_tanh"], torch: "F.gelu(x0, approximate='tanh') * x1" },
   ],
 });
-
-const dropoutOp = defineOp<[x: Tensor, p: number, stream: RandomStream]>({
-  name: "dropout",
-  shape: (x, p) => {
-    if (!(p >= 0 && p < 1)) throw new ShapeError(`dropout: expected a probability from 0 to below 1, got ${p}`);
-    return x.shape;
-  },
-  forward: (ctx, shape, x, p, stream) => {
-    const from = f32(x);
-    const out = ctx.out(shape);
-    const at = take(stream, out.size);
-    ctx.note = at;
-    backend().dropout(from, out, out.size, p, ...at);
-    return out;
-  },
-  backward: (ctx, [x, p], g) => {
-    const gx = ctx.out(x.shape);
-    backend().dropout(packed(g as Tensor), gx, gx.size, p, ...(ctx.note as [number, number, number, number]));
-    return [gx];
-  },
-  samples: () => [{ name: "a third", args: () => [values([5, 9]), 0.3, randomStream(7, 3)], differences: true }],
-});
-
-/** Zeroes items with probability p and scales the others by 1/(1 − p) (Srivastava et al. 2014); x itself where `training` is false or p is 0. */
-export function dropout(x: Tensor, p: number, options: { training?: boolean; stream?: RandomStream } = {}): Tensor {
-  return p === 0 || options.training === false ? x : dropoutOp(x, p, options.stream ?? streams.dropout);
-}

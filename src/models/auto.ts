@@ -1,0 +1,133 @@
+/** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
+import type * as z from "zod";
+import { ConfigError, FormatError } from "../errors.ts";
+import { type ConfigKeys, didYouMean, type Folder, openModelWeights, parseModelConfig, readConfigJson, type StoredTensor, type TensorEntry } from "../formats/index.ts";
+import { cast, type DType, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
+import type { CausalLM } from "./causal-lm.ts";
+import { GPT2, gpt2ConfigKeys, gpt2ConfigSchema } from "./gpt2.ts";
+import { Llama, llamaConfigKeys, llamaConfigSchema } from "./llama.ts";
+
+interface Architecture {
+  schema: z.ZodType;
+  keys: ConfigKeys;
+  create(config: never): CausalLM;
+}
+
+/** Every architecture by the name that config.json gives it. */
+export const architectures: Record<string, Architecture> = {
+  gpt2: { schema: gpt2ConfigSchema, keys: gpt2ConfigKeys, create: (config) => new GPT2(config) },
+  llama: { schema: llamaConfigSchema, keys: llamaConfigKeys, create: (config) => new Llama(config) },
+};
+
+/** A model with fresh weights from a config as config.json holds it. */
+export function createModel(config: Record<string, unknown>, where = "config"): CausalLM {
+  const type = config.model_type;
+  const known = Object.keys(architectures);
+  const architecture = typeof type === "string" && Object.hasOwn(architectures, type) ? architectures[type] : undefined;
+  if (architecture === undefined) {
+    throw new ConfigError(`${where}: unknown architecture, expected model_type to be one of ${known.join(", ")}, got ${JSON.stringify(type)}.${typeof type === "string" ? didYouMean(type, known) : ""} Choose a supported model.`);
+  }
+  return architecture.create(parseModelConfig(architecture.schema, architecture.keys, config as never, where) as never);
+}
+
+const DTYPE_OF_FILE: Partial<Record<string, DType>> = { F32: "f32", BF16: "bf16", F16: "f16" };
+
+async function folderOf(place: string | Folder): Promise<Folder> {
+  if (typeof place !== "string") return place;
+  const { openFolder } = await import("../formats/node-file.ts");
+  return openFolder(place);
+}
+
+/**
+ * Opens a Hugging Face model folder: config.json and model.safetensors (one file or shards). Weights become float32.
+ * @throws FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype.
+ */
+export async function fromPretrained(place: string | Folder): Promise<CausalLM> {
+  const folder = await folderOf(place);
+  const config = await readConfigJson(folder);
+  const model = createModel(config, `${folder.name}/config.json`);
+  await loadWeights(model, folder);
+  return model.eval();
+}
+
+/** Loads a folder's weights into a model of the same shape. Strict both ways. */
+export async function loadWeights(model: CausalLM, place: string | Folder): Promise<void> {
+  const folder = await folderOf(place);
+  const reader = await openModelWeights(folder);
+  try {
+    const wanted = model.stateDict();
+    const there = [...reader.tensors.keys()];
+    // Some files leave out the name of the base model, and older GPT-2 files hold each layer's causal mask.
+    const prefix = there.some((name) => wanted.has(name)) ? "" : `${[...wanted.keys()][0]?.split(".")[0]}.`;
+    const ours = (name: string) => (wanted.has(name) ? name : prefix + name);
+    const has = new Set(there.map(ours));
+    const tied = new Set(model.tiedNames.filter((name) => !wanted.has(name)));
+    const missing = [...wanted.keys()].filter((name) => !has.has(name));
+    const unexpected = there.filter((name) => !wanted.has(ours(name)) && !tied.has(name) && !isMask(name));
+    if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(reader.name, missing, unexpected));
+    for (const file of there) {
+      const target = wanted.get(ours(file));
+      if (target === undefined) continue;
+      const info = reader.tensors.get(file);
+      if (info === undefined || info.shape.join() !== target.shape.join()) {
+        throw new FormatError(`${reader.name}: tensor ${file} has the wrong shape, expected (${target.shape.join(", ")}), got (${info?.shape.join(", ")}). config.json and weights do not belong together`);
+      }
+      copyWeight(await reader.read(file), target, reader.name);
+    }
+  } finally {
+    await reader.close();
+  }
+}
+
+const isMask = (name: string): boolean => /(^|\.)attn\.(masked_)?bias$|rotary_emb\.inv_freq$/.test(name);
+
+function misfit(where: string, missing: readonly string[], unexpected: readonly string[]): string {
+  const list = (names: readonly string[]) => names.slice(0, 20).map((n) => `\n  ${n}`).join("") + (names.length > 20 ? `\n  … and ${names.length - 20} more` : "");
+  return (
+    `${where}: the weights do not fit config.json, expected the model's own names, got` +
+    (missing.length > 0 ? ` ${missing.length} missing:${list(missing)}` : "") +
+    (unexpected.length > 0 ? `${missing.length > 0 ? "\nand" : ""} ${unexpected.length} unexpected:${list(unexpected)}` : "") +
+    "\nUse the config.json that came with these weights."
+  );
+}
+
+function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
+  const dtype = DTYPE_OF_FILE[stored.dtype];
+  if (dtype === undefined) throw new FormatError(`${where}: tensor ${stored.name} has the wrong dtype, expected F32, BF16 or F16, got ${stored.dtype}. Convert the file first`);
+  scope(() => {
+    const t = noGrad(() => cast(tensorFromBytes(stored.data, stored.shape, dtype), "f32"));
+    target.write(t.dataSync());
+    return undefined;
+  });
+}
+
+/** What a model's weight file holds, in order, each fetched when its turn comes. */
+export function weightEntries(model: CausalLM, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
+  const { dtype = "f32" } = options;
+  const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];
+  return [...model.namedParameters()].map(([name, p]) => ({
+    name,
+    dtype: code,
+    shape: p.shape,
+    data: () => (dtype === p.dtype ? p.bytesSync() : scopedBytes(p, dtype)),
+  }));
+}
+
+function scopedBytes(p: Tensor, dtype: DType): Uint8Array {
+  return scope(() => ({ bytes: noGrad(() => cast(p, dtype)).bytesSync() })).bytes;
+}
+
+/** Writes a folder that Hugging Face transformers opens: config.json and model.safetensors. */
+export async function saveModel(model: CausalLM, folder: string, options: { dtype?: "f32" | "bf16" | "f16"; maxShardBytes?: number } = {}): Promise<void> {
+  const { saveModelWeights } = await import("../formats/safetensors-save.ts");
+  const { writeFileAtomic } = await import("../formats/atomic-write.ts");
+  const { dtype = "f32", maxShardBytes } = options;
+  await saveModelWeights(folder, weightEntries(model, { dtype }), { metadata: { format: "pt" }, ...(maxShardBytes === undefined ? {} : { maxShardBytes }) });
+  await writeFileAtomic(`${folder}/config.json`, configText(model, dtype));
+}
+
+/** config.json's text. */
+export function configText(model: CausalLM, dtype: "f32" | "bf16" | "f16" = "f32"): string {
+  const torch = { f32: "float32", bf16: "bfloat16", f16: "float16" }[dtype];
+  return `${JSON.stringify({ ...model.configJson(), dtype: torch, torch_dtype: torch }, null, 2)}\n`;
+}

@@ -1,0 +1,112 @@
+/** What all decoder-only models share: their inputs, their output, the loss. The architectures themselves are one file each. */
+import { ShapeError } from "../errors.ts";
+import { type ForwardContext, type LayerState, Module } from "../nn/index.ts";
+import { arange, concat, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor } from "../tensor/index.ts";
+
+export interface CausalLMInputs {
+  /** i32 (B, T), or with `cuSeqlens` ragged rows (1, ΣT). */
+  inputIds: Tensor;
+  /** i32, as inputIds, Hugging Face's meaning: label t is the token at place t, and the model shifts them; −100 counts for nothing. */
+  labels?: Tensor;
+  /** i32, as inputIds: what comes next at each place, not shifted here; −100 counts for nothing. */
+  targets?: Tensor;
+  /** Divides the summed loss, in place of the number of targets that count (gradient accumulation). */
+  targetCount?: number;
+  /** i32, as inputIds: position of each row in its sequence. Default 0, 1, … in each sequence. */
+  positions?: Tensor;
+  /** Boundaries of ragged rows: 0, t₁, t₁+t₂, … */
+  cuSeqlens?: Int32Array;
+  /** One state a layer; its presence makes the rows continuations of what the states hold. Needs cuSeqlens and positions. */
+  state?: readonly LayerState[];
+}
+
+/** What `forward` gives. Logits are computed when they are first read, so that training with the fused loss never makes them. */
+export class CausalLMOutput {
+  /** Mean cross-entropy over the targets that count; null without labels or targets. */
+  readonly loss: Tensor | null;
+  /** The last hidden states (B, T, hidden), normalised: what the head sees. */
+  readonly hidden: Tensor;
+  private readonly head: (rows: Tensor) => Tensor;
+  private computed: Tensor | null = null;
+
+  constructor(hidden: Tensor, loss: Tensor | null, head: (rows: Tensor) => Tensor) {
+    this.hidden = hidden;
+    this.loss = loss;
+    this.head = head;
+  }
+
+  /** (B, T, vocabulary). */
+  get logits(): Tensor {
+    this.computed ??= this.head(this.hidden);
+    return this.computed;
+  }
+
+  /** Logits of some of the rows only: hidden states (…, hidden) → (…, vocabulary). */
+  logitsOf(rows: Tensor): Tensor {
+    return this.head(rows);
+  }
+
+  /** @internal */
+  heldTensors(): Tensor[] {
+    return [this.hidden, this.loss, this.computed].filter((t) => t !== null);
+  }
+}
+
+/** Positions of every row: those given, or counted from 0 in each sequence. */
+export function contextOf(inputs: CausalLMInputs, training: boolean): ForwardContext {
+  const { inputIds, positions, cuSeqlens, state } = inputs;
+  if (inputIds.rank !== 2 || inputIds.dtype !== "i32") throw new ShapeError(`forward: expected inputIds i32 (B, T), got ${inputIds.dtype} (${inputIds.shape.join(", ")}). One sequence is tensor([ids])`);
+  const [b, t] = inputIds.shape as [number, number];
+  if (cuSeqlens !== undefined && b !== 1) throw new ShapeError(`forward: expected ragged rows (1, ΣT) with cuSeqlens, got (${b}, ${t})`);
+  if (state !== undefined && (cuSeqlens === undefined || positions === undefined)) throw new ShapeError("forward: expected cuSeqlens and positions with state, got none. Say where each sequence's rows are");
+  if (positions !== undefined) return { positions, cuSeqlens, state, training };
+  if (cuSeqlens === undefined) return { positions: noGrad(() => arange(t).expand([b, t]).contiguous()), training };
+  const parts = [...cuSeqlens.subarray(1)].map((end, i) => arange(end - (cuSeqlens[i] as number)));
+  return { positions: noGrad(() => concat(parts, 0)), cuSeqlens, training };
+}
+
+/** Hugging Face's labels as targets: place t is asked for label t + 1, the last place for nothing. */
+export function shiftLabels(labels: Tensor): Tensor {
+  return noGrad(() => {
+    const [b, t] = labels.shape as [number, number];
+    return concat([narrow(labels, 1, 1, t - 1), full([b, 1], -100, { dtype: "i32" })], 1);
+  });
+}
+
+/** The loss where there is something to learn from, and the output. `headWeight` is (vocabulary, hidden). */
+export function outputOf(hidden: Tensor, headWeight: Tensor, inputs: CausalLMInputs): CausalLMOutput {
+  const { inputIds, labels, targets, targetCount } = inputs;
+  if (labels !== undefined && targets !== undefined) throw new ShapeError("forward: expected labels or targets, got both. Labels are shifted inside, targets are not");
+  const wanted = targets ?? (labels === undefined ? undefined : shiftLabels(labels));
+  let loss: Tensor | null = null;
+  if (wanted !== undefined) {
+    if (wanted.size !== inputIds.size) throw new ShapeError(`forward: expected one label for each of the ${inputIds.size} ids, got ${wanted.size}`);
+    loss = linearCrossEntropy(hidden, headWeight, reshape(wanted, hidden.shape.slice(0, -1)), targetCount === undefined ? {} : { count: targetCount });
+  }
+  return new CausalLMOutput(hidden, loss, (rows) => linear(rows, headWeight));
+}
+
+/** Sizes that generation and planning need, whatever a model's config calls them. */
+export interface ModelDimensions {
+  vocabulary: number;
+  hidden: number;
+  layers: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  /** The longest sequence the model was made for. */
+  context: number;
+}
+
+/** A decoder-only language model. */
+export abstract class CausalLM extends Module {
+  abstract readonly config: object;
+  /** As config.json names it. */
+  abstract readonly modelType: string;
+  abstract readonly dimensions: ModelDimensions;
+  abstract override forward(inputs: CausalLMInputs): CausalLMOutput;
+  /** What config.json should hold. */
+  abstract configJson(): Record<string, unknown>;
+  /** Names that may be missing from a weight file because they share another's tensor. */
+  abstract readonly tiedNames: readonly string[];
+}

@@ -1,0 +1,197 @@
+/**
+ * GPT-2 (Radford et al. 2019): learned positions, layer norm before each part, GELU, biases, the head tied to the embedding.
+ * Property names are the names in the weight file.
+ */
+import * as z from "zod";
+import { ConfigError } from "../errors.ts";
+import type { ConfigKeys } from "../formats/index.ts";
+import { attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter } from "../nn/index.ts";
+import { type Activation, dropout, linear, type Tensor, zeros } from "../tensor/index.ts";
+import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";
+
+const size = z.int().min(1);
+const probability = z.number().min(0).lt(1);
+
+export const gpt2ConfigSchema = z.strictObject({
+  vocab_size: size.default(50257),
+  n_positions: size.default(1024),
+  n_embd: size.default(768),
+  n_layer: size.default(12),
+  n_head: size.default(12),
+  /** Width of the MLP; null is 4·n_embd. */
+  n_inner: size.nullable().default(null),
+  activation_function: z.enum(["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu", "silu", "swish"]).default("gelu_new"),
+  resid_pdrop: probability.default(0.1),
+  embd_pdrop: probability.default(0.1),
+  attn_pdrop: probability.default(0.1),
+  layer_norm_epsilon: z.number().positive().default(1e-5),
+  initializer_range: z.number().nonnegative().default(0.02),
+  scale_attn_weights: z.boolean().default(true),
+  scale_attn_by_inverse_layer_idx: z.boolean().default(false),
+  tie_word_embeddings: z.boolean().default(true),
+});
+export type GPT2Config = z.output<typeof gpt2ConfigSchema>;
+
+export const gpt2ConfigKeys: ConfigKeys = {
+  keys: {
+    vocab_size: [], n_positions: ["max_position_embeddings"], n_embd: ["hidden_size"], n_layer: ["num_hidden_layers"], n_head: ["num_attention_heads"], n_inner: [], activation_function: [], resid_pdrop: [],
+    embd_pdrop: [], attn_pdrop: [], layer_norm_epsilon: [], initializer_range: [], scale_attn_weights: [], scale_attn_by_inverse_layer_idx: [], tie_word_embeddings: [],
+  },
+  // reorder_and_upcast_attn changes the order of a division in half precision only; n_ctx is an older, unused size.
+  ignored: ["n_ctx", "reorder_and_upcast_attn", "summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"],
+};
+
+const ACTIVATION: Record<GPT2Config["activation_function"], Activation> = {
+  gelu_new: "gelu_tanh", gelu_pytorch_tanh: "gelu_tanh", gelu_fast: "gelu_tanh", gelu: "gelu", relu: "relu", silu: "silu", swish: "silu",
+};
+
+/** A linear layer whose weight lies (in, out), as GPT-2's files have it. */
+class Conv1D extends Module {
+  weight: Tensor;
+  bias: Tensor;
+
+  constructor(inFeatures: number, outFeatures: number, std: number) {
+    super();
+    this.weight = parameter(init.normal(zeros([inFeatures, outFeatures]), { std }));
+    this.bias = parameter(zeros([outFeatures]));
+  }
+
+  override forward(x: Tensor, options: { activation?: Activation; residual?: Tensor } = {}): Tensor {
+    return linear(x, this.weight, this.bias, { ...options, transposed: true });
+  }
+}
+
+class Attention extends Module {
+  c_attn: Conv1D;
+  c_proj: Conv1D;
+
+  private readonly config: GPT2Config;
+  private readonly layer: number;
+
+  constructor(config: GPT2Config, layer: number) {
+    super();
+    this.config = config;
+    this.layer = layer;
+    const { n_embd, n_layer, initializer_range: std } = config;
+    this.c_attn = new Conv1D(n_embd, 3 * n_embd, std);
+    // Projections onto the residual stream start smaller by √(2·layers): so many of them add up (Radford et al. 2019, 2.3).
+    this.c_proj = new Conv1D(n_embd, n_embd, std / Math.sqrt(2 * n_layer));
+  }
+
+  /** x (B, T, C) → (B, T, C), added to `residual` where dropout allows the fusion. */
+  override forward(x: Tensor, ctx: ForwardContext, residual: Tensor): Tensor {
+    const { n_embd, n_head, attn_pdrop, resid_pdrop } = this.config;
+    const [b, t] = x.shape as [number, number];
+    const heads = (y: Tensor) => y.reshape([b, t, n_head, n_embd / n_head]); // (B, T, H, D)
+    const [q, k, v] = this.c_attn.forward(x).split([n_embd, n_embd, n_embd], -1).map(heads) as [Tensor, Tensor, Tensor];
+    let scale = this.config.scale_attn_weights ? 1 / Math.sqrt(n_embd / n_head) : 1;
+    if (this.config.scale_attn_by_inverse_layer_idx) scale /= this.layer + 1;
+    const y = attend(q, k, v, ctx, this.layer, { scale, dropout: ctx.training ? attn_pdrop : 0 }).reshape([b, t, n_embd]);
+    if (!ctx.training || resid_pdrop === 0) return this.c_proj.forward(y, { residual });
+    return residual.add(dropout(this.c_proj.forward(y), resid_pdrop));
+  }
+}
+
+class MLP extends Module {
+  c_fc: Conv1D;
+  c_proj: Conv1D;
+
+  private readonly config: GPT2Config;
+
+  constructor(config: GPT2Config) {
+    super();
+    this.config = config;
+    const { n_embd, n_inner, n_layer, initializer_range: std } = config;
+    this.c_fc = new Conv1D(n_embd, n_inner ?? 4 * n_embd, std);
+    this.c_proj = new Conv1D(n_inner ?? 4 * n_embd, n_embd, std / Math.sqrt(2 * n_layer));
+  }
+
+  override forward(x: Tensor, ctx: ForwardContext, residual: Tensor): Tensor {
+    const y = this.c_fc.forward(x, { activation: ACTIVATION[this.config.activation_function] });
+    if (!ctx.training || this.config.resid_pdrop === 0) return this.c_proj.forward(y, { residual });
+    return residual.add(dropout(this.c_proj.forward(y), this.config.resid_pdrop));
+  }
+}
+
+class Block extends Module {
+  ln_1: LayerNorm;
+  attn: Attention;
+  ln_2: LayerNorm;
+  mlp: MLP;
+
+  constructor(config: GPT2Config, layer: number) {
+    super();
+    const eps = config.layer_norm_epsilon;
+    this.ln_1 = new LayerNorm(config.n_embd, { eps });
+    this.attn = new Attention(config, layer);
+    this.ln_2 = new LayerNorm(config.n_embd, { eps });
+    this.mlp = new MLP(config);
+  }
+
+  override forward(x: Tensor, ctx: ForwardContext): Tensor {
+    const y = this.attn.forward(this.ln_1.forward(x), ctx, x);
+    return this.mlp.forward(this.ln_2.forward(y), ctx, y);
+  }
+}
+
+class Transformer extends Module {
+  wte: Embedding;
+  wpe: Embedding;
+  h: Block[];
+  ln_f: LayerNorm;
+
+  private readonly config: GPT2Config;
+
+  constructor(config: GPT2Config) {
+    super();
+    this.config = config;
+    this.wte = new Embedding(config.vocab_size, config.n_embd);
+    this.wpe = new Embedding(config.n_positions, config.n_embd);
+    for (const table of [this.wte, this.wpe]) init.normal(table.weight, { std: config.initializer_range });
+    this.h = Array.from({ length: config.n_layer }, (_, i) => new Block(config, i));
+    this.ln_f = new LayerNorm(config.n_embd, { eps: config.layer_norm_epsilon });
+  }
+
+  override forward(ids: Tensor, ctx: ForwardContext): Tensor {
+    let x = this.wte.forward(ids).add(this.wpe.forward(ctx.positions.reshape(ids.shape))); // (B, T, C)
+    x = dropout(x, this.config.embd_pdrop, { training: ctx.training });
+    for (const block of this.h) x = block.forward(x, ctx);
+    return this.ln_f.forward(x);
+  }
+}
+
+export class GPT2 extends CausalLM {
+  readonly modelType = "gpt2";
+  readonly config: GPT2Config;
+  transformer: Transformer;
+  lm_head: Linear | null;
+
+  constructor(config: Partial<GPT2Config> = {}) {
+    super();
+    this.config = gpt2ConfigSchema.parse(config);
+    const { n_embd, n_head, vocab_size } = this.config;
+    if (n_embd % n_head !== 0) throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
+    this.transformer = new Transformer(this.config);
+    this.lm_head = this.config.tie_word_embeddings ? null : new Linear(n_embd, vocab_size, { bias: false });
+    if (this.lm_head) init.normal(this.lm_head.weight, { std: this.config.initializer_range });
+  }
+
+  get dimensions() {
+    const { vocab_size, n_embd, n_layer, n_head, n_positions } = this.config;
+    return { vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, context: n_positions };
+  }
+
+  get tiedNames(): readonly string[] {
+    // Older files also hold each layer's causal mask, which is not a weight.
+    return ["lm_head.weight"];
+  }
+
+  override forward(inputs: CausalLMInputs): CausalLMOutput {
+    const hidden = this.transformer.forward(inputs.inputIds, contextOf(inputs, this.training));
+    return outputOf(hidden, this.lm_head?.weight ?? this.transformer.wte.weight, inputs);
+  }
+
+  configJson(): Record<string, unknown> {
+    return { architectures: ["GPT2LMHeadModel"], model_type: "gpt2", ...this.config };
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * Llama 1, 2 and 3 (Touvron et al. 2023; Dubey et al. 2024): RMS norm before each part, rotary positions, grouped queries, SwiGLU, no
+ * biases unless the config says so. SmolLM and many others are this architecture. Property names are the names in the weight file.
+ */
+import * as z from "zod";
+import { ConfigError } from "../errors.ts";
+import type { ConfigKeys } from "../formats/index.ts";
+import { attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
+import { gated, type GatedActivation, rope, type Tensor } from "../tensor/index.ts";
+import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";
+import { ropeParametersSchema, RopeTables } from "./rope-tables.ts";
+
+const size = z.int().min(1);
+
+export const llamaConfigSchema = z.strictObject({
+  vocab_size: size.default(32000),
+  hidden_size: size.default(4096),
+  intermediate_size: size.default(11008),
+  num_hidden_layers: size.default(32),
+  num_attention_heads: size.default(32),
+  /** Key and value heads; null is as many as query heads. */
+  num_key_value_heads: size.nullable().default(null),
+  /** Null is hidden_size / num_attention_heads. */
+  head_dim: size.nullable().default(null),
+  hidden_act: z.enum(["silu", "swish", "gelu_pytorch_tanh", "gelu_new"]).default("silu"),
+  max_position_embeddings: size.default(2048),
+  initializer_range: z.number().nonnegative().default(0.02),
+  rms_norm_eps: z.number().positive().default(1e-6),
+  tie_word_embeddings: z.boolean().default(false),
+  rope_theta: z.number().positive().default(10000),
+  /** How frequencies are stretched for longer contexts; null is not at all. Also read as rope_scaling. */
+  rope_parameters: ropeParametersSchema.nullable().default(null),
+  attention_bias: z.boolean().default(false),
+  mlp_bias: z.boolean().default(false),
+  attention_dropout: z.number().min(0).lt(1).default(0),
+});
+export type LlamaConfig = z.output<typeof llamaConfigSchema>;
+
+export const llamaConfigKeys: ConfigKeys = {
+  keys: {
+    vocab_size: [], hidden_size: [], intermediate_size: [], num_hidden_layers: [], num_attention_heads: [], num_key_value_heads: [], head_dim: [], hidden_act: ["hidden_activation"],
+    max_position_embeddings: [], initializer_range: [], rms_norm_eps: [], tie_word_embeddings: [], rope_theta: ["rope_parameters.rope_theta", "rope_scaling.rope_theta"], rope_parameters: ["rope_scaling"],
+    attention_bias: [], mlp_bias: [], attention_dropout: [],
+  },
+  ignored: ["rope_interleaved", "is_llama_config"],
+};
+
+const ACTIVATION: Record<LlamaConfig["hidden_act"], GatedActivation> = { silu: "silu", swish: "silu", gelu_pytorch_tanh: "gelu_tanh", gelu_new: "gelu_tanh" };
+
+class Attention extends Module {
+  q_proj: Linear;
+  k_proj: Linear;
+  v_proj: Linear;
+  o_proj: Linear;
+  private readonly heads: number;
+  private readonly kvHeads: number;
+  private readonly headDim: number;
+  private readonly layer: number;
+  private readonly dropout: number;
+
+  constructor(config: LlamaConfig, layer: number) {
+    super();
+    const { hidden_size, num_attention_heads, attention_bias: bias } = config;
+    this.layer = layer;
+    this.dropout = config.attention_dropout;
+    this.heads = num_attention_heads;
+    this.kvHeads = config.num_key_value_heads ?? num_attention_heads;
+    this.headDim = config.head_dim ?? hidden_size / num_attention_heads;
+    this.q_proj = new Linear(hidden_size, this.heads * this.headDim, { bias });
+    this.k_proj = new Linear(hidden_size, this.kvHeads * this.headDim, { bias });
+    this.v_proj = new Linear(hidden_size, this.kvHeads * this.headDim, { bias });
+    this.o_proj = new Linear(this.heads * this.headDim, hidden_size, { bias });
+  }
+
+  /** x (B, T, C) → residual + attention (B, T, C). */
+  override forward(x: Tensor, tables: { cos: Tensor; sin: Tensor }, ctx: ForwardContext, residual: Tensor): Tensor {
+    const [b, t] = x.shape as [number, number];
+    const heads = (y: Tensor, n: number) => y.reshape([b, t, n, this.headDim]); // (B, T, H, D)
+    const q = rope(heads(this.q_proj.forward(x), this.heads), tables.cos, tables.sin, ctx.positions);
+    const k = rope(heads(this.k_proj.forward(x), this.kvHeads), tables.cos, tables.sin, ctx.positions);
+    const v = heads(this.v_proj.forward(x), this.kvHeads);
+    const y = attend(q, k, v, ctx, this.layer, { dropout: ctx.training ? this.dropout : 0 });
+    return this.o_proj.forward(y.reshape([b, t, this.heads * this.headDim]), { residual });
+  }
+}
+
+class MLP extends Module {
+  gate_proj: Linear;
+  up_proj: Linear;
+  down_proj: Linear;
+  private readonly activation: GatedActivation;
+
+  constructor({ hidden_size, intermediate_size, mlp_bias: bias, hidden_act }: LlamaConfig) {
+    super();
+    this.gate_proj = new Linear(hidden_size, intermediate_size, { bias });
+    this.up_proj = new Linear(hidden_size, intermediate_size, { bias });
+    this.down_proj = new Linear(intermediate_size, hidden_size, { bias });
+    this.activation = ACTIVATION[hidden_act];
+  }
+
+  override forward(x: Tensor, residual: Tensor): Tensor {
+    return this.down_proj.forward(gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation), { residual });
+  }
+}
+
+class DecoderLayer extends Module {
+  self_attn: Attention;
+  mlp: MLP;
+  input_layernorm: RMSNorm;
+  post_attention_layernorm: RMSNorm;
+
+  constructor(config: LlamaConfig, layer: number) {
+    super();
+    const eps = config.rms_norm_eps;
+    this.self_attn = new Attention(config, layer);
+    this.mlp = new MLP(config);
+    this.input_layernorm = new RMSNorm(config.hidden_size, { eps });
+    this.post_attention_layernorm = new RMSNorm(config.hidden_size, { eps });
+  }
+
+  override forward(x: Tensor, tables: { cos: Tensor; sin: Tensor }, ctx: ForwardContext): Tensor {
+    const y = this.self_attn.forward(this.input_layernorm.forward(x), tables, ctx, x);
+    return this.mlp.forward(this.post_attention_layernorm.forward(y), y);
+  }
+}
+
+class Model extends Module {
+  embed_tokens: Embedding;
+  layers: DecoderLayer[];
+  norm: RMSNorm;
+  private readonly rope: RopeTables;
+
+  constructor(config: LlamaConfig) {
+    super();
+    this.embed_tokens = new Embedding(config.vocab_size, config.hidden_size);
+    this.layers = Array.from({ length: config.num_hidden_layers }, (_, i) => new DecoderLayer(config, i));
+    this.norm = new RMSNorm(config.hidden_size, { eps: config.rms_norm_eps });
+    const rotary = config.head_dim ?? config.hidden_size / config.num_attention_heads;
+    this.rope = new RopeTables(config.rope_parameters, { rotary, context: config.max_position_embeddings, theta: config.rope_theta });
+  }
+
+  override forward(ids: Tensor, ctx: ForwardContext, longest: number): Tensor {
+    const tables = this.rope.upTo(longest);
+    let x = this.embed_tokens.forward(ids); // (B, T, C)
+    for (const layer of this.layers) x = layer.forward(x, tables, ctx);
+    return this.norm.forward(x);
+  }
+}
+
+export class Llama extends CausalLM {
+  readonly modelType = "llama";
+  readonly config: LlamaConfig;
+  model: Model;
+  lm_head: Linear | null;
+
+  constructor(config: Partial<LlamaConfig> = {}) {
+    super();
+    this.config = llamaConfigSchema.parse(config);
+    const { hidden_size, num_attention_heads, num_key_value_heads, head_dim, vocab_size } = this.config;
+    if (head_dim === null && hidden_size % num_attention_heads !== 0) {
+      throw new ConfigError(`llama: hidden_size must be a multiple of num_attention_heads, expected no rest, got ${hidden_size} and ${num_attention_heads}. Change one of them, or set head_dim.`);
+    }
+    if (num_attention_heads % (num_key_value_heads ?? num_attention_heads) !== 0) {
+      throw new ConfigError(`llama: num_attention_heads must be a multiple of num_key_value_heads, expected no rest, got ${num_attention_heads} and ${num_key_value_heads}. Change one of them.`);
+    }
+    this.model = new Model(this.config);
+    this.lm_head = this.config.tie_word_embeddings ? null : new Linear(hidden_size, vocab_size, { bias: false });
+    // Every matrix from a normal of one width, as published.
+    for (const [, p] of this.namedParameters()) if (p.rank === 2) init.normal(p, { std: this.config.initializer_range });
+    for (const [name, p] of this.namedParameters()) if (name.endsWith(".bias")) init.normal(p, { std: 0 });
+  }
+
+  get dimensions() {
+    const { vocab_size, hidden_size, num_hidden_layers, num_attention_heads: heads, num_key_value_heads, head_dim, max_position_embeddings } = this.config;
+    return { vocabulary: vocab_size, hidden: hidden_size, layers: num_hidden_layers, heads, kvHeads: num_key_value_heads ?? heads, headDim: head_dim ?? hidden_size / heads, context: max_position_embeddings };
+  }
+
+  readonly tiedNames: readonly string[] = ["lm_head.weight"];
+
+  override forward(inputs: CausalLMInputs): CausalLMOutput {
+    const ctx = contextOf(inputs, this.training);
+    // Positions given from outside may be anything up to the context; only their largest says how long the tables must be.
+    const longest = inputs.positions === undefined ? (inputs.inputIds.shape[1] as number) : 1 + (inputs.positions.dataSync() as Int32Array).reduce((a, b) => Math.max(a, b), 0);
+    const hidden = this.model.forward(inputs.inputIds, ctx, longest);
+    return outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs);
+  }
+
+  configJson(): Record<string, unknown> {
+    const { rope_theta, rope_parameters, ...rest } = this.config;
+    const dimensions = this.dimensions;
+    // Both spellings of the rotary setting, so that older and newer readers find theirs.
+    const scaling = rope_parameters === null ? null : { ...rope_parameters, rope_type: rope_parameters.rope_type ?? rope_parameters.type };
+    return {
+      architectures: ["LlamaForCausalLM"], model_type: "llama", ...rest, num_key_value_heads: dimensions.kvHeads, head_dim: dimensions.headDim,
+      rope_theta, rope_scaling: scaling === null ? null : scaling, rope_parameters: { rope_type: "default", ...scaling, rope_theta },
+    };
+  }
+}

@@ -1,0 +1,138 @@
+/** The layers that models are made of. Parameter names and shapes are PyTorch's. */
+import { type Activation, attention, type AttentionOptions, dropout, embedding, layerNorm, linear, ones, rmsNorm, type Tensor, zeros } from "../tensor/index.ts";
+import { kaimingUniform, normal, uniform } from "./init.ts";
+import { Module, parameter } from "./module.ts";
+
+/** y = x · weightᵀ + bias; weight (out, in), bias (out). Initialised as torch.nn.Linear: uniform in ±1/√in. */
+export class Linear extends Module {
+  weight: Tensor;
+  bias: Tensor | null;
+
+  constructor(inFeatures: number, outFeatures: number, options: { bias?: boolean } = {}) {
+    super();
+    this.weight = parameter(kaimingUniform(zeros([outFeatures, inFeatures]), { gain: Math.sqrt(1 / 3) }));
+    this.bias = options.bias === false ? null : parameter(uniform(zeros([outFeatures]), { bound: 1 / Math.sqrt(inFeatures) }));
+  }
+
+  /** x (…, in) → activation(x · weightᵀ + bias) + residual (…, out). */
+  override forward(x: Tensor, options: { activation?: Activation; residual?: Tensor | null } = {}): Tensor {
+    return linear(x, this.weight, this.bias, options);
+  }
+}
+
+/** Rows of a table; weight (count, dim), initialised from the standard normal. */
+export class Embedding extends Module {
+  weight: Tensor;
+
+  constructor(count: number, dim: number) {
+    super();
+    this.weight = parameter(normal(zeros([count, dim])));
+  }
+
+  /** ids (…), i32 → (…, dim). */
+  override forward(ids: Tensor): Tensor {
+    return embedding(ids, this.weight);
+  }
+}
+
+/** Layer normalisation over the last dimension (Ba et al. 2016). */
+export class LayerNorm extends Module {
+  weight: Tensor;
+  bias: Tensor | null;
+  readonly eps: number;
+
+  constructor(dim: number, options: { eps?: number; bias?: boolean } = {}) {
+    super();
+    this.eps = options.eps ?? 1e-5;
+    this.weight = parameter(ones([dim]));
+    this.bias = options.bias === false ? null : parameter(zeros([dim]));
+  }
+
+  override forward(x: Tensor): Tensor {
+    return layerNorm(x, this.weight, this.bias, this.eps);
+  }
+}
+
+/** RMS normalisation over the last dimension (Zhang and Sennrich 2019). */
+export class RMSNorm extends Module {
+  weight: Tensor;
+  readonly eps: number;
+
+  constructor(dim: number, options: { eps?: number } = {}) {
+    super();
+    this.eps = options.eps ?? 1e-6;
+    this.weight = parameter(ones([dim]));
+  }
+
+  override forward(x: Tensor): Tensor {
+    return rmsNorm(x, this.weight, this.eps);
+  }
+}
+
+/** Zeroes items with probability p while training. */
+export class Dropout extends Module {
+  readonly p: number;
+
+  constructor(p: number) {
+    super();
+    this.p = p;
+  }
+
+  override forward(x: Tensor): Tensor {
+    return dropout(x, this.p, { training: this.training });
+  }
+}
+
+/** Multi-head attention with separate projections; grouped queries where `kvHeads` is below `heads`. */
+export class MultiHeadAttention extends Module {
+  q_proj: Linear;
+  k_proj: Linear;
+  v_proj: Linear;
+  out_proj: Linear;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+
+  constructor(dim: number, heads: number, options: { kvHeads?: number; headDim?: number; bias?: boolean } = {}) {
+    super();
+    this.heads = heads;
+    this.kvHeads = options.kvHeads ?? heads;
+    this.headDim = options.headDim ?? dim / heads;
+    const bias = options.bias ?? true;
+    this.q_proj = new Linear(dim, this.heads * this.headDim, { bias });
+    this.k_proj = new Linear(dim, this.kvHeads * this.headDim, { bias });
+    this.v_proj = new Linear(dim, this.kvHeads * this.headDim, { bias });
+    this.out_proj = new Linear(this.heads * this.headDim, dim, { bias });
+  }
+
+  /** x (B, T, dim) attends to `memory` (B, S, dim; default x itself). */
+  override forward(x: Tensor, options: AttentionOptions & { memory?: Tensor } = {}): Tensor {
+    const { memory = x, ...rest } = options;
+    const heads = (y: Tensor, n: number) => y.reshape([...y.shape.slice(0, -1), n, this.headDim]); // (B, T, H, D)
+    const y = attention(heads(this.q_proj.forward(x), this.heads), heads(this.k_proj.forward(memory), this.kvHeads), heads(this.v_proj.forward(memory), this.kvHeads), rest);
+    return this.out_proj.forward(y.reshape([...x.shape.slice(0, -1), this.heads * this.headDim]));
+  }
+}
+
+/** A layer that maps one tensor to one. */
+export interface Layer extends Module {
+  forward(x: Tensor): Tensor;
+}
+
+/** Layers one after another; parameters are named `0.weight`, `1.weight`, … */
+export class Sequential extends Module {
+  readonly [index: number]: Layer;
+  private readonly count: number;
+
+  constructor(...layers: Layer[]) {
+    super();
+    Object.assign(this, layers);
+    this.count = layers.length;
+  }
+
+  override forward(x: Tensor): Tensor {
+    let y = x;
+    for (let i = 0; i < this.count; i++) y = (this[i] as Layer).forward(y);
+    return y;
+  }
+}
