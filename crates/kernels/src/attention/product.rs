@@ -1,0 +1,202 @@
+//! The small matrix products inside attention: register tiles over operands that lie in a task's own memory.
+//!
+//! Each element is one chain of FMAs in ascending k from 0, whatever tile computes it; what happens to the finished
+//! chain is the sink's business.
+
+use crate::simd::{LANES, Portable, Simd};
+
+/// How much of a tile an instruction set's registers hold.
+pub trait Registers: Simd {
+    /// Six rows of four vectors fit, rather than of one.
+    const WIDE: bool;
+}
+
+impl Registers for Portable {
+    const WIDE: bool = false;
+}
+#[cfg(target_arch = "aarch64")]
+impl Registers for crate::simd::Neon {
+    const WIDE: bool = false;
+}
+#[cfg(target_arch = "x86_64")]
+impl Registers for crate::simd::Avx2 {
+    const WIDE: bool = false;
+}
+#[cfg(target_arch = "x86_64")]
+impl Registers for crate::simd::Avx512 {
+    const WIDE: bool = true;
+}
+
+/// Σ_k a[row, k]·b[k, column]: a[row, k] lies at row·a_row + k·a_step, the columns of b are neighbours.
+#[derive(Clone, Copy)]
+pub struct Product {
+    pub a: *const f32,
+    pub a_row: usize,
+    pub a_step: usize,
+    pub b: *const f32,
+    pub b_row: usize,
+    pub rows: usize,
+    /// A multiple of 16.
+    pub columns: usize,
+}
+
+/// The part of a product that some rows need: columns `columns.0`…`columns.1`, terms `terms.0`…`terms.1`.
+#[derive(Clone, Copy)]
+pub struct Part {
+    pub columns: (usize, usize),
+    pub terms: (usize, usize),
+}
+
+/// What takes the finished chains.
+pub trait Sink {
+    /// The part that rows `row`…`row + rows - 1` need.
+    fn part(&self, row: usize, rows: usize) -> Part;
+    /// One vector of chains, of columns `column`…`column + 15`.
+    unsafe fn take<S: Simd>(&self, row: usize, column: usize, chain: S::F);
+}
+
+/// Computes the product tile by tile and hands it to the sink.
+///
+/// # Safety
+/// The operands must hold what the sink's parts ask for, in whole vectors of columns.
+#[inline(always)]
+pub unsafe fn multiply<S: Registers, K: Sink>(p: &Product, sink: &K) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut row = 0;
+        while row < p.rows {
+            let rows = (p.rows - row).min(6);
+            let part = sink.part(row, rows);
+            if part.columns.0 < part.columns.1 {
+                // Few rows take more columns at once, to keep enough chains in flight.
+                if S::WIDE {
+                    match rows {
+                        1 => sweep::<S, K, 1, 4>(p, sink, row, part),
+                        2 => sweep::<S, K, 2, 4>(p, sink, row, part),
+                        3 => sweep::<S, K, 3, 4>(p, sink, row, part),
+                        4 => sweep::<S, K, 4, 4>(p, sink, row, part),
+                        5 => sweep::<S, K, 5, 4>(p, sink, row, part),
+                        _ => sweep::<S, K, 6, 4>(p, sink, row, part),
+                    }
+                } else {
+                    match rows {
+                        1 => sweep::<S, K, 1, 4>(p, sink, row, part),
+                        2 => sweep::<S, K, 2, 2>(p, sink, row, part),
+                        3 => sweep::<S, K, 3, 2>(p, sink, row, part),
+                        4 => sweep::<S, K, 4, 1>(p, sink, row, part),
+                        5 => sweep::<S, K, 5, 1>(p, sink, row, part),
+                        _ => sweep::<S, K, 6, 1>(p, sink, row, part),
+                    }
+                }
+            }
+            row += rows;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn sweep<S: Registers, K: Sink, const R: usize, const V: usize>(p: &Product, sink: &K, row: usize, part: Part) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut column = part.columns.0 / LANES * LANES;
+        if V > 1 {
+            while column + V * LANES <= p.columns.min(part.columns.1.next_multiple_of(LANES)) {
+                tile::<S, K, R, V>(p, sink, row, column, part.terms);
+                column += V * LANES;
+            }
+        }
+        while column < part.columns.1 {
+            tile::<S, K, R, 1>(p, sink, row, column, part.terms);
+            column += LANES;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<S: Registers, K: Sink, const R: usize, const V: usize>(p: &Product, sink: &K, row: usize, column: usize, terms: (usize, usize)) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut chains = [[S::splat(0.0); V]; R];
+        let mut a = p.a.add(row * p.a_row + terms.0 * p.a_step);
+        let mut b = p.b.add(terms.0 * p.b_row + column);
+        for _ in terms.0..terms.1 {
+            let mut v = [S::splat(0.0); V];
+            for j in 0..V {
+                v[j] = S::load(b.add(j * LANES));
+            }
+            for i in 0..R {
+                let x = S::splat(*a.add(i * p.a_row));
+                for j in 0..V {
+                    chains[i][j] = S::fma(x, v[j], chains[i][j]);
+                }
+            }
+            a = a.add(p.a_step);
+            b = b.add(p.b_row);
+        }
+        for i in 0..R {
+            for j in 0..V {
+                sink.take::<S>(row + i, column + j * LANES, chains[i][j]);
+            }
+        }
+    }
+}
+
+/// Copies `rows` rows of `n` items to rows `to_row` apart, the rest of them 0.
+///
+/// # Safety
+/// `from` and `to` must hold the rows; n ≤ to_row.
+#[inline(always)]
+pub unsafe fn copy_rows<S: Simd>(from: *const f32, from_row: usize, rows: usize, n: usize, to: *mut f32, to_row: usize) {
+    // SAFETY: as promised above.
+    unsafe {
+        for r in 0..rows {
+            let (from, to) = (from.add(r * from_row), to.add(r * to_row));
+            let mut j = 0;
+            while j < to_row {
+                let have = n.saturating_sub(j).min(LANES);
+                S::store_n(to.add(j), S::load_n(from.add(j), have), (to_row - j).min(LANES));
+                j += LANES;
+            }
+        }
+    }
+}
+
+/// Writes the transpose of `rows` (up to 64) rows of `n` items as n rows of 64, the items behind the `rows`-th 0.
+///
+/// # Safety
+/// `from` must hold the rows, `to` n × 64 items.
+#[inline(always)]
+pub unsafe fn transpose_to_64<S: Simd>(from: *const f32, from_row: usize, rows: usize, n: usize, to: *mut f32) {
+    const WIDTH: usize = 64;
+    // SAFETY: as promised above.
+    unsafe {
+        let whole = n - n % 8;
+        let mut r = 0;
+        while r < WIDTH {
+            let some = rows.saturating_sub(r).min(8);
+            if some == 0 {
+                for d in 0..n {
+                    to.add(d * WIDTH + r).write_bytes(0, 8);
+                }
+            } else {
+                let from = from.add(r * from_row);
+                let mut d = 0;
+                while d < whole {
+                    S::transpose8(from.add(d), from_row, some, to.add(d * WIDTH + r), WIDTH);
+                    d += 8;
+                }
+                for d in whole..n {
+                    for i in 0..some {
+                        *to.add(d * WIDTH + r + i) = *from.add(i * from_row + d);
+                    }
+                }
+                if some < 8 {
+                    for d in 0..n {
+                        to.add(d * WIDTH + r + some).write_bytes(0, 8 - some);
+                    }
+                }
+            }
+            r += 8;
+        }
+    }
+}
