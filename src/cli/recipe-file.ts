@@ -1,0 +1,40 @@
+/** Reads the recipe that a command names: a file, or the name of one that groundup brings along. */
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import type * as z from "zod";
+import { ConfigError } from "../errors.ts";
+import { didYouMean } from "../formats/did-you-mean.ts";
+import { parseRecipe } from "../formats/recipe.ts";
+
+const BUNDLED = fileURLToPath(new URL("../../recipes/", import.meta.url));
+
+/**
+ * Reads and checks a recipe.
+ *
+ * @param name a path, or a bundled recipe's name without `.yaml`
+ * @param settings `key=value` each, from `--set`
+ * @throws ConfigError when there is no such file, or listing all problems in it
+ */
+export async function readRecipe<S extends z.ZodType>(schema: S, name: string, settings: readonly string[] = []): Promise<z.output<S>> {
+  const path = findRecipe(name);
+  return parseRecipe(schema, await readFile(path, "utf8"), path, settings);
+}
+
+/** The names of the recipes that groundup brings along. */
+export function bundledRecipes(): string[] {
+  if (!existsSync(BUNDLED)) return [];
+  const files = readdirSync(BUNDLED, { recursive: true, encoding: "utf8" });
+  return files.filter((file) => file.endsWith(".yaml")).map((file) => file.replaceAll("\\", "/").replace(/\.yaml$/, "")).sort();
+}
+
+function findRecipe(name: string): string {
+  if (existsSync(name)) {
+    if (statSync(name).isFile()) return name;
+    throw new ConfigError(`${name}: not a recipe, expected a YAML file, got a folder. Name a file in it.`);
+  }
+  const names = bundledRecipes();
+  const plain = name.replace(/^recipes\//, "").replace(/\.ya?ml$/, "");
+  if (names.includes(plain)) return `${BUNDLED}${plain}.yaml`;
+  throw new ConfigError(`${name}: no such recipe, expected a YAML file or one of ${names.join(", ")}, got neither.${didYouMean(plain, names)} Correct the path.`);
+}
