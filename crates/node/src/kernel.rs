@@ -126,6 +126,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether JavaScript passed no operand.
+    pub fn is_none(self) -> bool {
+        self.handle == 0.0
+    }
+
     /// The pointer, after checking that the buffer has room for `n` items of `T` behind the offset.
     pub fn room<T>(self, n: usize) -> Result<*mut T, String> {
         self.optional(n)?.ok_or_else(|| format!("argument slot {}: expected a tensor, got none", self.slot))

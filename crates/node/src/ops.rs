@@ -1,6 +1,7 @@
 //! The glue of the kernels, one file a family. Each closure reads its arguments in the order of the kernel's signature in
 //! `src/tensor/kernels.ts`, which also says what the kernel does.
 
+mod attention;
 mod elementwise;
 mod gated;
 mod loss;
@@ -21,4 +22,5 @@ pub fn register(t: &mut Table) {
     loss::register(t);
     rope::register(t);
     gated::register(t);
+    attention::register(t);
 }

@@ -1,0 +1,218 @@
+//! Glue of attention: everything that names a row is checked here.
+
+use crate::kernel::{Args, Place, Table, product, reach};
+use groundup_kernels::attention::{Attention, AttentionGrad, BLOCK, Problem, attention, attention_grad};
+
+/// An operand seen as rows, some items apart.
+struct RowsOf {
+    place: Place,
+    row: usize,
+}
+
+impl RowsOf {
+    fn read(a: &mut Args) -> Result<Self, String> {
+        Ok(RowsOf { place: a.place()?, row: a.size()? })
+    }
+
+    fn room(&self, rows: usize, width: usize) -> Result<*mut f32, String> {
+        self.place.room(reach(&[rows, width], &[self.row, 1])?)
+    }
+
+    /// As `room`, for rows that are written: they must not overlap.
+    fn out(&self, what: &str, rows: usize, width: usize) -> Result<*mut f32, String> {
+        if rows > 1 && self.row < width {
+            return Err(format!("the rows of {what}, expected them at least {width} items apart, got {}", self.row));
+        }
+        self.room(rows, width)
+    }
+}
+
+/// The arguments that both passes share, as they stand in the signature.
+struct Sizes {
+    cu_q: Place,
+    start_k: Place,
+    len_k: Place,
+    pages: Option<(Place, usize)>,
+    sequences: usize,
+    rows_q: usize,
+    rows_k: usize,
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+    scale: f32,
+    causal: bool,
+    window: usize,
+    softcap: f32,
+    slopes: Place,
+    mask: Place,
+    mask_strides: Vec<usize>,
+}
+
+impl Sizes {
+    fn read(a: &mut Args, with_pages: bool) -> Result<Self, String> {
+        let [cu_q, start_k, len_k] = [a.place()?, a.place()?, a.place()?];
+        let pages = if with_pages { Some((a.place()?, a.size()?)) } else { None };
+        let [sequences, rows_q, rows_k] = [a.size()?, a.size()?, a.size()?];
+        let [heads, kv_heads, dim] = [a.size()?, a.size()?, a.size()?];
+        let (scale, causal, window, softcap) = (a.f32()?, a.flag()?, a.size()?, a.f32()?);
+        let (slopes, mask, mask_strides) = (a.place()?, a.place()?, a.sizes()?);
+        Ok(Sizes { cu_q, start_k, len_k, pages, sequences, rows_q, rows_k, heads, kv_heads, dim, scale, causal, window, softcap, slopes, mask, mask_strides })
+    }
+
+    fn problem(&self, q: &RowsOf, k: &RowsOf, v: &RowsOf) -> Result<Problem, String> {
+        let Sizes { sequences, rows_q, rows_k, heads, kv_heads, dim, .. } = *self;
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(format!("the heads, expected a multiple of the {kv_heads} kv heads, got {heads}"));
+        }
+        let cu_q: *const i32 = self.cu_q.room(sequences + 1)?;
+        let len_k: *const i32 = self.len_k.room(sequences)?;
+        let start_k = self.start_k.optional::<i32>(sequences)?.map(<*mut i32>::cast_const);
+        let mut pages = None;
+        let mut max_pages = 0;
+        if let Some((place, most)) = self.pages {
+            pages = place.optional::<i32>(product(&[sequences, most])?)?.map(<*mut i32>::cast_const);
+            max_pages = most;
+        }
+        if pages.is_none() && start_k.is_none() {
+            return Err("the keys, expected startK or pages, got neither".into());
+        }
+        // SAFETY: as many items as the sequences were found behind each pointer.
+        let (longest_q, longest_k) = unsafe { check_sequences(sequences, rows_q, rows_k, cu_q, len_k, start_k, pages, max_pages)? };
+        let mut strides = [0; 4];
+        let mut mask = None;
+        if !self.mask.is_none() {
+            strides = <[usize; 4]>::try_from(self.mask_strides.as_slice()).map_err(|_| format!("the mask's strides, expected 4, got {}", self.mask_strides.len()))?;
+            mask = self.mask.optional::<f32>(reach(&[sequences, heads, longest_q, longest_k], &strides)?)?.map(<*mut f32>::cast_const);
+        }
+        Ok(Problem {
+            q: q.room(rows_q, product(&[heads, dim])?)?,
+            q_row: q.row,
+            k: k.room(rows_k, product(&[kv_heads, dim])?)?,
+            k_row: k.row,
+            v: v.room(rows_k, product(&[kv_heads, dim])?)?,
+            v_row: v.row,
+            cu_q,
+            start_k,
+            len_k,
+            pages,
+            max_pages,
+            sequences,
+            rows_q,
+            heads,
+            kv_heads,
+            dim,
+            scale: self.scale,
+            causal: self.causal,
+            window: self.window,
+            softcap: self.softcap,
+            slopes: self.slopes.optional::<f32>(heads)?.map(<*mut f32>::cast_const),
+            mask,
+            mask_strides: strides,
+        })
+    }
+}
+
+/// Every sequence's rows and keys must exist; gives the longest queries and keys.
+#[allow(clippy::too_many_arguments)]
+unsafe fn check_sequences(
+    sequences: usize,
+    rows_q: usize,
+    rows_k: usize,
+    cu_q: *const i32,
+    len_k: *const i32,
+    start_k: Option<*const i32>,
+    pages: Option<*const i32>,
+    max_pages: usize,
+) -> Result<(usize, usize), String> {
+    let (mut longest_q, mut longest_k) = (0, 0);
+    for s in 0..sequences {
+        // SAFETY: the caller's promise; page entries are read below maxPages only.
+        unsafe {
+            let (from, to, len) = (*cu_q.add(s), *cu_q.add(s + 1), *len_k.add(s));
+            if from < 0 || to < from || to as usize > rows_q {
+                return Err(format!("cuQ of sequence {s}, expected ascending rows up to {rows_q}, got {from} to {to}"));
+            }
+            if len < 0 {
+                return Err(format!("lenK of sequence {s}, expected 0 or more, got {len}"));
+            }
+            longest_q = longest_q.max((to - from) as usize);
+            let len = len as usize;
+            longest_k = longest_k.max(len);
+            if let Some(pages) = pages {
+                if len.div_ceil(BLOCK) > max_pages {
+                    return Err(format!("lenK of sequence {s}, expected at most {} for {max_pages} pages, got {len}", max_pages * BLOCK));
+                }
+                for b in 0..len.div_ceil(BLOCK) {
+                    let page = *pages.add(s * max_pages + b);
+                    let used = (len - b * BLOCK).min(BLOCK);
+                    if page < 0 || page as usize * BLOCK + used > rows_k {
+                        return Err(format!("page {b} of sequence {s}, expected a page within {rows_k} rows, got {page}"));
+                    }
+                }
+            } else if let Some(start) = start_k {
+                let start = *start.add(s);
+                if start < 0 || start as usize + len > rows_k {
+                    return Err(format!("the keys of sequence {s}, expected rows up to {rows_k}, got {len} from row {start}"));
+                }
+            }
+        }
+    }
+    Ok((longest_q, longest_k))
+}
+
+/// The gradient stores the rows of each sequence's keys, so no two sequences may share one.
+unsafe fn check_disjoint(p: &Problem) -> Result<(), String> {
+    let Some(start) = p.start_k else { return Ok(()) };
+    // SAFETY: the sequences' items were checked.
+    let mut spans: Vec<(i32, i32)> = (0..p.sequences).map(|s| unsafe { (*start.add(s), *p.len_k.add(s)) }).filter(|x| x.1 > 0).collect();
+    spans.sort_unstable();
+    match spans.windows(2).find(|w| w[0].0 + w[0].1 > w[1].0) {
+        Some(w) => Err(format!("the keys of two sequences, expected rows of their own, got {} rows from {} and others from {}", w[0].1, w[0].0, w[1].0)),
+        None => Ok(()),
+    }
+}
+
+pub fn register(t: &mut Table) {
+    t.push(("attention", |a| {
+        let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
+        let lse = a.place()?;
+        let sizes = Sizes::read(a, true)?;
+        let job = Attention {
+            problem: sizes.problem(&q, &k, &v)?,
+            out: out.out("out", sizes.rows_q, product(&[sizes.heads, sizes.dim])?)?,
+            o_row: out.row,
+            lse: lse.optional(product(&[sizes.heads, sizes.rows_q])?)?,
+        };
+        // SAFETY: every operand has the room that the job names; rows, keys and pages were checked.
+        unsafe { attention(&job) };
+        Ok(())
+    }));
+    t.push(("attentionGrad", |a| {
+        let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
+        let lse = a.place()?;
+        let [gout, gq, gk, gv] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
+        let sizes = Sizes::read(a, false)?;
+        let (width, kv_width) = (product(&[sizes.heads, sizes.dim])?, product(&[sizes.kv_heads, sizes.dim])?);
+        let job = AttentionGrad {
+            problem: sizes.problem(&q, &k, &v)?,
+            out: out.room(sizes.rows_q, width)?,
+            o_row: out.row,
+            lse: lse.room(product(&[sizes.heads, sizes.rows_q])?)?,
+            gout: gout.room(sizes.rows_q, width)?,
+            go_row: gout.row,
+            gq: gq.out("gq", sizes.rows_q, width)?,
+            gq_row: gq.row,
+            gk: gk.out("gk", sizes.rows_k, kv_width)?,
+            gk_row: gk.row,
+            gv: gv.out("gv", sizes.rows_k, kv_width)?,
+            gv_row: gv.row,
+            rows_k: sizes.rows_k,
+        };
+        // SAFETY: as above.
+        unsafe {
+            check_disjoint(&job.problem)?;
+            attention_grad(&job);
+        }
+        Ok(())
+    }));
+}
