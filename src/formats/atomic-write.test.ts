@@ -77,6 +77,15 @@ test.each(["ENOSPC", "EDQUOT", "EIO"])(
   },
 );
 
+test("a rename that fails leaves the old file", async () => {
+  const path = join(dir, "a");
+  await writeFileAtomic(path, "old");
+  const fileSystem = { ...fs, rename: async () => Promise.reject(Object.assign(new Error("EIO"), { code: "EIO" })) };
+  await expect(writeFileAtomic(path, "new", { fileSystem })).rejects.toThrow(/EIO.*untouched and still good/);
+  expect(await fs.readFile(path, "utf8")).toBe("old");
+  expect(await names()).toEqual(["a"]);
+});
+
 test("a file that can't fit is refused before the first byte", async () => {
   await expect(writeFileAtomic(join(dir, "a"), "x", { bytes: 2 ** 52 })).rejects.toThrow(
     /disk is full.*expected to write 4503599627370496 bytes, got as far as byte 0/,

@@ -20,13 +20,20 @@ type Tree = Record<string, unknown>;
  * @param settings `key=value` each, with a dotted key (`data.path=my.txt`) and a YAML value; they replace what the file says
  * @throws ConfigError that lists all problems
  */
-export function parseRecipe<S extends z.ZodType>(schema: S, text: string, where: string, settings: readonly string[] = []): z.output<S> {
+export function parseRecipe<S extends z.ZodType>(
+  schema: S,
+  text: string,
+  where: string,
+  settings: readonly string[] = [],
+): z.output<S> {
   return parseConfig(schema, withSettings(parseYaml(text, where), settings, where), where);
 }
 
 function parseYaml(text: string, where: string): Tree {
   if (text.length > MAX_RECIPE_CHARACTERS) {
-    throw new ConfigError(`${where}: too long for a recipe, expected at most ${MAX_RECIPE_CHARACTERS} characters, got ${text.length}. Check that this is the right file.`);
+    throw new ConfigError(
+      `${where}: too long for a recipe, expected at most ${MAX_RECIPE_CHARACTERS} characters, got ${text.length}. Check that this is the right file.`,
+    );
   }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
@@ -35,12 +42,16 @@ function parseYaml(text: string, where: string): Tree {
       const { line, col } = lines.linePos(error.pos[0]);
       return `line ${line}, column ${col}: ${error.message}`;
     });
-    throw new ConfigError(`${where}: this is not valid YAML, expected keys and values, got ${problems.length} problems:\n  ${problems.join("\n  ")}\nCorrect the file there.`);
+    throw new ConfigError(
+      `${where}: this is not valid YAML, expected keys and values, got ${problems.length} problems:\n  ${problems.join("\n  ")}\nCorrect the file there.`,
+    );
   }
   // Aliases are counted, so that a few bytes can't unfold into gigabytes.
   const value: unknown = document.toJS({ maxAliasCount: 100 }) ?? {};
   if (typeof value === "object" && !Array.isArray(value)) return value as Tree;
-  throw new ConfigError(`${where}: not a recipe, expected keys and values such as "model: …", got ${JSON.stringify(value)?.slice(0, 60)}. Check that this is the right file.`);
+  throw new ConfigError(
+    `${where}: not a recipe, expected keys and values such as "model: …", got ${JSON.stringify(value)?.slice(0, 60)}. Check that this is the right file.`,
+  );
 }
 
 /** The tree with each `key=value` set in it. */
@@ -63,7 +74,9 @@ function withSettings(tree: Tree, settings: readonly string[], where: string): T
     for (const [i, part] of path.slice(0, -1).entries()) {
       const inner = (Object.hasOwn(place, part) ? place[part] : undefined) ?? {};
       if (typeof inner !== "object") {
-        problems.push(`--set ${setting}: ${path.slice(0, i + 1).join(".")} is ${JSON.stringify(inner)}, expected keys inside it. Set that key itself.`);
+        problems.push(
+          `--set ${setting}: ${path.slice(0, i + 1).join(".")} is ${JSON.stringify(inner)}, expected keys inside it. Set that key itself.`,
+        );
         break;
       }
       place[part] = inner;

@@ -56,7 +56,7 @@ async function readIndex(folder: Folder): Promise<{ where: string; weightMap: Ma
   const weightMap = new Map<string, string>();
   for (const [tensor, file] of Object.entries(map)) {
     // A name with a separator could leave the folder.
-    if (typeof file !== "string" || !/^[^/\\:\0]+\.safetensors$/.test(file) || file.startsWith("..")) {
+    if (typeof file !== "string" || !/^[^/\\:\0]+\.safetensors$/.test(file)) {
       throw new FormatError(
         `${where}: bad file for tensor ${JSON.stringify(tensor)}, expected the name of a .safetensors file in the same folder, ` +
           `got ${JSON.stringify(file)}. Fetch the index again from a source you trust.`,

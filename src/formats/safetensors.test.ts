@@ -116,6 +116,7 @@ test.each<[string, Uint8Array, RegExp]>([
   ["size as text", raw(tensor("F32", ["1"], [0, 4]), 4), /impossible shape/],
   ["absurd size", raw(tensor("F32", [1e15, 1e15], [0, 4]), 4), /impossible shape/],
   ["product that wraps to 0", raw(tensor("F32", [4294967296, 4294967296], [0, 0]), 0), /impossible shape/],
+  ["absurd size times 0", raw(tensor("F32", [2 ** 50, 2 ** 50, 0], [0, 0]), 0), /impossible shape/],
   ["absurd size that fits a double", raw(tensor("F32", [2 ** 40], [0, 2 ** 42]), 4), /data_offsets outside the file/],
   ["too many dimensions", raw(tensor("F32", Array(65).fill(1), [0, 4]), 4), /a bad shape/],
   [
