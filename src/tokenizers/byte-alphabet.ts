@@ -8,9 +8,9 @@
 /** Character (of one UTF-16 unit) for each byte. */
 export const BYTE_TO_CHARACTER: readonly string[] = buildAlphabet();
 
-const CHARACTER_TO_BYTE: ReadonlyMap<number, number> = new Map(
-  BYTE_TO_CHARACTER.map((character, byte) => [character.charCodeAt(0), byte]),
-);
+/** Byte for each character code, -1 for codes outside the alphabet. */
+const CODE_TO_BYTE: Int16Array = new Int16Array(0x144).fill(-1);
+for (const [byte, character] of BYTE_TO_CHARACTER.entries()) CODE_TO_BYTE[character.charCodeAt(0)] = byte;
 
 function buildAlphabet(): string[] {
   const alphabet: string[] = [];
@@ -24,7 +24,7 @@ function buildAlphabet(): string[] {
 
 /** The bytes in the order of their characters: the order in which training gives them ids. */
 export function bytesInFileOrder(): number[] {
-  return [...CHARACTER_TO_BYTE.keys()].sort((a, b) => a - b).map((code) => CHARACTER_TO_BYTE.get(code) as number);
+  return [...CODE_TO_BYTE].filter((byte) => byte >= 0);
 }
 
 /** Bytes as text of the alphabet. */
@@ -34,13 +34,28 @@ export function bytesToAlphabet(bytes: Uint8Array): string {
   return text;
 }
 
+/**
+ * Writes the bytes that `text` stands for to `out` from `at` on (one for each character).
+ *
+ * @returns false when a character is outside the alphabet
+ */
+export function writeAlphabetBytes(text: string, out: Uint8Array, at: number): boolean {
+  for (let i = 0; i < text.length; i++) {
+    const byte = CODE_TO_BYTE[text.charCodeAt(i)] ?? -1;
+    if (byte < 0) return false;
+    out[at + i] = byte;
+  }
+  return true;
+}
+
+/** Whether every character of `text` stands for a byte. */
+export function isAlphabet(text: string): boolean {
+  for (let i = 0; i < text.length; i++) if ((CODE_TO_BYTE[text.charCodeAt(i)] ?? -1) < 0) return false;
+  return true;
+}
+
 /** The bytes that `text` stands for, or undefined when it has a character outside the alphabet. */
 export function alphabetToBytes(text: string): Uint8Array | undefined {
   const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) {
-    const byte = CHARACTER_TO_BYTE.get(text.charCodeAt(i));
-    if (byte === undefined) return undefined;
-    bytes[i] = byte;
-  }
-  return bytes;
+  return writeAlphabetBytes(text, bytes, 0) ? bytes : undefined;
 }

@@ -2,7 +2,7 @@
 import { DataError } from "../errors.ts";
 import { textToString } from "./bpe.ts";
 import type { BpeTables, EncodedBatch, Text } from "./bpe-engine.ts";
-import { alphabetToBytes } from "./byte-alphabet.ts";
+import { writeAlphabetBytes } from "./byte-alphabet.ts";
 import { createBpeEngine, type Engine } from "./native-text.ts";
 import { type CharacterModel, specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
 
@@ -28,27 +28,27 @@ export function bpeTables(spec: TokenizerSpec): BpeTables {
   const { model } = spec;
   if (model.kind !== "bpe") throw new DataError(`tokenizer: not a BPE, expected a model of kind bpe, got ${model.kind}. Use it by its own kind.`);
   const size = specSize(spec);
-  const parts: Uint8Array[] = [];
   const lengths = new Int32Array(size);
   const added = new Map(spec.addedTokens.map((token) => [token.id, token.content]));
-  const encoder = new TextEncoder();
+  const contents = new Map<number, Uint8Array>();
+  for (const [id, content] of added) contents.set(id, new TextEncoder().encode(content));
+  let total = 0;
   for (let id = 0; id < size; id++) {
-    const content = added.get(id);
-    const bytes = content === undefined ? alphabetToBytes(model.tokens[id] ?? "") : encoder.encode(content);
-    if (bytes === undefined) {
+    lengths[id] = contents.get(id)?.length ?? model.tokens[id]?.length ?? 0;
+    total += lengths[id];
+  }
+  const bytes = new Uint8Array(total);
+  let at = 0;
+  for (let id = 0; id < size; id++) {
+    const content = contents.get(id);
+    if (content !== undefined) bytes.set(content, at);
+    else if (!writeAlphabetBytes(model.tokens[id] ?? "", bytes, at)) {
       throw new DataError(
         `tokenizer: token ${id} is not in the byte alphabet, expected only its 256 characters, got ${JSON.stringify(model.tokens[id])}. ` +
           "This vocabulary is not a byte-level one.",
       );
     }
-    parts.push(bytes);
-    lengths[id] = bytes.length;
-  }
-  const bytes = new Uint8Array(lengths.reduce((a, b) => a + b, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
+    at += lengths[id];
   }
   return { bytes, lengths, merges: withoutHidden(model.merges, added, model.tokens), hidden: Int32Array.from(added.keys()), wholeWords: model.wholeWords, pattern: model.pattern };
 }

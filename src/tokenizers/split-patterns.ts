@@ -92,7 +92,6 @@ export const SPLIT_PATTERNS: readonly SplitPattern[] = [
     spellings: [
       "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
       "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
-      "'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s",
     ],
     expression: lazy(
       ({ L, N, S }) => `'(?:[stmd]|re|ve|ll)| ?[${L}]+| ?[${N}]+| ?[^${S}${L}${N}]+|[${S}]+(?![^${S}])|[${S}]+`,
@@ -107,9 +106,9 @@ export const SPLIT_PATTERNS: readonly SplitPattern[] = [
   {
     name: "cl100k-tiktoken",
     code: 2,
-    spellings: [
-      "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}+| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|\\s++$|\\s*[\\r\\n]|\\s+(?!\\S)|\\s",
-    ],
+    // tiktoken's own spelling (`\p{N}{1,3}+`, `\s++$`) means something else to Hugging Face's engine, Oniguruma, where `{1,3}+` repeats
+    // and `$` ends a line; so it is neither written nor read in tokenizer.json.
+    spellings: [`${CL100K_CASES}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s+\\z|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`],
     expression: cl100k("{1,3}", true),
   },
   {

@@ -5,12 +5,11 @@
  * Format: openai/tiktoken, `tiktoken/load.py`; pattern and special tokens: `tiktoken_ext/openai_public.py`.
  */
 import { ConfigError } from "../errors.ts";
-import { bytesToAlphabet } from "./byte-alphabet.ts";
+import { BYTE_TO_CHARACTER } from "./byte-alphabet.ts";
 import { NO_POST_PROCESSOR } from "./components.ts";
 import type { PatternName } from "./split-patterns.ts";
 import { asId, Place } from "./strict-json.ts";
 import { specialToken, type TokenizerSpec } from "./tokenizer-spec.ts";
-import { checkIds } from "./vocab-merges.ts";
 
 export interface TiktokenOptions {
   /** The split pattern; needed unless the file's name is that of a published encoding. */
@@ -52,19 +51,22 @@ export function readTiktoken(text: string, file: string, options: TiktokenOption
   const tokens: (string | undefined)[] = [];
   const seen = new Map<string, number>();
   const lines = text.split("\n");
-  const limit = lines.length;
+  // Ids may have gaps, but a table over them may not be absurd.
+  const limit = lines.length * 4 + 65_536;
   for (const [i, raw] of lines.entries()) {
     const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
     if (line === "") continue;
-    const here = place.at(`line ${i + 1}`);
+    const fail = (what: string, expected: string): never => place.at(`line ${i + 1}`).fail(what, expected, line);
     const space = line.indexOf(" ");
     const [base64, digits] = [line.slice(0, space), line.slice(space + 1)];
-    if (space < 1 || !BASE64.test(base64) || !/^[0-9]{1,8}$/.test(digits)) here.fail("bad line", "base64 of a token, a blank, its rank", line);
-    const id = asId(Number(digits), here);
-    checkIds([id], limit, here);
-    const token = bytesToAlphabet(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)));
-    if (tokens[id] !== undefined) here.fail(`rank ${id} given twice`, "each rank once", line);
-    if (seen.has(token)) here.fail("token given twice", `it only as rank ${seen.get(token)}`, line);
+    if (space < 1 || !BASE64.test(base64) || !/^[0-9]{1,8}$/.test(digits)) fail("bad line", "base64 of a token, a blank, its rank");
+    const id = Number(digits);
+    if (id >= limit) fail("absurd rank", `less than ${limit} for ${lines.length} lines`);
+    const bytes = atob(base64);
+    let token = "";
+    for (let k = 0; k < bytes.length; k++) token += BYTE_TO_CHARACTER[bytes.charCodeAt(k)];
+    if (tokens[id] !== undefined) fail(`rank ${id} given twice`, "each rank once");
+    if (seen.has(token)) fail("token given twice", `it only as rank ${seen.get(token)}`);
     while (tokens.length < id) tokens.push(undefined);
     tokens[id] = token;
     seen.set(token, id);
@@ -73,7 +75,7 @@ export function readTiktoken(text: string, file: string, options: TiktokenOption
   const specials = options.specialTokens ?? published?.specialTokens ?? {};
   const addedTokens = Object.entries(specials).map(([content, id]) => {
     const here = place.at(`special token ${JSON.stringify(content)}`);
-    checkIds([asId(id, here)], limit, here);
+    if (asId(id, here) >= limit) here.fail("absurd id", `less than ${limit}`, id);
     if (tokens[id] !== undefined) here.fail(`id ${id} is taken`, "an id that no rank has", tokens[id]);
     return specialToken(content, id);
   });

@@ -3,7 +3,7 @@
  * value that is not known is refused by name and place, never guessed.
  */
 import type { AddedToken } from "./added-tokens.ts";
-import { alphabetToBytes, BYTE_TO_CHARACTER } from "./byte-alphabet.ts";
+import { BYTE_TO_CHARACTER, isAlphabet } from "./byte-alphabet.ts";
 import { checkDecoder, EACH_CHARACTER, type PreTokenizer, readNormalizer, readPostProcessor, readPreTokenizer } from "./components.ts";
 import { splitPattern } from "./split-patterns.ts";
 import {
@@ -124,7 +124,7 @@ function readBpe(object: JsonObject, cut: PreTokenizer & { kind: "bytes" }, adde
   checkAdded(added, idOf, place.at("vocab"));
   for (const token of added) tokens[token.id] = undefined;
   for (const [id, token] of tokens.entries()) {
-    if (token !== undefined && alphabetToBytes(token) === undefined) {
+    if (token !== undefined && !isAlphabet(token)) {
       place.at("vocab").fail("token outside the byte alphabet", "characters that stand for bytes", token, `Id ${id}: this is not a byte-level vocabulary.`);
     }
   }

@@ -4,7 +4,7 @@ import type { PatternName } from "./split-patterns.ts";
 import { asArray, asId, asObject, parseJsonText, Place } from "./strict-json.ts";
 import { type BpeModel, specialToken, type TokenizerSpec } from "./tokenizer-spec.ts";
 import { NO_POST_PROCESSOR } from "./components.ts";
-import { alphabetToBytes } from "./byte-alphabet.ts";
+import { isAlphabet } from "./byte-alphabet.ts";
 
 /** Ids may have gaps, but not so wide that a table over them is absurd for the number of tokens. */
 export function checkIds(ids: Iterable<number>, count: number, place: Place): void {
@@ -116,7 +116,7 @@ export function readVocabAndMerges(
     return specialToken(content, id);
   });
   for (const token of tokens) {
-    if (token !== undefined && alphabetToBytes(token) === undefined) {
+    if (token !== undefined && !isAlphabet(token)) {
       place.fail("token outside the byte alphabet", "characters that stand for bytes", token, "This is not a byte-level vocabulary, or a special token is not named as one.");
     }
   }
