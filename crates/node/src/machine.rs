@@ -13,6 +13,9 @@ fn name(isa: simd::Isa) -> &'static str {
 }
 
 pub fn register(x: &mut Exports) -> Result<(), String> {
+    // The loader refuses a library of another version than the package's.
+    let version = x.string(env!("CARGO_PKG_VERSION"))?;
+    x.value("version", version)?;
     x.function("threads", |c| {
         if c.count() > 0 {
             pool::set_threads(c.number(0)? as usize);
