@@ -2,9 +2,9 @@
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { openFile, openSafetensors } from "../../src/formats/index.ts";
+import { openFile, openFolder, openSafetensors, readConfigJson } from "../../src/formats/index.ts";
 import { type Tensor, tensorFrom } from "../../src/index.ts";
-import { fromPretrained } from "../../src/models/index.ts";
+import { createModel, fromPretrained, loadWeights } from "../../src/models/index.ts";
 
 const root = fileURLToPath(new URL("../fixtures/models/", import.meta.url));
 
@@ -52,4 +52,32 @@ describe.each(readdirSync(root))("%s", (name) => {
     for (const [n, p] of model.namedParameters()) check(`grad.${n}`, await (p.grad as Tensor).data(), scale);
     model.dispose();
   });
+});
+
+/** A fixture counts only if it notices: each of these changes must move the logits far beyond what is allowed. */
+const changes: [fixture: string, key: string, value: unknown][] = [
+  ["gpt2", "layer_norm_epsilon", 1e-5],
+  ["gpt2", "activation_function", "gelu"],
+  ["gpt2", "scale_attn_weights", false],
+  ["gpt2-gelu-untied", "scale_attn_by_inverse_layer_idx", false],
+  ["llama", "rms_norm_eps", 1e-6],
+  ["llama", "rope_parameters", { rope_type: "default", rope_theta: 9000 }],
+  ["llama-gelu", "hidden_act", "silu"],
+  ["llama-rope-linear", "rope_parameters", { rope_type: "linear", factor: 2.1, rope_theta: 10000 }],
+  ["llama-rope-dynamic", "rope_parameters", { rope_type: "dynamic", factor: 2.1, rope_theta: 10000 }],
+  ["llama-rope-yarn", "rope_parameters", { rope_type: "yarn", factor: 4.1, rope_theta: 10000, original_max_position_embeddings: 6, beta_fast: 4, beta_slow: 0.1 }],
+  ["llama-rope-llama3", "rope_parameters", { rope_type: "llama3", factor: 8, rope_theta: 10000, low_freq_factor: 1, high_freq_factor: 5, original_max_position_embeddings: 12 }],
+  ["llama-rope-longrope", "rope_parameters", { rope_type: "longrope", factor: 2, rope_theta: 10000, original_max_position_embeddings: 12, short_factor: [1, 1, 1, 1], long_factor: [1, 2, 3, 4.1] }],
+];
+
+test.each(changes)("%s notices another %s", async (name, key, value) => {
+  const { arrays, errors, ids } = await reference(name);
+  const folder = openFolder(root + name);
+  const model = createModel({ ...(await readConfigJson(folder)), [key]: value });
+  await loadWeights(model, folder);
+  const actual = await model.forward({ inputIds: ids("input_ids") }).logits.data();
+  const exact = arrays.get("logits") as Float64Array;
+  const worst = exact.reduce((m, x, i) => Math.max(m, Math.abs(x - (actual[i] as number))), 0);
+  expect(worst).toBeGreaterThan(10 * (4 * (errors.logits as number) + 1e-6 * largest(exact)));
+  model.dispose();
 });

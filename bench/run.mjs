@@ -1,0 +1,19 @@
+// npm run -s bench -- NAME [--setting S] [--json]: runs one benchmark and ends with one JSON line.
+// Names and settings are listed by running it without a name. Ratios against peers are measured by bench/compare.mjs.
+import { readdirSync } from "node:fs";
+import { parseArgs } from "node:util";
+
+const here = new URL(".", import.meta.url);
+const names = readdirSync(here)
+  .filter((f) => f.endsWith(".mjs") && f !== "run.mjs" && f !== "compare.mjs")
+  .map((f) => f.slice(0, -4));
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { setting: { type: "string" }, json: { type: "boolean", default: false } } });
+const name = positionals[0];
+if (name === undefined || !names.includes(name)) {
+  console.error(`bench: expected one of ${names.join(", ")}, got ${name ?? "nothing"}. Example: npm run -s bench -- gemm --setting 1024x1536x384 --json`);
+  process.exit(2);
+}
+const bench = await import(new URL(`${name}.mjs`, here));
+const result = await bench.run({ setting: values.setting, json: values.json });
+if (!values.json) for (const [key, value] of Object.entries(result)) console.log(`${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
+console.log(JSON.stringify(result));
