@@ -122,7 +122,7 @@ function readBpe(object: JsonObject, cut: PreTokenizer & { kind: "bytes" }, adde
   const { tokens, idOf } = tokensById(field(object, "vocab"), place.at("vocab"));
   const merges = mergesFromPairs(field(object, "merges"), tokens, idOf, place.at("merges"));
   checkAdded(added, idOf, place.at("vocab"));
-  for (const token of added) tokens[token.id] = undefined;
+  removeAdded(tokens, added);
   for (const [id, token] of tokens.entries()) {
     if (token !== undefined && !isAlphabet(token)) {
       place.at("vocab").fail("token outside the byte alphabet", "characters that stand for bytes", token, `Id ${id}: this is not a byte-level vocabulary.`);
@@ -154,8 +154,14 @@ function readCharacters(object: JsonObject, added: readonly AddedToken[], place:
       place.at("vocab").fail("token of several characters", "single characters", token, "Only character vocabularies are read as WordLevel.");
     }
   }
-  for (const token of added) tokens[token.id] = undefined;
+  removeAdded(tokens, added);
   return { kind: "characters", tokens, unknownId };
+}
+
+/** Special and added tokens stand in `addedTokens` only. */
+function removeAdded(tokens: (string | undefined)[], added: readonly AddedToken[]): void {
+  for (const token of added) if (token.id < tokens.length) tokens[token.id] = undefined;
+  while (tokens.length > 0 && tokens[tokens.length - 1] === undefined) tokens.pop();
 }
 
 function checkAdded(added: readonly AddedToken[], idOf: ReadonlyMap<string, number>, place: Place): void {
