@@ -1,8 +1,11 @@
 /** Hangs the operations on the class, so that `x.add(y)` and `add(x, y)` are the same thing. Imported once, by `index.ts`. */
 import { type BackwardOptions, backward } from "./autograd.ts";
 import type { DType } from "./kernels.ts";
+import { diagonal } from "./ops/einsum.ts";
 import * as elementwise from "./ops/elementwise.ts";
 import type { Numeric } from "./ops/elementwise.ts";
+import * as indexing from "./ops/indexing.ts";
+import type { Ordered } from "./ops/indexing.ts";
 import { matmul } from "./ops/matmul.ts";
 import * as movement from "./ops/movement.ts";
 import * as reduce from "./ops/reduce.ts";
@@ -57,15 +60,45 @@ declare module "./tensor.ts" {
     relu(): Tensor;
     gelu(): Tensor;
     silu(): Tensor;
+    reciprocal(): Tensor;
+    erf(): Tensor;
+    floor(): Tensor;
+    ceil(): Tensor;
+    round(): Tensor;
+    sign(): Tensor;
+    log1p(): Tensor;
+    expm1(): Tensor;
+    softplus(): Tensor;
+    maximum(y: Numeric): Tensor;
+    minimum(y: Numeric): Tensor;
+    remainder(y: Numeric): Tensor;
+    clamp(low: number, high: number): Tensor;
     matmul(y: Tensor): Tensor;
     sum(dims?: Dims, options?: ReduceOptions): Tensor;
     mean(dims?: Dims, options?: ReduceOptions): Tensor;
     max(dims?: Dims, options?: ReduceOptions): Tensor;
     min(dims?: Dims, options?: ReduceOptions): Tensor;
+    prod(dims?: Dims, options?: ReduceOptions): Tensor;
+    variance(dims?: Dims, options?: ReduceOptions & { correction?: number }): Tensor;
+    logsumexp(dim: number, options?: ReduceOptions): Tensor;
     argmax(dim?: number, options?: ReduceOptions): Tensor;
     argmin(dim?: number, options?: ReduceOptions): Tensor;
     softmax(dim?: number): Tensor;
     logSoftmax(dim?: number): Tensor;
+    gather(dim: number, index: Tensor): Tensor;
+    scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor;
+    indexSelect(dim: number, ids: Tensor): Tensor;
+    topk(k: number, dim?: number, options?: { largest?: boolean }): Ordered;
+    sort(dim?: number, options?: { descending?: boolean }): Ordered;
+    argsort(dim?: number, options?: { descending?: boolean }): Tensor;
+    cumsum(dim: number): Tensor;
+    tril(diagonal?: number): Tensor;
+    triu(diagonal?: number): Tensor;
+    diagonal(a: number, b: number): Tensor;
+    flip(dims: number | readonly number[]): Tensor;
+    roll(shift: number, dim: number): Tensor;
+    repeat(times: readonly number[]): Tensor;
+    pad(widths: readonly (readonly [before: number, after: number])[], value?: number): Tensor;
   }
 }
 
@@ -79,6 +112,8 @@ function method<F extends (x: Tensor, ...rest: never[]) => unknown>(f: F): Rest<
 }
 
 const { neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, gelu, silu, add, sub, mul, div, pow, eq, ne, lt, le, gt, ge, maskedFill } = elementwise;
+const { reciprocal, erf, floor, ceil, round, sign, log1p, expm1, softplus, maximum, minimum, remainder, clamp } = elementwise;
+const { gather, scatterAdd, indexSelect, topk, sort, argsort, cumsum, tril, triu, flip, roll, repeat, pad } = indexing;
 const { detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, split, cast, concat } = movement;
 
 Object.assign(Tensor.prototype, {
@@ -87,6 +122,9 @@ Object.assign(Tensor.prototype, {
     Object.entries({
       detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, gelu, silu,
       add, sub, mul, div, pow, eq, ne, lt, le, gt, ge, maskedFill, matmul, softmax, logSoftmax,
+      reciprocal, erf, floor, ceil, round, sign, log1p, expm1, softplus, maximum, minimum, remainder, clamp,
+      gather, scatterAdd, indexSelect, topk, sort, argsort, cumsum, tril, triu, diagonal, flip, roll, repeat, pad,
+      prod: reduce.prod, variance: reduce.variance, logsumexp: reduce.logsumexp,
       sum: reduce.sum, mean: reduce.mean, max: reduce.max, min: reduce.min, argmax: reduce.argmax, argmin: reduce.argmin,
       to: cast,
       split: (x: Tensor, sizes: readonly number[], dim = 0) => split(x, sizes, dim),

@@ -14,7 +14,7 @@ export interface Sample<Args extends readonly unknown[]> {
   /** What is particular about this call. */
   readonly name: string;
   readonly args: () => Args;
-  /** The same call in PyTorch, for the fixture: an expression over x0, x1, … (the tensor arguments in order), `F`, `torch`. */
+  /** The same call in PyTorch, for the fixture: an expression over x0, x1, … (the tensor arguments in order), tensors of an options object by their names, `F`, `torch`, `math`, and `W` (the dtype: float64 or float32). */
   readonly torch?: string;
   /** False where central differences do not apply (a kink at the sample, random results). */
   readonly differences?: boolean;
@@ -37,6 +37,13 @@ export interface OpDeclaration<Args extends readonly unknown[], Out extends Tens
 
 /** A declaration with the function it made. */
 export type Operation<Args extends readonly unknown[], Out extends Tensor | Tensor[]> = OpDeclaration<Args, Out> & { readonly call: (...args: Args) => Out };
+
+/** A function made of operations, with samples to test it by; it needs no rules of its own. */
+export interface Composition<Args extends readonly unknown[], Out extends Tensor | Tensor[]> {
+  readonly name: string;
+  readonly call: (...args: Args) => Out;
+  readonly samples: () => readonly Sample<Args>[];
+}
 
 /** Every declared operation, for the tests and the docs. */
 export const operations = new Map<string, Operation<never, Tensor | Tensor[]>>();

@@ -125,16 +125,21 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
   samples: () => {
     const qkv = (b: number, t: number, h: number, kv: number, d: number, s = t): [Tensor, Tensor, Tensor] => [values([b, t, h, d]), values([b, s, kv, d], { seed: 2 }), values([b, s, kv, d], { seed: 3 })];
     const sdpa = (more: string) => `F.scaled_dot_product_attention(x0.transpose(1, 2), x1.transpose(1, 2), x2.transpose(1, 2), ${more}).transpose(1, 2)`;
+    // The scores written out, for what PyTorch's own function does not take: head h of x1 and x2 is repeated, t and p are positions, `seen` marks the keys that count.
+    const long = (score: string, seen: string) =>
+      `(lambda q, k, v: (lambda t, p, s: (${score}).masked_fill(~(${seen}), -math.inf).softmax(-1) @ v)(torch.arange(k.size(2) - q.size(2), k.size(2))[:, None], torch.arange(k.size(2))[None], q @ k.mT / math.sqrt(q.size(-1))).transpose(1, 2))(*[y.transpose(1, 2).repeat_interleave(x0.size(-2) // y.size(-2), 1) for y in (x0, x1, x2)])`;
+    const parts = (cuts: readonly (readonly [number, number, number, number])[]) =>
+      `torch.cat([(lambda q, k, v: ((q @ k.mT / math.sqrt(q.size(-1))).masked_fill(torch.arange(k.size(1))[None] > torch.arange(k.size(1) - q.size(1), k.size(1))[:, None], -math.inf).softmax(-1) @ v).transpose(0, 1))(*[y[c:d].transpose(0, 1).repeat_interleave(x0.size(1) // y.size(1), 0) for y, c, d in ((x0, a, b), (x1, e, f), (x2, e, f))]) for a, b, e, f in ${JSON.stringify(cuts)}])`;
     return [
       { name: "causal", args: () => [...qkv(2, 5, 2, 2, 4), {}], torch: sdpa("is_causal=True") },
       { name: "grouped queries, long", args: () => [...qkv(1, 150, 4, 2, 8), {}], torch: sdpa("is_causal=True, enable_gqa=True"), differences: false },
       { name: "not causal, keys of another length, scaled", args: () => [...qkv(2, 3, 2, 1, 4, 7), { causal: false, scale: 0.3 }], torch: sdpa("scale=0.3, enable_gqa=True") },
-      { name: "window", args: () => [...qkv(1, 9, 2, 2, 4), { window: 3 }] },
-      { name: "softcap", args: () => [...qkv(1, 6, 2, 2, 4), { softcap: 1.5 }] },
-      { name: "ALiBi", args: () => [...qkv(1, 6, 2, 2, 4), { slopes: tensor([0.5, 0.25]) }] },
-      { name: "mask", args: () => [...qkv(2, 4, 2, 2, 4), { causal: false, mask: values([2, 1, 4, 4], { seed: 5, requiresGrad: false }) }] },
-      { name: "ragged", args: () => [values([7, 2, 4]), values([7, 1, 4], { seed: 2 }), values([7, 1, 4], { seed: 3 }), { cuSeqlens: Int32Array.of(0, 3, 3, 7) }] },
-      { name: "ragged, more keys than queries", args: () => [values([3, 2, 4]), values([9, 1, 4], { seed: 2 }), values([9, 1, 4], { seed: 3 }), { cuSeqlens: Int32Array.of(0, 1, 3), cuSeqlensK: Int32Array.of(0, 4, 9) }] },
+      { name: "window", args: () => [...qkv(1, 9, 2, 2, 4), { window: 3 }], torch: long("s", "(p <= t) & (p > t - 3)") },
+      { name: "softcap", args: () => [...qkv(1, 6, 2, 2, 4), { softcap: 1.5 }], torch: long("1.5 * (s / 1.5).tanh()", "p <= t") },
+      { name: "ALiBi", args: () => [...qkv(1, 6, 2, 2, 4), { slopes: tensor([0.5, 0.25]) }], torch: long("s + slopes[:, None, None] * (p - t)", "p <= t") },
+      { name: "mask", args: () => [...qkv(2, 4, 2, 2, 4), { causal: false, mask: values([2, 1, 4, 4], { seed: 5, requiresGrad: false }) }], torch: sdpa("attn_mask=mask") },
+      { name: "ragged", args: () => [values([7, 2, 4]), values([7, 1, 4], { seed: 2 }), values([7, 1, 4], { seed: 3 }), { cuSeqlens: Int32Array.of(0, 3, 3, 7) }], torch: parts([[0, 3, 0, 3], [3, 7, 3, 7]]) },
+      { name: "ragged, more keys than queries", args: () => [values([3, 2, 4]), values([9, 1, 4], { seed: 2 }), values([9, 1, 4], { seed: 3 }), { cuSeqlens: Int32Array.of(0, 1, 3), cuSeqlensK: Int32Array.of(0, 4, 9) }], torch: parts([[0, 1, 0, 4], [1, 3, 4, 9]]) },
     ];
   },
 });

@@ -2,55 +2,20 @@
  * The op contract. Every declared operation is run on its samples: native against reference, forward and gradients; gradients against
  * central differences; fused operations against their composed twin.
  */
+import { readdirSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
-import { type Backend, backend, operations, sum, Tensor, useBackend } from "../index.ts";
+import { type Backend, backend, operations, useBackend } from "../index.ts";
 import { loadNative } from "../native-binding.ts";
 import { createNative } from "../native.ts";
-import type { Operation } from "../op.ts";
 import { createReference } from "../reference/index.ts";
 import { scope } from "../scope.ts";
-import { tensorFrom } from "../tensor.ts";
-
-type AnyOp = Operation<readonly unknown[], Tensor | Tensor[]>;
+import { compositions } from "./compositions.ts";
+import { resultsOf, run, subjects, tensorsOf, weightOf } from "./run-sample.ts";
 
 const former = backend();
 const reference = createReference();
 const native = loadNative().binding === null ? null : createNative(loadNative().binding as NonNullable<ReturnType<typeof loadNative>["binding"]>);
 afterAll(() => void useBackend(former));
-
-const tensorsOf = (args: readonly unknown[]): Tensor[] => args.flatMap((a) => (a instanceof Tensor ? [a] : Array.isArray(a) && a[0] instanceof Tensor ? (a as Tensor[]) : []));
-const resultsOf = (out: Tensor | Tensor[]): Tensor[] => (Array.isArray(out) ? out : [out]);
-
-/** A fixed weight for each item, so that one number depends on all of them. */
-const weightOf = (i: number): number => Math.cos(1.7 * i + 0.4) + 0.2;
-
-interface Outcome {
-  values: (Float32Array | Int32Array | Uint8Array)[];
-  gradients: (Float32Array | null)[];
-}
-
-function call(op: AnyOp, args: readonly unknown[], how: "fused" | "composed"): Tensor[] {
-  return resultsOf(how === "fused" ? op.call(...args) : (op.composed as (...a: readonly unknown[]) => Tensor | Tensor[])(...args));
-}
-
-function run(op: AnyOp, makeArgs: () => readonly unknown[], on: Backend, how: "fused" | "composed" = "fused"): Outcome {
-  useBackend(on);
-  return scope(() => {
-    const args = makeArgs();
-    const inputs = tensorsOf(args);
-    const results = call(op, args, how);
-    const differentiable = results.filter((r) => r.requiresGrad);
-    if (differentiable.length > 0) {
-      const weighted = differentiable.map((r) => sum(r.mul(tensorFrom(Float32Array.from({ length: r.size }, (_, i) => weightOf(i)), r.shape))));
-      weighted.reduce((a, b) => a.add(b)).backward();
-    }
-    const leaf = (t: Tensor) => (t.node === null ? t.grad : null);
-    return {
-      values: results.map((r) => r.dataSync()),
-      gradients: inputs.map((t) => leaf(t)?.dataSync() as Float32Array | undefined ?? null),
-    };
-  });
-}
 
 function close(actual: ArrayLike<number>, expected: ArrayLike<number>, relative: number, what: string): void {
   expect(actual.length, what).toBe(expected.length);
@@ -64,8 +29,20 @@ function close(actual: ArrayLike<number>, expected: ArrayLike<number>, relative:
   }
 }
 
-describe.each([...operations.values()].map((op) => [op.name, op as unknown as AnyOp] as const))("%s", (_, op) => {
-  const samples = op.samples();
+test("every function of ops/ is an operation or has samples among the compositions", async () => {
+  const plain = (name: string) => name.replaceAll("_", "").toLowerCase();
+  const known = new Set([...operations.keys(), ...compositions.map((c) => c.name)].map(plain));
+  const helpers = new Set(["packed", "copyInto", "asRows", "f32"].map(plain));
+  for (const file of readdirSync(new URL(".", import.meta.url))) {
+    if (file.endsWith(".test.ts") || file === "run-sample.ts") continue;
+    for (const [name, value] of Object.entries((await import(`./${file.slice(0, -3)}.ts`)) as Record<string, unknown>)) {
+      if (typeof value === "function" && !known.has(plain(name)) && !helpers.has(plain(name))) throw new Error(`${file}: ${name} has no samples. Declare it with defineOp, or add it to compositions.ts`);
+    }
+  }
+});
+
+describe.each(subjects().map((op) => [op.name, op] as const))("%s", (_, op) => {
+  const samples = op.samples;
 
   test("has samples", () => {
     expect(samples.length).toBeGreaterThan(0);
@@ -73,8 +50,8 @@ describe.each([...operations.values()].map((op) => [op.name, op as unknown as An
 
   describe.each(samples.map((s) => [s.name, s] as const))("%s", (_name, sample) => {
     test.runIf(native !== null)("native equals reference", () => {
-      const expected = run(op, sample.args, reference);
-      const actual = run(op, sample.args, native as Backend);
+      const expected = run(op.call, sample.args, reference);
+      const actual = run(op.call, sample.args, native as Backend);
       for (const [i, v] of expected.values.entries()) close(actual.values[i] as Float32Array, v, 2e-5, `result ${i}`);
       for (const [i, g] of expected.gradients.entries()) {
         expect(actual.gradients[i] === null, `gradient ${i} is there`).toBe(g === null);
@@ -83,14 +60,14 @@ describe.each([...operations.values()].map((op) => [op.name, op as unknown as An
     });
 
     test.runIf(op.composed !== undefined)("equals its composed twin", () => {
-      const expected = run(op, sample.args, native ?? reference, "composed");
-      const actual = run(op, sample.args, native ?? reference);
+      const expected = run(op.composed as typeof op.call, sample.args, native ?? reference);
+      const actual = run(op.call, sample.args, native ?? reference);
       for (const [i, v] of expected.values.entries()) close(actual.values[i] as Float32Array, v, 1e-4, `result ${i}`);
       for (const [i, g] of expected.gradients.entries()) if (g !== null && actual.gradients[i]) close(actual.gradients[i] as Float32Array, g, 3e-4, `gradient ${i}`);
     });
 
-    test.runIf(sample.differences !== false && typeof op.backward === "function")("gradient equals central differences", () => {
-      const { gradients } = run(op, sample.args, reference);
+    test.runIf(sample.differences !== false && op.differentiable)("gradient equals central differences", () => {
+      const { gradients } = run(op.call, sample.args, reference);
       useBackend(reference);
       const h = 1e-2;
       let compared = 0;
@@ -103,12 +80,12 @@ describe.each([...operations.values()].map((op) => [op.name, op as unknown as An
         const at = (j: number, by: number): number =>
           scope(() => {
             const args = sample.args();
-            const t = tensorsOf(args)[i] as Tensor;
+            const t = tensorsOf(args)[i] as ReturnType<typeof tensorsOf>[number];
             const data = t.dataSync() as Float32Array;
             data[j] = (data[j] as number) + by;
             t.write(data.slice());
             let total = 0;
-            for (const r of call(op, args, "fused")) if (r.dtype === "f32") for (const [n, y] of (r.dataSync() as Float32Array).entries()) total += weightOf(n) * y;
+            for (const r of resultsOf(op.call(...args))) if (r.dtype === "f32") for (const [n, y] of (r.dataSync() as Float32Array).entries()) total += weightOf(n) * y;
             return { total };
           }).total;
         const picked: number[] = [];

@@ -7,8 +7,8 @@ import { BINARY, type Binary, type DType, UNARY, type Unary } from "../kernels.t
 import { defineOp, type Sample } from "../op.ts";
 import { values } from "../samples.ts";
 import { broadcast, broadcastStrides, sameShape, type Shape } from "../shape.ts";
-import { full, Tensor } from "../tensor.ts";
-import { cast, packed, sumTo } from "./movement.ts";
+import { full, Tensor, tensor } from "../tensor.ts";
+import { cast, packed, reshape, sumTo } from "./movement.ts";
 
 /** A tensor, or a number that is broadcast. */
 export type Numeric = Tensor | number;
@@ -25,6 +25,9 @@ export function f32(x: Tensor): Tensor {
 function as(x: Tensor, dtype: DType): Tensor {
   return x.dtype === dtype ? x : noGrad(() => cast(x, dtype));
 }
+
+/** Where functions go wrong first: zeros, infinities, not a number, very small and very large. */
+const EDGES = [0, -0, 1, -1, 2.5, -2.5, 1e-40, 1e-7, 88.5, -104, 1e20, -1e30, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NaN];
 
 function unary(name: Unary, torch: string, options: { low?: number; high?: number; flat?: boolean } = {}) {
   const kind = code(name);
@@ -47,6 +50,9 @@ function unary(name: Unary, torch: string, options: { low?: number; high?: numbe
     samples: () => [
       { name: "a matrix", args: () => [values([5, 7], { low, high })], torch, differences: !flat },
       { name: "one item", args: () => [values([], { low, high })], torch, differences: !flat },
+      { name: "none", args: () => [values([0, 3])], torch },
+      { name: "at the edges", args: () => [tensor(EDGES)], torch, differences: false },
+      { name: "gradient at zero and far out", args: () => [tensor([0, -0, 1e-7, 30, -30, 88.5, -104], { requiresGrad: true })], torch, differences: false },
     ],
   });
 }
@@ -112,6 +118,7 @@ function binary(name: Binary, torch: string, halves: Halves | null, options: { l
     { name: "a column and a row", args: () => [values([3, 1], { low }), values([1, 4], { seed: 2, low })], torch, differences: halves !== null },
     { name: "a scalar", args: () => [values([2, 3], { low }), values([], { seed: 3, low, high: 1.7 })], torch, differences: halves !== null },
     { name: "empty", args: () => [values([0, 3]), values([3], { low })], torch },
+    { name: "at the edges", args: () => [reshape(tensor(EDGES), [-1, 1]), tensor(EDGES)], torch },
   ];
   const op = defineOp<[a: Tensor, b: Tensor]>({
     name,
@@ -206,6 +213,8 @@ export function maskedFill(x: Tensor, mask: Tensor, value: number): Tensor {
 export const logicalNot = (x: Tensor): Tensor => eq(x, 0);
 export const logicalAnd = (a: Tensor, b: Tensor): Tensor => ne(mul(cast(a, "i32"), cast(b, "i32")), 0);
 export const logicalOr = (a: Tensor, b: Tensor): Tensor => ne(add(cast(a, "i32"), cast(b, "i32")), 0);
+
+export const logicalXor = (a: Tensor, b: Tensor): Tensor => ne(cast(a, "bool"), cast(b, "bool"));
 
 /** Items held between two bounds; the gradient passes inside them. */
 export function clamp(x: Tensor, low: number, high: number): Tensor {

@@ -9,7 +9,7 @@ import { integers, values } from "../samples.ts";
 import { around, dimension, type Shape, show, sizeOf } from "../shape.ts";
 import { arange, full, type Tensor, tensor, tensorFrom } from "../tensor.ts";
 import { add, f32, ge, le, where } from "./elementwise.ts";
-import { cast, concat, expand, narrow, packed, reshape, transpose } from "./movement.ts";
+import { cast, concat, copyInto, expand, narrow, packed, reshape, transpose } from "./movement.ts";
 
 function checkPlaces(op: string, index: Tensor): void {
   if (index.dtype !== "i32") throw new ShapeError(`${op}: expected i32 places, got ${index.dtype}. Convert them with to("i32")`);
@@ -193,7 +193,7 @@ const sortOp = defineOp<[x: Tensor, descending: boolean], Tensor[]>({
   samples: () => [
     { name: "ascending", args: () => [values([3, 7]), false], torch: "x0.sort(-1)" },
     { name: "descending", args: () => [values([2, 2, 40]), true], torch: "x0.sort(-1, descending=True)" },
-    { name: "whole numbers, ties keep their order", args: () => [integers([2, 9], 0, 3), false], torch: "x0.sort(-1, stable=True)" },
+    { name: "whole numbers, ties keep their order", args: () => [integers([2, 9], 0, 3), false], torch: "x0.sort(dim=-1, stable=True)" },
     { name: "NaN is largest", args: () => [tensor([3, Number.NaN, -1, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]), false], torch: "x0.sort(-1)" },
   ],
 });
@@ -294,7 +294,7 @@ export const oneHot = defineOp<[ids: Tensor, classes: number, dtype?: DType]>({
 });
 
 /** Items added around x: one pair (before, after) a dimension, filled with `value`. */
-const padOp = defineOp<[x: Tensor, widths: readonly (readonly [before: number, after: number])[], value: number]>({
+const padOp = defineOp<[x: Tensor, widths: Widths, value: number]>({
   name: "pad",
   shape: (x, widths) => {
     if (widths.length !== x.rank || widths.flat().some((n) => !Number.isInteger(n) || n < 0)) {
@@ -305,21 +305,23 @@ const padOp = defineOp<[x: Tensor, widths: readonly (readonly [before: number, a
   forward: (ctx, shape, x, widths, value) => {
     const out = ctx.out(shape, x.dtype);
     backend().fill(out, CODE[x.dtype], out.size, value);
-    const at = widths.reduce((offset, [before], i) => offset + before * (out.strides[i] as number), 0);
-    const from = packed(x);
-    const bytes = { f32: 4, i32: 4, bf16: 2, f16: 2, u8: 1, bool: 1 }[x.dtype];
-    backend().copy(from, from.strides, { storage: out.storage, offset: at }, out.strides, x.shape, bytes);
+    copyInto(x, noGrad(() => inside(out, x.shape, widths)));
     return out;
   },
-  backward: (_, [x, widths], g): Gradient[] => [widths.reduce((t, [before], i) => narrow(t, i, before, x.shape[i] as number), g as Tensor)],
+  backward: (_, [x, widths], g): Gradient[] => [inside(g as Tensor, x.shape, widths)],
   samples: () => [
     { name: "zeros around", args: () => [values([2, 3]), [[1, 0], [2, 1]], 0], torch: "F.pad(x0, (2, 1, 1, 0))" },
     { name: "a value, whole numbers", args: () => [integers([3], 0, 9), [[0, 2]], -1], torch: "F.pad(x0, (0, 2), value=-1)" },
   ],
 });
 
+type Widths = readonly (readonly [before: number, after: number])[];
+
+/** The part of a padded tensor that is not padding; a view. */
+const inside = (y: Tensor, shape: Shape, widths: Widths): Tensor => widths.reduce((t, [before], i) => narrow(t, i, before, shape[i] as number), y);
+
 /** x with constant items added around it: one pair [before, after] for each dimension, from the first. */
-export function pad(x: Tensor, widths: readonly (readonly [before: number, after: number])[], value = 0): Tensor {
+export function pad(x: Tensor, widths: Widths, value = 0): Tensor {
   return padOp(x, widths, value);
 }
 

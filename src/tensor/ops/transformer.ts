@@ -7,8 +7,8 @@ import { ACTIVATIONS } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { integers, values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
-import { arange, type Tensor, tensor } from "../tensor.ts";
-import { add, cos, f32, geluTanh, mul, neg, silu, sin } from "./elementwise.ts";
+import { type Tensor, tensor, tensorFrom } from "../tensor.ts";
+import { add, f32, geluTanh, mul, neg, silu } from "./elementwise.ts";
 import { concat, narrow, packed, reshape } from "./movement.ts";
 import { asRows } from "./attention.ts";
 
@@ -99,12 +99,12 @@ const ropeOp = defineOp<[x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor,
   },
   samples: () => {
     const table = (n: number, half: number): [Tensor, Tensor] => {
-      const angle = mul(reshape(arange(0, n, 1, { dtype: "f32" }), [n, 1]), reshape(tensor(Array.from({ length: half }, (_, i) => 10 ** (-i / half))), [1, half]));
-      return [cos(angle), sin(angle)];
+      const angles = Array.from({ length: n * half }, (_, i) => Math.floor(i / half) * 10 ** (-(i % half) / half));
+      return [tensorFrom(angles.map(Math.cos), [n, half]), tensorFrom(angles.map(Math.sin), [n, half])];
     };
     return [
-      { name: "halves", args: () => [values([5, 2, 8]), ...table(9, 4), tensor(Int32Array.of(0, 3, 8, 1, 2)), {}] },
-      { name: "partial, interleaved", args: () => [values([1, 3, 2, 8]), ...table(4, 2), tensor([Int32Array.of(0, 1, 3)]), { rotary: 4, interleaved: true }] },
+      { name: "halves", args: () => [values([5, 2, 8]), ...table(9, 4), tensor(Int32Array.of(0, 3, 8, 1, 2)), {}], torch: "(lambda c, s, a, b: torch.cat([a * c - b * s, b * c + a * s], -1))(x1[x3.long()][:, None], x2[x3.long()][:, None], *x0.chunk(2, -1))" },
+      { name: "partial, interleaved", args: () => [values([1, 3, 2, 8]), ...table(4, 2), tensor([Int32Array.of(0, 1, 3)]), { rotary: 4, interleaved: true }], torch: "(lambda c, s, a, b: torch.cat([torch.stack([a * c - b * s, b * c + a * s], -1).flatten(-2), x0[..., 4:]], -1))(x1[x3.long()][:, :, None], x2[x3.long()][:, :, None], x0[..., 0:4:2], x0[..., 1:4:2])" },
     ];
   },
 });

@@ -10,7 +10,11 @@ export interface Curve {
   readonly df: (x: number, y: number) => number;
 }
 
-const { abs, cos, exp, max, PI, sign, sin, sqrt, tanh } = Math;
+const { abs, cos, exp, max, PI, sin, sqrt, tanh } = Math;
+
+/** 0 for NaN, as in PyTorch. */
+const sign = (x: number) => (x > 0 ? 1 : x < 0 ? -1 : 0);
+
 
 /** erf x = 2/√π · e^(−x²) · Σ 2ⁿ x^(2n+1) / (1·3·5·…·(2n+1)): every term has x's sign, so nothing cancels (Abramowitz and Stegun 7.1.6). */
 export function erf(x: number): number {
