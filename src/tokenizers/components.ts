@@ -5,7 +5,7 @@
  * Format: Hugging Face tokenizers, `Tokenizer.to_str()` (https://huggingface.co/docs/tokenizers/api/tokenizer).
  */
 import { type PatternName, SPLIT_PATTERNS } from "./split-patterns.ts";
-import { asArray, asBoolean, asId, asObject, asString, field, type JsonObject, onlyKeys, optionalBoolean, Place } from "./strict-json.ts";
+import { asArray, asBoolean, asId, asObject, asString, field, type JsonObject, onlyKeys, optionalBoolean, type Place } from "./strict-json.ts";
 
 type UnicodeForm = "NFC" | "NFD" | "NFKC" | "NFKD";
 const FORMS: readonly string[] = ["NFC", "NFD", "NFKC", "NFKD"] satisfies UnicodeForm[];

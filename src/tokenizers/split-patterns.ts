@@ -21,7 +21,7 @@ export interface SplitPattern {
   readonly expression: () => RegExp | null;
 }
 
-const escape = (point: number): string => `\\u{${point.toString(16)}}`;
+const pointEscape = (point: number): string => `\\u{${point.toString(16)}}`;
 
 /** Ranges of a class in the form that stands between `[` and `]`. */
 function classBody(...names: (keyof typeof UNICODE_16)[]): string {
@@ -31,7 +31,7 @@ function classBody(...names: (keyof typeof UNICODE_16)[]): string {
     let at = 0;
     for (let i = 0; i < numbers.length; i += 2) {
       at += numbers[i];
-      body += `${escape(at)}-${escape(at + numbers[i + 1] - 1)}`;
+      body += `${pointEscape(at)}-${pointEscape(at + numbers[i + 1] - 1)}`;
       at += numbers[i + 1];
     }
   }

@@ -217,7 +217,7 @@ impl Vocab {
     }
 
     fn listed(&self, pairs: &[i32]) -> Result<Vec<(u32, u32, Merge)>, TextError> {
-        if pairs.len() % 2 != 0 {
+        if !pairs.len().is_multiple_of(2) {
             return Err(TextError(format!("merges come as pairs of ids, expected an even count, got {}", pairs.len())));
         }
         let mut spelled = Vec::new();
@@ -244,6 +244,9 @@ impl Vocab {
         let mut merges = Vec::new();
         for id in 0..self.len() as u32 {
             let word = self.token(id).unwrap_or(&[]);
+            if self.find(word) != Some(id) {
+                continue; // a hole, or hidden
+            }
             // A hostile token of a megabyte must not cost a megabyte squared; real ones are below 300 bytes.
             for cut in 1..word.len().min(1 << 12) {
                 if let (Some(left), Some(right)) = (self.find(&word[..cut]), self.find(&word[cut..])) {
