@@ -64,7 +64,7 @@ export interface Kernels {
   axpby(alpha: number, x: Operand, beta: number, y: Operand | null, out: Operand, n: number): void;
 
   // --- reductions ---------------------------------------------------------------------------------------------------
-  /** x is (outer, n, inner); out (outer, inner) = reduction over n, kind by its place in REDUCTIONS. With inner = 1 sums run in 16 lanes, else in ascending n for each of the inner columns. max and min pass NaN on. */
+  /** x is (outer, n, inner); out (outer, inner) = reduction over n, kind by its place in REDUCTIONS. With inner = 1 a row runs in 16 lanes, cut at every 65 536 items (the parts are then combined in order), else in ascending n for each of the inner columns. max and min pass NaN on. */
   reduce(kind: number, x: Operand, out: Operand, outer: number, n: number, inner: number): void;
   /** As reduce, out is i32: the place of the largest (or, with `least` = 1, smallest) item; the first of equals; a NaN counts as largest (and smallest). */
   argReduce(least: number, x: Operand, out: Operand, outer: number, n: number, inner: number): void;

@@ -4,10 +4,14 @@
 mod attention;
 mod elementwise;
 mod gated;
+mod indexing;
 mod loss;
 mod matmul;
 mod moving;
 mod norm;
+mod optim;
+mod random;
+mod reduce;
 mod rope;
 mod softmax;
 
@@ -16,6 +20,10 @@ use crate::kernel::Table;
 pub fn register(t: &mut Table) {
     moving::register(t);
     elementwise::register(t);
+    reduce::register(t);
+    indexing::register(t);
+    random::register(t);
+    optim::register(t);
     norm::register(t);
     matmul::register(t);
     softmax::register(t);
