@@ -197,7 +197,7 @@ unsafe fn finish_zero_rows<S: Tile>(p: &Product) {
 /// Cuts `rows` rows into the fewest tiles and evens them out: (tiles, rows of the short ones, how many have one more).
 #[inline(always)]
 fn split<S: Tile>(rows: usize) -> (usize, usize, usize) {
-    let tiles = rows.div_ceil(S::ROWS);
+    let tiles = rows.div_ceil(S::MR);
     (tiles, rows / tiles, rows % tiles)
 }
 
@@ -287,7 +287,7 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
     let rows = piece.step.min(p.m - i0);
     let room = Scratch::new(rows * KC);
     let a = room.pointer();
-    let group = S::panels(S::ROWS);
+    let group = S::panels(S::MR);
     let panels = (piece.j1 - piece.j0).div_ceil(LANES);
     for k in (piece.k0..piece.k1).step_by(KC) {
         let deep = KC.min(piece.k1 - k);

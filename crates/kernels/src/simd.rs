@@ -22,6 +22,9 @@ pub trait Simd: Copy + 'static {
     type F: Copy;
     /// Sixteen int32 lanes.
     type I: Copy;
+    /// The largest register tile of a matrix product: rows, and vectors of 16 columns.
+    const MR: usize;
+    const NV: usize;
 
     unsafe fn splat(x: f32) -> Self::F;
     unsafe fn load(p: *const f32) -> Self::F;

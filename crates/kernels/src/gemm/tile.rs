@@ -77,11 +77,9 @@ unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
     }
 }
 
-/// The tiles of an instruction set: every number of rows up to `ROWS`, with as many panels as its registers hold.
+/// The tiles of an instruction set: every number of rows up to `MR`, with as many panels as its registers hold.
 #[allow(clippy::missing_safety_doc)]
 pub trait Tile: Simd {
-    /// Most rows of one tile.
-    const ROWS: usize;
     /// Panels of b in a tile of `rows` rows; few rows want more panels, to keep enough chains in flight.
     fn panels(rows: usize) -> usize;
     /// Runs the tile of `rows` rows and `panels` panels, at most `Self::panels(rows)`.
@@ -89,10 +87,8 @@ pub trait Tile: Simd {
 }
 
 macro_rules! tiles {
-    ($isa:ty, $rows:literal, $(($r:literal, $v:literal)),*; $(($r1:literal, $v1:literal)),*) => {
+    ($isa:ty; $(($r:literal, $v:literal)),*; $($r1:literal),*) => {
         impl Tile for $isa {
-            const ROWS: usize = $rows;
-
             #[inline(always)]
             fn panels(rows: usize) -> usize {
                 match rows {
@@ -101,19 +97,23 @@ macro_rules! tiles {
                 }
             }
 
+            // No recursion for the narrow edge: a recursive function is not inlined, and its body would be compiled
+            // without the instruction set's features.
             #[inline(always)]
             unsafe fn run(rows: usize, panels: usize, t: &Block) {
                 // SAFETY: the caller keeps `block`'s promises.
                 unsafe {
                     match (rows, panels) {
                         $(($r, $v) => block::<$isa, $r, $v>(t),)*
-                        $(($r1, $v1) => block::<$isa, $r1, $v1>(t),)*
                         _ => {
-                            // A narrower edge: one panel after the other.
                             for j in 0..panels {
                                 let at = j * LANES;
-                                let sums = if t.sums.is_null() { t.sums } else { t.sums.add(at) };
-                                Self::run(rows, 1, &Block { b: t.b.add(j * t.panel), sums, out: t.out.add(at), ..*t });
+                                let sums = t.sums.wrapping_add(if t.sums.is_null() { 0 } else { at });
+                                let t = Block { b: t.b.add(j * t.panel), sums, out: t.out.add(at), ..*t };
+                                match rows {
+                                    $($r1 => block::<$isa, $r1, 1>(&t),)*
+                                    _ => {}
+                                }
                             }
                         }
                     }
@@ -123,10 +123,10 @@ macro_rules! tiles {
     };
 }
 
-tiles!(Portable, 4, (1, 1), (2, 1), (3, 1), (4, 1); );
+tiles!(Portable; (1, 1), (2, 1), (3, 1), (4, 1); );
 #[cfg(target_arch = "aarch64")]
-tiles!(crate::simd::Neon, 4, (1, 1), (2, 1), (3, 1), (4, 1); );
+tiles!(crate::simd::Neon; (1, 1), (2, 1), (3, 1), (4, 1); );
 #[cfg(target_arch = "x86_64")]
-tiles!(crate::simd::Avx2, 6, (1, 4), (2, 2), (3, 2), (4, 1), (5, 1), (6, 1); (1, 1), (2, 1), (3, 1));
+tiles!(crate::simd::Avx2; (1, 4), (2, 2), (3, 2), (4, 1), (5, 1), (6, 1); 1, 2, 3);
 #[cfg(target_arch = "x86_64")]
-tiles!(crate::simd::Avx512, 8, (1, 4), (2, 4), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3); (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1));
+tiles!(crate::simd::Avx512; (1, 4), (2, 4), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3); 1, 2, 3, 4, 5, 6, 7, 8);

@@ -13,6 +13,8 @@ type I = [int32x4_t; 4];
 impl Simd for Neon {
     type F = F;
     type I = I;
+    const MR: usize = 4;
+    const NV: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F {

@@ -21,6 +21,8 @@ fn izip(a: I, b: I, f: impl Fn(i32, i32) -> i32) -> I {
 impl Simd for Portable {
     type F = F;
     type I = I;
+    const MR: usize = 4;
+    const NV: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F {

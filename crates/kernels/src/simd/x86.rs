@@ -66,6 +66,28 @@ unsafe fn transpose8_ymm(from: *const f32, stride: usize, rows: usize, to: *mut 
     }
 }
 
+/// Eight lanes folded i + (i + 4), then 2, 1: what is left of [`Simd::sum`]'s tree.
+#[inline(always)]
+unsafe fn sum8(v: __m256) -> f32 {
+    // SAFETY: as below.
+    unsafe {
+        let x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+    }
+}
+
+/// The same tree for [`Simd::max_lane`].
+#[inline(always)]
+unsafe fn max8(v: __m256) -> f32 {
+    // SAFETY: as below.
+    unsafe {
+        let x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+        _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+    }
+}
+
 // SAFETY of every block below: these instructions exist because `dispatch!` checked the CPU before it entered a function
 // with these target features; the memory touched is the caller's promise.
 impl Simd for Avx2 {
@@ -256,6 +278,16 @@ impl Simd for Avx2 {
             Pair(widen(_mm_loadu_si128(p.cast())), widen(_mm_loadu_si128(p.add(8).cast())))
          }
     }
+
+    #[inline(always)]
+    unsafe fn sum(v: Self::F) -> f32 {
+        unsafe { sum8(_mm256_add_ps(v.0, v.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn max_lane(v: Self::F) -> f32 {
+        unsafe { max8(_mm256_max_ps(v.0, v.1)) }
+    }
 }
 
 impl Simd for Avx512 {
@@ -425,5 +457,15 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self::F {
         unsafe { _mm512_castsi512_ps(Self::shl::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(v: Self::F) -> f32 {
+        unsafe { sum8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))) }
+    }
+
+    #[inline(always)]
+    unsafe fn max_lane(v: Self::F) -> f32 {
+        unsafe { max8(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))) }
     }
 }
