@@ -1,0 +1,3 @@
+/** Evaluation: how well a model predicts text, and the baseline to beat. */
+export type { Likelihood } from "./likelihood.ts";
+export { type NgramModel, ngramModel, type NgramOptions } from "./ngram.ts";
