@@ -204,52 +204,95 @@ function run(root: Tensor, options: BackwardOptions): void {
   } else {
     seed = track(options.gradient.alias());
   }
-  if (root.node === null) {
-    deliver(root, seed);
-    return;
-  }
-  const nodes = reachable(root.node);
-  deliver(root, seed);
-  for (const node of nodes) {
-    if (node.arrived.some((g) => g !== null)) propagate(node);
-    if (options.retainGraph !== true) node.release();
+  hooked.clear();
+  try {
+    walk([root], [seed], -1, options.retainGraph === true);
+    for (const [leaf, sum] of hooked) {
+      const g = (leaf.gradHooks ?? []).reduce((x, hook) => hook(x) ?? x, sum);
+      addToLeaf(leaf, g === sum ? g : track(g.alias()));
+    }
+  } finally {
+    for (const [leaf, sum] of hooked) if (leaf.grad !== sum) sum.dispose("backward()");
+    hooked.clear();
   }
 }
+
+/** Delivers gradients to results and carries them down to the leaves. Nodes of `floor` and before must not be met. */
+function walk(roots: readonly Tensor[], gradients: readonly (Tensor | null)[], floor: number, retain: boolean): void {
+  const nodes = reachable(roots.flatMap((t) => t.node ?? []), floor);
+  try {
+    for (let i = 0; i < roots.length; i++) if (gradients[i]) deliver(roots[i] as Tensor, gradients[i] as Tensor);
+    for (const node of nodes) {
+      if (node.arrived.some((g) => g !== null)) propagate(node);
+      if (!retain) node.release();
+    }
+  } catch (error) {
+    // The gradients on their way are freed with backward's scope; a retained graph must not meet them again.
+    for (const node of nodes) node.arrived.fill(null);
+    throw error;
+  }
+}
+
+/**
+ * @internal Inside a backward rule: computes something anew with a graph and takes gradients of its results through it, down to its leaves.
+ * A node from before that is reached by another way than the rule's inputs is an error: its gradient would be lost.
+ */
+export function backwardWithin(name: string, compute: () => Tensor | Tensor[], gradients: readonly (Tensor | null)[]): void {
+  const floor = newest;
+  const out = compute();
+  const results = Array.isArray(out) ? out : [out];
+  const differentiable = results.map((t, i) => ({ t, g: gradients[i] ? track((gradients[i] as Tensor).alias()) : null })).filter(({ t }) => t.requiresGrad);
+  try {
+    walk(differentiable.map((d) => d.t), differentiable.map((d) => d.g), floor, false);
+  } catch (error) {
+    if (error !== FOREIGN) throw error;
+    throw new GroundupError(`${name}: its function uses a tensor with a graph from outside, expected it among the inputs. Pass it as an argument`);
+  }
+}
+
+const FOREIGN = Symbol("a node from before");
+
+/** Gradients of leaves with hooks, summed until the whole is known: a hook sees one gradient a backward pass. */
+const hooked = new Map<Tensor, Tensor>();
 
 /** Calls a node's rule and hands the gradients on. What the rule made besides is freed at once. */
 function propagate(node: GradNode): void {
   const mark = enter();
-  const gradients = node.arrived.map((g, i) => {
-    const hooks = node.hooks?.[i];
-    if (g === null || hooks === undefined) return g as Tensor;
-    return hooks.reduce((x, hook) => hook(x) ?? x, g);
-  });
-  const inputs = node.ctx.inputs;
-  const results = node.rule(node.ctx, ...gradients);
-  if (results.length !== inputs.length) {
-    throw new GroundupError(`backward of ${node.name}: internal: expected ${inputs.length} gradients, got ${results.length}`);
-  }
   const passed: Tensor[] = [];
-  for (let i = 0; i < inputs.length; i++) {
-    const input = inputs[i];
-    const g = results[i];
-    if (!input || g === null || g === undefined || g === ACCUMULATED || !input.requiresGrad) continue;
-    // A gradient that is handed on unchanged, or to two inputs, gets a handle of its own for each.
-    const shared = gradients.includes(g) || results.indexOf(g) !== i;
-    deliver(input, shared ? track(g.alias()) : g);
-    if (input.node !== null) passed.push(input.node.arrived[input.nodeOutput] as Tensor);
+  try {
+    const gradients = node.arrived.map((g, i) => {
+      const hooks = node.hooks?.[i];
+      if (g === null || hooks === undefined) return g as Tensor;
+      return hooks.reduce((x, hook) => hook(x) ?? x, g);
+    });
+    const inputs = node.ctx.inputs;
+    const results = node.rule(node.ctx, ...gradients);
+    if (results.length !== inputs.length) {
+      throw new GroundupError(`backward of ${node.name}: internal: expected ${inputs.length} gradients, got ${results.length}`);
+    }
+    for (let i = 0; i < inputs.length; i++) {
+      const input = inputs[i];
+      const g = results[i];
+      if (!input || g === null || g === undefined || g === ACCUMULATED || !input.requiresGrad) continue;
+      // A gradient that is handed on unchanged, or to two inputs, gets a handle of its own for each.
+      const shared = gradients.includes(g) || results.indexOf(g) !== i;
+      deliver(input, shared ? track(g.alias()) : g);
+      if (input.node !== null) passed.push(input.node.arrived[input.nodeOutput] as Tensor);
+    }
+    for (const g of node.arrived) g?.dispose(`backward of ${node.name}`);
+    node.arrived.fill(null);
+  } finally {
+    leave(mark, `backward of ${node.name}`, passed);
   }
-  for (const g of node.arrived) g?.dispose(`backward of ${node.name}`);
-  node.arrived.fill(null);
-  leave(mark, `backward of ${node.name}`, passed);
 }
 
-/** All unfinished nodes that lead to this one, newest first. */
-function reachable(from: GradNode): GradNode[] {
-  const seen = new Set<GradNode>([from]);
-  const stack = [from];
+/** All unfinished nodes that lead to these, newest first. */
+function reachable(from: readonly GradNode[], floor: number): GradNode[] {
+  const seen = new Set<GradNode>(from);
+  const stack = [...seen];
   while (stack.length > 0) {
     const node = stack.pop() as GradNode;
+    if (node.order <= floor) throw FOREIGN;
     if (node.done) {
       throw new GroundupError(`backward: the graph of ${node.name} was freed by an earlier backward(). Run the forward pass again, or pass { retainGraph: true } the first time`);
     }
@@ -293,10 +336,20 @@ function contiguousOf(t: Tensor): Tensor {
 
 function deliverToLeaf(leaf: Tensor, gradient: Tensor): void {
   if (!leaf.requiresGrad) return;
-  let g = gradient;
-  if (leaf.gradHooks !== null) for (const hook of leaf.gradHooks) g = hook(g) ?? g;
+  if (leaf.gradHooks === null) {
+    addToLeaf(leaf, gradient);
+    return;
+  }
+  const before = hooked.get(leaf);
+  const sum = keep(allocate(leaf.shape, "f32", ownerNamed("gradients")));
+  backend().axpby(1, contiguousOf(gradient), before === undefined ? 0 : 1, before ?? null, sum, sum.size);
+  before?.dispose("backward()");
+  hooked.set(leaf, sum);
+}
+
+function addToLeaf(leaf: Tensor, g: Tensor): void {
   if (leaf.grad === null) {
-    if (g === gradient && g.isContiguous && g.storage.unshared) {
+    if (g.isContiguous && g.storage.unshared && g.node === null) {
       leaf.grad = keep(g);
     } else {
       const from = contiguousOf(g);

@@ -1,5 +1,7 @@
 /** Hangs the operations on the class, so that `x.add(y)` and `add(x, y)` are the same thing. Imported once, by `index.ts`. */
 import { type BackwardOptions, backward } from "./autograd.ts";
+import { type GradientHook, registerHook } from "./graph.ts";
+import { addInPlace, copyFrom, fill } from "./in-place.ts";
 import type { DType } from "./kernels.ts";
 import { diagonal } from "./ops/einsum.ts";
 import * as elementwise from "./ops/elementwise.ts";
@@ -20,6 +22,12 @@ declare module "./tensor.ts" {
   interface Tensor {
     /** See `backward`. */
     backward(options?: BackwardOptions): void;
+    /** See `registerHook`. */
+    registerHook(hook: GradientHook): () => void;
+    /** In place; see in-place.ts. */
+    addInPlace(other: Numeric, scale?: number): Tensor;
+    copyFrom(other: Tensor): Tensor;
+    fill(value: number): Tensor;
     detach(): Tensor;
     clone(): Tensor;
     contiguous(): Tensor;
@@ -118,6 +126,10 @@ const { detach, clone, contiguous, reshape, permute, transpose, narrow, slice, e
 
 Object.assign(Tensor.prototype, {
   backward: method(backward),
+  registerHook: method(registerHook),
+  addInPlace: method(addInPlace),
+  copyFrom: method(copyFrom),
+  fill: method(fill),
   ...Object.fromEntries(
     Object.entries({
       detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, gelu, silu,
