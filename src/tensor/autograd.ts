@@ -90,6 +90,14 @@ export class Context {
     return t;
   }
 
+  /** Hands over a remembered tensor for good, null where null was saved: a rule that can run once only need not copy it. */
+  take(i: number): Tensor | null {
+    if (this.saved[i] === NOTHING) return null;
+    const t = this.get(i);
+    this.saved[i] = NOTHING;
+    return track(t);
+  }
+
   /** As get, null where null was saved. */
   maybe(i: number): Tensor | null {
     return this.saved[i] === NOTHING ? null : this.get(i);

@@ -5,7 +5,7 @@ import { backend } from "../backend.ts";
 import { CODE } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { integers, values } from "../samples.ts";
-import { sameShape, show } from "../shape.ts";
+import { type Shape, sameShape, show } from "../shape.ts";
 import { type Tensor, tensor } from "../tensor.ts";
 import { div, f32, maximum, mul, ne, square, sub } from "./elementwise.ts";
 import { linear } from "./linear.ts";
@@ -132,8 +132,8 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
   ],
 });
 
-function scaled(ctx: Context, i: number, scale: number, shape?: readonly number[]): Gradient {
-  const g = ctx.maybe(i);
+function scaled(ctx: Context, i: number, scale: number, shape?: Shape): Gradient {
+  const g = ctx.take(i);
   if (g === null) return null;
   const into = i === 1 ? ctx.gathered(1) : null;
   if (into !== null) {
@@ -141,11 +141,8 @@ function scaled(ctx: Context, i: number, scale: number, shape?: readonly number[
     return ACCUMULATED;
   }
   if (scale !== 1) backend().axpby(scale, g, 0, null, g, g.size);
-  // Hand over the saved block itself: nobody reads it again.
-  return g.view(shape ?? g.shape, shape ? contiguous(shape) : g.strides, g.offset);
+  return shape === undefined ? g : reshape(g, shape);
 }
-
-const contiguous = (shape: readonly number[]): number[] => shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1));
 
 /**
  * crossEntropy(hidden · weightᵀ, targets) without ever holding all logits: hidden (…, k), weight (vocabulary, k), targets (…), i32.
