@@ -1,0 +1,137 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { type CausalLM, GPT2, Llama } from "../models/index.ts";
+import { memory, noGrad, scope, tensor } from "../tensor/index.ts";
+import { createPagedState, type PagedState } from "./paged-state.ts";
+
+const models: [string, () => CausalLM][] = [
+  ["gpt2", () => new GPT2({ vocab_size: 97, n_positions: 256, n_embd: 32, n_layer: 2, n_head: 4, initializer_range: 0.2 }).eval()],
+  ["llama, grouped queries", () => new Llama({ vocab_size: 97, max_position_embeddings: 256, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, initializer_range: 0.2 }).eval()],
+];
+const open: { dispose(): void }[] = [];
+const use = <T extends { dispose(): void }>(x: T): T => {
+  open.push(x);
+  return x;
+};
+afterEach(() => {
+  for (const x of open.splice(0).reverse()) x.dispose();
+});
+
+const text = (n: number, seed: number): Int32Array => Int32Array.from({ length: n }, (_, i) => (i * i * 7 + seed * 31 + i * seed) % 97);
+
+/** The last row's logits of each entry. */
+function stepped(state: PagedState, entries: Parameters<PagedState["step"]>[0]): Float32Array[] {
+  const all = scope(() => ({ data: state.step(entries).dataSync() as Float32Array })).data;
+  const n = all.length / entries.length;
+  return entries.map((_, i) => all.slice(i * n, (i + 1) * n));
+}
+
+/** Logits of the last of these ids without any state. */
+function uncached(model: CausalLM, ids: Int32Array): Float32Array {
+  return scope(() => ({ data: noGrad(() => model.forward({ inputIds: tensor([ids]) }).logits.narrow(1, ids.length - 1, 1)).dataSync() as Float32Array })).data;
+}
+
+/** A prompt and then single tokens, alone in a state of its own. */
+function alone(model: CausalLM, ids: Int32Array, prompt: number): Float32Array[] {
+  const state = createPagedState(model);
+  const sequence = state.allocate();
+  const out = stepped(state, [{ sequence, ids: ids.subarray(0, prompt) }]);
+  for (let t = prompt; t < ids.length; t++) out.push(...stepped(state, [{ sequence, ids: ids.subarray(t, t + 1) }]));
+  state.dispose();
+  return out;
+}
+
+describe.each(models)("%s", (_, make) => {
+  test("a ragged batch that mixes prompts and single tokens equals separate runs, byte for byte", () => {
+    const model = use(make());
+    const [a, b, c] = [text(75, 1), text(140, 2), text(7, 3)];
+    const [alonea, aloneb, alonec] = [alone(model, a, 70), alone(model, b, 137), alone(model, c, 5)];
+    const state = use(createPagedState(model));
+    const [sa, sb, sc] = [state.allocate(), state.allocate(), state.allocate()];
+    expect(stepped(state, [{ sequence: sa, ids: a.subarray(0, 70) }])).toEqual([alonea[0]]);
+    // One decodes while another's prompt comes in, whole.
+    expect(stepped(state, [{ sequence: sa, ids: [a[70]] }, { sequence: sb, ids: b.subarray(0, 137) }])).toEqual([alonea[1], aloneb[0]]);
+    expect(stepped(state, [{ sequence: sb, ids: [b[137]] }, { sequence: sc, ids: c.subarray(0, 5) }, { sequence: sa, ids: [a[71]] }])).toEqual([aloneb[1], alonec[0], alonea[2]]);
+    expect(stepped(state, [{ sequence: sc, ids: [c[5]] }, { sequence: sb, ids: [b[138]] }])).toEqual([alonec[1], aloneb[2]]);
+    // The first leaves, a newcomer takes its pages.
+    state.free(sa);
+    const sd = state.allocate();
+    expect(stepped(state, [{ sequence: sd, ids: a.subarray(0, 70) }, { sequence: sc, ids: [c[6]] }, { sequence: sb, ids: [b[139]] }])).toEqual([alonea[0], alonec[2], aloneb[3]]);
+  });
+
+  test("cached equals uncached, and a prompt in chunks equals a whole one, byte for byte", () => {
+    const model = use(make());
+    const ids = text(150, 4);
+    const expected = [149, 150].map((n) => uncached(model, ids.subarray(0, n)));
+    expect(alone(model, ids, 149)).toEqual(expected);
+    for (const chunk of [1, 13, 64, 100]) {
+      const state = use(createPagedState(model));
+      const sequence = state.allocate();
+      let last: Float32Array[] = [];
+      for (let at = 0; at < 149; at += chunk) last = stepped(state, [{ sequence, ids: ids.subarray(at, Math.min(149, at + chunk)) }]);
+      expect(last).toEqual([expected[0]]);
+    }
+  });
+
+  test("a fork shares pages and neither disturbs the other", () => {
+    const model = use(make());
+    const [a, b] = [text(80, 1), Int32Array.of(...text(70, 1), ...text(10, 9))];
+    const state = use(createPagedState(model));
+    const first = state.allocate();
+    stepped(state, [{ sequence: first, ids: a.subarray(0, 75) }]);
+    const second = state.fork(first, 70);
+    expect(state.usage().used).toBe(2);
+    const outA = stepped(state, [{ sequence: first, ids: a.subarray(75) }, { sequence: second, ids: b.subarray(70) }]);
+    expect(outA).toEqual([uncached(model, a), uncached(model, b)]);
+    expect(state.usage().used).toBe(3);
+    state.free(first);
+    state.free(second);
+    expect(state.usage().used).toBe(0);
+  });
+});
+
+describe("paged state", () => {
+  test("steps and sequences leave no memory behind", () => {
+    const model = use(models[0][1]());
+    const state = use(createPagedState(model));
+    const round = (): number => {
+      const [a, b] = [state.allocate(), state.allocate()];
+      stepped(state, [{ sequence: a, ids: text(70, 1) }, { sequence: b, ids: text(3, 2) }]);
+      for (let i = 0; i < 5; i++) stepped(state, [{ sequence: b, ids: [i] }, { sequence: a, ids: [i] }]);
+      state.free(a);
+      state.free(b);
+      return memory().liveBytes;
+    };
+    const after = round();
+    for (let i = 0; i < 10; i++) expect(round()).toBe(after);
+  });
+
+  test("a step that finds no page changes nothing", () => {
+    const model = use(models[0][1]());
+    const state = use(createPagedState(model, { maxPages: 2 }));
+    const [a, b] = [state.allocate(), state.allocate()];
+    stepped(state, [{ sequence: a, ids: text(64, 1) }]);
+    expect(() => stepped(state, [{ sequence: a, ids: [1] }, { sequence: b, ids: [1] }])).toThrow(/at most 2 pages of 64 positions, got 1 in use and 2 more needed/);
+    expect([a.length, b.length]).toEqual([64, 0]);
+    expect(stepped(state, [{ sequence: a, ids: [5] }])).toEqual([uncached(model, Int32Array.of(...text(64, 1), 5))]);
+  });
+
+  test("dropout does not act, and the model stays in training", () => {
+    const model = use(new GPT2({ vocab_size: 97, n_positions: 64, n_embd: 16, n_layer: 1, n_head: 2 })).train();
+    const state = use(createPagedState(model));
+    const once = () => stepped(state, [{ sequence: state.allocate(), ids: text(9, 1) }]);
+    expect(once()).toEqual(once());
+    expect(model.training).toBe(true);
+  });
+
+  test("says what is wrong", () => {
+    const model = use(models[0][1]());
+    const state = use(createPagedState(model));
+    const sequence = state.allocate();
+    expect(() => state.step([{ sequence, ids: [97] }])).toThrow(/id 97 is outside the model's vocabulary, expected a whole number from 0 to 96/);
+    expect(() => state.step([{ sequence, ids: text(257, 1) }])).toThrow(/at most 256 positions \(the model's context\), got 257/);
+    expect(() => state.step([{ sequence, ids: [] }])).toThrow(/without new ids/);
+    expect(() => state.step([{ sequence, ids: [1] }, { sequence, ids: [1] }])).toThrow(/twice/);
+    state.free(sequence);
+    expect(() => state.step([{ sequence, ids: [1] }])).toThrow(/unknown sequence/);
+  });
+});

@@ -1,0 +1,250 @@
+/**
+ * Keys and values of many sequences in pages of 64 positions, so that sequences may grow, leave and share beginnings without ever
+ * moving a row (Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023). One step
+ * takes new tokens of any of the sequences, prompts and single tokens alike, as one ragged batch; what a sequence gets has the
+ * same bytes as if it ran alone.
+ */
+import { DataError, GroundupError } from "../errors.ts";
+import type { CausalLM } from "../models/index.ts";
+import type { LayerState } from "../nn/index.ts";
+import { indexSelect, keep, noGrad, pagedAttention, scope, type Tensor, tensor, writeRows, zeros } from "../tensor/index.ts";
+
+/** Positions in a page: the block of keys that attention takes at a time. */
+export const PAGE = 64;
+
+/** One sequence's place in the state. Read it; only the state writes it. */
+export interface Sequence {
+  /** Positions that are filled. */
+  readonly length: number;
+  /** Its pages, in order; the last may be partly filled. */
+  readonly pages: readonly number[];
+}
+
+export interface StepEntry {
+  readonly sequence: Sequence;
+  /** What comes next in it: a whole prompt, a part of one, or one token. At least one id. */
+  readonly ids: ArrayLike<number>;
+}
+
+export interface PagedState {
+  /** Begins an empty sequence. */
+  allocate(): Sequence;
+  /**
+   * Begins a sequence with the first `length` positions of another (default: all), without copying: both hold the same pages, and
+   * whichever writes into a shared page first gets a copy of it.
+   */
+  fork(sequence: Sequence, length?: number): Sequence;
+  /** Ends a sequence; pages that nobody else holds are free again. */
+  free(sequence: Sequence): void;
+  /**
+   * One forward pass over new tokens of some sequences, each at most once.
+   *
+   * @returns logits after the last new token of each entry, (entries, vocabulary), f32. Call it inside a scope.
+   * @throws DataError for ids outside the vocabulary or a sequence beyond the model's context, GroundupError when `maxPages` do not suffice; no sequence has changed then
+   */
+  step(entries: readonly StepEntry[]): Tensor;
+  /** Pages held by sequences, pages there is memory for, and the most there may be. */
+  usage(): { used: number; capacity: number; most: number };
+  dispose(): void;
+}
+
+interface MutableSequence extends Sequence {
+  length: number;
+  pages: number[];
+}
+
+/**
+ * Room for sequences of a model. Memory grows by doubling as pages are needed and is given back by `dispose()`.
+ *
+ * @param options.maxPages the most pages of 64 positions, each 2 · layers · kvHeads · headDim · 256 bytes; default: as many as memory holds
+ */
+export function createPagedState(model: CausalLM, options: { maxPages?: number } = {}): PagedState {
+  const { layers, kvHeads, headDim, context, vocabulary } = model.dimensions;
+  const most = options.maxPages ?? Number.POSITIVE_INFINITY;
+  if (!(most >= 1)) throw new GroundupError(`createPagedState: bad maxPages, expected at least 1, got ${most}. Give more pages.`);
+  const live = new Set<MutableSequence>();
+  /** Holders of each page. */
+  const holders: number[] = [];
+  const unused: number[] = [];
+  let stores: { k: Tensor; v: Tensor }[] = [];
+  let capacity = 0;
+  /** What the layers of the step in progress need to know. */
+  let batch: { runs: Int32Array; pageTable: Int32Array; maxPages: number; lengths: Int32Array; cuSeqlens: Int32Array };
+
+  const state: LayerState[] = Array.from({ length: layers }, (_, layer) => ({
+    attend(q, k, v, attendOptions) {
+      const store = stores[layer];
+      writeRows(store.k, k, batch.runs);
+      writeRows(store.v, v, batch.runs);
+      return pagedAttention(q, { ...store, ...batch }, { ...attendOptions, cuSeqlens: batch.cuSeqlens });
+    },
+  }));
+
+  /** Makes sure that `count` pages are free. */
+  function reserve(count: number): void {
+    const used = holders.length - unused.length;
+    if (used + count > most) {
+      throw new GroundupError(
+        `paged state: no room for the next tokens, expected at most ${most} pages of ${PAGE} positions, got ${used} in use and ${count} more needed. ` +
+          "Free a sequence first, or create the state with more pages.",
+      );
+    }
+    if (used + count <= capacity) return;
+    const grown = Math.min(most, Math.max(2 * capacity, used + count));
+    const copied = Int32Array.of(0, 0, capacity * PAGE);
+    stores = Array.from({ length: layers }, (_, layer) => {
+      const larger = (old: Tensor | undefined): Tensor => {
+        const t = keep(zeros([grown * PAGE, kvHeads, headDim]));
+        if (old !== undefined) writeRows(t, old, copied);
+        old?.dispose("the growth of the paged state");
+        return t;
+      };
+      return { k: larger(stores[layer]?.k), v: larger(stores[layer]?.v) };
+    });
+    capacity = grown;
+  }
+
+  function take(): number {
+    const page = unused.pop() ?? holders.length;
+    holders[page] = 1;
+    return page;
+  }
+
+  function release(page: number): void {
+    if (--holders[page] === 0) unused.push(page);
+  }
+
+  function known(where: string, sequence: Sequence): MutableSequence {
+    if (!live.has(sequence as MutableSequence)) throw new GroundupError(`${where}: unknown sequence, expected one that allocate() gave and free() has not ended, got another. Allocate it first.`);
+    return sequence as MutableSequence;
+  }
+
+  /** New pages that an entry needs: for positions beyond its pages, and for a copy of a last page that others hold too. */
+  function need({ length, pages }: Sequence, more: number): { fresh: number; copy: boolean } {
+    const copy = length % PAGE !== 0 && holders[pages[Math.floor(length / PAGE)]] > 1;
+    // A step that failed may have left a sequence more pages than it has used.
+    return { fresh: Math.max(0, Math.ceil((length + more) / PAGE) - pages.length), copy };
+  }
+
+  function check(entries: readonly StepEntry[]): void {
+    if (entries.length === 0) throw new GroundupError("paged state: nothing to do, expected at least one entry, got none. Skip the step.");
+    const seen = new Set<Sequence>();
+    for (const { sequence, ids } of entries) {
+      known("paged state", sequence);
+      if (seen.has(sequence)) throw new GroundupError("paged state: a sequence twice in one step, expected each at most once. Put its ids into one entry.");
+      seen.add(sequence);
+      if (ids.length === 0) throw new DataError("paged state: a sequence without new ids, expected at least one, got none. Leave it out of the step.");
+      for (let i = 0; i < ids.length; i++) {
+        if (!(Number.isInteger(ids[i]) && ids[i] >= 0 && ids[i] < vocabulary)) {
+          throw new DataError(`paged state: id ${ids[i]} is outside the model's vocabulary, expected a whole number from 0 to ${vocabulary - 1}, got ${ids[i]}. Was the text encoded with another tokenizer?`);
+        }
+      }
+      if (sequence.length + ids.length > context) {
+        throw new DataError(`paged state: the sequence is too long, expected at most ${context} positions (the model's context), got ${sequence.length + ids.length}. Shorten the prompt or generate less.`);
+      }
+    }
+  }
+
+  /** Gives the entries their pages and lays the batch out; sequences keep their lengths until the pass is through. */
+  function place(entries: readonly StepEntry[]): { ids: Int32Array; positions: Int32Array; last: Int32Array } {
+    const rows = entries.reduce((n, e) => n + e.ids.length, 0);
+    const maxPages = entries.reduce((n, e) => Math.max(n, Math.ceil((e.sequence.length + e.ids.length) / PAGE)), 0);
+    const [ids, positions] = [new Int32Array(rows), new Int32Array(rows)];
+    const [last, lengths] = [new Int32Array(entries.length), new Int32Array(entries.length)];
+    const cuSeqlens = new Int32Array(entries.length + 1);
+    const pageTable = new Int32Array(entries.length * maxPages);
+    const runs: number[] = [];
+    let row = 0;
+    for (const [s, entry] of entries.entries()) {
+      const { length, pages } = entry.sequence;
+      const count = entry.ids.length;
+      ids.set(entry.ids, row);
+      for (let i = 0; i < count; i++) positions[row + i] = length + i;
+      pageTable.set(pages, s * maxPages);
+      for (let at = length; at < length + count; ) {
+        const n = Math.min(PAGE - (at % PAGE), length + count - at);
+        runs.push(row + at - length, pages[Math.floor(at / PAGE)] * PAGE + (at % PAGE), n);
+        at += n;
+      }
+      row += count;
+      cuSeqlens[s + 1] = row;
+      lengths[s] = length + count;
+      last[s] = row - 1;
+    }
+    batch = { runs: Int32Array.from(runs), pageTable, maxPages, lengths, cuSeqlens };
+    return { ids, positions, last };
+  }
+
+  function extend(entries: readonly StepEntry[]): void {
+    const needs = entries.map((e) => need(e.sequence, e.ids.length));
+    reserve(needs.reduce((n, { fresh, copy }) => n + fresh + (copy ? 1 : 0), 0));
+    for (const [s, { fresh, copy }] of needs.entries()) {
+      const sequence = entries[s].sequence as MutableSequence;
+      if (copy) {
+        const at = Math.floor(sequence.length / PAGE);
+        const old = sequence.pages[at];
+        const page = take();
+        const run = Int32Array.of(old * PAGE, page * PAGE, sequence.length % PAGE);
+        for (const { k, v } of stores) {
+          writeRows(k, k, run);
+          writeRows(v, v, run);
+        }
+        release(old);
+        sequence.pages[at] = page;
+      }
+      for (let i = 0; i < fresh; i++) sequence.pages.push(take());
+    }
+  }
+
+  return {
+    allocate() {
+      const sequence: MutableSequence = { length: 0, pages: [] };
+      live.add(sequence);
+      return sequence;
+    },
+    fork(sequence, length = sequence.length) {
+      const { pages, length: filled } = known("fork", sequence);
+      if (!(Number.isInteger(length) && length >= 0 && length <= filled)) throw new GroundupError(`fork: bad length, expected a whole number up to the sequence's ${filled} positions, got ${length}.`);
+      const copy: MutableSequence = { length, pages: pages.slice(0, Math.ceil(length / PAGE)) };
+      for (const page of copy.pages) holders[page]++;
+      live.add(copy);
+      return copy;
+    },
+    free(sequence) {
+      const { pages } = known("free", sequence);
+      for (const page of pages) release(page);
+      live.delete(sequence as MutableSequence);
+    },
+    step(entries) {
+      check(entries);
+      return noGrad(() => {
+        extend(entries);
+        const logits = scope(() => {
+          const { ids, positions, last } = place(entries);
+          const training = model.training;
+          if (training) model.eval();
+          try {
+            const out = model.forward({ inputIds: tensor([ids]), positions: tensor(positions), cuSeqlens: batch.cuSeqlens, state });
+            return out.logitsOf(indexSelect(out.hidden.reshape([ids.length, -1]), 0, tensor(last))); // (entries, vocabulary)
+          } finally {
+            if (training) model.train();
+          }
+        });
+        for (const { sequence, ids } of entries) (sequence as MutableSequence).length += ids.length;
+        return logits;
+      });
+    },
+    usage: () => ({ used: holders.length - unused.length, capacity, most }),
+    dispose() {
+      for (const { k, v } of stores) {
+        k.dispose("PagedState.dispose()");
+        v.dispose("PagedState.dispose()");
+      }
+      stores = [];
+      capacity = 0;
+      holders.length = 0;
+      unused.length = 0;
+      live.clear();
+    },
+  };
+}
