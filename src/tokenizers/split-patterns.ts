@@ -6,6 +6,7 @@
  * JavaScript's own `\p{L}` follows the engine's Unicode version and its `\s` differs from Unicode's White_Space, so the
  * expressions are built from the classes of Unicode 16.0 (unicode16.ts), which are those of tiktoken and Hugging Face.
  */
+import { DataError } from "../errors.ts";
 import { UNICODE_16 } from "./unicode16.ts";
 
 /** How text is cut. `whole`: not at all. */
@@ -135,9 +136,22 @@ export function splitPattern(name: PatternName): SplitPattern {
   return SPLIT_PATTERNS.find((pattern) => pattern.name === name) as SplitPattern;
 }
 
-/** The words of `text`. Every character belongs to exactly one. */
+/**
+ * The words of `text`. Every character belongs to exactly one.
+ *
+ * @throws DataError when one word has millions of characters: a JavaScript expression gives up there (the native scanners do not)
+ */
 export function splitWords(pattern: SplitPattern, text: string): string[] {
   if (text === "") return [];
   const expression = pattern.expression();
-  return expression === null ? [text] : (text.match(expression) ?? []);
+  if (expression === null) return [text];
+  try {
+    return text.match(expression) ?? [];
+  } catch (cause) {
+    throw new DataError(
+      `tokenizer: the text can't be split by JavaScript, expected words of fewer than a million characters, got text of ${text.length} characters ` +
+        `(${(cause as Error).message}). Build the native part, or cut the text.`,
+      { cause },
+    );
+  }
 }

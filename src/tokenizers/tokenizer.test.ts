@@ -121,6 +121,11 @@ for (const engine of engines) {
   });
 }
 
+it("the reference engine refuses, in words, a word that JavaScript can't match", () => {
+  const tokenizer = trainBpe("abc", { vocabSize: 256, engine: "reference" });
+  expect(() => tokenizer.encode("a".repeat(10_000_000))).toThrow(DataError);
+});
+
 it("both engines make the same of random text", () => {
   if (engines.length < 2) return;
   const [native, reference] = engines.map((engine) => trainBpe(TEXT, { vocabSize: 350, pattern: "cl100k", engine }));

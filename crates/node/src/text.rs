@@ -35,7 +35,11 @@ fn handle(call: &Call, i: usize) -> Result<u32, String> {
 
 fn size(call: &Call, i: usize) -> Result<usize, String> {
     let x = call.number(i)?;
-    if x.fract() == 0.0 && (0.0..9e15).contains(&x) { Ok(x as usize) } else { Err(format!("argument {i}: expected a whole number from 0, got {x}")) }
+    if x.fract() == 0.0 && (0.0..9e15).contains(&x) {
+        Ok(x as usize)
+    } else {
+        Err(format!("argument {i}: expected a whole number from 0, got {x}"))
+    }
 }
 
 /// An argument of 0 threads means as many as the machine offers.
@@ -89,7 +93,9 @@ fn encode_batch(call: &Call) -> Answer {
 /// `textCount(encoder, texts, threads)`: the number of ids of each.
 fn count(call: &Call) -> Answer {
     let encoder = ENCODERS.get(handle(call, 0)?, "tokenizer")?;
-    documents(call, 1, |d: Documents<'_>| call.from_i32(&signed(&encoder.count(d.text, d.ends, threads(call, 2)?).map_err(|e| e.to_string())?)))
+    documents(call, 1, |d: Documents<'_>| {
+        call.from_i32(&signed(&encoder.count(d.text, d.ends, threads(call, 2)?).map_err(|e| e.to_string())?))
+    })
 }
 
 /// `textDecode(encoder, ids)`: the bytes that the ids spell.

@@ -136,13 +136,22 @@ impl Encoder {
         for (place, &id) in ids.iter().enumerate() {
             let token = u32::try_from(id).ok().and_then(|id| self.vocab.token(id));
             bytes.extend_from_slice(token.ok_or_else(|| {
-                TextError(format!("id {id} at place {place} is outside the vocabulary, expected 0 to {}", self.vocab.len().saturating_sub(1)))
+                TextError(format!(
+                    "id {id} at place {place} is outside the vocabulary, expected 0 to {}",
+                    self.vocab.len().saturating_sub(1)
+                ))
             })?);
         }
         Ok(bytes)
     }
 
-    fn run<S: Sink + Send>(&self, text: &[u8], ends: &[usize], threads: usize, sink: impl Fn(usize) -> S + Sync) -> Result<Run<S>, TextError> {
+    fn run<S: Sink + Send>(
+        &self,
+        text: &[u8],
+        ends: &[usize],
+        threads: usize,
+        sink: impl Fn(usize) -> S + Sync,
+    ) -> Result<Run<S>, TextError> {
         check_ends(text, ends)?;
         let pieces = pieces(self.pattern, text, ends, TASK);
         let tasks = tasks(&pieces);

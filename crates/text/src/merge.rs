@@ -212,7 +212,9 @@ mod tests {
         let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|b| vec![b]).collect();
         let mut pairs = Vec::new();
         while pairs.len() < merges * 2 {
-            let pick = |n: usize, len: usize| if n < usize::from(letters) { usize::from(b'a') + n } else { 256 + (n - usize::from(letters)) % (len - 256).max(1) };
+            let pick = |n: usize, len: usize| {
+                if n < usize::from(letters) { usize::from(b'a') + n } else { 256 + (n - usize::from(letters)) % (len - 256).max(1) }
+            };
             let (n, m) = (next(usize::from(letters) * 3), next(usize::from(letters) * 3));
             let (left, right) = (pick(n, tokens.len()).min(tokens.len() - 1), pick(m, tokens.len()).min(tokens.len() - 1));
             let spelled = [tokens[left].clone(), tokens[right].clone()].concat();
@@ -223,7 +225,14 @@ mod tests {
             pairs.extend([left as i32, right as i32]);
         }
         let lengths: Vec<i32> = tokens.iter().map(|t| t.len() as i32).collect();
-        Vocab::new(Spec { bytes: &tokens.concat(), lengths: &lengths, merges: if by_rank { MergeRule::Ranks } else { MergeRule::Listed(&pairs) }, hidden: &[], whole_words: by_rank }).unwrap()
+        Vocab::new(Spec {
+            bytes: &tokens.concat(),
+            lengths: &lengths,
+            merges: if by_rank { MergeRule::Ranks } else { MergeRule::Listed(&pairs) },
+            hidden: &[],
+            whole_words: by_rank,
+        })
+        .unwrap()
     }
 
     /// The rule, word by word: find the smallest rank, leftmost; merge; again.

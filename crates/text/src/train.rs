@@ -85,7 +85,10 @@ impl Trainer {
     pub fn finish(self, options: &TrainOptions) -> Result<Trained, TextError> {
         let least = options.specials.len() + 256;
         if options.vocab_size < least || options.vocab_size >= 1 << 29 {
-            return Err(TextError(format!("vocabulary size {}, expected at least {least} (special tokens and the 256 bytes) and less than 2^29", options.vocab_size)));
+            return Err(TextError(format!(
+                "vocabulary size {}, expected at least {least} (special tokens and the 256 bytes) and less than 2^29",
+                options.vocab_size
+            )));
         }
         let mut counts = self.counts.into_iter();
         let mut all = counts.next().unwrap_or_default();
@@ -153,7 +156,14 @@ const EMPTY: u64 = u64::MAX;
 impl Pairs {
     fn new() -> Self {
         let slots = 1 << 16;
-        Self { keys: vec![EMPTY; slots], index: vec![0; slots], counts: Vec::new(), fresh: Vec::new(), pairs: Vec::new(), touched: Vec::new() }
+        Self {
+            keys: vec![EMPTY; slots],
+            index: vec![0; slots],
+            counts: Vec::new(),
+            fresh: Vec::new(),
+            pairs: Vec::new(),
+            touched: Vec::new(),
+        }
     }
 
     #[inline]

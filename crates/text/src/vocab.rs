@@ -286,7 +286,11 @@ impl Vocab {
 fn token_spans(bytes: &[u8], lengths: &[i32]) -> Result<(Vec<u8>, Vec<u32>), TextError> {
     // Ids stay below 2^29: the word cache keeps a count in the top bits.
     if lengths.len() >= 1 << 29 || bytes.len() >= u32::MAX as usize {
-        return Err(TextError(format!("a vocabulary of {} ids and {} bytes is too large, expected fewer than 2^29 ids and 4 GiB", lengths.len(), bytes.len())));
+        return Err(TextError(format!(
+            "a vocabulary of {} ids and {} bytes is too large, expected fewer than 2^29 ids and 4 GiB",
+            lengths.len(),
+            bytes.len()
+        )));
     }
     let mut starts = Vec::with_capacity(lengths.len() + 1);
     let mut at = 0usize;

@@ -12,11 +12,13 @@ impl Random {
     }
 }
 
-const PATTERNS: [Pattern; 6] =
-    [Pattern::Gpt2, Pattern::Cl100k, Pattern::Cl100kTail, Pattern::Qwen2, Pattern::O200k, Pattern::Whole];
+const PATTERNS: [Pattern; 6] = [Pattern::Gpt2, Pattern::Cl100k, Pattern::Cl100kTail, Pattern::Qwen2, Pattern::O200k, Pattern::Whole];
 
 fn random_text(random: &mut Random, length: usize) -> String {
-    let pieces = ["a", "b", "the", "S", "T", " ", " ", "  ", "\n", "\r\n", "\t", "'", "'s", "'LL", "1", "42", ".", "/", "é", "ſ", "語", "\u{301}", "½", "\u{a0}", "🙂"];
+    let pieces = [
+        "a", "b", "the", "S", "T", " ", " ", "  ", "\n", "\r\n", "\t", "'", "'s", "'LL", "1", "42", ".", "/", "é", "ſ", "語", "\u{301}",
+        "½", "\u{a0}", "🙂",
+    ];
     (0..length).map(|_| pieces[random.below(pieces.len())]).collect()
 }
 
@@ -29,13 +31,8 @@ fn train(text: &str, pattern: Pattern, vocab_size: usize, threads: usize) -> Tra
 fn encoder(trained: &Trained, pattern: Pattern) -> Encoder {
     let lengths: Vec<i32> = trained.tokens.iter().map(|t| t.len() as i32).collect();
     let merges: Vec<i32> = trained.merges.iter().flatten().map(|&id| id as i32).collect();
-    let spec = Spec {
-        bytes: &trained.tokens.concat(),
-        lengths: &lengths,
-        merges: MergeRule::Listed(&merges),
-        hidden: &[],
-        whole_words: false,
-    };
+    let spec =
+        Spec { bytes: &trained.tokens.concat(), lengths: &lengths, merges: MergeRule::Listed(&merges), hidden: &[], whole_words: false };
     Encoder::new(Vocab::new(spec).unwrap(), pattern)
 }
 
@@ -157,7 +154,10 @@ fn one_letter_costs_linear_time() {
 #[test]
 fn wrong_vocabularies_and_arguments_are_refused() {
     let new = |bytes: &[u8], lengths: &[i32], merges: &[i32], hidden: &[i32]| {
-        Vocab::new(Spec { bytes, lengths, merges: MergeRule::Listed(merges), hidden, whole_words: false }).map(|_| ()).unwrap_err().to_string()
+        Vocab::new(Spec { bytes, lengths, merges: MergeRule::Listed(merges), hidden, whole_words: false })
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     };
     assert!(new(b"ab", &[1, 2], &[], &[]).contains("token 1 has length 2"));
     assert!(new(b"ab", &[1, -1], &[], &[]).contains("length -1"));

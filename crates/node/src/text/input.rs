@@ -36,8 +36,7 @@ pub fn documents<R>(call: &Call, i: usize, work: impl FnOnce(Documents<'_>) -> R
     let mut buffers = BUFFERS.with(RefCell::take);
     buffers.text.clear();
     buffers.ends.clear();
-    let result = gather(call, i, &mut buffers)
-        .and_then(|replaced| work(Documents { text: &buffers.text, ends: &buffers.ends, replaced }));
+    let result = gather(call, i, &mut buffers).and_then(|replaced| work(Documents { text: &buffers.text, ends: &buffers.ends, replaced }));
     if buffers.text.capacity() > KEPT {
         buffers = Buffers::default();
     }
