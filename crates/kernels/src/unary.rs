@@ -155,13 +155,13 @@ unsafe fn unary_on<S: Simd>(kind: Unary, x: *const f32, out: *mut f32, n: usize)
     }
 }
 
-/// −1, 0 or 1; NaN and the zeros are themselves.
+/// −1, 0 or 1; 0 for NaN, as in PyTorch.
 #[inline(always)]
 unsafe fn sign<S: Simd>(v: S::F) -> S::F {
     // SAFETY: no memory is touched.
     unsafe {
         let zero = S::splat(0.0);
-        S::select_gt(v, zero, S::splat(1.0), S::select_gt(zero, v, S::splat(-1.0), v))
+        S::select_gt(v, zero, S::splat(1.0), S::select_gt(zero, v, S::splat(-1.0), zero))
     }
 }
 
@@ -272,7 +272,7 @@ mod tests {
         same(Unary::Ceil, f32::ceil);
         same(Unary::Round, f32::round_ties_even);
         same(Unary::Relu, |v| if v.is_nan() || v > 0.0 { v } else { 0.0 });
-        same(Unary::Sign, |v| if v > 0.0 { 1.0 } else if v < 0.0 { -1.0 } else { v });
+        same(Unary::Sign, |v| if v > 0.0 { 1.0 } else if v < 0.0 { -1.0 } else { 0.0 });
         same(Unary::Sin, |v| f64::from(v).sin() as f32);
         same(Unary::Cos, |v| f64::from(v).cos() as f32);
     }
