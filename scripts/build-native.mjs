@@ -2,33 +2,37 @@
 // Says in one line what happened; without cargo the package still works, on the plain TypeScript backend.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, renameSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-
-const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-
-function platformName() {
-  const { platform, arch } = process;
-  if (platform !== "linux") return platform === "win32" ? `win32-${arch}-msvc` : `${platform}-${arch}`;
-  return `linux-${arch}-${process.report.getReport().header.glibcVersionRuntime === undefined ? "musl" : "gnu"}`;
-}
-
-const library = { linux: "libgroundup_node.so", darwin: "libgroundup_node.dylib", win32: "groundup_node.dll" }[process.platform];
+import { platformName, platforms, root } from "./platforms.mjs";
 
 export function buildNative() {
+  const name = platformName();
+  const platform = platforms[name];
+  if (platform === undefined) return `native: no library exists for ${name}, so groundup will run on its plain TypeScript backend (slow)`;
   if (!existsSync(join(root, "Cargo.toml"))) return "native: no Rust sources here, nothing to build";
   if (spawnSync("cargo", ["--version"], { stdio: "ignore" }).status !== 0) {
     return "native: cargo was not found, so groundup will run on its plain TypeScript backend (slow). Install Rust from https://rustup.rs and run: npm run build:native";
   }
   const started = Date.now();
-  const built = spawnSync("cargo", ["build", "--release", "--quiet", "-p", "groundup-node"], { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+  const built = spawnSync("cargo", ["build", "--release", "--quiet", "--locked", "-p", "groundup-node"], {
+    cwd: root,
+    stdio: ["ignore", "inherit", "inherit"],
+  });
   if (built.status !== 0) throw new Error("native: cargo build failed (its messages are above). To go on without it, take cargo off the PATH");
   mkdirSync(join(root, "native"), { recursive: true });
-  const target = join(root, "native", `groundup.${platformName()}.node`);
-  // Rename over the old one: a process that has it loaded keeps its own copy.
-  copyFileSync(join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "release", library), `${target}.new`);
+  const target = join(root, "native", `groundup.${name}.node`);
+  // Renamed over the old one: a process that has it loaded keeps its own copy.
+  copyFileSync(join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "release", platform.library), `${target}.new`);
   renameSync(`${target}.new`, target);
-  return `native: built for ${platformName()} in ${((Date.now() - started) / 1000).toFixed(0)} s`;
+  return `native: built for ${name} in ${((Date.now() - started) / 1000).toFixed(0)} s`;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) console.log(buildNative());
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    console.log(buildNative());
+  } catch (error) {
+    console.error(error.message);
+    process.exit(1);
+  }
+}

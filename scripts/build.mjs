@@ -1,10 +1,35 @@
 // What `npm ci` runs in a clone: compiles TypeScript to dist/ and the native library to native/.
 import { spawnSync } from "node:child_process";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { chmodSync, existsSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { buildNative } from "./build-native.mjs";
+import { root } from "./platforms.mjs";
 
-const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const compiled = spawnSync(process.execPath, [join(root, "node_modules", "typescript", "bin", "tsc"), "-p", "tsconfig.build.json"], { cwd: root, stdio: "inherit" });
+const main = join(root, "dist", "cli", "main.js");
+// `npx groundup` in a clone links the clone into npx's cache, which runs this script each time the link is made.
+if (process.env.npm_command === "exec" && existsSync(main)) process.exit(0);
+
+const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
+if (!existsSync(tsc)) {
+  console.log("build: TypeScript is not installed here (npm ci without --omit=dev brings it), nothing was compiled");
+  process.exit(existsSync(main) ? 0 : 1);
+}
+const compiled = spawnSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], { cwd: root, stdio: "inherit" });
+removeStale();
+if (existsSync(main)) chmodSync(main, 0o755);
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
-console.log(buildNative());
+try {
+  console.log(buildNative());
+} catch (error) {
+  console.error(error.message);
+  process.exit(1);
+}
+
+/** What was compiled from a file that is gone would still be found by imports and be packed. */
+function removeStale() {
+  const dist = join(root, "dist");
+  for (const file of readdirSync(dist, { recursive: true })) {
+    const source = file.replace(/(\.d\.ts|\.js)$/, ".ts");
+    if (source !== file && !existsSync(join(root, "src", source))) rmSync(join(dist, file));
+  }
+}

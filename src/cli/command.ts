@@ -1,5 +1,5 @@
 /** What every command shares: its declaration, `--help`, `--json`, checked flags, Ctrl-C. */
-import { Command as Parser, CommanderError } from "commander";
+import { CommanderError, Command as Parser } from "commander";
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { parseConfig } from "../formats/hf-config.ts";
@@ -113,7 +113,12 @@ function parse(name: string, command: CliCommand, schema: z.ZodObject, argv: rea
     parseConfig(flagSchema(schema), typed, name);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    problems.push(...error.message.split("\n").slice(1).map((line) => line.trim()));
+    problems.push(
+      ...error.message
+        .split("\n")
+        .slice(1)
+        .map((line) => line.trim()),
+    );
   }
   if (problems.length > 0) throw new UsageError(`${[`${name}:`, ...problems].join(problems.length === 1 ? " " : "\n  ")}\n${seeHelp(name)}`);
   // Once more with the keys of the schema itself, whose refinements may compare several of them.
@@ -126,7 +131,10 @@ function parse(name: string, command: CliCommand, schema: z.ZodObject, argv: rea
 }
 
 function argumentProblems(wanted: readonly Argument[], got: readonly string[]): string[] {
-  const problems = wanted.slice(got.length).filter((a) => !a.optional).map((a) => `${a.name} is missing, expected ${a.description}.`);
+  const problems = wanted
+    .slice(got.length)
+    .filter((a) => !a.optional)
+    .map((a) => `${a.name} is missing, expected ${a.description}.`);
   if (got.length > wanted.length && !wanted.at(-1)?.variadic) {
     const many = wanted.length === 0 ? "no arguments" : wanted.length === 1 ? "1 argument" : `${wanted.length} arguments`;
     problems.push(`too many arguments, expected ${many}, got ${got.map((word) => JSON.stringify(word)).join(" ")}. Put words with spaces in quotes.`);
@@ -140,7 +148,7 @@ function helpOf(name: string, command: CliCommand): string {
   const parser = parserOf(name, command, command.options.extend(COMMON.shape));
   parser.description(command.about);
   const help = [parser.helpInformation().trimEnd()];
-  if (command.recipe !== undefined) help.push("", 'Recipe keys (set in the file, or with --set key=value):', ...recipeKeys(command.recipe));
+  if (command.recipe !== undefined) help.push("", "Recipe keys (set in the file, or with --set key=value):", ...recipeKeys(command.recipe));
   if (command.examples.length > 0) help.push("", "Examples:", ...command.examples.map((line) => `  ${line}`));
   return `${help.join("\n")}\n`;
 }

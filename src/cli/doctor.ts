@@ -16,7 +16,7 @@ export const command = defineCommand({
   examples: ["groundup doctor", "groundup doctor --json", "GROUNDUP_BACKEND=reference groundup doctor"],
   run(_args, _options, io) {
     const report = examine();
-    for (const [label, value] of linesOf(report)) io.print(`${label.padEnd(12)}${value}`);
+    if (!io.json) for (const [label, value] of linesOf(report)) io.print(`${label.padEnd(12)}${value}`);
     return report;
   },
 });
@@ -76,6 +76,9 @@ function linesOf(report: ReturnType<typeof examine>): [string, string][] {
     ["threads", `${report.threads} of ${cpu.availableCores} cores (GROUNDUP_THREADS sets another number)`],
     ["CPU", cpu.model + (cpu.features === null ? "" : ` (${cpu.features.join(", ")})`)],
     ["memory", `${gib(memory.totalBytes)}, ${gib(memory.freeBytes)} free${memory.limitBytes === null ? "" : `, limited to ${gib(memory.limitBytes)}`}`],
-    ...Object.entries(report.optional).map(([name, part]): [string, string] => ["optional", `${name}: ${part.present ? "present" : "absent"}, ${part.purpose}`]),
+    ...Object.entries(report.optional).map(([name, part]): [string, string] => [
+      "optional",
+      `${name}: ${part.present ? "present" : "absent"}, ${part.purpose}`,
+    ]),
   ];
 }

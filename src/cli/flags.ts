@@ -51,7 +51,11 @@ function placeholderOf(field: Field): string {
 export function addFlags(command: CommanderCommand, schema: z.ZodObject): void {
   for (const [key, field, required] of fieldsOf(schema)) {
     const flag = flagOf(key);
-    const notes = required ? " (required)" : field.default !== undefined && typeof field.default !== "boolean" ? ` (default: ${showDefault(field.default)})` : "";
+    const notes = required
+      ? " (required)"
+      : field.default !== undefined && typeof field.default !== "boolean"
+        ? ` (default: ${showDefault(field.default)})`
+        : "";
     const text = (field.description ?? "") + notes;
     if (field.type === "boolean") {
       const negated = flag.replace(/^--/, "--no-");
@@ -85,7 +89,10 @@ export function recipeKeys(schema: z.ZodType): string[] {
       return;
     }
     const choices = choicesOf(field);
-    const notes = [choices.length > 0 ? choices.join(" | ") : "", required ? "required" : field.default === undefined ? "" : `default: ${showDefault(field.default)}`];
+    const notes = [
+      choices.length > 0 ? choices.join(" | ") : "",
+      required ? "required" : field.default === undefined ? "" : `default: ${showDefault(field.default)}`,
+    ];
     const inBrackets = notes.filter((note) => note !== "").join("; ");
     lines.push([path, [field.description ?? "", inBrackets === "" ? "" : `(${inBrackets})`].filter((part) => part !== "").join(" ")]);
   };

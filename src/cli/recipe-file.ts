@@ -25,7 +25,10 @@ export async function readRecipe<S extends z.ZodType>(schema: S, name: string, s
 export function bundledRecipes(): string[] {
   if (!existsSync(BUNDLED)) return [];
   const files = readdirSync(BUNDLED, { recursive: true, encoding: "utf8" });
-  return files.filter((file) => file.endsWith(".yaml")).map((file) => file.replaceAll("\\", "/").replace(/\.yaml$/, "")).sort();
+  return files
+    .filter((file) => file.endsWith(".yaml"))
+    .map((file) => file.replaceAll("\\", "/").replace(/\.yaml$/, ""))
+    .sort();
 }
 
 function findRecipe(name: string): string {
@@ -36,5 +39,7 @@ function findRecipe(name: string): string {
   const names = bundledRecipes();
   const plain = name.replace(/^recipes\//, "").replace(/\.ya?ml$/, "");
   if (names.includes(plain)) return `${BUNDLED}${plain}.yaml`;
-  throw new ConfigError(`${name}: no such recipe, expected a YAML file or one of ${names.join(", ")}, got neither.${didYouMean(plain, names)} Correct the path.`);
+  throw new ConfigError(
+    `${name}: no such recipe, expected a YAML file or one of ${names.join(", ")}, got neither.${didYouMean(plain, names)} Correct the path.`,
+  );
 }

@@ -20,12 +20,7 @@ type Tree = Record<string, unknown>;
  * @param settings `key=value` each, with a dotted key (`data.path=my.txt`) and a YAML value; they replace what the file says
  * @throws ConfigError that lists all problems
  */
-export function parseRecipe<S extends z.ZodType>(
-  schema: S,
-  text: string,
-  where: string,
-  settings: readonly string[] = [],
-): z.output<S> {
+export function parseRecipe<S extends z.ZodType>(schema: S, text: string, where: string, settings: readonly string[] = []): z.output<S> {
   return parseConfig(schema, withSettings(parseYaml(text, where), settings, where), where);
 }
 
@@ -74,9 +69,7 @@ function withSettings(tree: Tree, settings: readonly string[], where: string): T
     for (const [i, part] of path.slice(0, -1).entries()) {
       const inner = (Object.hasOwn(place, part) ? place[part] : undefined) ?? {};
       if (typeof inner !== "object") {
-        problems.push(
-          `--set ${setting}: ${path.slice(0, i + 1).join(".")} is ${JSON.stringify(inner)}, expected keys inside it. Set that key itself.`,
-        );
+        problems.push(`--set ${setting}: ${path.slice(0, i + 1).join(".")} is ${JSON.stringify(inner)}, expected keys inside it. Set that key itself.`);
         break;
       }
       place[part] = inner;

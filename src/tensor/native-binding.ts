@@ -121,7 +121,8 @@ function look(host: Host): NativeSearch {
       ? take(host, override, `the file that GROUNDUP_NATIVE names (${override})`, "Build that file again, or unset GROUNDUP_NATIVE.")
       : none(`GROUNDUP_NATIVE names a file that does not exist: ${override}. Correct the path, or unset it.`);
   }
-  if (host.exists(host.local)) return take(host, host.local, `the native library built in this checkout for ${platform}`, 'Build it again with "npm run build:native".');
+  if (host.exists(host.local))
+    return take(host, host.local, `the native library built in this checkout for ${platform}`, 'Build it again with "npm run build:native".');
   const name = `@groundup/native-${platform}`;
   const found = host.installed().filter((other) => other.startsWith("native-"));
   if (!found.includes(`native-${platform}`)) return none(absent(host, name, found));
@@ -149,7 +150,8 @@ function libcHint(platform: string, message: string): string {
   if (!platform.startsWith("linux-")) return "";
   if (/ld-musl|libc\.musl/.test(message)) return " It was built for musl (Alpine), and this Linux has glibc.";
   if (/GLIBC_[0-9.]+' not found/.test(message)) return " It was built against a newer glibc than this Linux has.";
-  if (/ld-linux|libc\.so\.6|libgcc_s|__.*: symbol not found/.test(message) && platform.endsWith("-musl")) return " It was built for glibc, and this Linux has musl.";
+  if (/ld-linux|libc\.so\.6|libgcc_s|__.*: symbol not found/.test(message) && platform.endsWith("-musl"))
+    return " It was built for glibc, and this Linux has musl.";
   return "";
 }
 
