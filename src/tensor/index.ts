@@ -25,6 +25,7 @@ export * from "./ops/reduce.ts";
 export * from "./ops/softmax.ts";
 export * from "./ops/state.ts";
 export * from "./ops/transformer.ts";
+export { type PrintOptions, print } from "./print.ts";
 export { fillNormal, fillUniform, manualSeed, type RandomOptions, type RandomStream, rand, randint, randn, randomStream, STREAMS, streams } from "./random.ts";
 export { keep, scope } from "./scope.ts";
 export type { Shape } from "./shape.ts";

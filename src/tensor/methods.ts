@@ -13,6 +13,7 @@ import * as movement from "./ops/movement.ts";
 import * as reduce from "./ops/reduce.ts";
 import type { ReduceOptions } from "./ops/reduce.ts";
 import { logSoftmax, softmax } from "./ops/softmax.ts";
+import { type PrintOptions, print } from "./print.ts";
 import type { Shape } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -22,6 +23,8 @@ declare module "./tensor.ts" {
   interface Tensor {
     /** See `backward`. */
     backward(options?: BackwardOptions): void;
+    /** See `print`; what `String(t)` and `console.log(t)` show. */
+    toString(options?: PrintOptions): string;
     /** See `registerHook`. */
     registerHook(hook: GradientHook): () => void;
     /** In place; see in-place.ts. */
@@ -126,6 +129,10 @@ const { detach, clone, contiguous, reshape, permute, transpose, narrow, slice, e
 
 Object.assign(Tensor.prototype, {
   backward: method(backward),
+  toString: method(print),
+  [Symbol.for("nodejs.util.inspect.custom")](this: Tensor) {
+    return print(this);
+  },
   registerHook: method(registerHook),
   addInPlace: method(addInPlace),
   copyFrom: method(copyFrom),
