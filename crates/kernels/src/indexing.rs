@@ -29,11 +29,15 @@ pub fn out_of_range(index: &[i32], bound: usize) -> Option<(usize, i32)> {
 pub unsafe fn gather(x: *const u32, index: *const i32, out: *mut u32, outer: usize, n: usize, k: usize, inner: usize) {
     let (x, index, out) = (Shared::new(x), Shared::new(index), Shared::new(out));
     parallel_blocks(outer * k, (BLOCK / inner.max(1)).max(1), |from, to| {
+        let (mut o, mut j) = (from / k, from % k);
         for row in from..to {
-            let start = row / k * n * inner;
             for i in 0..inner {
                 // SAFETY: the caller's promise; rows of this task.
-                unsafe { *out.at(row * inner + i) = *x.at(start + *index.at(row * inner + i) as usize * inner + i) };
+                unsafe { *out.at(row * inner + i) = *x.at((o * n + *index.at(row * inner + i) as usize) * inner + i) };
+            }
+            j += 1;
+            if j == k {
+                (o, j) = (o + 1, 0);
             }
         }
     });

@@ -14,7 +14,7 @@ const GROUP: usize = LANES;
 /// Items of a group.
 const ITEMS: usize = 4 * GROUP;
 
-const MULTIPLIERS: [u64; 2] = [0xd251_1f53, 0xcd9e_8d57];
+const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 /// The key schedule's steps: the golden ratio and √3 − 1 as 32-bit fractions.
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 
@@ -32,30 +32,36 @@ impl Stream {
     }
 }
 
-/// The words of `GROUP` consecutive blocks: `words[w][b]` is word w of block b. The state lies in 64-bit lanes whose
-/// upper halves are junk, because the multiplication of 32-bit lanes that every CPU has reads lower halves only.
+/// The words of `GROUP` consecutive blocks: lane b of vector w is word w of block b.
 #[inline(always)]
-fn philox(s: Stream) -> [[u32; GROUP]; 4] {
-    const LOW: u64 = 0xffff_ffff;
-    let mut c: [[u64; GROUP]; 4] = [
-        std::array::from_fn(|b| s.block.wrapping_add(b as u64) & LOW),
-        std::array::from_fn(|b| s.block.wrapping_add(b as u64) >> 32),
-        [u64::from(s.stream); GROUP],
-        [0; GROUP],
-    ];
-    let mut key = s.key;
-    for _ in 0..10 {
-        for b in 0..GROUP {
-            let p0 = (c[0][b] & LOW) * MULTIPLIERS[0];
-            let p1 = (c[2][b] & LOW) * MULTIPLIERS[1];
-            c[0][b] = (p1 >> 32) ^ c[1][b] ^ u64::from(key[0]);
-            c[1][b] = p1;
-            c[2][b] = (p0 >> 32) ^ c[3][b] ^ u64::from(key[1]);
-            c[3][b] = p0;
+unsafe fn philox<S: Simd>(s: Stream) -> [S::I; 4] {
+    // SAFETY: no memory is touched but arrays of 16 values.
+    unsafe {
+        let low: [f32; GROUP] = std::array::from_fn(|b| f32::from_bits(s.block.wrapping_add(b as u64) as u32));
+        let high: [f32; GROUP] = std::array::from_fn(|b| f32::from_bits((s.block.wrapping_add(b as u64) >> 32) as u32));
+        let (low, high) = (S::bits(S::load(low.as_ptr())), S::bits(S::load(high.as_ptr())));
+        let mut c = [low, high, S::isplat(s.stream as i32), S::isplat(0)];
+        let mut key = s.key;
+        for _ in 0..10 {
+            let (low0, high0) = S::multiply_wide(c[0], MULTIPLIERS[0]);
+            let (low1, high1) = S::multiply_wide(c[2], MULTIPLIERS[1]);
+            c[0] = S::ixor(S::ixor(high1, c[1]), S::isplat(key[0] as i32));
+            c[1] = low1;
+            c[2] = S::ixor(S::ixor(high0, c[3]), S::isplat(key[1] as i32));
+            c[3] = low0;
+            key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
         }
-        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+        c
     }
-    c.map(|word| word.map(|v| v as u32))
+}
+
+/// The words of `GROUP` consecutive blocks in the order of the items.
+#[inline(always)]
+unsafe fn words<S: Simd>(s: Stream) -> [u32; ITEMS] {
+    let mut words = [0; ITEMS];
+    // SAFETY: room for all items.
+    unsafe { S::store_interleaved(words.as_mut_ptr().cast(), philox::<S>(s)) };
+    words
 }
 
 /// Runs the blocks of n items in parallel: `task(the stream from its first block, its first item, its items)`.
@@ -110,18 +116,6 @@ dispatch! { unsafe fn normal_block(out: *mut f32, n: usize, s: Stream, mean: f32
 dispatch! { unsafe fn randint_block(out: *mut i32, n: usize, s: Stream, low: i32, range: u64) = randint_on }
 dispatch! { unsafe fn dropout_block(x: *const f32, out: *mut f32, n: usize, s: Stream, limit: f32, kept: f32) = dropout_on }
 
-/// From words of blocks to items in order.
-#[inline(always)]
-fn interleaved<T: Copy + Default>(words: [[T; GROUP]; 4]) -> [T; ITEMS] {
-    let mut items = [T::default(); ITEMS];
-    for b in 0..GROUP {
-        for (w, word) in words.iter().enumerate() {
-            items[4 * b + w] = word[b];
-        }
-    }
-    items
-}
-
 /// A group's words as fractions in [0, 1): `u[i]` for item i.
 #[inline(always)]
 unsafe fn fractions<S: Simd>(words: &[u32; ITEMS], at: usize) -> S::F {
@@ -138,7 +132,7 @@ unsafe fn uniform_on<S: Simd>(out: *mut f32, n: usize, s: Stream, low: f32, high
     unsafe {
         let (low, range) = (S::splat(low), S::splat(high - low));
         for start in (0..n).step_by(ITEMS) {
-            let words = interleaved(philox(s.from(start / 4)));
+            let words = words::<S>(s.from(start / 4));
             for i in (0..ITEMS.min(n - start)).step_by(LANES) {
                 let v = S::fma(range, fractions::<S>(&words, i), low);
                 S::store_n(out.add(start + i), v, (n - start - i).min(LANES));
@@ -154,19 +148,24 @@ unsafe fn normal_on<S: Simd>(out: *mut f32, n: usize, s: Stream, mean: f32, std:
         let (mean, std) = (S::splat(mean), S::splat(std));
         let unit = S::splat(1.0 / 16_777_216.0);
         for start in (0..n).step_by(ITEMS) {
-            let words = philox(s.from(start / 4));
-            let mut values = [[0f32; GROUP]; 4];
+            let words = philox::<S>(s.from(start / 4));
+            let mut values = words;
             for pair in [0, 2] {
-                let radius = S::to_float(S::shr::<8>(S::bits(S::load(words[pair].as_ptr().cast()))));
+                let radius = S::to_float(S::shr::<8>(words[pair]));
                 let radius = math::log::<S>(S::mul(S::add(radius, S::splat(1.0)), unit));
                 let radius = S::mul(std, S::sqrt(S::mul(S::splat(-2.0), radius)));
-                let turn = S::mul(S::to_float(S::shr::<8>(S::bits(S::load(words[pair + 1].as_ptr().cast())))), unit);
+                let turn = S::mul(S::to_float(S::shr::<8>(words[pair + 1])), unit);
                 let (cosine, sine) = math::cos_sin_turn::<S>(turn);
-                S::store(values[pair].as_mut_ptr(), S::fma(radius, cosine, mean));
-                S::store(values[pair + 1].as_mut_ptr(), S::fma(radius, sine, mean));
+                values[pair] = S::bits(S::fma(radius, cosine, mean));
+                values[pair + 1] = S::bits(S::fma(radius, sine, mean));
             }
-            let items = interleaved(values);
-            std::ptr::copy_nonoverlapping(items.as_ptr(), out.add(start), ITEMS.min(n - start));
+            if n - start >= ITEMS {
+                S::store_interleaved(out.add(start).cast(), values);
+            } else {
+                let mut items = [0f32; ITEMS];
+                S::store_interleaved(items.as_mut_ptr().cast(), values);
+                std::ptr::copy_nonoverlapping(items.as_ptr(), out.add(start), n - start);
+            }
         }
     }
 }
@@ -174,7 +173,8 @@ unsafe fn normal_on<S: Simd>(out: *mut f32, n: usize, s: Stream, mean: f32, std:
 #[inline(always)]
 unsafe fn randint_on<S: Simd>(out: *mut i32, n: usize, s: Stream, low: i32, range: u64) {
     for start in (0..n).step_by(ITEMS) {
-        let words = interleaved(philox(s.from(start / 4)));
+        // SAFETY: no memory is touched but an array.
+        let words = unsafe { words::<S>(s.from(start / 4)) };
         for (i, &word) in words.iter().enumerate().take(n - start) {
             // SAFETY: the caller promises n items.
             unsafe { *out.add(start + i) = low.wrapping_add(((u64::from(word) * range) >> 32) as i32) };
@@ -188,7 +188,7 @@ unsafe fn dropout_on<S: Simd>(x: *const f32, out: *mut f32, n: usize, s: Stream,
     unsafe {
         let (limit, kept) = (S::splat(limit), S::splat(kept));
         for start in (0..n).step_by(ITEMS) {
-            let words = interleaved(philox(s.from(start / 4)));
+            let words = words::<S>(s.from(start / 4));
             for i in (0..ITEMS.min(n - start)).step_by(LANES) {
                 let part = (n - start - i).min(LANES);
                 let scaled = S::div(S::load_n(x.add(start + i), part), kept);
@@ -221,6 +221,14 @@ mod tests {
         plain([counter as u32, (counter >> 32) as u32, s.stream, 0], s.key)[i % 4]
     }
 
+    /// The words of a group as the kernels see them: `randint` over all 2³² numbers.
+    fn group(s: Stream) -> [u32; ITEMS] {
+        let mut out = [0i32; ITEMS];
+        // SAFETY: room for the items.
+        unsafe { randint(out.as_mut_ptr(), ITEMS, s, 0, 1 << 32) };
+        out.map(|v| v as u32)
+    }
+
     /// The known answers published with the generator (Random123, `kat_vectors`).
     #[test]
     fn the_published_vectors() {
@@ -231,13 +239,13 @@ mod tests {
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
         // The first, which has a zero fourth counter word, through the kernel's own path.
-        let words = philox(Stream { key: [0; 2], stream: 0, block: 0 });
-        assert_eq!(words.map(|w| w[0]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        let words = group(Stream { key: [0; 2], stream: 0, block: 0 });
+        assert_eq!(words[..4], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
     }
 
     #[test]
     fn groups_agree_with_the_plain_form_across_the_32_bit_border() {
-        let words = interleaved(philox(S));
+        let words = group(S);
         for (i, &w) in words.iter().enumerate() {
             assert_eq!(w, word(S, i), "item {i}");
         }

@@ -252,11 +252,12 @@ unsafe fn arg_strip_on<S: Simd>(least: bool, x: *const f32, out: *mut i32, n: us
         let sign = if least { -1.0 } else { 1.0 };
         for j in 0..n {
             let row = std::slice::from_raw_parts(x.add(j * inner), width);
-            for i in 0..width {
-                let v = row[i] * sign;
-                let better = j == 0 || v > best[i] || (v.is_nan() && !best[i].is_nan());
-                best[i] = if better { v } else { best[i] };
-                places[i] = if better { j as i32 } else { places[i] };
+            for ((v, best), place) in row.iter().zip(&mut best).zip(&mut *places) {
+                let v = v * sign;
+                // Not `v > best`: against a NaN item the first alternative is true, and a NaN that leads stays.
+                let better = (j == 0) | (!(v <= *best) & !best.is_nan());
+                *best = if better { v } else { *best };
+                *place = if better { j as i32 } else { *place };
             }
         }
     }
@@ -268,6 +269,22 @@ unsafe fn arg_strip_on<S: Simd>(least: bool, x: *const f32, out: *mut i32, n: us
 /// Both hold outer × n × inner items and do not overlap.
 pub unsafe fn cumsum(x: *const f32, out: *mut f32, outer: usize, n: usize, inner: usize, reverse: bool) {
     let (x, out) = (Shared::new(x), Shared::new(out));
+    if inner == 1 {
+        parallel_blocks(outer, (BLOCK / n.max(1)).max(1), |from, to| {
+            for start in (from..to).map(|o| o * n) {
+                let mut sum = 0.0;
+                for step in 0..n {
+                    let p = start + if reverse { n - 1 - step } else { step };
+                    // SAFETY: rows of this task.
+                    unsafe {
+                        sum += *x.at(p);
+                        *out.at(p) = sum;
+                    }
+                }
+            }
+        });
+        return;
+    }
     each_strip(outer, n, inner, |o, column, width| {
         let start = o * n * inner + column;
         let mut before = None;

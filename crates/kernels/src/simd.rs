@@ -70,10 +70,51 @@ pub trait Simd: Copy + 'static {
     unsafe fn shl<const N: i32>(a: Self::I) -> Self::I;
     /// Logical shift right.
     unsafe fn shr<const N: i32>(a: Self::I) -> Self::I;
+    /// The 64-bit products of lanes (as unsigned numbers) and `b`: (lower halves, upper halves).
+    unsafe fn multiply_wide(a: Self::I, b: u32) -> (Self::I, Self::I);
+
+    /// Stores 64 integers: lane 0 of each of the four vectors, then lane 1 of each, and so on.
+    #[inline(always)]
+    unsafe fn store_interleaved(p: *mut i32, v: [Self::I; 4]) {
+        for (w, v) in v.into_iter().enumerate() {
+            let mut lanes = [0f32; LANES];
+            // SAFETY: the caller promises 64 places.
+            unsafe {
+                Self::store(lanes.as_mut_ptr(), Self::from_bits(v));
+                for (i, x) in lanes.iter().enumerate() {
+                    *p.add(4 * i + w) = x.to_bits() as i32;
+                }
+            }
+        }
+    }
 
     /// Asks for the cache line of `p`, which need not be a valid address.
     #[inline(always)]
     unsafe fn prefetch(_p: *const f32) {}
+
+    /// As [`Simd::prefetch`], into the second-level cache only.
+    #[inline(always)]
+    unsafe fn prefetch_far(_p: *const f32) {}
+
+    /// `acc[r] + from[r·stride + 0]·x[0] + … + from[r·stride + 7]·x[7]` in each of the 16 lanes r: a chain of eight FMAs
+    /// in this order.
+    #[inline(always)]
+    unsafe fn dot8(from: *const f32, stride: usize, x: *const f32, acc: Self::F) -> Self::F {
+        let mut columns = [0f32; 8 * LANES];
+        let mut acc = acc;
+        // SAFETY: the caller promises 8 readable items in each of the 16 rows, and at x.
+        unsafe {
+            for r in 0..LANES {
+                for i in 0..8 {
+                    columns[i * LANES + r] = *from.add(r * stride + i);
+                }
+            }
+            for i in 0..8 {
+                acc = Self::fma(Self::load(columns.as_ptr().add(i * LANES)), Self::splat(*x.add(i)), acc);
+            }
+        }
+        acc
+    }
 
     /// Turns 8 columns of `rows` (1 to 8) rows, `stride` apart, into 8 rows `to_stride` apart. Each of them is written
     /// as 8 items in ascending order; those behind the `rows`-th are undefined.

@@ -61,16 +61,26 @@ impl<const N: usize> Walk<N> {
     /// Visits items `from..to` (in row-major order) in pieces of runs: `visit(offsets of the piece's first item, its place, its length)`.
     #[inline(always)]
     pub fn visit(&self, from: usize, to: usize, mut visit: impl FnMut([usize; N], usize, usize)) {
+        if from >= to {
+            return;
+        }
+        let (mut row, mut column) = (from / self.run, from % self.run);
+        let mut at = self.offsets(row);
         let mut place = from;
-        while place < to {
-            let (row, column) = (place / self.run, place % self.run);
+        loop {
             let length = (self.run - column).min(to - place);
-            let mut at = self.offsets(row);
-            for o in 0..N {
-                at[o] += column * self.steps[o];
-            }
-            visit(at, place, length);
+            visit(std::array::from_fn(|o| at[o] + column * self.steps[o]), place, length);
             place += length;
+            if place >= to {
+                return;
+            }
+            // The next run: mostly one step along the innermost of the outer dimensions.
+            row += 1;
+            column = 0;
+            match self.outer.last() {
+                Some((n, s)) if row % n != 0 => (0..N).for_each(|o| at[o] += s[o]),
+                _ => at = self.offsets(row),
+            }
         }
     }
 }

@@ -181,4 +181,17 @@ impl Simd for Neon {
     unsafe fn shr<const N: i32>(a: I) -> I {
         unsafe { std::array::from_fn(|i| vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a[i]), vdupq_n_s32(-N)))) }
     }
+
+    #[inline(always)]
+    unsafe fn multiply_wide(a: I, b: u32) -> (I, I) {
+        unsafe {
+            let wide: [(int32x4_t, int32x4_t); 4] = std::array::from_fn(|i| {
+                let x = vreinterpretq_u32_s32(a[i]);
+                let first = vreinterpretq_u32_u64(vmull_u32(vget_low_u32(x), vdup_n_u32(b)));
+                let last = vreinterpretq_u32_u64(vmull_high_u32(x, vdupq_n_u32(b)));
+                (vreinterpretq_s32_u32(vuzp1q_u32(first, last)), vreinterpretq_s32_u32(vuzp2q_u32(first, last)))
+            });
+            (wide.map(|w| w.0), wide.map(|w| w.1))
+        }
+    }
 }

@@ -18,6 +18,14 @@ fn izip(a: I, b: I, f: impl Fn(i32, i32) -> i32) -> I {
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
+/// A call of its own: inlined ten times into Philox's rounds, LLVM 22 makes wrong code of it for plain x86-64 (lanes 12 and
+/// 13), or crashes; `random::tests` hold what it should give.
+#[inline(never)]
+fn multiply_wide(a: &I, b: u32) -> (I, I) {
+    let wide = a.map(|x| u64::from(x as u32) * u64::from(b));
+    (wide.map(|x| x as i32), wide.map(|x| (x >> 32) as i32))
+}
+
 impl Simd for Portable {
     type F = F;
     type I = I;
@@ -156,5 +164,9 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn shr<const N: i32>(a: I) -> I {
         a.map(|x| ((x as u32) >> N) as i32)
+    }
+    #[inline(always)]
+    unsafe fn multiply_wide(a: I, b: u32) -> (I, I) {
+        multiply_wide(&a, b)
     }
 }

@@ -32,12 +32,16 @@ unsafe fn everything<S: Simd>(a: *const f32, b: *const f32, out: *mut u32) {
         put(S::from_bits(S::ior(S::bits(x), S::ixor(S::bits(x), S::bits(y)))));
         put(S::from_bits(S::shl::<3>(S::bits(x))));
         put(S::from_bits(S::shr::<5>(S::bits(x))));
+        let (low, high) = S::multiply_wide(S::bits(x), 0xd251_1f53);
+        put(S::from_bits(low));
+        put(S::from_bits(high));
         put(S::splat(S::sum(x) + S::max_lane(y)));
         for n in 0..=LANES {
             let part = S::load_n(a, n);
             S::store_n(at, part, n);
             at = at.add(LANES);
         }
+        S::store_interleaved(at.cast(), [S::bits(x), S::bits(y), S::bits(z), S::isplat(5)]);
     }
 }
 

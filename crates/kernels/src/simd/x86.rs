@@ -29,6 +29,35 @@ unsafe fn tail_mask(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(TAIL.as_ptr().add(8 - n.min(8)).cast()) }
 }
 
+/// The lower and the upper halves of the products of 8 lanes and b.
+#[inline(always)]
+unsafe fn multiply_wide8(a: __m256i, b: __m256i) -> (__m256i, __m256i) {
+    // SAFETY: reached only from the AVX2 lanes below.
+    unsafe {
+        // Products of the even lanes and of the odd ones, each in a 64-bit lane.
+        let (even, odd) = (_mm256_mul_epu32(a, b), _mm256_mul_epu32(_mm256_srli_epi64::<32>(a), b));
+        let low = _mm256_blend_epi32::<0xaa>(even, _mm256_slli_epi64::<32>(odd));
+        (low, _mm256_blend_epi32::<0xaa>(_mm256_srli_epi64::<32>(even), odd))
+    }
+}
+
+/// Stores 8 lanes of four vectors, lane by lane.
+#[inline(always)]
+unsafe fn store_interleaved8(p: *mut i32, a: __m256i, b: __m256i, c: __m256i, d: __m256i) {
+    // SAFETY: reached only from the AVX2 lanes below; the caller promises 32 places.
+    unsafe {
+        let (ab, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        let (cd, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+        // Lanes 0 and 4, 1 and 5, 2 and 6, 3 and 7 of all four.
+        let (x0, x1) = (_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+        let (x2, x3) = (_mm256_unpacklo_epi64(ab_high, cd_high), _mm256_unpackhi_epi64(ab_high, cd_high));
+        _mm256_storeu_si256(p.cast(), _mm256_permute2x128_si256::<0x20>(x0, x1));
+        _mm256_storeu_si256(p.add(8).cast(), _mm256_permute2x128_si256::<0x20>(x2, x3));
+        _mm256_storeu_si256(p.add(16).cast(), _mm256_permute2x128_si256::<0x31>(x0, x1));
+        _mm256_storeu_si256(p.add(24).cast(), _mm256_permute2x128_si256::<0x31>(x2, x3));
+    }
+}
+
 #[inline(always)]
 fn mask16(n: usize) -> __mmask16 {
     if n >= LANES { !0 } else { (1u16 << n) - 1 }
@@ -88,11 +117,44 @@ unsafe fn max8(v: __m256) -> f32 {
     }
 }
 
+/// [`Simd::dot8`] for 8 rows.
+#[inline(always)]
+unsafe fn dot8_ymm(from: *const f32, stride: usize, x: *const f32, acc: __m256) -> __m256 {
+    // SAFETY: the caller promises 8 readable items in each row and at x.
+    unsafe {
+        let mut acc = acc;
+        macro_rules! half {
+            ($at:literal) => {{
+                macro_rules! row {
+                    ($i:literal) => {
+                        _mm256_insertf128_ps::<1>(
+                            _mm256_castps128_ps256(_mm_loadu_ps(from.add($i * stride + $at))),
+                            _mm_loadu_ps(from.add(($i + 4) * stride + $at)),
+                        )
+                    };
+                }
+                let (a, b, c, d) = (row!(0), row!(1), row!(2), row!(3));
+                let (ab, ba) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (cd, dc) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                acc = _mm256_fmadd_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_broadcast_ss(&*x.add($at)), acc);
+                acc = _mm256_fmadd_ps(_mm256_shuffle_ps::<0xee>(ab, cd), _mm256_broadcast_ss(&*x.add($at + 1)), acc);
+                acc = _mm256_fmadd_ps(_mm256_shuffle_ps::<0x44>(ba, dc), _mm256_broadcast_ss(&*x.add($at + 2)), acc);
+                acc = _mm256_fmadd_ps(_mm256_shuffle_ps::<0xee>(ba, dc), _mm256_broadcast_ss(&*x.add($at + 3)), acc);
+            }};
+        }
+        half!(0);
+        half!(4);
+        acc
+    }
+}
+
 // SAFETY of every block below: these instructions exist because `dispatch!` checked the CPU before it entered a function
 // with these target features; the memory touched is the caller's promise.
 impl Simd for Avx2 {
     type F = Pair<__m256>;
     type I = Pair<__m256i>;
+    const MR: usize = 6;
+    const NV: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::F {
@@ -262,8 +324,35 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn multiply_wide(a: Self::I, b: u32) -> (Self::I, Self::I) {
+        unsafe {
+            let b = _mm256_set1_epi32(b as i32);
+            let (first, last) = (multiply_wide8(a.0, b), multiply_wide8(a.1, b));
+            (Pair(first.0, last.0), Pair(first.1, last.1))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_interleaved(p: *mut i32, v: [Self::I; 4]) {
+        unsafe {
+            store_interleaved8(p, v[0].0, v[1].0, v[2].0, v[3].0);
+            store_interleaved8(p.add(32), v[0].1, v[1].1, v[2].1, v[3].1);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot8(from: *const f32, stride: usize, x: *const f32, acc: Self::F) -> Self::F {
+        unsafe { Pair(dot8_ymm(from, stride, x, acc.0), dot8_ymm(from.add(8 * stride), stride, x, acc.1)) }
     }
 
     #[inline(always)]
@@ -293,6 +382,8 @@ impl Simd for Avx2 {
 impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
+    const MR: usize = 8;
+    const NV: usize = 3;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::F {
@@ -445,8 +536,32 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn multiply_wide(a: Self::I, b: u32) -> (Self::I, Self::I) {
+        unsafe {
+            let b = _mm512_set1_epi32(b as i32);
+            let (even, odd) = (_mm512_mul_epu32(a, b), _mm512_mul_epu32(_mm512_srli_epi64::<32>(a), b));
+            let low = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64::<32>(odd));
+            (low, _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64::<32>(even), odd))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_far(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot8(from: *const f32, stride: usize, x: *const f32, acc: Self::F) -> Self::F {
+        unsafe { 
+            let low = dot8_ymm(from, stride, x, _mm512_castps512_ps256(acc));
+            let high = dot8_ymm(from.add(8 * stride), stride, x, _mm512_extractf32x8_ps::<1>(acc));
+            _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high)
+         }
     }
 
     #[inline(always)]
