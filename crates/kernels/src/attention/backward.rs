@@ -99,8 +99,8 @@ unsafe fn head_on<S: Registers>(job: &AttentionGrad, sequence: usize, kv_head: u
         let shares = whole.pointer();
         let gq = shares.add(all.next_multiple_of(LANES));
         let scratch = Scratch::new(width * BLOCK * 8 + 2 * TILE * BLOCK);
-        let [keys_t, values_t, keys, gk, gv, q, gout] = [0, 1, 2, 3, 4, 5, 6].map(|i| scratch.pointer().add(i * width * BLOCK));
-        let weights = scratch.pointer().add(7 * width * BLOCK);
+        let [keys_t, values_t, keys, gk, gv, q, gout, turned] = [0, 1, 2, 3, 4, 5, 6, 7].map(|i| scratch.pointer().add(i * width * BLOCK));
+        let weights = scratch.pointer().add(8 * width * BLOCK);
         let slopes = weights.add(TILE * BLOCK);
         whole.pointer().write_bytes(0, all * (1 + width) + LANES);
         weights.write_bytes(0, 2 * TILE * BLOCK);
@@ -131,19 +131,21 @@ unsafe fn head_on<S: Registers>(job: &AttentionGrad, sequence: usize, kv_head: u
                     copy_rows::<S>(p.q.add(at * p.q_row + row.head * dim), 0, 1, dim, q.add(r * width), width);
                     copy_rows::<S>(job.gout.add(at * job.go_row + row.head * dim), 0, 1, dim, gout.add(r * width), width);
                 }
-                let by_rows = |a, b| Product { a, a_row: width, a_step: 1, b, b_row: BLOCK, rows: count, columns: BLOCK };
-                multiply::<S, _>(&by_rows(q, keys_t), &Store { out: weights, spans: &spans, terms: dim });
-                multiply::<S, _>(&by_rows(gout, values_t), &Store { out: slopes, spans: &spans, terms: dim });
+                let by_rows = |a, b| Product::<true> { a, b, b_row: BLOCK, rows: count, columns: BLOCK };
+                transpose_to_64::<S>(q, width, count, dim, turned);
+                multiply::<S, _, _>(&by_rows(turned, keys_t), &Store { out: weights, spans: &spans, terms: dim });
+                transpose_to_64::<S>(gout, width, count, dim, turned);
+                multiply::<S, _, _>(&by_rows(turned, values_t), &Store { out: slopes, spans: &spans, terms: dim });
                 for (r, row) in rows.row[..count].iter().enumerate() {
                     let scoring = Scoring::new(p, s, row, b, spans.from[r], spans.to[r]);
                     let lse = *job.lse.add(row.head * p.rows_q + s.first_row + row.query);
                     differentiate::<S>(&scoring, lse, *shares.add(first + r), weights.add(r * BLOCK), slopes.add(r * BLOCK));
                 }
-                let by_keys = |a, b| Product { a, a_row: 1, a_step: BLOCK, b, b_row: width, rows: here, columns: width };
-                multiply::<S, _>(&by_keys(weights, gout), &Add { out: gv, width, spans: &spans, of_keys: Some(count) });
-                multiply::<S, _>(&by_keys(slopes, q), &Add { out: gk, width, spans: &spans, of_keys: Some(count) });
-                let to_q = Product { a: slopes, a_row: BLOCK, a_step: 1, b: keys, b_row: width, rows: count, columns: width };
-                multiply::<S, _>(&to_q, &Add { out: gq.add(first * width), width, spans: &spans, of_keys: None });
+                let by_keys = |a, b| Product::<true> { a, b, b_row: width, rows: here, columns: width };
+                multiply::<S, _, _>(&by_keys(weights, gout), &Add { out: gv, width, spans: &spans, of_keys: Some(count) });
+                multiply::<S, _, _>(&by_keys(slopes, q), &Add { out: gk, width, spans: &spans, of_keys: Some(count) });
+                let to_q = Product::<false> { a: slopes, b: keys, b_row: width, rows: count, columns: width };
+                multiply::<S, _, _>(&to_q, &Add { out: gq.add(first * width), width, spans: &spans, of_keys: None });
             }
             for i in 0..here {
                 job.gk.add((first_key + i) * job.gk_row + kv_head * dim).copy_from_nonoverlapping(gk.add(i * width), dim);

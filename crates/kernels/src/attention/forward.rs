@@ -104,8 +104,9 @@ unsafe fn tile_on<S: Registers>(job: &Attention, task: &Task) {
         let [max, sum, block_max, block_sum, old, new] = [0, 1, 2, 3, 4, 5].map(|i| state.add(i * TILE));
         for (r, row) in rows.row[..count].iter().enumerate() {
             let from = p.q.add((s.first_row + row.query) * p.q_row + row.head * dim);
-            q.add(r * dim).copy_from_nonoverlapping(from, dim);
+            out.add(r * width).copy_from_nonoverlapping(from, dim);
         }
+        transpose_to_64::<S>(out, width, count, dim, q);
         scores.write_bytes(0, count * BLOCK);
         out.write_bytes(0, count * width);
         state.write_bytes(0, 6 * TILE);
@@ -117,8 +118,8 @@ unsafe fn tile_on<S: Registers>(job: &Attention, task: &Task) {
             let here = (s.len_k - b * BLOCK).min(BLOCK);
             let spans = rows.spans(b);
             transpose_to_64::<S>(p.k.add(row * p.k_row + task.kv_head * dim), p.k_row, here, dim, keys);
-            let product = Product { a: q, a_row: dim, a_step: 1, b: keys, b_row: BLOCK, rows: count, columns: BLOCK };
-            multiply::<S, _>(&product, &Store { out: scores, spans: &spans, terms: dim });
+            let product = Product::<true> { a: q, b: keys, b_row: BLOCK, rows: count, columns: BLOCK };
+            multiply::<S, _, _>(&product, &Store { out: scores, spans: &spans, terms: dim });
             for r in 0..count {
                 let row = &rows.row[r];
                 let scoring = Scoring::new(p, s, row, b, spans.from[r], spans.to[r]);
@@ -137,8 +138,8 @@ unsafe fn tile_on<S: Registers>(job: &Attention, task: &Task) {
                 copy_rows::<S>(v, v_row, here, dim, values, width);
                 (v, v_row) = (values, width);
             }
-            let product = Product { a: scores, a_row: BLOCK, a_step: 1, b: v, b_row: v_row, rows: count, columns: width };
-            multiply::<S, _>(&product, &Join { out, width, old, new, spans: &spans });
+            let product = Product::<false> { a: scores, b: v, b_row: v_row, rows: count, columns: width };
+            multiply::<S, _, _>(&product, &Join { out, width, old, new, spans: &spans });
         }
         for (r, row) in rows.row[..count].iter().enumerate() {
             let l = *sum.add(r);

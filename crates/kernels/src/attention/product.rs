@@ -3,6 +3,7 @@
 //! Each element is one chain of FMAs in ascending k from 0, whatever tile computes it; what happens to the finished
 //! chain is the sink's business.
 
+use super::BLOCK;
 use crate::simd::{LANES, Portable, Simd};
 
 /// How much of a tile an instruction set's registers hold.
@@ -27,12 +28,11 @@ impl Registers for crate::simd::Avx512 {
     const WIDE: bool = true;
 }
 
-/// Σ_k a[row, k]·b[k, column]: a[row, k] lies at row·a_row + k·a_step, the columns of b are neighbours.
+/// Σ_k a[row, k]·b[k, column]. Rows or, `ACROSS`, terms of a lie [`BLOCK`] items apart, the others are neighbours;
+/// the columns of b are neighbours. The distances are constants: the inner loop then needs no address arithmetic.
 #[derive(Clone, Copy)]
-pub struct Product {
+pub struct Product<const ACROSS: bool> {
     pub a: *const f32,
-    pub a_row: usize,
-    pub a_step: usize,
     pub b: *const f32,
     pub b_row: usize,
     pub rows: usize,
@@ -60,7 +60,7 @@ pub trait Sink {
 /// # Safety
 /// The operands must hold what the sink's parts ask for, in whole vectors of columns.
 #[inline(always)]
-pub unsafe fn multiply<S: Registers, K: Sink>(p: &Product, sink: &K) {
+pub unsafe fn multiply<S: Registers, K: Sink, const ACROSS: bool>(p: &Product<ACROSS>, sink: &K) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut row = 0;
@@ -71,21 +71,21 @@ pub unsafe fn multiply<S: Registers, K: Sink>(p: &Product, sink: &K) {
                 // Few rows take more columns at once, to keep enough chains in flight.
                 if S::WIDE {
                     match rows {
-                        1 => sweep::<S, K, 1, 4>(p, sink, row, part),
-                        2 => sweep::<S, K, 2, 4>(p, sink, row, part),
-                        3 => sweep::<S, K, 3, 4>(p, sink, row, part),
-                        4 => sweep::<S, K, 4, 4>(p, sink, row, part),
-                        5 => sweep::<S, K, 5, 4>(p, sink, row, part),
-                        _ => sweep::<S, K, 6, 4>(p, sink, row, part),
+                        1 => sweep::<S, K, ACROSS, 1, 4>(p, sink, row, part),
+                        2 => sweep::<S, K, ACROSS, 2, 4>(p, sink, row, part),
+                        3 => sweep::<S, K, ACROSS, 3, 4>(p, sink, row, part),
+                        4 => sweep::<S, K, ACROSS, 4, 4>(p, sink, row, part),
+                        5 => sweep::<S, K, ACROSS, 5, 4>(p, sink, row, part),
+                        _ => sweep::<S, K, ACROSS, 6, 4>(p, sink, row, part),
                     }
                 } else {
                     match rows {
-                        1 => sweep::<S, K, 1, 4>(p, sink, row, part),
-                        2 => sweep::<S, K, 2, 2>(p, sink, row, part),
-                        3 => sweep::<S, K, 3, 2>(p, sink, row, part),
-                        4 => sweep::<S, K, 4, 1>(p, sink, row, part),
-                        5 => sweep::<S, K, 5, 1>(p, sink, row, part),
-                        _ => sweep::<S, K, 6, 1>(p, sink, row, part),
+                        1 => sweep::<S, K, ACROSS, 1, 4>(p, sink, row, part),
+                        2 => sweep::<S, K, ACROSS, 2, 2>(p, sink, row, part),
+                        3 => sweep::<S, K, ACROSS, 3, 1>(p, sink, row, part),
+                        4 => sweep::<S, K, ACROSS, 4, 1>(p, sink, row, part),
+                        5 => sweep::<S, K, ACROSS, 5, 1>(p, sink, row, part),
+                        _ => sweep::<S, K, ACROSS, 6, 1>(p, sink, row, part),
                     }
                 }
             }
@@ -95,43 +95,60 @@ pub unsafe fn multiply<S: Registers, K: Sink>(p: &Product, sink: &K) {
 }
 
 #[inline(always)]
-unsafe fn sweep<S: Registers, K: Sink, const R: usize, const V: usize>(p: &Product, sink: &K, row: usize, part: Part) {
+unsafe fn sweep<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(p: &Product<ACROSS>, sink: &K, row: usize, part: Part) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut column = part.columns.0 / LANES * LANES;
         if V > 1 {
             while column + V * LANES <= p.columns.min(part.columns.1.next_multiple_of(LANES)) {
-                tile::<S, K, R, V>(p, sink, row, column, part.terms);
+                tile::<S, K, ACROSS, R, V>(p, sink, row, column, part.terms);
                 column += V * LANES;
             }
         }
         while column < part.columns.1 {
-            tile::<S, K, R, 1>(p, sink, row, column, part.terms);
+            tile::<S, K, ACROSS, R, 1>(p, sink, row, column, part.terms);
             column += LANES;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tile<S: Registers, K: Sink, const R: usize, const V: usize>(p: &Product, sink: &K, row: usize, column: usize, terms: (usize, usize)) {
+unsafe fn tile<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(p: &Product<ACROSS>, sink: &K, row: usize, column: usize, terms: (usize, usize)) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut chains = [[S::splat(0.0); V]; R];
-        let mut a = p.a.add(row * p.a_row + terms.0 * p.a_step);
+        let (a_row, a_step) = if ACROSS { (1, BLOCK) } else { (BLOCK, 1) };
+        let mut a = p.a.add(row * a_row + terms.0 * a_step);
         let mut b = p.b.add(terms.0 * p.b_row + column);
-        for _ in terms.0..terms.1 {
-            let mut v = [S::splat(0.0); V];
-            for j in 0..V {
-                v[j] = S::load(b.add(j * LANES));
-            }
-            for i in 0..R {
-                let x = S::splat(*a.add(i * p.a_row));
+        // A macro, not a closure: a closure would be compiled without the instruction set's features.
+        macro_rules! step {
+            ($a:expr) => {
+                let mut v = [S::splat(0.0); V];
                 for j in 0..V {
-                    chains[i][j] = S::fma(x, v[j], chains[i][j]);
+                    v[j] = S::load(b.add(j * LANES));
                 }
-            }
-            a = a.add(p.a_step);
-            b = b.add(p.b_row);
+                for i in 0..R {
+                    let x = S::splat(*$a.add(i * a_row));
+                    for j in 0..V {
+                        chains[i][j] = S::fma(x, v[j], chains[i][j]);
+                    }
+                }
+                b = b.add(p.b_row);
+            };
+        }
+        let mut left = terms.1 - terms.0;
+        while left >= 4 {
+            step!(a);
+            step!(a.add(a_step));
+            step!(a.add(2 * a_step));
+            step!(a.add(3 * a_step));
+            a = a.add(4 * a_step);
+            left -= 4;
+        }
+        while left > 0 {
+            step!(a);
+            a = a.add(a_step);
+            left -= 1;
         }
         for i in 0..R {
             for j in 0..V {
@@ -167,32 +184,31 @@ pub unsafe fn copy_rows<S: Simd>(from: *const f32, from_row: usize, rows: usize,
 /// `from` must hold the rows, `to` n × 64 items.
 #[inline(always)]
 pub unsafe fn transpose_to_64<S: Simd>(from: *const f32, from_row: usize, rows: usize, n: usize, to: *mut f32) {
-    const WIDTH: usize = 64;
     // SAFETY: as promised above.
     unsafe {
         let whole = n - n % 8;
         let mut r = 0;
-        while r < WIDTH {
+        while r < BLOCK {
             let some = rows.saturating_sub(r).min(8);
             if some == 0 {
                 for d in 0..n {
-                    to.add(d * WIDTH + r).write_bytes(0, 8);
+                    to.add(d * BLOCK + r).write_bytes(0, 8);
                 }
             } else {
                 let from = from.add(r * from_row);
                 let mut d = 0;
                 while d < whole {
-                    S::transpose8(from.add(d), from_row, some, to.add(d * WIDTH + r), WIDTH);
+                    S::transpose8(from.add(d), from_row, some, to.add(d * BLOCK + r), BLOCK);
                     d += 8;
                 }
                 for d in whole..n {
                     for i in 0..some {
-                        *to.add(d * WIDTH + r + i) = *from.add(i * from_row + d);
+                        *to.add(d * BLOCK + r + i) = *from.add(i * from_row + d);
                     }
                 }
                 if some < 8 {
                     for d in 0..n {
-                        to.add(d * WIDTH + r + some).write_bytes(0, 8 - some);
+                        to.add(d * BLOCK + r + some).write_bytes(0, 8 - some);
                     }
                 }
             }

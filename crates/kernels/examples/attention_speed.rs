@@ -1,0 +1,125 @@
+//! Times attention, forward and backward: `cargo run --release -p groundup-kernels --example attention_speed [part of a name]`.
+//! Figures are the best of some runs: other programs only ever slow a run down. With one thread it is that thread's own
+//! time that counts.
+
+use groundup_kernels::attention::{Attention, AttentionGrad, Problem, attention, attention_grad};
+use groundup_kernels::simd::Simd;
+use groundup_kernels::{dispatch, pool};
+use std::time::Instant;
+
+struct Shape {
+    name: &'static str,
+    batch: usize,
+    len_q: usize,
+    len_k: usize,
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+}
+
+const SHAPES: [Shape; 5] = [
+    Shape { name: "training, 12 x 256, 6 heads of 64", batch: 12, len_q: 256, len_k: 256, heads: 6, kv_heads: 6, dim: 64 },
+    Shape { name: "training, 1 x 1024, 12 heads of 64", batch: 1, len_q: 1024, len_k: 1024, heads: 12, kv_heads: 12, dim: 64 },
+    Shape { name: "prefill, 512 of 9:3 heads of 64", batch: 1, len_q: 512, len_k: 512, heads: 9, kv_heads: 3, dim: 64 },
+    Shape { name: "decoding at 1024, 9:3 heads of 64", batch: 1, len_q: 1, len_k: 1024, heads: 9, kv_heads: 3, dim: 64 },
+    Shape { name: "decoding at 8192, 32:8 heads of 128", batch: 1, len_q: 1, len_k: 8192, heads: 32, kv_heads: 8, dim: 128 },
+];
+
+/// Seconds that this thread has run, or (more than one thread) that have passed.
+fn now(threads: usize) -> f64 {
+    let clock = if threads == 1 { libc::CLOCK_THREAD_CPUTIME_ID } else { libc::CLOCK_MONOTONIC };
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock writes one timespec.
+    unsafe { libc::clock_gettime(clock, &raw mut t) };
+    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+}
+
+/// Six independent chains of FMAs: what the registers can do when no memory is in the way.
+#[inline(always)]
+unsafe fn chains<S: Simd>(out: *mut f32) {
+    // SAFETY: the caller has room for 16 floats.
+    unsafe {
+        let (x, y) = (S::splat(0.999), S::splat(0.001));
+        let (mut a, mut b, mut c, mut d, mut e, mut f) = (x, y, x, y, x, y);
+        for _ in 0..STEPS {
+            a = S::fma(a, x, y);
+            b = S::fma(b, x, y);
+            c = S::fma(c, x, y);
+            d = S::fma(d, x, y);
+            e = S::fma(e, x, y);
+            f = S::fma(f, x, y);
+        }
+        S::store(out, S::add(S::add(S::add(a, b), S::add(c, d)), S::add(e, f)));
+    }
+}
+
+dispatch! { unsafe fn run_chains(out: *mut f32) = chains }
+
+const STEPS: usize = 20_000;
+
+/// GFLOP/s that this core gives at the moment.
+fn peak() -> f64 {
+    let mut out = [0f32; 16];
+    // SAFETY: room for 16 floats.
+    let ms = best(1, || unsafe { run_chains(std::hint::black_box(out.as_mut_ptr())) });
+    (STEPS * 6 * 16 * 2) as f64 * 1e-6 / ms
+}
+
+/// The best of some runs, in milliseconds.
+fn best(threads: usize, mut run: impl FnMut()) -> f64 {
+    run();
+    let mut least = f64::MAX;
+    let begin = Instant::now();
+    let mut runs = 0;
+    while runs < 5 || (begin.elapsed().as_secs_f64() < 0.7 && runs < 2000) {
+        let at = now(threads);
+        run();
+        least = least.min((now(threads) - at) * 1e3);
+        runs += 1;
+    }
+    least
+}
+
+fn main() {
+    let only = std::env::args().nth(1).unwrap_or_default();
+    for s in SHAPES.iter().filter(|s| s.name.contains(&only)) {
+        let (rows_q, rows_k) = (s.batch * s.len_q, s.batch * s.len_k);
+        let (row, kv_row) = (s.heads * s.dim, s.kv_heads * s.dim);
+        let fill = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * 0.8).collect::<Vec<f32>>();
+        let (q, k, v, gout) = (fill(rows_q * row), fill(rows_k * kv_row), fill(rows_k * kv_row), fill(rows_q * row));
+        let (mut out, mut lse) = (vec![0f32; rows_q * row], vec![0f32; rows_q * s.heads]);
+        let (mut gq, mut gk, mut gv) = (vec![0f32; rows_q * row], vec![0f32; rows_k * kv_row], vec![0f32; rows_k * kv_row]);
+        let cu_q: Vec<i32> = (0..=s.batch).map(|i| (i * s.len_q) as i32).collect();
+        let start_k: Vec<i32> = (0..s.batch).map(|i| (i * s.len_k) as i32).collect();
+        let len_k = vec![s.len_k as i32; s.batch];
+        let problem = Problem {
+            q: q.as_ptr(), q_row: row, k: k.as_ptr(), k_row: kv_row, v: v.as_ptr(), v_row: kv_row,
+            cu_q: cu_q.as_ptr(), start_k: Some(start_k.as_ptr()), len_k: len_k.as_ptr(), pages: None, max_pages: 0,
+            sequences: s.batch, rows_q, heads: s.heads, kv_heads: s.kv_heads, dim: s.dim, scale: (s.dim as f32).powf(-0.5),
+            causal: true, window: 0, softcap: 0.0, slopes: None, mask: None, mask_strides: [0; 4],
+        };
+        // Scores that count, twice 2·dim operations each forward, five times backward.
+        let pairs: usize = (0..s.len_q).map(|i| s.len_k - s.len_q + i + 1).sum();
+        let product = (pairs * s.batch * s.heads * s.dim * 2) as f64 * 1e-6;
+        for threads in [1, 2] {
+            pool::set_threads(threads);
+            let forward = Attention { problem, out: out.as_mut_ptr(), o_row: row, lse: Some(lse.as_mut_ptr()) };
+            // SAFETY: the vectors above have the lengths that the problem says.
+            let ms = best(threads, || unsafe { attention(&forward) });
+            print!("(FMA peak of a core now {:.0}) ", peak());
+            print!("{}, {threads} threads: forward {ms:.3} ms ({:.0} GFLOP/s)", s.name, 2.0 * product / ms);
+            if s.len_q > 1 {
+                let job = AttentionGrad {
+                    problem, out: out.as_ptr(), o_row: row, lse: lse.as_ptr(), gout: gout.as_ptr(), go_row: row,
+                    gq: gq.as_mut_ptr(), gq_row: row, gk: gk.as_mut_ptr(), gk_row: kv_row, gv: gv.as_mut_ptr(), gv_row: kv_row, rows_k,
+                };
+                // SAFETY: as above.
+                let ms = best(threads, || unsafe { attention_grad(&job) });
+                print!(", backward {ms:.3} ms ({:.0} GFLOP/s)", 5.0 * product / ms);
+            } else {
+                print!(" ({:.1} GB/s of keys and values)", (2 * s.len_k * kv_row * 4) as f64 * 1e-6 / ms);
+            }
+            println!();
+        }
+    }
+}
