@@ -24,7 +24,7 @@ mod tile;
 #[cfg(test)]
 mod tests;
 
-use pack::{pack_columns, pack_rows};
+use pack::{pack_panels, pack_rows};
 use tile::{Block, MAX_PANELS, MAX_ROWS, Tile};
 
 /// Items of k in one chain of FMAs. Part of the row contract: changing it changes results.
@@ -36,6 +36,8 @@ const SERIAL_FLOPS: usize = 200_000;
 const FEW_ROWS: usize = 384;
 /// Floats of packed operand that are held at a time.
 const PACKED: usize = 4 << 20;
+/// Panels that one task packs.
+const PACKED_PANELS: usize = 4;
 /// Columns that are packed at a time.
 const WIDE: usize = 4096;
 
@@ -149,7 +151,7 @@ unsafe fn many_rows(mut piece: Piece, parallel: bool) {
             piece.packed = room.pointer();
             piece.panel = deep * LANES;
             // SAFETY: the room is as large as the panels; each task packs its own.
-            each(panels, parallel, |i| unsafe { pack_b(&piece, i) });
+            each(panels.div_ceil(PACKED_PANELS), parallel, |i| unsafe { pack_b(&piece, i) });
         }
     }
     // A few blocks of rows for each thread even out their speeds; too few rows would read the panels too often.
@@ -178,7 +180,7 @@ unsafe fn few_rows(mut piece: Piece, parallel: bool) {
 }
 
 dispatch! { unsafe fn pack_a(piece: &Piece, i: usize) = pack_a_block }
-dispatch! { unsafe fn pack_b(piece: &Piece, i: usize) = pack_b_panel }
+dispatch! { unsafe fn pack_b(piece: &Piece, i: usize) = pack_b_panels }
 dispatch! { unsafe fn rows_task(piece: &Piece, i: usize) = rows_block }
 dispatch! { unsafe fn columns_task(piece: &Piece, i: usize) = columns_block }
 dispatch! { unsafe fn finish_zeros(p: &Product) = finish_zero_rows }
@@ -223,18 +225,19 @@ unsafe fn pack_a_block<S: Tile>(piece: &Piece, i: usize) {
 }
 
 #[inline(always)]
-unsafe fn pack_b_panel<S: Tile>(piece: &Piece, i: usize) {
+unsafe fn pack_b_panels<S: Tile>(piece: &Piece, i: usize) {
     let Right::Plain(b) = piece.p.b else { return };
-    let j = piece.j0 + i * LANES;
-    let columns = LANES.min(piece.j1 - j);
-    // SAFETY: panel i has room for the piece's depth.
-    unsafe { pack_columns::<S>(b.at(piece.k0, j), columns, piece.k1 - piece.k0, piece.packed.add(i * piece.panel), std::ptr::null()) };
+    let j = piece.j0 + i * PACKED_PANELS * LANES;
+    let columns = (PACKED_PANELS * LANES).min(piece.j1 - j);
+    let to = piece.packed.wrapping_add(i * PACKED_PANELS * piece.panel);
+    // SAFETY: each panel has room for the piece's depth.
+    unsafe { pack_panels::<S>(b.at(piece.k0, j), columns, piece.k1 - piece.k0, to, piece.panel, std::ptr::null()) };
 }
 
 /// All tiles of some rows (packed tile by tile at `a`) with `panels` panels at `b`, for one block of k.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn multiply<S: Tile>(piece: &Piece, a: *const f32, i0: usize, rows: usize, b: *const f32, panel: usize, panels: usize, j: usize, k: usize, deep: usize) {
+unsafe fn multiply<S: Tile>(piece: &Piece, a: *const f32, i0: usize, rows: usize, b: *const f32, panel: usize, panels: usize, j: usize, k: usize, deep: usize, next: *const f32) {
     let p = piece.p;
     let columns = (panels * LANES).min(piece.j1 - j);
     let (first, last) = (k == 0, k + deep == p.k);
@@ -245,6 +248,8 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: *const f32, i0: usize, rows: usize
     let mut i = 0;
     for t in 0..tiles {
         let r = short + usize::from(t < longer);
+        // The first tiles ask for the panel that comes next, a part each.
+        let ahead = if t < 4 { next.wrapping_add(t * (KC / 4) * LANES) } else { b };
         // SAFETY: rows and columns lie inside out and the sums; `aside` holds the largest tile.
         unsafe {
             let a = a.add(i * deep);
@@ -253,11 +258,11 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: *const f32, i0: usize, rows: usize
             if straight {
                 let sums = if first { std::ptr::null() } else { before.cast_const() };
                 let (out, out_row) = if last { (p.out.add(at), p.out_row) } else { (before, piece.sums_row) };
-                S::run(r, panels, &Block { a, b, panel, k: deep, sums, sums_row: piece.sums_row, out, out_row });
+                S::run(r, panels, &Block { a, b, panel, k: deep, sums, sums_row: piece.sums_row, out, out_row, ahead });
             } else {
                 let out = aside.as_mut_ptr();
                 let wide = panels * LANES;
-                S::run(r, panels, &Block { a, b, panel, k: deep, sums: std::ptr::null(), sums_row: 0, out, out_row: wide });
+                S::run(r, panels, &Block { a, b, panel, k: deep, sums: std::ptr::null(), sums_row: 0, out, out_row: wide, ahead });
                 for row in 0..r {
                     let before = before.wrapping_add(row * piece.sums_row);
                     for v in (0..columns).step_by(LANES) {
@@ -296,7 +301,7 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
             pack_tiles::<S>(p.a.at(i0, k), rows, deep, a);
             for j in (0..panels).step_by(group) {
                 let b = piece.packed.add(j * piece.panel + (k - piece.k0) * LANES);
-                multiply::<S>(piece, a, i0, rows, b, piece.panel, group.min(panels - j), piece.j0 + j * LANES, k, deep);
+                multiply::<S>(piece, a, i0, rows, b, piece.panel, group.min(panels - j), piece.j0 + j * LANES, k, deep, b.wrapping_add(group * piece.panel));
             }
         }
     }
@@ -310,27 +315,84 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
     let to = (from + piece.step).min(piece.j1);
     let (_, short, longer) = split::<S>(p.m);
     let group = S::panels(short + usize::from(longer > 0));
-    let room = Scratch::new(group * LANES * KC);
-    let packed = room.pointer();
-    for j in (from..to).step_by(group * LANES) {
-        let panels = group.min((to - j).div_ceil(LANES));
+    // Neighbouring columns are read in long runs; columns far apart (a transposed weight) in pieces that fit L1.
+    let (wide, b) = match p.b {
+        Right::Plain(b) => (if b.col == 1 { group * 8usize.div_ceil(group) } else { group }, b),
+        Right::Packed(b) => (group, Matrix { data: b, row: 0, col: 0 }),
+    };
+    let direct = p.m == 1 && b.row == 1 && matches!(p.b, Right::Plain(_));
+    let room = Scratch::new(wide * LANES * KC);
+    let own = room.pointer();
+    for j in (from..to).step_by(wide * LANES) {
+        let columns = (wide * LANES).min(to - j);
+        let panels = columns.div_ceil(LANES);
         for k in (piece.k0..piece.k1).step_by(KC) {
             let deep = KC.min(piece.k1 - k);
-            // SAFETY: the room holds one group of panels; a's piece is packed block by block.
+            // SAFETY: the room holds the panels; a's piece is packed block by block.
             unsafe {
                 let a = piece.packed.add((k - piece.k0) * p.m);
-                let (b, panel) = match p.b {
+                if direct && columns == DIRECT * LANES {
+                    one_row::<S>(piece, a, b.at(k, j), j, k, deep);
+                    continue;
+                }
+                let (packed, panel) = match p.b {
                     Right::Packed(b) => (b.add(j * p.k + k * LANES), p.k * LANES),
-                    Right::Plain(b) => {
-                        for v in 0..panels {
-                            let j = j + v * LANES;
-                            let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + panels * LANES) };
-                            pack_columns::<S>(b.at(k, j), LANES.min(piece.j1 - j), deep, packed.add(v * LANES * deep), next.data);
-                        }
-                        (packed.cast_const(), LANES * deep)
+                    Right::Plain(_) => {
+                        let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + columns) };
+                        pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, next.data);
+                        (own.cast_const(), LANES * deep)
                     }
                 };
-                multiply::<S>(piece, a, 0, p.m, b, panel, panels, j, k, deep);
+                for v in (0..panels).step_by(group) {
+                    multiply::<S>(piece, a, 0, p.m, packed.add(v * panel), panel, group.min(panels - v), j + v * LANES, k, deep, packed);
+                }
+            }
+        }
+    }
+}
+
+/// Panels of columns that [`one_row`] takes at a time: what a tile of one row has.
+const DIRECT: usize = 4;
+/// Items ahead in each row of a weight for which memory is asked.
+const ROW_AHEAD: usize = 96;
+
+/// One row of a times columns that each lie in one run (a linear layer's weight): turned in registers, never packed.
+#[inline(always)]
+unsafe fn one_row<S: Tile>(piece: &Piece, a: *const f32, b: Matrix, j: usize, k: usize, deep: usize) {
+    let p = piece.p;
+    let whole = deep / 8 * 8;
+    // SAFETY: DIRECT * 16 whole columns of `deep` items each, as the caller has checked.
+    unsafe {
+        let mut acc = [S::splat(0.0); DIRECT];
+        for q in (0..whole).step_by(8) {
+            for (v, acc) in acc.iter_mut().enumerate() {
+                let from = b.data.add(q + v * LANES * b.col);
+                if q % 16 == 0 {
+                    for r in 0..LANES {
+                        S::prefetch(from.wrapping_add(r * b.col + ROW_AHEAD));
+                    }
+                }
+                *acc = S::dot8(from, b.col, a.add(q), *acc);
+            }
+        }
+        for q in whole..deep {
+            for (v, acc) in acc.iter_mut().enumerate() {
+                let mut column = [0f32; LANES];
+                for (r, x) in column.iter_mut().enumerate() {
+                    *x = *b.data.add(q + (v * LANES + r) * b.col);
+                }
+                *acc = S::fma(S::splat(*a.add(q)), S::load(column.as_ptr()), *acc);
+            }
+        }
+        let sums = piece.sums.wrapping_add(j);
+        for (v, mut x) in acc.into_iter().enumerate() {
+            if k > 0 {
+                x = S::add(S::load(sums.add(v * LANES)), x);
+            }
+            if k + deep == p.k {
+                p.finish.store::<S>(x, p.out, j + v * LANES, j + v * LANES, LANES);
+            } else {
+                S::store(sums.add(v * LANES), x);
             }
         }
     }
@@ -349,8 +411,8 @@ pub unsafe fn pack_weight(b: Matrix, n: usize, k: usize, out: *mut f32) {
     let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
     let p = Product { a: nowhere, b: Right::Plain(b), out, out_row: 0, m: 0, n, k, finish: Finish::PLAIN };
     let piece = Piece { p: &p, j0: 0, j1: n, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel: k * LANES, step: 0, plain: true };
-    // SAFETY: as promised above; each task packs its own panel.
-    each(n.div_ceil(LANES), n * k >= 1 << 15, |i| unsafe { pack_b(&piece, i) });
+    // SAFETY: as promised above; each task packs its own panels.
+    each(n.div_ceil(PACKED_PANELS * LANES), n * k >= 1 << 15, |i| unsafe { pack_b(&piece, i) });
 }
 
 /// Products over a batch: problem z adds z · its batch stride to each operand.

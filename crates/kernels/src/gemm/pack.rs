@@ -41,12 +41,10 @@ pub unsafe fn pack_rows<S: Simd>(a: Matrix, rows: usize, k: usize, to: *mut f32)
                 p += 8;
             }
         } else if a.row == 1 {
-            while p + 8 <= k {
-                // Eight items are read where only `rows` count, so the last columns go the slow way too.
-                for q in p..p + 8 {
-                    S::store_n(to.add(q * rows), S::load_n(a.data.add(q * a.col), rows), rows);
-                }
-                p += 8;
+            // A whole vector is stored each time; what is too much, the next columns overwrite.
+            while (k - p) * rows >= 2 * LANES {
+                S::store(to.add(p * rows), S::load_n(a.data.add(p * a.col), rows));
+                p += 1;
             }
         }
         for p in p..k {
@@ -57,26 +55,45 @@ pub unsafe fn pack_rows<S: Simd>(a: Matrix, rows: usize, k: usize, to: *mut f32)
     }
 }
 
-/// Packs `columns` (at most 16) columns of `k` items to `[k][16]`, the rest zero. While it reads, it asks for the `k`
-/// items a column from `ahead` on (null: nothing), the panel that will be packed next.
+/// Rows of b ahead of the one that is packed, for which memory is asked.
+const AHEAD: usize = 12;
+
+/// Packs `columns` columns of `k` items to panels `panel` items apart, the last one filled up with zeros. While it reads
+/// columns of neighbouring items, it asks for those from `ahead` on (null: nothing), the panels that will be packed next.
 ///
 /// # Safety
-/// The items must be readable and `to` must have room for `16 * k`.
+/// The items must be readable and `to` must have room for the panels.
 #[inline(always)]
-pub unsafe fn pack_columns<S: Simd>(b: Matrix, columns: usize, k: usize, to: *mut f32, ahead: *const f32) {
+pub unsafe fn pack_panels<S: Simd>(b: Matrix, columns: usize, k: usize, to: *mut f32, panel: usize, ahead: *const f32) {
+    let (whole, rest) = (columns / LANES, columns % LANES);
     // SAFETY: as promised above.
     unsafe {
-        let mut p = 0;
         if b.col == 1 {
             for p in 0..k {
-                let row = b.data.add(p * b.row);
-                if !ahead.is_null() {
-                    S::prefetch(ahead.wrapping_add(p * b.row));
+                let (row, to) = (b.data.add(p * b.row), to.add(p * LANES));
+                for v in 0..whole {
+                    S::prefetch(row.wrapping_add(AHEAD * b.row + v * LANES));
+                    S::store(to.add(v * panel), S::load(row.add(v * LANES)));
                 }
-                S::store(to.add(p * LANES), S::load_n(row, columns));
+                if rest > 0 {
+                    S::store(to.add(whole * panel), S::load_n(row.add(whole * LANES), rest));
+                }
             }
             return;
         }
+        for v in 0..columns.div_ceil(LANES) {
+            let ahead = if ahead.is_null() { ahead } else { ahead.wrapping_add(v * LANES * b.col) };
+            pack_columns::<S>(b.at(0, v * LANES), LANES.min(columns - v * LANES), k, to.add(v * panel), ahead);
+        }
+    }
+}
+
+/// One panel of at most 16 columns of any strides.
+#[inline(always)]
+unsafe fn pack_columns<S: Simd>(b: Matrix, columns: usize, k: usize, to: *mut f32, ahead: *const f32) {
+    // SAFETY: as promised above.
+    unsafe {
+        let mut p = 0;
         if b.row == 1 && columns == LANES {
             while p + 8 <= k {
                 if !ahead.is_null() && p % 16 == 0 {

@@ -21,7 +21,14 @@ pub struct Block {
     pub sums_row: usize,
     pub out: *mut f32,
     pub out_row: usize,
+    /// Memory that will be read soon: a line of it is asked for every four steps.
+    pub ahead: *const f32,
 }
+
+/// How far ahead of a tile of few rows b is asked for: it waits for memory, not for its FMAs.
+const STREAM: usize = 48 * LANES;
+/// Up to this many rows are few.
+const STREAM_ROWS: usize = 4;
 
 /// out = sums + the chains, each element's chain a run of FMAs in ascending k from 0.
 ///
@@ -32,13 +39,22 @@ unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
     // SAFETY: as promised above.
     unsafe {
         let mut acc = [[S::splat(0.0); V]; R];
-        let (mut a, mut b) = (t.a, t.b);
+        let (mut a, mut b, mut ahead) = (t.a, t.b, t.ahead);
+        let (place, apart) = if t.sums.is_null() { (t.out.cast_const(), t.out_row) } else { (t.sums, t.sums_row) };
+        for i in 0..R {
+            for j in 0..V {
+                S::prefetch(place.wrapping_add(i * apart + j * LANES));
+            }
+        }
         // A macro, not a closure: a closure would be compiled without the instruction set's features.
         macro_rules! step {
             ($a:expr, $b:expr) => {
                 let (a, b) = ($a, $b);
                 let mut v = [S::splat(0.0); V];
                 for j in 0..V {
+                    if R <= STREAM_ROWS {
+                        S::prefetch(b.wrapping_add(j * t.panel + STREAM));
+                    }
                     v[j] = S::load(b.add(j * t.panel));
                 }
                 for i in 0..R {
@@ -51,6 +67,10 @@ unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
         }
         let mut left = t.k;
         while left >= 4 {
+            if R > STREAM_ROWS {
+                S::prefetch_far(ahead);
+                ahead = ahead.wrapping_add(LANES);
+            }
             step!(a, b);
             step!(a.add(R), b.add(LANES));
             step!(a.add(2 * R), b.add(2 * LANES));
@@ -109,10 +129,11 @@ macro_rules! tiles {
                             for j in 0..panels {
                                 let at = j * LANES;
                                 let sums = t.sums.wrapping_add(if t.sums.is_null() { 0 } else { at });
-                                let t = Block { b: t.b.add(j * t.panel), sums, out: t.out.add(at), ..*t };
+                                let one = Block { b: t.b.add(j * t.panel), sums, out: t.out.add(at), ..*t };
                                 match rows {
-                                    $($r1 => block::<$isa, $r1, 1>(&t),)*
-                                    _ => {}
+                                    $($r1 => block::<$isa, $r1, 1>(&one),)*
+                                    // Tiles of this many rows have one panel at most.
+                                    _ => _ = one,
                                 }
                             }
                         }
