@@ -102,6 +102,13 @@ export interface Kernels {
    * Activation by its place in ACTIVATIONS. out may be residual.
    */
   linear(x: Operand, weight: Operand, wRow: number, wCol: number, bias: Operand | null, residual: Operand | null, out: Operand, pre: Operand | null, m: number, n: number, k: number, activation: number): void;
+  /**
+   * Copies a weight (n, k), strides as in `linear`, to the layout that `linearPacked` reads in one stream: groups of 16 outputs, [⌈n/16⌉][k][16],
+   * absent outputs 0. out holds ⌈n/16⌉·16·k items. For weights that serve many calls: generation.
+   */
+  packWeight(weight: Operand, wRow: number, wCol: number, out: Operand, n: number, k: number): void;
+  /** `linear` with a weight that `packWeight` has copied: the same bytes. */
+  linearPacked(x: Operand, packed: Operand, bias: Operand | null, residual: Operand | null, out: Operand, pre: Operand | null, m: number, n: number, k: number, activation: number): void;
 
   // --- norms and softmax --------------------------------------------------------------------------------------------
   /** Layer normalisation (Ba et al. 2016) of each row: (x − mean)·rstd·weight + bias; mean and rstd = 1/√(variance + eps) (rows) are kept for the gradient. */

@@ -65,3 +65,17 @@ test("linear adds bias, keeps the sum, bends it, and adds the residual last", ()
   expect([...out.values()]).toEqual([1, -2, 5]);
   expect(() => be.linear(x, weight, 2, 1, null, null, out, null, 1, 4, 2, 0)).toThrow("expected room for 8 items");
 });
+
+test("a packed weight gives linear's bytes", () => {
+  for (const [m, n, k] of [[1, 5, 3], [3, 16, 4], [2, 35, 7], [2, 3, 0]]) {
+    const x = place(be, whole(m * k, 3));
+    const weight = place(be, whole(n * k, 4));
+    const bias = place(be, whole(n, 5));
+    const packed = place(be, new Float32Array(Math.ceil(n / 16) * 16 * k).fill(Number.NaN));
+    be.packWeight(weight, k, 1, packed, n, k);
+    const [plain, got] = [place(be, new Float32Array(m * n)), place(be, new Float32Array(m * n))];
+    be.linear(x, weight, k, 1, bias, null, plain, null, m, n, k, ACTIVATIONS.indexOf("relu"));
+    be.linearPacked(x, packed, bias, null, got, null, m, n, k, ACTIVATIONS.indexOf("relu"));
+    expect(got.values()).toEqual(plain.values());
+  }
+});

@@ -1,5 +1,5 @@
 /** Matrix products. Every output is one float64 sum in ascending p, whatever the shape: a row's bytes do not depend on the other rows. */
-import type { Kernels } from "../kernels.ts";
+import type { Kernels, Operand } from "../kernels.ts";
 import { activationCurve } from "./curves.ts";
 import { reach, type Views } from "./memory.ts";
 
@@ -15,6 +15,8 @@ interface Matrix {
 const TILE = 4;
 // Rows of a that are packed at once. A packed strip of b is used for all of them before the next one is packed.
 const ROWS = 64;
+// Outputs that `packWeight` puts side by side.
+const GROUP = 16;
 
 /**
  * Copies `count` lines (rows of a, columns of b) of k items into strips of 4 lines: line l, item p goes to ((l div 4)·k + p)·4 + l mod 4.
@@ -93,42 +95,68 @@ function product(a: Matrix, b: Matrix, m: number, n: number, k: number, store: (
   }
 }
 
-export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "linear"> {
+export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "linear" | "packWeight" | "linearPacked"> {
+  function linear(
+    x: Operand,
+    right: Matrix,
+    bias: Operand | null,
+    residual: Operand | null,
+    out: Operand,
+    pre: Operand | null,
+    m: number,
+    n: number,
+    k: number,
+    activation: number,
+  ): void {
+    const { f } = activationCurve(activation);
+    const xs = at.f32(x, m * k);
+    const add = bias === null ? null : at.f32(bias, n);
+    const rest = residual === null ? null : at.f32(residual, m * n);
+    const before = pre === null ? null : at.f32(pre, m * n);
+    const to = at.f32(out, m * n);
+    product({ items: xs, start: 0, row: k, col: 1 }, right, m, n, k, (i, j, sum) => {
+      const p = i * n + j;
+      const z = add === null ? sum : sum + add[j];
+      if (before !== null) before[p] = z;
+      to[p] = rest === null ? f(z) : f(z) + rest[p];
+    });
+  }
+
   return {
     gemm(a, aRow, aCol, aBatch, b, bRow, bCol, bBatch, c, cRow, cBatch, batch, m, n, k, alpha, accumulate) {
       const as = at.f32(a, reach([batch, m, k], [aBatch, aRow, aCol]));
       const bs = at.f32(b, reach([batch, k, n], [bBatch, bRow, bCol]));
       const cs = at.f32(c, reach([batch, m, n], [cBatch, cRow, 1]));
       for (let z = 0; z < batch; z++) {
-        product(
-          { items: as, start: z * aBatch, row: aRow, col: aCol },
-          { items: bs, start: z * bBatch, row: bRow, col: bCol },
-          m,
-          n,
-          k,
-          (i, j, sum) => {
-            const p = z * cBatch + i * cRow + j;
-            cs[p] = accumulate ? cs[p] + alpha * sum : alpha * sum;
-          },
-        );
+        product({ items: as, start: z * aBatch, row: aRow, col: aCol }, { items: bs, start: z * bBatch, row: bRow, col: bCol }, m, n, k, (i, j, sum) => {
+          const p = z * cBatch + i * cRow + j;
+          cs[p] = accumulate ? cs[p] + alpha * sum : alpha * sum;
+        });
       }
     },
 
     linear(x, weight, wRow, wCol, bias, residual, out, pre, m, n, k, activation) {
-      const { f } = activationCurve(activation);
-      const xs = at.f32(x, m * k);
-      const w = at.f32(weight, reach([n, k], [wRow, wCol]));
-      const add = bias === null ? null : at.f32(bias, n);
-      const rest = residual === null ? null : at.f32(residual, m * n);
-      const before = pre === null ? null : at.f32(pre, m * n);
-      const to = at.f32(out, m * n);
       // The weight's item (output j, input p) is item (p, j) of the product's right side.
-      product({ items: xs, start: 0, row: k, col: 1 }, { items: w, start: 0, row: wCol, col: wRow }, m, n, k, (i, j, sum) => {
-        const p = i * n + j;
-        const z = add === null ? sum : sum + add[j];
-        if (before !== null) before[p] = z;
-        to[p] = rest === null ? f(z) : f(z) + rest[p];
-      });
+      const right = { items: at.f32(weight, reach([n, k], [wRow, wCol])), start: 0, row: wCol, col: wRow };
+      linear(x, right, bias, residual, out, pre, m, n, k, activation);
+    },
+
+    packWeight(weight, wRow, wCol, out, n, k) {
+      const w = at.f32(weight, reach([n, k], [wRow, wCol]));
+      const to = at.f32(out, Math.ceil(n / GROUP) * GROUP * k);
+      for (let i = 0; i < to.length; i++) {
+        const j = Math.floor(i / (k * GROUP)) * GROUP + (i % GROUP);
+        to[i] = j < n ? w[j * wRow + (Math.floor(i / GROUP) % k) * wCol] : 0;
+      }
+    },
+
+    linearPacked(x, packed, bias, residual, out, pre, m, n, k, activation) {
+      const from = at.f32(packed, Math.ceil(n / GROUP) * GROUP * k);
+      const items = new Float32Array(n * k);
+      for (let j = 0; j < n; j++) {
+        for (let p = 0; p < k; p++) items[j * k + p] = from[(j - (j % GROUP)) * k + p * GROUP + (j % GROUP)];
+      }
+      linear(x, { items, start: 0, row: 1, col: k }, bias, residual, out, pre, m, n, k, activation);
     },
   };
 }
