@@ -1,0 +1,7 @@
+/** Generation: prompts to text, samplers, log-probabilities, and the paged state underneath. */
+export { type Done, endIds, generate, type GenerateOptions, generateStream, type Generation, logprobs, type Prompt, type TokenEvent } from "./generate.ts";
+export { createPagedState, PAGE, type PagedState, type Sequence, type StepEntry } from "./paged-state.ts";
+export {
+  addLogitBias, applyTemperature, checkSampling, draw, greedy, keepMinP, keepTopK, keepTopP, penalizePresence, penalizeRepetition, sample, type SamplingOptions, shapeLogits, uniformAt,
+} from "./samplers.ts";
+export { createTextStream, type TextStream } from "./text-stream.ts";
