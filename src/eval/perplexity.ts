@@ -1,0 +1,61 @@
+/** Perplexity of a text by a sliding window: every token is predicted once, from as much before it as the stride leaves. */
+import { ConfigError, DataError } from "../errors.ts";
+import { logprobs } from "../generate/index.ts";
+import type { CausalLM } from "../models/index.ts";
+import type { Tokenizer } from "../tokenizers/index.ts";
+import { likelihood, type Likelihood } from "./likelihood.ts";
+
+export interface PerplexityOptions {
+  /** Tokens in a window. Default: the model's context. */
+  context?: number;
+  /** New tokens that each window after the first scores: the smaller, the more context they have and the longer it takes. Default: half of `context`. */
+  stride?: number;
+  signal?: AbortSignal;
+  /** Told after each window. */
+  progress?: (scored: number, of: number) => void;
+}
+
+export interface TextFit extends Likelihood {
+  bitsPerByte: number;
+  bytes: number;
+  /** Words of the text, as white space parts it. */
+  words: number;
+}
+
+/**
+ * How well a model predicts a text. Nothing stands before the first token, so it is not scored, nor are its bytes counted, unless the
+ * tokenizer itself puts a special token there.
+ *
+ * @throws DataError for a text of fewer than two tokens, ConfigError for a context or stride that does not fit
+ */
+export async function perplexity(model: CausalLM, tokenizer: Tokenizer, text: string, options: PerplexityOptions = {}): Promise<TextFit> {
+  const { ids } = tokenizer.encode(text);
+  if (ids.length < 2) throw new DataError(`perplexity: the text is too short, expected at least 2 tokens, got ${ids.length}. Give a longer text.`);
+  const { sum, tokens } = await negativeLogLikelihood(model, ids, options);
+  const first = new TextEncoder().encode(tokenizer.decode(ids.subarray(0, 1), { skipSpecialTokens: true })).length;
+  const bytes = new TextEncoder().encode(text).length - first;
+  return { ...likelihood(sum, tokens, bytes), bytes, bitsPerByte: sum / Math.LN2 / bytes, words: text.split(/\s+/).filter((w) => w !== "").length };
+}
+
+/** The same for token ids of any length: Σ −log p in nats over all but the first, and how many they are. */
+export async function negativeLogLikelihood(model: CausalLM, ids: Int32Array, options: PerplexityOptions = {}): Promise<{ sum: number; tokens: number }> {
+  const { signal, progress } = options;
+  const most = model.dimensions.context;
+  const context = options.context ?? most;
+  if (!(Number.isInteger(context) && context >= 2 && context <= most)) throw new ConfigError(`perplexity: bad context, expected a whole number from 2 to ${most} (the model's context), got ${context}. Correct it.`);
+  const stride = options.stride ?? Math.ceil(context / 2);
+  if (!(Number.isInteger(stride) && stride >= 1 && stride < context)) throw new ConfigError(`perplexity: bad stride, expected a whole number from 1 to ${context - 1} (the context less one), got ${stride}. Correct it.`);
+  let sum = 0;
+  let scored = 1;
+  for (let end = Math.min(context, ids.length); ; end = Math.min(end + stride, ids.length)) {
+    signal?.throwIfAborted();
+    const begin = Math.max(0, end - context);
+    const window = logprobs(model, ids.subarray(begin, end));
+    // Item t is about id begin + t + 1; those before `scored` have been counted by earlier windows.
+    for (let t = scored - begin - 1; t < window.length; t++) sum -= window[t];
+    scored = end;
+    progress?.(scored, ids.length);
+    if (end === ids.length) return { sum, tokens: ids.length - 1 };
+    await new Promise<void>((resolve) => void setImmediate(resolve));
+  }
+}

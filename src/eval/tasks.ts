@@ -1,0 +1,39 @@
+/** What `groundup eval` can measure, by name. A task is one entry here. */
+import { ConfigError } from "../errors.ts";
+import { didYouMean } from "../formats/index.ts";
+import type { CausalLM } from "../models/index.ts";
+import type { Tokenizer } from "../tokenizers/index.ts";
+import { perplexity, type PerplexityOptions } from "./perplexity.ts";
+
+export interface TaskInput {
+  model: CausalLM;
+  tokenizer: Tokenizer;
+  /** The text of `--data`. */
+  text: string;
+  options: PerplexityOptions;
+}
+
+export interface Task {
+  readonly name: string;
+  readonly about: string;
+  /** Numbers by name. */
+  run(input: TaskInput): Promise<Record<string, number>>;
+}
+
+export const tasks: readonly Task[] = [
+  {
+    name: "perplexity",
+    about: "how well the model predicts a text: nll, perplexity, bits per byte",
+    run: async ({ model, tokenizer, text, options }) => ({ ...(await perplexity(model, tokenizer, text, options)) }),
+  },
+];
+
+/** Tasks by their names. @throws ConfigError that names every unknown one */
+export function tasksNamed(names: readonly string[]): Task[] {
+  const known = tasks.map((t) => t.name);
+  const unknown = names.filter((name) => !known.includes(name));
+  if (unknown.length > 0 || names.length === 0) {
+    throw new ConfigError(`eval: unknown tasks, expected some of ${known.join(", ")}, got ${unknown.map((n) => `"${n}"${didYouMean(n, known)}`).join(", ") || "none"}. Correct --tasks.`);
+  }
+  return names.map((name) => tasks[known.indexOf(name)]);
+}
