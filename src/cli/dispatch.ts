@@ -11,8 +11,6 @@ export type CommandTable = readonly (readonly [name: string, summary: string, mo
 
 /** Runs a command line to its end. Never throws: sets the process's exit code and prints what went wrong. */
 export async function dispatch(table: CommandTable, argv: readonly string[], version: string): Promise<void> {
-  // A closed pipe (`groundup … | head`) is an ordinary end.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? EXIT.done : EXIT.failed));
   try {
     await choose("groundup", table, argv, version);
   } catch (error) {

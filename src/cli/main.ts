@@ -1,8 +1,17 @@
 #!/usr/bin/env node
 /** The `groundup` command. To add a command, write its file and one line in this table. */
 import { type CommandTable, dispatch } from "./dispatch.ts";
+import { EXIT } from "./failure.ts";
 import { packageVersion } from "./package-version.ts";
 
-const COMMANDS: CommandTable = [["doctor", "what this machine offers: backend and why, CPU features, threads, memory", () => import("./doctor.ts")]];
+const COMMANDS: CommandTable = [
+  ["quickstart", "the main job: from a book to a model that speaks, in minutes", () => import("./quickstart.ts")],
+  ["pretrain", "pre-training from text, as a recipe says", () => import("./pretrain.ts")],
+  ["plan", "memory, arithmetic and time of a recipe before anything runs", () => import("./plan.ts")],
+  ["doctor", "what this machine offers: backend and why, CPU features, threads, memory", () => import("./doctor.ts")],
+];
+
+// A closed pipe (`groundup … | head`) is an ordinary end.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? EXIT.done : EXIT.failed));
 
 await dispatch(COMMANDS, process.argv.slice(2), packageVersion());

@@ -41,8 +41,13 @@ function parseYaml(text: string, where: string): Tree {
       `${where}: this is not valid YAML, expected keys and values, got ${problems.length} problems:\n  ${problems.join("\n  ")}\nCorrect the file there.`,
     );
   }
-  // Aliases are counted, so that a few bytes can't unfold into gigabytes.
-  const value: unknown = document.toJS({ maxAliasCount: 100 }) ?? {};
+  let value: unknown;
+  try {
+    // Aliases are counted, so that a few bytes can't unfold into gigabytes.
+    value = document.toJS({ maxAliasCount: 100 }) ?? {};
+  } catch (cause) {
+    throw new ConfigError(`${where}: aliases that unfold too far, expected at most 100 uses of an anchor, got more. Write the values out.`, { cause });
+  }
   if (typeof value === "object" && !Array.isArray(value)) return value as Tree;
   throw new ConfigError(
     `${where}: not a recipe, expected keys and values such as "model: …", got ${JSON.stringify(value)?.slice(0, 60)}. Check that this is the right file.`,

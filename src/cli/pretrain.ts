@@ -1,0 +1,65 @@
+/** `groundup pretrain`: trains a model from text as a recipe says. */
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import * as z from "zod";
+import { openPretraining, type Recipe, recipeSchema } from "../train/index.ts";
+import { defineCommand, type Io } from "./command.ts";
+import { packageVersion } from "./package-version.ts";
+import { readRecipe } from "./recipe-file.ts";
+import { machineLine, samplerOf, thousands, watchTraining } from "./training-view.ts";
+
+export const command = defineCommand({
+  about:
+    "Trains a language model from raw text: tokenizer, shards, model, report, as the recipe says. Ctrl-C saves and stops; --resume goes on from the last checkpoint, bit for bit.",
+  arguments: [{ name: "RECIPE", description: "a YAML file, the name of a bundled recipe, or with --resume a run's folder" }],
+  options: z.object({
+    set: z
+      .array(z.string().meta({ placeholder: "key=value" }))
+      .default([])
+      .describe("replaces a key of the recipe, such as data.path=my.txt"),
+    out: z.string().optional().describe("folder of the run (default: runs/<run.name>)").meta({ placeholder: "FOLDER" }),
+    resume: z.boolean().default(false).describe("go on with the run in that folder"),
+    dryRun: z.boolean().default(false).describe("show the first batch, the plan and one timed step, then stop"),
+  }),
+  recipe: recipeSchema,
+  examples: [
+    "groundup pretrain recipes/quickstart.yaml --set data.path=my.txt --out runs/mine",
+    "groundup pretrain recipes/characters.yaml --dry-run",
+    "groundup pretrain runs/mine --resume",
+  ],
+  async run([name], options, io) {
+    const isRun = existsSync(name as string) && statSync(name as string).isDirectory() && existsSync(join(name as string, "config.yaml"));
+    const recipe = await readRecipe(recipeSchema, isRun ? join(name as string, "config.yaml") : (name as string), options.set);
+    const out = options.out ?? (isRun ? (name as string) : join("runs", recipe.run.name));
+    if (options.dryRun) {
+      const { dryRun } = await import("./dry-run.ts");
+      return dryRun(recipe, io);
+    }
+    return pretrain(recipe, { out, resume: options.resume }, io);
+  },
+});
+
+export async function pretrain(recipe: Recipe, options: { out: string; resume: boolean }, io: Io): Promise<object> {
+  const { out, resume } = options;
+  const session = await openPretraining(recipe, { out, resume, signal: io.signal, sampler: samplerOf, version: packageVersion() });
+  try {
+    const { manifest, data, state } = session;
+    for (const note of session.notes) io.print(note);
+    io.print(
+      `Text      ${thousands(manifest.bytes.train + manifest.bytes.validation)} bytes → ${thousands(manifest.tokens.train)} training and ${thousands(manifest.tokens.validation)} validation tokens`,
+    );
+    io.print(`Tokens    ${thousands(data.tokenizer.vocabSize)} in the vocabulary, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each`);
+    io.print(`Model     ${recipe.model.model_type}, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context}`);
+    io.print(`Machine   ${machineLine()}`);
+    if (state.step > 0) io.print(`Resumed   at step ${state.step} of ${recipe.training.steps}`);
+    io.print();
+    const { end, validation, checkpoint } = await watchTraining(session, io);
+    const why = { done: "Done", "no-progress": `Stopped: ${recipe.eval.patience} evaluations without a better loss`, stopped: "Stopped" }[end.why];
+    io.print(`\n${why} at step ${end.step}. Run folder: ${out}`);
+    io.print(`Report: ${session.run.at("report.html")}`);
+    if (end.why === "stopped") io.print(`Go on with: groundup pretrain ${out} --resume`);
+    return { run: out, step: end.step, why: end.why, validation, best: end.best, checkpoint };
+  } finally {
+    await session.close();
+  }
+}

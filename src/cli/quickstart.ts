@@ -1,0 +1,102 @@
+/** `groundup quickstart`: from a book to a model that speaks, in minutes. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import * as z from "zod";
+import { ngramModel } from "../eval/index.ts";
+import { backend } from "../tensor/index.ts";
+import { duration, openPretraining, type PreparedData, recipeSchema } from "../train/index.ts";
+import { defineCommand } from "./command.ts";
+import { packageVersion } from "./package-version.ts";
+import { readRecipe } from "./recipe-file.ts";
+import { machineLine, samplerOf, thousands, watchTraining } from "./training-view.ts";
+
+/** What replaces the recipe's sizes where only the plain TypeScript backend runs. */
+const TINY = [
+  "tokenizer.vocab_size=512",
+  "model.hidden_size=48",
+  "model.intermediate_size=128",
+  "model.num_hidden_layers=2",
+  "model.num_attention_heads=4",
+  "model.num_key_value_heads=2",
+  "training.steps=300",
+  "training.batch=8",
+  "training.context=48",
+  "training.checkpoint_every=150",
+  "eval.every=300",
+  "eval.batch=8",
+  "sample.every=150",
+  "sample.tokens=40",
+];
+
+export const command = defineCommand({
+  about:
+    "Trains a tokenizer and a small Llama on Moby-Dick, measures it on held-out chapters against an n-gram model, shows what it writes before, during and after, and leaves a run folder with report.html.",
+  options: z.object({
+    out: z.string().optional().describe("folder of the run (default: runs/quickstart, or the next free number)").meta({ placeholder: "FOLDER" }),
+    set: z
+      .array(z.string().meta({ placeholder: "key=value" }))
+      .default([])
+      .describe("replaces a key of recipes/quickstart.yaml"),
+  }),
+  examples: ["groundup quickstart", "groundup quickstart --set training.steps=200 --out runs/short"],
+  async run(_args, options, io) {
+    const began = performance.now();
+    const elapsed = () => duration((performance.now() - began) / 1000);
+    const slow = backend().name === "reference";
+    const recipe = await readRecipe(recipeSchema, "quickstart", [...(slow ? TINY : []), ...options.set]);
+    const out = options.out ?? freeFolder(join("runs", "quickstart"));
+    io.print(`groundup ${packageVersion()}: a language model from raw text\n`);
+    io.print(`Machine    ${machineLine()}`);
+    const session = await openPretraining(recipe, { out, signal: io.signal, sampler: samplerOf, version: packageVersion() });
+    try {
+      const { manifest, data } = session;
+      const documents = manifest.documents.train + manifest.documents.validation;
+      io.print(
+        `Text       Moby-Dick, ${thousands(manifest.bytes.train + manifest.bytes.validation)} bytes in ${documents} chapters; ${manifest.documents.validation} of them are held out`,
+      );
+      io.print(
+        `Tokenizer  byte-level BPE trained here: ${thousands(data.tokenizer.vocabSize)} tokens, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each`,
+      );
+      const baseline = await ngramBaseline(data);
+      io.print(`Baseline   4-gram (Kneser-Ney) on the held-out chapters: ${baseline.bitsPerByte.toFixed(3)} bits per byte`);
+      io.print(
+        `Model      Llama, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context}; ${recipe.training.steps} steps of ${thousands(recipe.training.batch * recipe.training.context)} tokens\n`,
+      );
+      const { end, validation, checkpoint, samples } = await watchTraining(session, io);
+      if (end.why === "stopped") {
+        io.print(`\nStopped and saved at step ${end.step}. Go on with: groundup pretrain ${out} --resume`);
+        return { run: out, step: end.step, why: end.why, checkpoint };
+      }
+      const bits = validation?.bitsPerByte ?? Number.NaN;
+      io.print(`\nHeld-out text     perplexity   bits per byte`);
+      io.print(`  4-gram          ${baseline.perplexity.toFixed(1).padStart(10)}   ${baseline.bitsPerByte.toFixed(3).padStart(13)}`);
+      io.print(
+        `  this model      ${(validation?.perplexity ?? Number.NaN).toFixed(1).padStart(10)}   ${bits.toFixed(3).padStart(13)}   ${bits < baseline.bitsPerByte ? `${((1 - bits / baseline.bitsPerByte) * 100).toFixed(0)} % fewer bits` : "not yet better"}`,
+      );
+      io.print(`\nDone in ${elapsed()}. Curves and samples: ${session.run.at("report.html")}\n`);
+      io.print("What next:");
+      io.print(`  groundup generate ${checkpoint} --prompt "The whale"`);
+      io.print(`  groundup pretrain ${out} --resume            (after Ctrl-C: goes on where it stopped)`);
+      io.print(`  groundup pretrain quickstart --set data.path=my.txt --set run.name=mine`);
+      return { run: out, step: end.step, why: end.why, checkpoint, validation, baseline, seconds: (performance.now() - began) / 1000, samples };
+    } finally {
+      await session.close();
+    }
+  },
+});
+
+function freeFolder(wanted: string): string {
+  for (let n = 1; ; n++) {
+    const path = n === 1 ? wanted : `${wanted}-${n}`;
+    if (!existsSync(path)) return path;
+  }
+}
+
+/** How well counted 4-grams of the training tokens predict the validation tokens: the bar that a network must clear. */
+async function ngramBaseline({ train, validation, tokenizer }: PreparedData): Promise<{ perplexity: number; bitsPerByte: number }> {
+  const model = ngramModel(await train.read(0, train.tokens), { order: 4, vocabSize: tokenizer.vocabSize });
+  const logprobs = model.logprobs(await validation.read(0, validation.tokens));
+  // As for the network: every token but the first.
+  const nats = -logprobs.subarray(1).reduce((sum, logp) => sum + logp, 0);
+  return { perplexity: Math.exp(nats / (validation.tokens - 1)), bitsPerByte: nats / Math.LN2 / validation.manifest.statistics.bytes };
+}
