@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { type CausalLM, GPT2, Llama } from "../models/index.ts";
+import { type CausalLM, GPT2, Llama, modelCounts } from "../models/index.ts";
 import { memory, noGrad, scope, tensor } from "../tensor/index.ts";
-import { createPagedState, type PagedState } from "./paged-state.ts";
+import { createPagedState, PAGE, type PagedState } from "./paged-state.ts";
 
 const models: [string, () => CausalLM][] = [
   ["gpt2", () => new GPT2({ vocab_size: 97, n_positions: 256, n_embd: 32, n_layer: 2, n_head: 4, initializer_range: 0.2 }).eval()],
@@ -103,6 +103,14 @@ describe("paged state", () => {
     };
     const after = round();
     for (let i = 0; i < 10; i++) expect(round()).toBe(after);
+  });
+
+  test("a page takes the bytes that the formula says", () => {
+    const model = use(models[0][1]());
+    const state = use(createPagedState(model));
+    const before = memory().liveBytes;
+    stepped(state, [{ sequence: state.allocate(), ids: [1] }]);
+    expect(memory().liveBytes - before).toBe(PAGE * modelCounts(model).stateBytesPerToken);
   });
 
   test("a step that finds no page changes nothing", () => {
