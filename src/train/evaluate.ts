@@ -1,0 +1,47 @@
+/** Loss over the whole of a token set. */
+import { batchesOnce, sequentialWindows, type TokenData } from "../data/index.ts";
+import type { CausalLM } from "../models/index.ts";
+import { noGrad, scope } from "../tensor/index.ts";
+import { inputsOf } from "./step.ts";
+import { turn } from "./turn.ts";
+
+export interface EvaluationResult {
+  /** Mean of −ln p over all targets. */
+  loss: number;
+  perplexity: number;
+  /** Of the text in UTF-8; null when its size is not known. */
+  bitsPerByte: number | null;
+  tokens: number;
+  seconds: number;
+}
+
+/**
+ * Every token of `data` but the first is predicted once, from at most `context` − 1 tokens before it in its window.
+ *
+ * @param options.bytes size of the text that the tokens were made from, for bits per byte
+ */
+export async function evaluateLoss(model: CausalLM, data: TokenData, options: { context: number; batch?: number; bytes?: number; signal?: AbortSignal }): Promise<EvaluationResult> {
+  const started = performance.now();
+  const wasTraining = model.training;
+  let [sum, tokens] = [0, 0];
+  model.eval();
+  try {
+    for await (const batch of batchesOnce(sequentialWindows(data, { context: options.context }), options.batch ?? 16)) {
+      options.signal?.throwIfAborted();
+      // Divided by 1, the loss is the sum over the batch.
+      sum += scope(() => noGrad(() => model.forward(inputsOf(batch, 1)).loss?.itemSync() ?? 0));
+      tokens += batch.targetTokens;
+      await turn();
+    }
+  } finally {
+    model.train(wasTraining);
+  }
+  const loss = sum / tokens;
+  return {
+    loss,
+    perplexity: Math.exp(loss),
+    bitsPerByte: options.bytes === undefined ? null : sum / Math.LN2 / options.bytes,
+    tokens,
+    seconds: (performance.now() - started) / 1000,
+  };
+}

@@ -1,0 +1,75 @@
+/** Is the run still sane? Finite numbers, and losses that do not leap. */
+import { NonFiniteError } from "../errors.ts";
+import type { Batch } from "../data/index.ts";
+import { type CausalLM, CausalLMOutput } from "../models/index.ts";
+import { firstNonFinite, noGrad, scope, Tensor } from "../tensor/index.ts";
+import { inputsOf } from "./step.ts";
+
+/** Running mean and variance of the loss; plain numbers, saved in checkpoints. */
+export interface LossWatch {
+  mean: number;
+  variance: number;
+  /** Losses seen. */
+  count: number;
+}
+
+export const newWatch = (): LossWatch => ({ mean: 0, variance: 0, count: 0 });
+
+// About 50 steps of memory: long enough for a steady variance, short enough to follow the fall of the loss.
+const MEMORY = 0.98;
+const LEARN_FIRST = 50;
+
+/**
+ * The spike rule: a loss more than `sigmas` standard deviations above its exponentially weighted mean is a leap. Leaps do not enter the mean.
+ * Moments as in West 1979. Returns whether this loss is one, and takes it in if not.
+ */
+export function isSpike(watch: LossWatch, loss: number, sigmas: number): boolean {
+  const deviation = loss - watch.mean;
+  // Below a hundredth of the loss nothing is called a leap, however quiet the run was.
+  const allowed = Math.max(sigmas * Math.sqrt(watch.variance), 0.01 * Math.abs(watch.mean));
+  if (watch.count >= LEARN_FIRST && deviation > allowed) return true;
+  const weight = Math.max(1 - MEMORY, 1 / (watch.count + 1));
+  watch.variance = (1 - weight) * (watch.variance + weight * deviation * deviation);
+  watch.mean += weight * deviation;
+  watch.count++;
+  return false;
+}
+
+/** Where a number that is not finite first shows: parameters in order, then the modules' results in the order in which they ran. */
+export function findNonFinite(model: CausalLM, batches: readonly Batch[]): string {
+  const places = (t: Tensor): string | null => {
+    if (t.dtype !== "f32") return null;
+    const at = firstNonFinite(t);
+    return at < 0 ? null : `at place ${at} of (${t.shape.join(", ")})`;
+  };
+  for (const [name, p] of model.namedParameters()) {
+    const place = places(p);
+    if (place !== null) return `the weight ${name}, ${place}`;
+  }
+  let found: string | null = null;
+  const unhook = model.hook("**", (output, name) => {
+    const tensors = output instanceof Tensor ? [output] : output instanceof CausalLMOutput ? [output.hidden] : [];
+    for (const t of tensors) {
+      const place = found === null ? places(t) : null;
+      if (place !== null) found = `the result of ${name === "" ? "the model" : name}, ${place}`;
+    }
+    return undefined;
+  });
+  try {
+    for (const batch of batches) {
+      scope(() => noGrad(() => void model.forward(inputsOf(batch))));
+      if (found !== null) return found;
+    }
+  } finally {
+    unhook();
+  }
+  return "the loss itself";
+}
+
+/** The error for a loss that is NaN or infinite at `step`. */
+export function nonFiniteLoss(step: number, loss: number, model: CausalLM, batches: readonly Batch[]): NonFiniteError {
+  return new NonFiniteError(
+    `training: step ${step}: the loss is not finite, expected a number, got ${loss}; the first bad tensor is ${findNonFinite(model, batches)}. ` +
+      "Lower training.lr, raise training.warmup, or set training.on_non_finite=rollback. The last checkpoint is good.",
+  );
+}

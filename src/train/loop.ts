@@ -1,0 +1,179 @@
+/**
+ * The training loop. One turn of it, top to bottom, is one optimiser step: batches, gradients, a look at their health, the update,
+ * and now and then an evaluation, samples, a checkpoint. What it does is told as events; who listens may print, plot or send them.
+ */
+import type { Batch, DataLoader, ShardData } from "../data/index.ts";
+import { ConfigError, NonFiniteError, RunError } from "../errors.ts";
+import type { CausalLM } from "../models/index.ts";
+import { constant, cosine, linear, oneCycle, type Optimizer, type Schedule, wsd } from "../optim/index.ts";
+import { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
+import { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
+import { isSpike, newWatch, nonFiniteLoss } from "./health.ts";
+import type { Recipe } from "./recipe.ts";
+import type { RunFolder, RunSample, StepMetrics } from "./run-folder.ts";
+import { accumulateGradients } from "./step.ts";
+import { turn } from "./turn.ts";
+
+export type TrainingEvent =
+  | { type: "note"; text: string }
+  | { type: "step"; metrics: StepMetrics }
+  | { type: "evaluation"; step: number; result: EvaluationResult; best: boolean }
+  | { type: "sample"; sample: RunSample }
+  | { type: "checkpoint"; step: number; path: string }
+  /** All steps done, stopped early because nothing got better, or stopped by the signal. */
+  | { type: "end"; why: "done" | "no-progress" | "stopped"; step: number; best: TrainingState["best"] };
+
+/** Continues a prompt with the model as it is now; the same step and prompt give the same text. */
+export type Sampler = (model: CausalLM, prompt: string, step: number) => Promise<string> | string;
+
+export interface TrainingParts extends CheckpointParts {
+  recipe: Recipe;
+  run: RunFolder;
+  /** `next()` gives one forward pass's batch. */
+  loader: DataLoader;
+  /** A loader at another cursor (for going back to a checkpoint). */
+  loaderAt: (cursor: unknown) => DataLoader;
+  validation: ShardData;
+  model: CausalLM;
+  optimizer: Optimizer;
+  sampler?: Sampler;
+  state: TrainingState;
+  /** The state came from a checkpoint. */
+  resumed: boolean;
+}
+
+export const freshState = (loader: DataLoader): TrainingState => ({
+  step: 0, tokens: 0, seconds: 0, cursor: loader.cursor(), best: null, stale: 0, rollbacks: 0, watch: newWatch(),
+});
+
+/** The recipe's schedule as a function of the step. */
+export function scheduleOf({ training: t }: Recipe): Schedule {
+  if (t.warmup > t.steps) throw new ConfigError(`recipe: training.warmup is too long, expected at most training.steps ${t.steps}, got ${t.warmup}. Shorten it.`);
+  const options = { steps: t.steps, warmup: t.warmup, final: t.final_lr };
+  switch (t.schedule) {
+    case "constant":
+      return constant({ warmup: t.warmup });
+    case "linear":
+      return linear(options);
+    case "cosine":
+      return cosine(options);
+    case "wsd":
+      return wsd(t.decay === null ? options : { ...options, decay: t.decay });
+    case "one_cycle":
+      return oneCycle(options);
+  }
+}
+
+/** Trains until the recipe's steps are done, nothing gets better, or `signal` aborts; then a checkpoint is on disk. */
+export async function* trainingLoop(parts: TrainingParts, options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainingEvent> {
+  const { recipe, run, model, optimizer, sampler, state } = parts;
+  const { signal } = options;
+  const { training, eval: evaluation, sample } = recipe;
+  const schedule = scheduleOf(recipe);
+  const root = run.at("checkpoints");
+  let { loader } = parts;
+  let saved = state.step;
+  model.train();
+
+  /** Everything that belongs to the end of a step: the texts, the validation loss. */
+  async function* look(step: number): AsyncGenerator<TrainingEvent, EvaluationResult | null> {
+    const last = step === training.steps;
+    if (sampler !== undefined && sample.every !== null && (step % sample.every === 0 || last)) {
+      for (const prompt of sample.prompts) {
+        const made = { step, prompt, text: await sampler(model, prompt, step) };
+        run.logSample(made);
+        yield { type: "sample", sample: made };
+      }
+    }
+    if (step % evaluation.every !== 0 && !last) return null;
+    const result = await evaluateLoss(model, parts.validation, { context: training.context, batch: evaluation.batch, bytes: parts.validation.manifest.statistics.bytes });
+    // The untrained model is measured for the curve only: its weights are not worth keeping.
+    const best = step > 0 && result.loss < (state.best?.loss ?? Number.POSITIVE_INFINITY);
+    if (best) state.best = { step, loss: result.loss };
+    if (step > 0) state.stale = best ? 0 : state.stale + 1;
+    yield { type: "evaluation", step, result, best };
+    return result;
+  }
+
+  async function save(): Promise<TrainingEvent> {
+    const path = await saveCheckpoint(root, { ...state, cursor: loader.cursor() }, parts);
+    saved = state.step;
+    await pruneCheckpoints(run.path, state, training.keep);
+    return { type: "checkpoint", step: state.step, path };
+  }
+
+  /** Back to the last checkpoint, on with the data behind the batch that went wrong. */
+  async function rollBack(): Promise<string> {
+    const failed = state.step + 1;
+    const { path } = await newestCheckpoint(root);
+    const [after, rollbacks] = [loader.cursor(), state.rollbacks + 1];
+    Object.assign(state, await loadCheckpoint(path as string, parts), { rollbacks });
+    optimizer.zeroGrad();
+    loader = parts.loaderAt(after);
+    await run.rewindTo(state.step);
+    return `Step ${failed} went wrong; back at step ${state.step}, and the data of that step is left out (${rollbacks} of ${training.max_rollbacks} times).`;
+  }
+
+  if (!parts.resumed) {
+    yield* look(0);
+    // Going back needs something to go back to.
+    if (training.on_non_finite === "rollback" || training.on_spike === "rollback") yield await save();
+  }
+  let why: "done" | "no-progress" | "stopped" = "done";
+  while (state.step < training.steps) {
+    if (signal?.aborted) {
+      why = "stopped";
+      break;
+    }
+    if (evaluation.patience !== null && state.stale >= evaluation.patience) {
+      why = "no-progress";
+      break;
+    }
+    const began = performance.now();
+    const batches: Batch[] = [];
+    for (let i = 0; i < training.accumulate; i++) batches.push(await loader.next());
+
+    optimizer.learningRate = training.lr * schedule(state.step);
+    const { loss, tokens } = accumulateGradients(model, batches);
+    let gradNorm = 0;
+    let trouble: Error | null = null;
+    let rule = training.on_non_finite;
+    if (!Number.isFinite(loss)) trouble = nonFiniteLoss(state.step + 1, loss, model, batches);
+    else if (isSpike(state.watch, loss, training.spike_sigmas)) {
+      if (training.on_spike === "note") yield { type: "note", text: `Step ${state.step + 1}: the loss leapt to ${loss.toFixed(3)} from about ${state.watch.mean.toFixed(3)}.` };
+      else {
+        rule = training.on_spike;
+        trouble = new RunError(`training: step ${state.step + 1}: the loss leapt, expected about ${state.watch.mean.toFixed(4)}, got ${loss}. Lower training.lr or look at the data of this step.`);
+      }
+    }
+    if (trouble === null) {
+      try {
+        gradNorm = optimizer.step().gradNorm ?? 0;
+      } catch (error) {
+        if (!(error instanceof NonFiniteError)) throw error;
+        trouble = error;
+      }
+    }
+    optimizer.zeroGrad();
+    if (trouble !== null) {
+      if (rule !== "rollback" || state.rollbacks >= training.max_rollbacks) throw trouble;
+      yield { type: "note", text: trouble.message };
+      yield { type: "note", text: await rollBack() };
+      continue;
+    }
+
+    state.step++;
+    state.tokens += tokens;
+    const seconds = (performance.now() - began) / 1000;
+    state.seconds += seconds;
+    const metrics: StepMetrics = { step: state.step, loss, lr: optimizer.learningRate, grad_norm: gradNorm, tokens: state.tokens, tokens_per_second: tokens / seconds, seconds: state.seconds };
+    yield { type: "step", metrics };
+    const result = yield* look(state.step);
+    if (result !== null) Object.assign(metrics, { val_loss: result.loss, val_bits_per_byte: result.bitsPerByte });
+    run.log(metrics);
+    if (state.step % training.checkpoint_every === 0 || state.step === training.steps || state.best?.step === state.step) yield await save();
+    await turn();
+  }
+  if (saved !== state.step && state.step > 0) yield await save();
+  yield { type: "end", why, step: state.step, best: state.best };
+}

@@ -1,0 +1,147 @@
+/** Pre-training from a recipe: opens the run, prepares the data, builds or reloads the model, and runs the loop. */
+import * as fs from "node:fs";
+import os from "node:os";
+import { dataLoader, packedDocuments, sampledWindows } from "../data/index.ts";
+import { ConfigError } from "../errors.ts";
+import { writeFileAtomic } from "../formats/index.ts";
+import { type CausalLM, createModel } from "../models/index.ts";
+import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
+import { backend, manualSeed } from "../tensor/index.ts";
+import { type Tokenizer, tokenizerFiles } from "../tokenizers/index.ts";
+import { loadCheckpoint, newestCheckpoint, type TrainingState } from "./checkpoint.ts";
+import { freshState, type Sampler, type TrainingEvent, trainingLoop, type TrainingParts } from "./loop.ts";
+import { checkSameData, type DataHashes, openText, type PreparedData, prepareData } from "./prepare-data.ts";
+import { modelConfig, type Recipe } from "./recipe.ts";
+import { openRun, type RunFolder } from "./run-folder.ts";
+
+export interface PretrainOptions {
+  /** The run's folder. */
+  out: string;
+  /** Go on with the run in that folder. */
+  resume?: boolean;
+  signal?: AbortSignal;
+  /** Makes the texts that the recipe's `sample` asks for. */
+  sampler?: (tokenizer: Tokenizer, recipe: Recipe) => Sampler;
+  /** What goes into the manifest as the program's own version. */
+  version?: string;
+}
+
+export interface Manifest {
+  groundup: string;
+  node: string;
+  seed: number;
+  data: DataHashes;
+  tokens: { train: number; validation: number };
+  bytes: { train: number; validation: number };
+  documents: { train: number; validation: number };
+  vocabulary: number;
+  parameters: number;
+  host: { name: string; cpu: string; backend: string; isa: string; threads: number };
+  started: string;
+}
+
+/** A run that is ready to train, with everything a listener may want to look at. */
+export interface PretrainSession {
+  readonly run: RunFolder;
+  readonly recipe: Recipe;
+  readonly data: PreparedData;
+  readonly model: CausalLM;
+  readonly parts: TrainingParts;
+  readonly manifest: Manifest;
+  readonly state: TrainingState;
+  /** Sentences from the preparation. */
+  readonly notes: readonly string[];
+  train(): AsyncGenerator<TrainingEvent>;
+  /** Frees the model, closes the files, gives the lock back. */
+  close(): Promise<void>;
+}
+
+export function optimizerOf(recipe: Recipe, model: CausalLM): Optimizer {
+  const { optimizer, lr, betas, eps, momentum, nesterov, alpha, weight_decay: weightDecay, max_grad_norm } = recipe.training;
+  const groups = decayGroups(model, weightDecay);
+  // Infinity measures the norm for the record without clipping.
+  const maxGradNorm = max_grad_norm ?? Number.POSITIVE_INFINITY;
+  switch (optimizer) {
+    case "adamw":
+      return adamw(groups, { lr, betas, eps, maxGradNorm });
+    case "adam":
+      return adam(groups, { lr, betas, eps, maxGradNorm });
+    case "sgd":
+      return sgd(groups, { lr, momentum, nesterov, maxGradNorm });
+    case "rmsprop":
+      return rmsprop(groups, { lr, alpha, eps, maxGradNorm });
+  }
+}
+
+/**
+ * Everything up to the first step.
+ * @throws ConfigError, DataError, RunError, FormatError before anything of an earlier run has been touched
+ */
+export async function openPretraining(recipe: Recipe, options: PretrainOptions): Promise<PretrainSession> {
+  const { out, signal } = options;
+  if (recipe.training.precision === "bf16") {
+    throw new ConfigError(`recipe: training.precision bf16 can't be had, expected f32, got bf16 on ${os.cpus()[0]?.model.trim() ?? "this CPU"}: bf16 products are not in this version of groundup. Set training.precision=f32.`);
+  }
+  const run = await openRun(out, recipe, { resume: options.resume ?? false });
+  const notes: string[] = [];
+  const note = (sentence: string) => notes.push(sentence);
+  try {
+    const text = await openText(recipe, note);
+    const manifestFile = run.at("manifest.json");
+    const before = fs.existsSync(manifestFile) ? (JSON.parse(fs.readFileSync(manifestFile, "utf8")) as Manifest) : null;
+    if (before !== null) checkSameData(before.data, text.hashes, run.path);
+    const data = await prepareData(run, text, { onNote: note, ...(signal === undefined ? {} : { signal }) });
+    const { training } = recipe;
+    const { seed } = recipe.run;
+
+    manualSeed(seed);
+    const model = createModel(modelConfig(recipe, data.tokenizer.vocabSize), `${out}/config.yaml: model`);
+    const optimizer = optimizerOf(recipe, model);
+    const source = recipe.data.order === "documents" ? packedDocuments : sampledWindows;
+    const samples = source(data.train, { context: training.context, seed });
+    const loaderAt = (cursor: unknown) => dataLoader(samples, { batchSize: training.batch, ...(cursor === undefined ? {} : { cursor }) });
+
+    const checkpointParts = { model, optimizer, tokenizerFiles: tokenizerFiles(data.tokenizer.spec) };
+    const { path, notes: damaged } = await newestCheckpoint(run.at("checkpoints"));
+    notes.push(...damaged);
+    const state = path === null ? freshState(loaderAt(undefined)) : await loadCheckpoint(path, checkpointParts);
+    await run.rewindTo(path === null ? -1 : state.step);
+    const loader = loaderAt(state.cursor);
+
+    const manifest = before ?? describeRun(recipe, data, model, text.hashes, options.version ?? "unknown");
+    if (before === null) await writeFileAtomic(manifestFile, `${JSON.stringify(manifest, null, 2)}\n`);
+    const sampler = options.sampler?.(data.tokenizer, recipe);
+    const parts: TrainingParts = { ...checkpointParts, recipe, run, loader, loaderAt, validation: data.validation, state, resumed: path !== null, ...(sampler === undefined ? {} : { sampler }) };
+    return {
+      run, recipe, data, model, parts, manifest, state, notes,
+      train: () => trainingLoop(parts, signal === undefined ? {} : { signal }),
+      async close() {
+        await data.train.close();
+        await data.validation.close();
+        optimizer.dispose();
+        model.dispose();
+        run.close();
+      },
+    };
+  } catch (error) {
+    run.close();
+    throw error;
+  }
+}
+
+function describeRun(recipe: Recipe, data: PreparedData, model: CausalLM, hashes: DataHashes, version: string): Manifest {
+  const both = (pick: (statistics: PreparedData["train"]["manifest"]["statistics"]) => number) => ({ train: pick(data.train.manifest.statistics), validation: pick(data.validation.manifest.statistics) });
+  return {
+    groundup: version,
+    node: process.versions.node,
+    seed: recipe.run.seed,
+    data: hashes,
+    tokens: both((s) => s.tokens),
+    bytes: both((s) => s.bytes),
+    documents: both((s) => s.documents),
+    vocabulary: data.tokenizer.vocabSize,
+    parameters: model.parameterCount(),
+    host: { name: os.hostname(), cpu: os.cpus()[0]?.model.trim() ?? "unknown", backend: backend().name, isa: backend().isa(), threads: backend().threads() },
+    started: new Date().toISOString(),
+  };
+}

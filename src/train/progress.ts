@@ -1,0 +1,95 @@
+/** Progress of a run in the terminal: one line that is rewritten, or a line now and then where there is no terminal. */
+import type { TrainingEvent } from "./loop.ts";
+
+export interface ProgressOptions {
+  /** Receives text; lines end in \n. */
+  write(text: string): void;
+  /** True where a line may be rewritten with \r. */
+  live: boolean;
+  /** Steps of the whole run. */
+  steps: number;
+  /** FLOPs of one token, and the machine's measured peak a second: together they give the percentage. */
+  flopsPerToken: number;
+  peakFlops: number;
+  /** Width of the terminal; default 80. */
+  columns?: number;
+}
+
+export interface Progress {
+  /** Shows an event of the training loop. */
+  show(event: TrainingEvent): void;
+  /** Ends the rewritten line, so that other text may follow. */
+  clear(): void;
+}
+
+export const duration = (seconds: number): string => {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s}s`;
+  if (s < 3600) return `${Math.floor(s / 60)}m${String(s % 60).padStart(2, "0")}s`;
+  return `${Math.floor(s / 3600)}h${String(Math.floor((s % 3600) / 60)).padStart(2, "0")}m`;
+};
+
+const rate = (n: number): string => (n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >= 1e4 ? `${(n / 1e3).toFixed(1)}k` : n.toFixed(0));
+
+/** Shows steps, evaluations and notes; samples and the rest are the caller's. */
+export function createProgress(options: ProgressOptions): Progress {
+  const { write, live, steps, flopsPerToken, peakFlops, columns = 80 } = options;
+  const began = performance.now();
+  let firstStep: number | null = null;
+  let smooth = { loss: 0, speed: 0, weight: 0 };
+  let shown = 0;
+  let open = false;
+
+  const clear = () => {
+    if (open) write(`\r${" ".repeat(columns - 1)}\r`);
+    open = false;
+  };
+  const say = (text: string) => {
+    clear();
+    write(`${text}\n`);
+  };
+
+  return {
+    clear,
+    show(event) {
+      switch (event.type) {
+        case "note":
+          say(event.text);
+          return;
+        case "evaluation": {
+          const { loss, perplexity, bitsPerByte } = event.result;
+          const bytes = bitsPerByte === null ? "" : `, ${bitsPerByte.toFixed(3)} bits per byte`;
+          say(`  step ${String(event.step).padStart(String(steps).length)}  validation loss ${loss.toFixed(4)}, perplexity ${perplexity.toFixed(1)}${bytes}${event.best ? "  (best)" : ""}`);
+          return;
+        }
+        case "step": {
+          const { step, loss, tokens_per_second } = event.metrics;
+          firstStep ??= step - 1;
+          // The last steps count most; the first ones are not diluted by zeros.
+          const keep = 0.9 * (1 - 0.1 ** smooth.weight);
+          smooth = { loss: keep * smooth.loss + (1 - keep) * loss, speed: keep * smooth.speed + (1 - keep) * tokens_per_second, weight: smooth.weight + 1 };
+          const now = performance.now();
+          if (step < steps && now - shown < (live ? 100 : 10_000)) return;
+          shown = now;
+          const done = step - firstStep;
+          const left = ((now - began) / 1000 / done) * (steps - step);
+          const share = (100 * smooth.speed * flopsPerToken) / peakFlops;
+          const filled = Math.round((20 * step) / steps);
+          const bar = live ? `${"█".repeat(filled)}${"░".repeat(20 - filled)} ` : "";
+          const line = `${bar}step ${step}/${steps}  loss ${smooth.loss.toFixed(3)}  ${rate(smooth.speed)} tok/s  ${share.toFixed(0)} % of peak  ${step === steps ? `took ${duration((now - began) / 1000)}` : `${duration(left)} left`}`;
+          if (live) {
+            write(`\r${line.slice(0, columns - 1).padEnd(columns - 1)}`);
+            open = true;
+          } else write(`${line}\n`);
+          return;
+        }
+        case "sample":
+        case "checkpoint":
+        case "end":
+          return;
+        default:
+          event satisfies never;
+      }
+    },
+  };
+}

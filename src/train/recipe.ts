@@ -1,0 +1,117 @@
+/** What a training recipe may say: one schema for the YAML file, `--set` and the help. Model keys are those of Hugging Face's config.json. */
+import * as z from "zod";
+import { ConfigError } from "../errors.ts";
+import { didYouMean, parseModelConfig } from "../formats/index.ts";
+import { architectures } from "../models/index.ts";
+
+const count = z.int().min(1);
+const factor = z.number().nonnegative();
+
+/** A model config without the keys that data and training decide; its own schema checks the rest. */
+const modelSchema = z.looseObject({ model_type: z.string().describe("architecture: llama or gpt2; its other keys are those of config.json") }).superRefine((model, ctx) => {
+  const known = Object.keys(architectures);
+  const architecture = Object.hasOwn(architectures, model.model_type) ? architectures[model.model_type] : undefined;
+  if (architecture === undefined) {
+    ctx.addIssue({ code: "custom", path: ["model_type"], message: `unknown architecture, expected one of ${known.join(", ")}.${didYouMean(model.model_type, known)}` });
+    return;
+  }
+  try {
+    parseModelConfig(architecture.schema, architecture.keys, model as never, "model");
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    for (const line of error.message.split("\n").slice(1)) ctx.addIssue({ code: "custom", message: line.trim() });
+  }
+});
+
+export const recipeSchema = z.strictObject({
+  run: z
+    .strictObject({
+      name: z.string().regex(/^[\w.-]+$/, "must be letters, digits, dots, dashes").default("pretrain").describe("name of the run; its folder is runs/<name> unless --out says otherwise"),
+      seed: z.int().min(0).default(0).describe("seed of initialisation, data order, dropout and sampling"),
+    })
+    .prefault({}),
+  data: z.strictObject({
+    path: z.union([z.string(), z.array(z.string()).min(1)]).describe("text: files, folders or globs (.txt, .jsonl, also .gz, .zst); bundled:NAME is text that groundup brings along"),
+    document: z.string().default("file").describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"'),
+    field: z.string().default("text").describe("key of the text in .jsonl files"),
+    validation_fraction: z.number().gt(0).lt(1).default(0.1).describe("share of the documents held out for validation"),
+    split_by: z.enum(["document", "tail"]).default("document").describe("hold out whole documents, or the end of each"),
+    order: z.enum(["windows", "documents"]).default("windows").describe("train on windows at random places, or on packed whole documents"),
+  }),
+  tokenizer: z
+    .strictObject({
+      type: z.enum(["bpe", "characters", "bytes", "file"]).default("bpe").describe("train a byte-level BPE, use the text's characters, use bytes, or load one"),
+      vocab_size: count.default(4096).describe("bpe: number of tokens"),
+      pattern: z.enum(["gpt2", "cl100k"]).default("gpt2").describe("bpe: how text is cut into words"),
+      path: z.string().nullable().default(null).describe("file: a folder or tokenizer.json"),
+      end_of_text: z.boolean().nullable().default(null).describe("put <|endoftext|> behind each document (null: yes, except for characters)"),
+    })
+    .prefault({}),
+  model: modelSchema,
+  training: z.strictObject({
+    steps: count.describe("optimiser steps"),
+    batch: count.describe("rows of one forward pass"),
+    accumulate: count.default(1).describe("forward passes in a step; their gradients add up to that of one large batch"),
+    context: count.describe("tokens in a row"),
+    precision: z.enum(["f32", "bf16"]).default("f32").describe("of matrix products"),
+    optimizer: z.enum(["adamw", "adam", "sgd", "rmsprop"]).default("adamw"),
+    lr: factor.default(1e-3).describe("highest learning rate"),
+    betas: z.tuple([factor, factor]).default([0.9, 0.95]).describe("adam, adamw"),
+    eps: factor.default(1e-8).describe("adam, adamw, rmsprop"),
+    momentum: factor.default(0).describe("sgd"),
+    nesterov: z.boolean().default(false).describe("sgd"),
+    alpha: factor.default(0.99).describe("rmsprop"),
+    weight_decay: factor.default(0.1).describe("of matrices and embeddings; norms and biases have none"),
+    max_grad_norm: z.number().positive().nullable().default(1).describe("gradients are scaled down to this norm; null: never"),
+    schedule: z.enum(["cosine", "linear", "constant", "wsd", "one_cycle"]).default("cosine").describe("of the learning rate"),
+    warmup: z.int().min(0).default(0).describe("steps until the highest learning rate"),
+    final_lr: factor.default(0.1).describe("last learning rate as a share of the highest"),
+    decay: z.int().min(0).nullable().default(null).describe("wsd: steps of decay at the end (null: a fifth)"),
+    checkpoint_every: count.default(500).describe("steps between checkpoints; the best and the last are always written"),
+    keep: count.default(2).describe("newest checkpoints that are kept, besides the best"),
+    on_non_finite: z.enum(["stop", "rollback"]).default("stop").describe("when a loss or gradient is NaN or infinite: stop, or go back to the last good checkpoint and leave out that batch"),
+    on_spike: z.enum(["note", "rollback", "stop"]).default("note").describe("when the loss leaps above spike_sigmas"),
+    spike_sigmas: z.number().positive().default(8).describe("a leap is a loss this many standard deviations above its running mean"),
+    max_rollbacks: z.int().min(0).default(3),
+  }),
+  eval: z
+    .strictObject({
+      every: count.default(250).describe("steps between evaluations on the whole validation split"),
+      batch: count.default(16).describe("rows of one forward pass"),
+      patience: count.nullable().default(null).describe("stop after this many evaluations without a better loss; null: never"),
+    })
+    .prefault({}),
+  sample: z
+    .strictObject({
+      every: count.nullable().default(null).describe("steps between samples; null: none"),
+      prompts: z.array(z.string()).default([]),
+      tokens: count.default(100),
+      temperature: factor.default(0.8),
+      top_k: z.int().min(0).default(40).describe("0: all tokens"),
+    })
+    .prefault({}),
+});
+
+export type Recipe = z.output<typeof recipeSchema>;
+
+/** Keys whose values differ, as `key: before → now`, dotted. */
+export function differences(before: unknown, now: unknown, path = ""): string[] {
+  const isTree = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null && !Array.isArray(v);
+  if (isTree(before) && isTree(now)) {
+    return [...new Set([...Object.keys(before), ...Object.keys(now)])].flatMap((key) => differences(before[key], now[key], path === "" ? key : `${path}.${key}`));
+  }
+  const [a, b] = [JSON.stringify(before), JSON.stringify(now)];
+  return a === b ? [] : [`${path}: ${a ?? "absent"} → ${b ?? "absent"}`];
+}
+
+const CONTEXT_KEYS: Record<string, string> = { llama: "max_position_embeddings", gpt2: "n_positions" };
+
+/** The model's config with what the tokenizer and the training decide filled in. @throws ConfigError when they contradict it */
+export function modelConfig(recipe: Recipe, tokens: number): Record<string, unknown> {
+  const { model, training } = recipe;
+  const key = CONTEXT_KEYS[model.model_type] as string;
+  const config: Record<string, unknown> = { vocab_size: tokens, [key]: training.context, ...model };
+  if (Number(config.vocab_size) < tokens) throw new ConfigError(`recipe: model.vocab_size is too small, expected at least the tokenizer's ${tokens} tokens, got ${config.vocab_size}. Leave it out.`);
+  if (Number(config[key]) < training.context) throw new ConfigError(`recipe: model.${key} is too small, expected at least training.context ${training.context}, got ${config[key]}. Raise it or shorten the context.`);
+  return config;
+}

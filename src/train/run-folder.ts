@@ -1,0 +1,196 @@
+/**
+ * A run on disk:
+ *   config.yaml     the recipe, complete       manifest.json   versions, data hashes, host
+ *   metrics.jsonl   one line a step            samples.jsonl   texts written on the way
+ *   tokenizer/, data/train, data/validation    what the text became
+ *   checkpoints/step-000500/                   Hugging Face folder + training/
+ *   best.json, report.html, lock
+ */
+import * as fs from "node:fs";
+import os from "node:os";
+import { join } from "node:path";
+import { parse, stringify } from "yaml";
+import { RunError } from "../errors.ts";
+import { removeLeftovers, writeFileAtomic } from "../formats/index.ts";
+import { differences, type Recipe } from "./recipe.ts";
+
+/** One line of metrics.jsonl. */
+export interface StepMetrics {
+  step: number;
+  /** Mean over the step's targets, nats a token. */
+  loss: number;
+  lr: number;
+  /** Before clipping. */
+  grad_norm: number;
+  /** Targets so far. */
+  tokens: number;
+  tokens_per_second: number;
+  /** Training time so far, over all sittings. */
+  seconds: number;
+  val_loss?: number;
+  val_bits_per_byte?: number | null;
+}
+
+export interface RunSample {
+  step: number;
+  prompt: string;
+  text: string;
+}
+
+export interface RunFolder {
+  readonly path: string;
+  /** A file or folder in it. */
+  at(...names: string[]): string;
+  readonly recipe: Recipe;
+  log(metrics: StepMetrics): void;
+  logSample(sample: RunSample): void;
+  metrics(): StepMetrics[];
+  samples(): RunSample[];
+  /** Forgets lines of later steps: what a killed run had written after its last checkpoint. */
+  rewindTo(step: number): Promise<void>;
+  /** Gives the lock back. */
+  close(): void;
+}
+
+const LOCK = "lock";
+
+/**
+ * Opens a run for training: a new folder, or with `resume` one that is there.
+ * @throws RunError when the folder holds a run already (without `resume`), none (with it), another recipe, or another process trains there
+ */
+export async function openRun(path: string, recipe: Recipe, options: { resume?: boolean } = {}): Promise<RunFolder> {
+  const config = join(path, "config.yaml");
+  const exists = fs.existsSync(config);
+  if (exists && options.resume !== true) {
+    throw new RunError(`${path}: there is a run in this folder, expected a new or empty one, got config.yaml. Go on with it by --resume, or choose another folder with --out.`);
+  }
+  if (!exists && options.resume === true) throw new RunError(`${path}: no run to resume, expected config.yaml in the folder, got none. Check --out, or start without --resume.`);
+  if (!exists && fs.existsSync(path) && fs.readdirSync(path).some((name) => name !== LOCK && !name.startsWith("."))) {
+    throw new RunError(`${path}: the folder is not empty, expected a new or empty one, got ${fs.readdirSync(path).slice(0, 5).join(", ")}. Choose another with --out.`);
+  }
+  try {
+    fs.mkdirSync(path, { recursive: true });
+  } catch (cause) {
+    throw new RunError(`${path}: the folder can't be made, expected a place that can be written, got ${(cause as NodeJS.ErrnoException).code}. Choose another with --out.`, { cause });
+  }
+  const unlock = lock(join(path, LOCK), path);
+  try {
+    if (exists) {
+      // Through JSON on both sides: YAML has no undefined.
+      const changed = differences(parse(fs.readFileSync(config, "utf8")), JSON.parse(JSON.stringify(recipe)));
+      if (changed.length > 0) {
+        throw new RunError(`${path}: the recipe has changed, expected the one that the run began with, got\n  ${changed.join("\n  ")}\nResume with the old values (or name the run folder in place of the recipe), or start a new run.`);
+      }
+    } else {
+      await writeFileAtomic(config, stringify(recipe));
+    }
+    await removeLeftovers(path);
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+  return { ...readRun(path, recipe), close: unlock };
+}
+
+/** A run to look at: its lines and files, without the lock. */
+export function readRun(path: string, recipe: Recipe): RunFolder {
+  const at = (...names: string[]) => join(path, ...names);
+  const append = (name: string, line: object) => fs.appendFileSync(at(name), `${JSON.stringify(line)}\n`);
+  return {
+    path,
+    at,
+    recipe,
+    log: (metrics) => append("metrics.jsonl", metrics),
+    logSample: (sample) => append("samples.jsonl", sample),
+    metrics: () => lines(at("metrics.jsonl")),
+    samples: () => lines(at("samples.jsonl")),
+    async rewindTo(step) {
+      for (const name of ["metrics.jsonl", "samples.jsonl"]) {
+        if (!fs.existsSync(at(name))) continue;
+        const kept = lines<{ step: number }>(at(name)).filter((line) => line.step <= step);
+        await writeFileAtomic(at(name), kept.map((line) => `${JSON.stringify(line)}\n`).join(""));
+      }
+    },
+    close: () => {},
+  };
+}
+
+/** The whole lines of a file; the last one may have been cut by a kill. */
+function lines<T>(path: string): T[] {
+  if (!fs.existsSync(path)) return [];
+  return fs
+    .readFileSync(path, "utf8")
+    .split("\n")
+    .slice(0, -1)
+    .flatMap((line) => {
+      try {
+        return [JSON.parse(line) as T];
+      } catch {
+        return [];
+      }
+    });
+}
+
+interface Holder {
+  pid: number;
+  host: string;
+  /** When the process began, in the system's own clock ticks: tells a new process with an old number apart. */
+  started: string | null;
+}
+
+function startOf(pid: number): string | null {
+  try {
+    return fs.readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)?.split(" ")[19] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function isAlive({ pid, host, started }: Holder): boolean {
+  // Another machine's processes can't be seen from here: believe the lock.
+  if (host !== os.hostname()) return true;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+  return started === null || startOf(pid) === null || startOf(pid) === started;
+}
+
+/** Takes the lock or throws; gives the function that frees it. A lock whose process is gone is taken over. */
+function lock(file: string, run: string): () => void {
+  const mine = JSON.stringify({ pid: process.pid, host: os.hostname(), started: startOf(process.pid) } satisfies Holder);
+  for (let attempt = 0; attempt < 3; attempt++) {
+    try {
+      // The name appears with its content in one move, so nobody reads half a lock.
+      const draft = `${file}.${process.pid}`;
+      fs.writeFileSync(draft, mine);
+      try {
+        fs.linkSync(draft, file);
+      } finally {
+        fs.rmSync(draft, { force: true });
+      }
+      return () => {
+        if (fs.existsSync(file) && fs.readFileSync(file, "utf8") === mine) fs.rmSync(file, { force: true });
+      };
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== "EEXIST") {
+        throw new RunError(`${run}: the lock can't be written, expected a folder that can be written, got ${(cause as NodeJS.ErrnoException).code}. Choose another with --out.`, { cause });
+      }
+    }
+    const holder = readLock(file);
+    if (holder !== null && isAlive(holder)) {
+      throw new RunError(`${run}: another process is training in this folder, expected nobody, got process ${holder.pid} on ${holder.host}. Wait for it, stop it, or choose another folder with --out (if it is gone, remove ${file}).`);
+    }
+    fs.rmSync(file, { force: true });
+  }
+  throw new RunError(`${run}: the lock can't be taken, expected ${file} to be free, got others that keep taking it. Try again.`);
+}
+
+function readLock(file: string): Holder | null {
+  try {
+    return JSON.parse(fs.readFileSync(file, "utf8")) as Holder;
+  } catch {
+    return null;
+  }
+}
