@@ -14,28 +14,29 @@ export function createNative(binding: NativeBinding): Backend {
   const args = new Float64Array(binding.args);
   const { exec } = binding;
 
-  function put(at: number, a: Argument): number {
-    if (typeof a === "number") {
-      args[at] = a;
-      return at + 1;
-    }
+  function put(at: number, a: Operand | null | readonly (number | Operand)[]): number {
     if (a === null) {
       args[at] = 0;
       args[at + 1] = 0;
       return at + 2;
     }
-    if (Array.isArray(a)) {
-      if (at + 1 + 2 * a.length > args.length) {
-        throw new GroundupError(`native kernel: too many arguments, expected at most ${args.length} numbers, got an array of ${a.length}. Split the call`);
-      }
-      args[at++] = a.length;
-      for (const item of a as readonly (number | Operand)[]) at = put(at, item);
-      return at;
+    if (!Array.isArray(a)) {
+      const operand = a as Operand;
+      args[at] = operand.storage.buffer;
+      args[at + 1] = operand.offset;
+      return at + 2;
     }
-    const operand = a as Operand;
-    args[at] = operand.storage.buffer;
-    args[at + 1] = operand.offset;
-    return at + 2;
+    const n = a.length;
+    if (at + 1 + 2 * n > args.length) {
+      throw new GroundupError(`native kernel: too many arguments, expected at most ${args.length} numbers, got an array of ${n}. Split the call`);
+    }
+    args[at++] = n;
+    for (let i = 0; i < n; i++) {
+      const item = a[i] as number | Operand;
+      if (typeof item === "number") args[at++] = item;
+      else at = put(at, item);
+    }
+    return at;
   }
 
   const kernels: Record<string, (...a: Argument[]) => number | undefined> = {};
@@ -43,7 +44,11 @@ export function createNative(binding: NativeBinding): Backend {
     const answers = ANSWERING.includes(name as KernelName);
     kernels[name] = (...a) => {
       let at = 0;
-      for (let i = 0; i < a.length; i++) at = put(at, a[i] as Argument);
+      for (let i = 0; i < a.length; i++) {
+        const x = a[i] as Argument;
+        if (typeof x === "number") args[at++] = x;
+        else at = put(at, x);
+      }
       exec(id);
       return answers ? args[0] : undefined;
     };

@@ -6,7 +6,7 @@ import { CODE, isFloat, promote } from "../dtype.ts";
 import { BINARY, type Binary, type DType, UNARY, type Unary } from "../kernels.ts";
 import { defineOp, type Sample } from "../op.ts";
 import { values } from "../samples.ts";
-import { broadcast, broadcastStrides, sameShape, type Shape } from "../shape.ts";
+import { broadcast, broadcastStrides, sameShape, type Shape, sizeOf } from "../shape.ts";
 import { full, Tensor, tensor } from "../tensor.ts";
 import { cast, packed, reshape, sumTo } from "./movement.ts";
 
@@ -93,11 +93,12 @@ function computeBinary(ctx: Context, shape: Shape, name: Binary, a: Tensor, b: T
   const dtype = promote(a.dtype, b.dtype);
   const whole = !isFloat(dtype) && name !== "div" && name !== "pow";
   const inner: DType = whole ? "i32" : "f32";
-  const [x, y] = [a.dtype === inner ? a : noGrad(() => cast(a, inner)), b.dtype === inner ? b : noGrad(() => cast(b, inner))];
+  const x = a.dtype === inner ? a : noGrad(() => cast(a, inner));
+  const y = b.dtype === inner ? b : noGrad(() => cast(b, inner));
   const compares = COMPARISONS.has(name);
   const out = ctx.out(shape, compares ? "bool" : inner);
   if (sameShape(x.shape, y.shape) && x.isContiguous && y.isContiguous) {
-    backend().binary(code(name), CODE[inner], x, ONE, y, ONE, out, [out.size]);
+    backend().binary(code(name), CODE[inner], x, ONE, y, ONE, out, [sizeOf(shape)]);
   } else {
     backend().binary(code(name), CODE[inner], x, broadcastStrides(x.shape, x.strides, shape), y, broadcastStrides(y.shape, y.strides, shape), out, shape);
   }
