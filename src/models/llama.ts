@@ -188,11 +188,12 @@ export class Llama extends CausalLM {
   configJson(): Record<string, unknown> {
     const { rope_theta, rope_parameters, ...rest } = this.config;
     const dimensions = this.dimensions;
-    // Both spellings of the rotary setting, so that older and newer readers find theirs.
-    const scaling = rope_parameters === null ? null : { ...rope_parameters, rope_type: rope_parameters.rope_type ?? rope_parameters.type };
+    // The older spelling, which older and newer readers both understand.
+    const { rope_theta: _, type, ...scaling } = rope_parameters ?? {};
+    const kind = scaling.rope_type ?? type ?? "default";
     return {
       architectures: ["LlamaForCausalLM"], model_type: "llama", ...rest, num_key_value_heads: dimensions.kvHeads, head_dim: dimensions.headDim,
-      rope_theta, rope_scaling: scaling === null ? null : scaling, rope_parameters: { rope_type: "default", ...scaling, rope_theta },
+      rope_theta, rope_scaling: kind === "default" ? null : { ...scaling, rope_type: kind },
     };
   }
 }
