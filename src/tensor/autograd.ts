@@ -281,7 +281,11 @@ function propagate(node: GradNode): void {
     for (let i = 0; i < inputs.length; i++) {
       const input = inputs[i];
       const g = results[i];
-      if (!input || g === null || g === undefined || g === ACCUMULATED || !input.requiresGrad) continue;
+      if (g === ACCUMULATED) {
+        if (input?.grad) input.grad.storage.version++;
+        continue;
+      }
+      if (!input || g === null || g === undefined || !input.requiresGrad) continue;
       // A gradient that is handed on unchanged, or to two inputs, gets a handle of its own for each.
       const shared = gradients.includes(g) || results.indexOf(g) !== i;
       deliver(input, shared ? track(g.alias()) : g);

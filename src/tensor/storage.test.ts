@@ -1,0 +1,120 @@
+import { setImmediate } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { afterEach, describe, expect, test } from "vitest";
+import { OutOfMemoryError } from "../errors.ts";
+import { attention, crossEntropy, dropout, embedding, keep, layerNorm, linear, memory, noGrad, resetPeakMemory, scope, setMemoryLimit, type Tensor, tensor, zeros } from "./index.ts";
+import { values } from "./samples.ts";
+
+setFlagsFromString("--expose-gc");
+const gc = runInNewContext("gc") as () => void;
+
+/** Lets finalisers run: they need turns of the event loop. */
+async function collect(): Promise<void> {
+  for (let i = 0; i < 5; i++) {
+    gc();
+    await setImmediate();
+  }
+}
+
+/** A small transformer-like model and one training step on it. */
+function model(): { parameters: Tensor[]; step: () => void } {
+  const make = (shape: number[], seed: number) => keep(values(shape, { seed, low: -0.5, high: 0.5 }));
+  const [table, qkv, proj, gain, bias] = [make([20, 16], 1), make([48, 16], 2), make([16, 16], 3), make([16], 4), make([16], 5)] as [Tensor, Tensor, Tensor, Tensor, Tensor];
+  const parameters = [table, qkv, proj, gain, bias];
+  const ids = keep(tensor([Int32Array.from({ length: 12 }, (_, i) => (i * 7) % 20)]));
+  const step = (): void => {
+    const x = embedding(ids, table); // (1, T, C)
+    const [q, k, v] = linear(layerNorm(x, gain, bias), qkv).reshape([1, 12, 6, 8]).split([2, 2, 2], 2) as [Tensor, Tensor, Tensor];
+    const y = dropout(linear(attention(q, k, v).reshape([1, 12, 16]), proj, null, { residual: x }), 0.1);
+    crossEntropy(linear(y, table), ids).backward();
+    noGrad(() => {
+      for (const p of parameters) {
+        p.addInPlace(p.grad as Tensor, -0.01);
+        (p.grad as Tensor).dispose();
+        p.grad = null;
+      }
+    });
+  };
+  return { parameters: [...parameters, ids], step };
+}
+
+describe("memory", () => {
+  test("200 training steps in scopes leave not one byte", () => {
+    const { parameters, step } = model();
+    const at = (): number => memory().liveBytes;
+    const before = at();
+    let after10 = 0;
+    for (let i = 1; i <= 200; i++) {
+      scope(step);
+      if (i === 10) after10 = at();
+    }
+    expect(at()).toBe(before);
+    expect(after10).toBe(before);
+    for (const p of parameters) p.dispose();
+  });
+
+  test("200 training steps without scopes return to the start once the collector has run", async () => {
+    await collect();
+    const { parameters, step } = model();
+    const before = memory();
+    for (let i = 1; i <= 200; i++) {
+      step();
+      if (i % 50 === 0) await collect();
+    }
+    await collect();
+    const after = memory();
+    expect([after.liveBytes, after.liveBuffers]).toEqual([before.liveBytes, before.liveBuffers]);
+    for (const p of parameters) p.dispose();
+  });
+
+  test("a graph that never runs backward is freed by the collector", async () => {
+    await collect();
+    const before = memory().liveBuffers;
+    const x = keep(values([64, 64]));
+    scope(() => {
+      let y = x;
+      for (let i = 0; i < 10; i++) y = y.exp().tanh();
+    });
+    expect(memory().liveBuffers).toBeGreaterThan(before + 1);
+    await collect();
+    expect(memory().liveBuffers).toBe(before + 1);
+    x.dispose();
+  });
+
+  test("owners are named and sorted; the peak can be started again", () =>
+    scope(() => {
+      const big = zeros([1000]);
+      const small = big.narrow(0, 0, 10).exp();
+      const { owners, peakBytes, liveBytes } = memory();
+      const [full, exp] = ["full", "exp"].map((n) => owners.findIndex((o) => o.name === n)) as [number, number];
+      expect(owners[exp]?.bytes).toBeGreaterThanOrEqual(40);
+      expect(full).toBeLessThan(exp);
+      expect(peakBytes).toBeGreaterThanOrEqual(liveBytes);
+      scope(() => zeros([100000]));
+      expect(memory().peakBytes).toBeGreaterThanOrEqual(400000);
+      resetPeakMemory();
+      expect(memory().peakBytes).toBe(memory().liveBytes);
+      expect(small.size).toBe(10);
+    }));
+});
+
+describe("the memory limit", () => {
+  const former = memory().limitBytes;
+  afterEach(() => setMemoryLimit(Number.isFinite(former) ? former : 2 ** 40));
+
+  test("throws with the largest owners and the advice, and the engine goes on", () => {
+    scope(() => {
+      const x = tensor(new Float32Array(50_000));
+      setMemoryLimit(memory().liveBytes + 1e6);
+      const grow = () => scope(() => {
+        const list: Tensor[] = [];
+        for (let i = 0; i < 100; i++) list.push(x.exp());
+      });
+      expect(grow).toThrow(OutOfMemoryError);
+      expect(grow).toThrow(/allocate: the memory limit is reached, expected at most \d+\.\d MB live, got \d+\.\d MB and 0\.2 MB more\. Largest owners: (exp|.*, exp) 1\.0 MB in 5 tensors/);
+      expect(grow).toThrow("wrap each step of a loop in scope(() => …)");
+      expect(x.add(1).dataSync()[0]).toBe(1);
+    });
+  });
+});
