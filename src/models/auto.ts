@@ -1,7 +1,7 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
-import type * as z from "zod";
+import * as z from "zod";
 import { ConfigError, FormatError } from "../errors.ts";
-import { type ConfigKeys, didYouMean, type Folder, openModelWeights, parseModelConfig, readConfigJson, type StoredTensor, type TensorEntry } from "../formats/index.ts";
+import { type ConfigKeys, didYouMean, type Folder, openModelWeights, parseConfig, parseModelConfig, readConfigJson, type StoredTensor, type TensorEntry } from "../formats/index.ts";
 import { cast, type DType, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { GPT2, gpt2ConfigKeys, gpt2ConfigSchema } from "./gpt2.ts";
@@ -27,8 +27,14 @@ export function createModel(config: Record<string, unknown>, where = "config"): 
   if (architecture === undefined) {
     throw new ConfigError(`${where}: unknown architecture, expected model_type to be one of ${known.join(", ")}, got ${JSON.stringify(type)}.${typeof type === "string" ? didYouMean(type, known) : ""} Choose a supported model.`);
   }
-  return architecture.create(parseModelConfig(architecture.schema, architecture.keys, config as never, where) as never);
+  const model = architecture.create(parseModelConfig(architecture.schema, architecture.keys, config as never, where) as never);
+  const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, config, where);
+  model.tokenIds = { bos_token_id, eos_token_id, pad_token_id };
+  return model;
 }
+
+const tokenId = z.int().min(0).nullish();
+const tokenIdsSchema = z.object({ bos_token_id: tokenId, eos_token_id: z.union([tokenId, z.array(z.int().min(0))]), pad_token_id: tokenId });
 
 const DTYPE_OF_FILE: Partial<Record<string, DType>> = { F32: "f32", BF16: "bf16", F16: "f16" };
 
@@ -129,5 +135,5 @@ export async function saveModel(model: CausalLM, folder: string, options: { dtyp
 /** config.json's text. */
 export function configText(model: CausalLM, dtype: "f32" | "bf16" | "f16" = "f32"): string {
   const torch = { f32: "float32", bf16: "bfloat16", f16: "float16" }[dtype];
-  return `${JSON.stringify({ ...model.configJson(), dtype: torch, torch_dtype: torch }, null, 2)}\n`;
+  return `${JSON.stringify({ ...model.configJson(), ...model.tokenIds, dtype: torch, torch_dtype: torch }, null, 2)}\n`;
 }

@@ -104,6 +104,8 @@ export abstract class CausalLM extends Module {
   /** As config.json names it. */
   abstract readonly modelType: string;
   abstract readonly dimensions: ModelDimensions;
+  /** Ids that the tokenizer gives a meaning, kept in config.json; generation stops at `eos_token_id`. */
+  tokenIds: { bos_token_id: number | null; eos_token_id: number | readonly number[] | null; pad_token_id: number | null } = { bos_token_id: null, eos_token_id: null, pad_token_id: null };
   abstract override forward(inputs: CausalLMInputs): CausalLMOutput;
   /** What config.json should hold. */
   abstract configJson(): Record<string, unknown>;
