@@ -8,6 +8,10 @@ const COMMANDS: CommandTable = [
   ["quickstart", "the main job: from a book to a model that speaks, in minutes", () => import("./quickstart.ts")],
   ["pretrain", "pre-training from text, as a recipe says", () => import("./pretrain.ts")],
   ["plan", "memory, arithmetic and time of a recipe before anything runs", () => import("./plan.ts")],
+  ["generate", "continues a text", () => import("./generate.ts")],
+  ["eval", "measures a model: perplexity, bits per byte", () => import("./eval.ts")],
+  ["tokenizer", "train, encode, decode, inspect", () => import("./tokenizer.ts")],
+  ["inspect", "looks into a model, tokenizer, safetensors file, shards or run", () => import("./inspect.ts")],
   ["doctor", "what this machine offers: backend and why, CPU features, threads, memory", () => import("./doctor.ts")],
 ];
 

@@ -56,13 +56,20 @@ describe("perplexity", () => {
     expect([fit.tokens, fit.bytes]).toEqual([text.length - 1, Buffer.byteLength(text) - 1]);
   });
 
+  test("documents are scored each on its own", async () => {
+    const [a, b] = [await perplexity(model, tokenizer, "first text"), await perplexity(model, tokenizer, "another")];
+    const both = await perplexity(model, tokenizer, ["first text", "x", "another"]);
+    expect(both.nll * both.tokens).toBeCloseTo(a.nll * a.tokens + b.nll * b.tokens, 6);
+    expect([both.tokens, both.words]).toEqual([a.tokens + b.tokens, 3]);
+  });
+
   test("leaves no memory, stops at a signal, says what is wrong", async () => {
     await perplexity(model, tokenizer, text);
     const before = memory().liveBytes;
     await perplexity(model, tokenizer, text, { stride: 3 });
     expect(memory().liveBytes).toBe(before);
     await expect(perplexity(model, tokenizer, text, { signal: AbortSignal.abort() })).rejects.toMatchObject({ name: "AbortError" });
-    await expect(perplexity(model, tokenizer, "a")).rejects.toThrow(/at least 2 tokens, got 1/);
+    await expect(perplexity(model, tokenizer, "a")).rejects.toThrow(/at least 2 tokens/);
     await expect(perplexity(model, tokenizer, text, { context: 33 })).rejects.toThrow(/from 2 to 32/);
     await expect(perplexity(model, tokenizer, text, { context: 8, stride: 8 })).rejects.toThrow(/from 1 to 7/);
   });
@@ -70,6 +77,6 @@ describe("perplexity", () => {
 
 test("tasks are found by name, and unknown ones get a suggestion", async () => {
   const [task] = tasksNamed(["perplexity"]);
-  expect(await task.run({ model, tokenizer, text, options: {} })).toMatchObject({ words: 19 });
-  expect(() => tasksNamed(["perplexty"])).toThrow(/"perplexty" Did you mean "perplexity"\?/);
+  expect(await task.run({ model, tokenizer, documents: [text], options: {} })).toMatchObject({ words: 19 });
+  expect(() => tasksNamed(["perplexty"])).toThrow(/got "perplexty"\. Did you mean "perplexity"\? Correct/);
 });

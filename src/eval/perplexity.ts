@@ -23,18 +23,26 @@ export interface TextFit extends Likelihood {
 }
 
 /**
- * How well a model predicts a text. Nothing stands before the first token, so it is not scored, nor are its bytes counted, unless the
- * tokenizer itself puts a special token there.
+ * How well a model predicts a text, or several documents, each on its own. Nothing stands before a document's first token, so it is
+ * not scored, nor are its bytes counted (unless it is a special token that the tokenizer puts there, which has none).
  *
- * @throws DataError for a text of fewer than two tokens, ConfigError for a context or stride that does not fit
+ * @throws DataError when no document has two tokens, ConfigError for a context or stride that does not fit
  */
-export async function perplexity(model: CausalLM, tokenizer: Tokenizer, text: string, options: PerplexityOptions = {}): Promise<TextFit> {
-  const { ids } = tokenizer.encode(text);
-  if (ids.length < 2) throw new DataError(`perplexity: the text is too short, expected at least 2 tokens, got ${ids.length}. Give a longer text.`);
-  const { sum, tokens } = await negativeLogLikelihood(model, ids, options);
-  const first = new TextEncoder().encode(tokenizer.decode(ids.subarray(0, 1), { skipSpecialTokens: true })).length;
-  const bytes = new TextEncoder().encode(text).length - first;
-  return { ...likelihood(sum, tokens, bytes), bytes, bitsPerByte: sum / Math.LN2 / bytes, words: text.split(/\s+/).filter((w) => w !== "").length };
+export async function perplexity(model: CausalLM, tokenizer: Tokenizer, text: string | readonly string[], options: PerplexityOptions = {}): Promise<TextFit> {
+  const documents = (typeof text === "string" ? [text] : text).map((t) => ({ text: t, ids: tokenizer.encode(t).ids })).filter(({ ids }) => ids.length >= 2);
+  if (documents.length === 0) throw new DataError("perplexity: the text is too short, expected at least 2 tokens, got fewer. Give a longer text.");
+  const bytesOf = (t: string) => new TextEncoder().encode(t).length;
+  const all = documents.reduce((n, { ids }) => n + ids.length - 1, 0);
+  let [sum, tokens, bytes, words] = [0, 0, 0, 0];
+  for (const { text: document, ids } of documents) {
+    const before = tokens;
+    const fit = await negativeLogLikelihood(model, ids, { ...options, progress: (scored) => options.progress?.(before + scored - 1, all) });
+    sum += fit.sum;
+    tokens += fit.tokens;
+    bytes += bytesOf(document) - bytesOf(tokenizer.decode(ids.subarray(0, 1), { skipSpecialTokens: true }));
+    words += document.split(/\s+/).filter((w) => w !== "").length;
+  }
+  return { ...likelihood(sum, tokens, bytes), bytes, bitsPerByte: sum / Math.LN2 / bytes, words };
 }
 
 /** The same for token ids of any length: Σ −log p in nats over all but the first, and how many they are. */

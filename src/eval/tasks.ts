@@ -8,8 +8,8 @@ import { perplexity, type PerplexityOptions } from "./perplexity.ts";
 export interface TaskInput {
   model: CausalLM;
   tokenizer: Tokenizer;
-  /** The text of `--data`. */
-  text: string;
+  /** The documents of `--data`. */
+  documents: readonly string[];
   options: PerplexityOptions;
 }
 
@@ -24,7 +24,7 @@ export const tasks: readonly Task[] = [
   {
     name: "perplexity",
     about: "how well the model predicts a text: nll, perplexity, bits per byte",
-    run: async ({ model, tokenizer, text, options }) => ({ ...(await perplexity(model, tokenizer, text, options)) }),
+    run: async ({ model, tokenizer, documents, options }) => ({ ...(await perplexity(model, tokenizer, documents, options)) }),
   },
 ];
 
@@ -33,7 +33,8 @@ export function tasksNamed(names: readonly string[]): Task[] {
   const known = tasks.map((t) => t.name);
   const unknown = names.filter((name) => !known.includes(name));
   if (unknown.length > 0 || names.length === 0) {
-    throw new ConfigError(`eval: unknown tasks, expected some of ${known.join(", ")}, got ${unknown.map((n) => `"${n}"${didYouMean(n, known)}`).join(", ") || "none"}. Correct --tasks.`);
+    const got = unknown.map((n) => `"${n}"`).join(", ") || "none";
+    throw new ConfigError(`eval: unknown tasks, expected some of ${known.join(", ")}, got ${got}.${unknown.map((n) => didYouMean(n, known)).join("")} Correct --tasks.`);
   }
   return names.map((name) => tasks[known.indexOf(name)]);
 }

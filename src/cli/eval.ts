@@ -1,0 +1,51 @@
+/** `groundup eval`: measures a model. */
+import * as z from "zod";
+import { openDocuments } from "../data/index.ts";
+import { tasks, tasksNamed } from "../eval/index.ts";
+import { defineCommand } from "./command.ts";
+import { CHECKPOINT_FLAG, checkPath, MODEL_ARGUMENT, openModel } from "./open-model.ts";
+
+export const command = defineCommand({
+  about: `Evaluates a model. Tasks: ${tasks.map(({ name, about }) => `${name} (${about})`).join("; ")}.`,
+  arguments: [MODEL_ARGUMENT],
+  options: z.object({
+    tasks: z.string().default("perplexity").describe("tasks by name, with commas between them").meta({ placeholder: "NAMES" }),
+    data: z.string().describe("text file, JSONL, or a folder of them (also .gz, .zst)").meta({ placeholder: "FILE" }),
+    context: z.int().min(2).optional().describe("tokens in a window (default: the model's context)"),
+    stride: z.int().min(1).optional().describe("new tokens that each window scores (default: half of the window)"),
+    checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
+  }),
+  examples: ["groundup eval runs/quickstart --data book.txt", "groundup eval ./gpt2 --tasks perplexity --data wiki.valid.txt.gz --stride 512 --json"],
+  async run([path], { tasks: names, data, context, stride, checkpoint }, io) {
+    const { signal } = io;
+    const wanted = tasksNamed(names.split(",").map((n) => n.trim()).filter((n) => n !== ""));
+    if (!/[*?]/.test(data)) checkPath(data);
+    const documents: string[] = [];
+    for await (const { text } of await openDocuments(data, { onNote: (sentence) => io.log(sentence) })) documents.push(text);
+    const { model, tokenizer, folder } = await openModel(path, checkpoint);
+    const results: Record<string, Record<string, number>> = {};
+    for (const task of wanted) {
+      results[task.name] = await task.run({ model, tokenizer, documents, options: { context, stride, signal, progress: progressLine(task.name) } });
+      io.print(`${task.name}`);
+      for (const [name, value] of Object.entries(results[task.name])) io.print(`  ${name.padEnd(14)}${Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(4)}`);
+    }
+    return { model: folder, data, documents: documents.length, results };
+  },
+});
+
+/** A line on the terminal that stays in place; nothing where stderr is a file, or in the first two seconds. */
+function progressLine(task: string): ((scored: number, of: number) => void) | undefined {
+  if (process.stderr.isTTY !== true) return undefined;
+  const started = performance.now();
+  let shown = 0;
+  return (scored, of) => {
+    const now = performance.now();
+    if (scored >= of - 1) {
+      if (shown > 0) process.stderr.write("\r\u001b[K");
+    } else if (now - started > 2000 && now - shown > 200) {
+      shown = now;
+      const left = ((now - started) / scored) * (of - scored) / 1000;
+      process.stderr.write(`\r\u001b[K${task}: ${scored.toLocaleString("en")} of ${of.toLocaleString("en")} tokens, ${((scored / (now - started)) * 1000).toFixed(0)} tokens/s, ${left.toFixed(0)} s left`);
+    }
+  };
+}

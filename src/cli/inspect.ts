@@ -1,0 +1,160 @@
+/** `groundup inspect`: looks into whatever groundup reads or writes. */
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
+import * as z from "zod";
+import { openShards } from "../data/index.ts";
+import { ConfigError } from "../errors.ts";
+import { listCheckpoints, openFile, openFolder, openModelWeights, openSafetensors, parseModelConfig, readConfigJson, type TensorReader } from "../formats/index.ts";
+import { architectures, type ModelCounts, modelCounts } from "../models/index.ts";
+import { loadTokenizer } from "../tokenizers/index.ts";
+import { defineCommand } from "./command.ts";
+import { checkPath, findModel } from "./open-model.ts";
+import { tokenizerLines, tokenizerReport } from "./tokenizer-report.ts";
+
+interface Report {
+  kind: string;
+  path: string;
+  [part: string]: unknown;
+}
+
+export const command = defineCommand({
+  about: "Shows what is in a model's folder, a checkpoint, a safetensors file, a tokenizer, a folder of token shards or a run, without loading weights.",
+  arguments: [{ name: "PATH", description: "a folder or file" }],
+  options: z.object({ tensors: z.boolean().default(false).describe("list every tensor") }),
+  examples: ["groundup inspect runs/quickstart", "groundup inspect ./gpt2 --tensors", "groundup inspect model.safetensors --json"],
+  async run([path], { tensors }, io) {
+    checkPath(path);
+    const { report, lines } = await inspect(path, tensors);
+    for (const line of lines) io.print(line);
+    return report;
+  },
+});
+
+interface Inspected {
+  report: Report;
+  lines: string[];
+}
+
+/** What stands where decides what it is. */
+async function inspect(path: string, tensors: boolean): Promise<Inspected> {
+  const has = (name: string) => existsSync(join(path, name));
+  if (statSync(path).isDirectory()) {
+    if (has("config.yaml") && (has("checkpoints") || has("manifest.json"))) return inspectRun(path, tensors);
+    if (has("config.json")) return inspectModel(path, tensors);
+    if (has("manifest.json") && has("documents.bin")) return inspectShards(path);
+    if (has("tokenizer.json") || has("vocab.json") || has("encoder.json")) return inspectTokenizer(path);
+    if (has("model.safetensors") || has("model.safetensors.index.json")) return inspectWeights(path, await openModelWeights(openFolder(path)), tensors);
+    throw new ConfigError(`${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${readdirSync(path).slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`);
+  }
+  if (path.endsWith(".safetensors")) return inspectWeights(path, await openSafetensors(await openFile(path)), tensors);
+  if (/\.(json|tiktoken|txt|bpe)$/.test(path) && basename(path) !== "config.json") return inspectTokenizer(path);
+  throw new ConfigError(`${path}: nothing that groundup knows, expected .safetensors or a tokenizer's file, got ${basename(path)}. Name the model's folder in place of a file in it.`);
+}
+
+async function inspectModel(path: string, tensors: boolean): Promise<Inspected> {
+  const folder = openFolder(path);
+  const json = await readConfigJson(folder);
+  const modelType = typeof json.model_type === "string" ? json.model_type : "unknown";
+  const head = { kind: "model", path, modelType };
+  const lines = [`model      ${modelType} in ${path}`];
+  let counts: ModelCounts | null = null;
+  if (Object.hasOwn(architectures, modelType)) {
+    const { schema, keys } = architectures[modelType];
+    const config = parseModelConfig(schema, keys, json, `${path}/config.json`) as Record<string, unknown>;
+    counts = modelCounts({ modelType, config });
+    const parts = Object.entries(counts.parameters).filter(([name, n]) => name !== "total" && n > 0);
+    lines.push(
+      `parameters ${thousands(counts.parameters.total)}: ${parts.map(([name, n]) => `${name} ${thousands(n)}`).join(", ")}`,
+      `arithmetic ${si(counts.forwardFlops(1))}FLOP a token, ${si(counts.trainingFlops(1))}FLOP to train on one (without attention's share, which grows with length)`,
+      `state      ${thousands(counts.stateBytesPerToken)} bytes a position`,
+      `config     ${Object.entries(config).map(([k, v]) => `${k} ${typeof v === "object" && v !== null ? JSON.stringify(v) : v}`).join(", ")}`,
+    );
+  } else lines.push(`config     an architecture that groundup does not run; it runs ${Object.keys(architectures).join(", ")}`);
+  const parts: Record<string, unknown> = { config: json, parameters: counts?.parameters ?? null, stateBytesPerToken: counts?.stateBytesPerToken ?? null };
+  if ((await folder.has("model.safetensors")) || (await folder.has("model.safetensors.index.json"))) {
+    const weights = await inspectWeights(path, await openModelWeights(folder), tensors);
+    parts.weights = weights.report;
+    lines.push(...weights.lines.slice(1));
+  } else lines.push("weights    none");
+  if ((await folder.has("tokenizer.json")) || (await folder.has("vocab.json"))) {
+    const tokenizer = await inspectTokenizer(path);
+    parts.tokenizer = tokenizer.report;
+    lines.push("tokenizer", ...tokenizer.lines.slice(1).map((line) => `  ${line}`));
+  }
+  return { report: { ...head, ...parts }, lines };
+}
+
+async function inspectWeights(path: string, reader: TensorReader, tensors: boolean): Promise<Inspected> {
+  const list = [...reader.tensors.values()];
+  await reader.close();
+  const dtypes: Record<string, number> = {};
+  for (const { dtype } of list) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1;
+  const [bytes, values] = [list.reduce((n, t) => n + t.bytes, 0), list.reduce((n, t) => n + t.shape.reduce((a, b) => a * b, 1), 0)];
+  const files = new Set(list.map((t) => t.file)).size;
+  const lines = [
+    `safetensors ${path}`,
+    `weights    ${list.length} tensors, ${thousands(values)} values, ${mib(bytes)} in ${files} ${files === 1 ? "file" : "files"}: ${Object.entries(dtypes).map(([d, n]) => `${n} ${d}`).join(", ")}`,
+  ];
+  if (Object.keys(reader.metadata).length > 0) lines.push(`metadata   ${JSON.stringify(reader.metadata)}`);
+  if (tensors) {
+    const width = Math.max(0, ...list.map((t) => t.name.length));
+    for (const t of list) lines.push(`  ${t.name.padEnd(width)}  ${t.dtype.padEnd(5)} (${t.shape.join(", ")})`);
+  }
+  const described = list.map(({ name, dtype, shape, bytes: b }) => ({ name, dtype, shape, bytes: b }));
+  return { report: { kind: "safetensors", path, tensors: list.length, values, bytes, files, dtypes, metadata: reader.metadata, ...(tensors ? { list: described } : {}) }, lines };
+}
+
+async function inspectTokenizer(path: string): Promise<Inspected> {
+  const report = tokenizerReport(await loadTokenizer(path));
+  return { report: { ...report, kind: "tokenizer", path, model: report.kind }, lines: [`tokenizer  ${path}`, ...tokenizerLines(report)] };
+}
+
+async function inspectShards(path: string): Promise<Inspected> {
+  const data = await openShards(openFolder(path));
+  const { manifest } = data;
+  await data.close();
+  const { tokens, documents, dtype, vocabSize, shards, statistics } = manifest;
+  return {
+    report: { ...manifest, kind: "shards", path },
+    lines: [
+      `shards     ${path}`,
+      `tokens     ${thousands(tokens)} of ${thousands(documents)} documents in ${shards.length} ${shards.length === 1 ? "file" : "files"}, ${dtype}, vocabulary ${thousands(vocabSize)}`,
+      `text       ${thousands(statistics.bytes)} bytes, ${(1 / statistics.tokensPerByte).toFixed(2)} bytes a token, longest document ${thousands(statistics.longestDocument)}`,
+    ],
+  };
+}
+
+async function inspectRun(path: string, tensors: boolean): Promise<Inspected> {
+  const steps = await listCheckpoints(join(path, "checkpoints"));
+  const metrics = join(path, "metrics.jsonl");
+  const written = existsSync(metrics) ? readFileSync(metrics, "utf8").trimEnd().split("\n") : [];
+  const last = lastLine(written);
+  const head = { kind: "run", path, checkpoints: steps.map(({ step }) => step), steps: written.length, last };
+  const lines = [
+    `run        ${path}`,
+    `steps      ${written.length}${last === null ? "" : `, the last: ${Object.entries(last).map(([k, v]) => `${k} ${typeof v === "number" ? Number(v.toPrecision(5)) : v}`).join(", ")}`}`,
+    `saved      ${steps.length === 0 ? "no checkpoint yet" : steps.map(({ step }) => step).join(", ")}`,
+  ];
+  if (steps.length === 0) return { report: head, lines };
+  const model = await inspectModel(await findModel(path), tensors);
+  return { report: { ...head, model: model.report }, lines: [...lines, ...model.lines] };
+}
+
+/** The last whole line of metrics.jsonl; a run that is being written may have half of one. */
+function lastLine(written: readonly string[]): Record<string, unknown> | null {
+  for (const line of [...written].reverse().slice(0, 2)) {
+    try {
+      return JSON.parse(line) as Record<string, unknown>;
+    } catch {
+      // half a line
+    }
+  }
+  return null;
+}
+
+const thousands = (n: number): string => n.toLocaleString("en");
+const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+function si(n: number): string {
+  const power = Math.min(4, Math.floor(Math.log10(Math.max(n, 1)) / 3));
+  return `${(n / 1000 ** power).toPrecision(3)} ${["", "k", "M", "G", "T"][power]}`;
+}

@@ -1,0 +1,101 @@
+/** Finds and opens the model that a command line names: a Hugging Face folder, a checkpoint, or a run. */
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { ConfigError, FormatError } from "../errors.ts";
+import { didYouMean, isJsonObject, listCheckpoints, parseJson } from "../formats/index.ts";
+import { endIds } from "../generate/index.ts";
+import { type CausalLM, fromPretrained } from "../models/index.ts";
+import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
+
+export interface OpenedModel {
+  model: CausalLM;
+  tokenizer: Tokenizer;
+  /** The folder that holds the weights. */
+  folder: string;
+  /** Ids that end a text, as config.json, generation_config.json and the tokenizer say. */
+  stopIds: number[];
+}
+
+/** The flag of every command that takes a MODEL. */
+export const CHECKPOINT_FLAG = "of a run: best (on validation, the default where there was one), last, or a step's number";
+export const MODEL_ARGUMENT = { name: "MODEL", description: "a Hugging Face model folder, a run's folder, or one of its checkpoints" } as const;
+
+/** @throws ConfigError for a path that holds no model, FormatError for damaged files */
+export async function openModel(path: string, checkpoint?: string): Promise<OpenedModel> {
+  const folder = await findModel(path, checkpoint);
+  const model = await fromPretrained(folder);
+  const tokenizer = await loadTokenizer(folder);
+  const { vocabulary } = model.dimensions;
+  if (tokenizer.vocabSize > vocabulary) {
+    throw new ConfigError(`${folder}: model and tokenizer do not belong together, expected a vocabulary of at most the model's ${vocabulary} tokens, got ${tokenizer.vocabSize}. Use the tokenizer that the model was trained with.`);
+  }
+  return { model, tokenizer, folder, stopIds: stopIdsOf(folder, tokenizer) };
+}
+
+/** The folder with config.json and weights that a path means. */
+export async function findModel(path: string, checkpoint?: string): Promise<string> {
+  checkPath(path);
+  if (existsSync(join(path, "config.json"))) {
+    if (checkpoint !== undefined) throw new ConfigError(`${path}: a model folder, expected a run's folder with --checkpoint, got config.json. Leave --checkpoint out.`);
+    return path;
+  }
+  const root = join(path, "checkpoints");
+  const steps = await listCheckpoints(root);
+  if (steps.length === 0) {
+    const run = existsSync(join(path, "config.yaml"));
+    throw new ConfigError(
+      run
+        ? `${path}: a run without a checkpoint yet, expected checkpoints/step-…, got none. Wait for the first one.`
+        : `${path}: no model here, expected a folder with config.json and model.safetensors, or a run's folder with checkpoints, got ${isFolder(path) ? list(readdirSync(path)) : "a file"}. Name the folder.`,
+    );
+  }
+  const last = steps[steps.length - 1].path;
+  const best = bestOf(path);
+  if (checkpoint === undefined) return best !== null && existsSync(best) ? best : last;
+  if (checkpoint === "last") return last;
+  if (checkpoint === "best") {
+    if (best === null || !existsSync(best)) throw new ConfigError(`${path}: no best checkpoint, expected best.json and the checkpoint it names, got ${best ?? "no best.json"}. Take --checkpoint last.`);
+    return best;
+  }
+  const wanted = Number(checkpoint.replace(/^step-/, ""));
+  const found = steps.find(({ step }) => step === wanted);
+  if (found === undefined) throw new ConfigError(`${path}: no such checkpoint, expected best, last or one of ${steps.map(({ step }) => step).join(", ")}, got "${checkpoint}".${didYouMean(checkpoint, ["best", "last"])} Correct --checkpoint.`);
+  return found.path;
+}
+
+/** @throws ConfigError when nothing is there, with the nearest name that is */
+export function checkPath(path: string): void {
+  if (existsSync(path)) return;
+  const parent = dirname(path);
+  const beside = isFolder(parent) ? readdirSync(parent) : [];
+  const runs = isFolder("runs") ? readdirSync("runs").map((name) => join("runs", name)) : [];
+  const hint = didYouMean(basename(path), beside) || didYouMean(basename(path), runs.map((r) => basename(r)));
+  const suggestion = hint === "" ? "" : ` Did you mean "${beside.some((name) => hint.includes(`"${name}"`)) ? join(parent, nameIn(hint)) : join("runs", nameIn(hint))}"?`;
+  throw new ConfigError(`${path}: not found, expected a file or folder, got nothing at this path.${suggestion}${runs.length > 0 && suggestion === "" ? ` There are ${list(runs)}.` : ""} Check the path.`);
+}
+
+const nameIn = (hint: string): string => /"(.*)"/.exec(hint)?.[1] ?? "";
+const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
+const list = (names: readonly string[]): string => (names.length === 0 ? "nothing" : names.slice(0, 6).join(", ") + (names.length > 6 ? ", …" : ""));
+
+function bestOf(run: string): string | null {
+  const file = join(run, "best.json");
+  if (!existsSync(file)) return null;
+  const json = parseJson(readFileSync(file, "utf8"), file);
+  const name = isJsonObject(json) ? json.checkpoint : undefined;
+  if (typeof name !== "string" || !/^checkpoints\/step-[0-9]+$/.test(name)) throw new FormatError(`${file}: unknown content, expected { "checkpoint": "checkpoints/step-…" }, got ${JSON.stringify(json).slice(0, 80)}. Take --checkpoint last.`);
+  return join(run, name);
+}
+
+function stopIdsOf(folder: string, tokenizer: Tokenizer): number[] {
+  const ids = new Set(endIds(tokenizer));
+  for (const name of ["generation_config.json", "config.json"]) {
+    const file = join(folder, name);
+    if (!existsSync(file)) continue;
+    const json = parseJson(readFileSync(file, "utf8"), file);
+    const end = isJsonObject(json) ? json.eos_token_id : undefined;
+    for (const id of Array.isArray(end) ? end : [end]) if (typeof id === "number" && Number.isInteger(id) && id >= 0) ids.add(id);
+  }
+  return [...ids];
+}
+

@@ -1,0 +1,119 @@
+/** `groundup tokenizer train|encode|decode|inspect`. */
+import { readFileSync } from "node:fs";
+import * as z from "zod";
+import { DataError } from "../errors.ts";
+import { openDocuments } from "../data/index.ts";
+import { type EncodeOptions, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
+import { defineCommand } from "./command.ts";
+import type { CommandTable } from "./dispatch.ts";
+import { UsageError } from "./failure.ts";
+import { checkPath } from "./open-model.ts";
+import { tokenizerLines, tokenizerReport } from "./tokenizer-report.ts";
+
+const TOKENIZER = { name: "TOKENIZER", description: "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), or a model's folder" } as const;
+
+async function open(path: string): Promise<Tokenizer> {
+  checkPath(path);
+  return loadTokenizer(path);
+}
+
+const train = defineCommand({
+  about: "Trains a byte-level BPE tokenizer on text and writes tokenizer.json, vocab.json and merges.txt, which Hugging Face tokenizers opens. The result depends on the text and the flags only.",
+  arguments: [{ name: "FILES", description: "text files, JSONL, or folders of them (also .gz, .zst)", variadic: true }],
+  options: z.object({
+    out: z.string().describe("folder to write").meta({ placeholder: "FOLDER" }),
+    vocabSize: z.int().min(256).default(8192).describe("tokens, the 256 bytes and special tokens included"),
+    pattern: z.enum(["gpt2", "cl100k", "qwen2", "o200k", "whole"]).default("gpt2").describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
+    special: z.array(z.string().min(1)).default(["<|endoftext|>"]).describe("special tokens; they get the first ids").meta({ placeholder: "TOKEN" }),
+    minFrequency: z.int().min(0).default(0).describe("pairs seen less often are not merged"),
+    field: z.string().default("text").describe("of a JSONL line that holds the text"),
+  }),
+  examples: ["groundup tokenizer train book.txt --vocab-size 4096 --out my-tokenizer", "groundup tokenizer train corpus/ --pattern cl100k --vocab-size 32768 --out tok32k"],
+  async run(paths, { out, vocabSize, pattern, special, minFrequency, field }, io) {
+    const { signal } = io;
+    const started = performance.now();
+    for (const path of paths) if (!/[*?]/.test(path)) checkPath(path);
+    const files = await openDocuments(paths, { field, onNote: (sentence) => io.log(sentence) });
+    let [documents, bytes] = [0, 0];
+    async function* texts(): AsyncGenerator<string> {
+      for await (const { text } of files) {
+        signal.throwIfAborted();
+        documents++;
+        bytes += Buffer.byteLength(text);
+        yield text;
+      }
+    }
+    const tokenizer = await trainBpeStream(texts(), { vocabSize, pattern, specialTokens: special, minFrequency });
+    await tokenizer.save(out);
+    const seconds = (performance.now() - started) / 1000;
+    io.print(`${tokenizer.vocabSize.toLocaleString("en")} tokens from ${bytes.toLocaleString("en")} bytes in ${documents.toLocaleString("en")} documents, ${seconds.toFixed(1)} s`);
+    if (tokenizer.vocabSize < vocabSize) io.print(`The text has no more pairs to merge, so there are fewer than the ${vocabSize} that were asked for.`);
+    io.print(`Written to ${out}. Look at it with: groundup tokenizer inspect ${out}`);
+    return { out, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
+  },
+});
+
+const encode = defineCommand({
+  about: "Turns text into token ids. Special tokens' spellings in the text are ordinary text unless --allow-special.",
+  arguments: [TOKENIZER],
+  options: z.object({
+    text: z.string().optional().describe("the text").meta({ placeholder: "TEXT" }),
+    file: z.string().optional().describe("a text file in its place; - is standard input").meta({ placeholder: "FILE" }),
+    count: z.boolean().default(false).describe("say only how many there are"),
+    pieces: z.boolean().default(false).describe("show each token's text beside its id"),
+    allowSpecial: z.boolean().default(false).describe("read special tokens in the text as such"),
+    addSpecialTokens: z.boolean().default(true).describe("leave out the tokens that the tokenizer puts around every text"),
+  }),
+  examples: ['groundup tokenizer encode gpt2/ --text "Call me Ishmael." --pieces', "groundup tokenizer encode my-tokenizer --file book.txt --count --json"],
+  async run([path], { text, file, count, pieces, allowSpecial, addSpecialTokens }, io) {
+    if ((text === undefined) === (file === undefined)) throw new UsageError("groundup tokenizer encode: expected one of --text and --file, got " + (text === undefined ? "neither. Add one." : "both. Leave one out."));
+    if (file !== undefined && file !== "-") checkPath(file);
+    const input = text ?? readFileSync(file === "-" ? 0 : (file as string), "utf8");
+    const tokenizer = await open(path);
+    const options: EncodeOptions = { allowSpecial, addSpecialTokens };
+    if (count) {
+      const tokens = tokenizer.count(input, options);
+      io.print(`${tokens}`);
+      return { tokens };
+    }
+    const ids = [...tokenizer.encode(input, options).ids];
+    const texts = pieces ? ids.map((id) => tokenizer.decode([id])) : undefined;
+    io.print(texts === undefined ? ids.join(" ") : ids.map((id, i) => `${String(id).padStart(7)}  ${JSON.stringify(texts[i])}`).join("\n"));
+    return { ids, tokens: ids.length, ...(texts === undefined ? {} : { pieces: texts }) };
+  },
+});
+
+const decode = defineCommand({
+  about: "Turns token ids into text.",
+  arguments: [TOKENIZER, { name: "IDS", description: "token ids, with blanks or commas between them", variadic: true }],
+  options: z.object({ skipSpecialTokens: z.boolean().default(false).describe("leave special tokens out of the text") }),
+  examples: ["groundup tokenizer decode gpt2/ 14134 502 680 14133"],
+  async run([path, ...words], { skipSpecialTokens }, io) {
+    const numbers = words.flatMap((w) => w.split(/[\s,]+/)).filter((w) => w !== "");
+    const bad = numbers.filter((w) => !/^[0-9]+$/.test(w));
+    if (bad.length > 0) throw new DataError(`groundup tokenizer decode: not ids, expected whole numbers, got ${bad.slice(0, 5).map((w) => JSON.stringify(w)).join(", ")}. Correct them.`);
+    const tokenizer = await open(path);
+    const text = tokenizer.decode(numbers.map(Number), { skipSpecialTokens });
+    io.print(text);
+    return { text, tokens: numbers.length };
+  },
+});
+
+const inspect = defineCommand({
+  about: "Shows what a tokenizer is: its model, vocabulary, special tokens and longest tokens.",
+  arguments: [TOKENIZER],
+  options: z.object({}),
+  examples: ["groundup tokenizer inspect runs/quickstart/tokenizer"],
+  async run([path], _options, io) {
+    const report = tokenizerReport(await open(path));
+    for (const line of tokenizerLines(report)) io.print(line);
+    return report;
+  },
+});
+
+export const commands: CommandTable = [
+  ["train", "a byte-level BPE from text", async () => ({ command: train })],
+  ["encode", "text to ids", async () => ({ command: encode })],
+  ["decode", "ids to text", async () => ({ command: decode })],
+  ["inspect", "what a tokenizer is", async () => ({ command: inspect })],
+];
