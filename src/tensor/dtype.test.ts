@@ -1,22 +1,19 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { f16ToF32, f32ToBf16, f32ToF16 } from "./dtype.ts";
 import { type DType, ones, promote, scope, type Tensor, tensor } from "./index.ts";
 import { DTYPES } from "./kernels.ts";
 
-/** The table of docs/tensors.md: rows and columns in this order. */
-const ORDER: DType[] = ["bool", "u8", "i32", "f16", "bf16", "f32"];
-const TABLE: DType[][] = [
-  ["bool", "u8", "i32", "f16", "bf16", "f32"],
-  ["u8", "u8", "i32", "f16", "bf16", "f32"],
-  ["i32", "i32", "i32", "f16", "bf16", "f32"],
-  ["f16", "f16", "f16", "f16", "f32", "f32"],
-  ["bf16", "bf16", "bf16", "f32", "bf16", "f32"],
-  ["f32", "f32", "f32", "f32", "f32", "f32"],
-];
+/** The table that users read: rows and columns by dtype. */
+const published = readFileSync(new URL("../../docs/tensors.md", import.meta.url), "utf8").split("\n").map((line) => line.split("|").map((cell) => cell.replaceAll("*", "").trim()));
+const header = published.findIndex((cells) => cells[2] === "bool");
+const ORDER = published[header]?.slice(2, -1) as DType[];
+const TABLE = ORDER.map((_, i) => published[header + 2 + i]?.slice(2, -1) as DType[]);
 
 describe("type promotion", () => {
   test("is the published table", () => {
     expect([...ORDER].sort()).toEqual([...DTYPES].sort());
+    expect(ORDER.map((_, i) => published[header + 2 + i]?.[1])).toEqual(ORDER);
     for (const [i, a] of ORDER.entries()) for (const [j, b] of ORDER.entries()) expect(promote(a, b), `${a} with ${b}`).toBe(TABLE[i]?.[j]);
   });
 

@@ -9,13 +9,16 @@ import { broadcastStrides, contiguousStrides, dimension, isContiguous, type Shap
 import { values } from "../samples.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** The items in row-major order: the tensor itself where they are, else a copy. */
+/** The items in row-major order: a view where they are already, else a copy. */
 export const contiguous = defineOp<[x: Tensor]>({
   name: "contiguous",
   shape: (x) => x.shape,
-  forward: (ctx, shape, x) => copyOf(ctx, x, shape),
+  forward: (ctx, shape, x) => (x.isContiguous ? x.view(shape, contiguousStrides(shape), x.offset) : copyOf(ctx, x, shape)),
   backward: (_ctx, _args, g) => [g as Tensor],
-  samples: () => [{ name: "of a transposed view", args: () => [permute(values([3, 4]), [1, 0])], torch: "x0.contiguous()" }],
+  samples: () => [
+    { name: "of a transposed view", args: () => [permute(values([3, 4]), [1, 0])], torch: "x0.contiguous()" },
+    { name: "of what is contiguous", args: () => [values([3, 4])], torch: "x0.contiguous()" },
+  ],
 });
 
 /** @internal x, or a contiguous copy of it (freed with the operation's scope). For kernels that take no strides. */
@@ -327,11 +330,12 @@ function zero(ctx: Context): Tensor {
   return z;
 }
 
-/** The items in another dtype. */
+/** The items in another dtype; a view where they have it already. */
 export const cast = defineOp<[x: Tensor, dtype: DType]>({
   name: "cast",
   shape: (x) => x.shape,
   forward: (ctx, shape, x, dtype) => {
+    if (x.dtype === dtype) return x.view(x.shape, x.strides, x.offset);
     const from = packed(x);
     const out = ctx.out(shape, dtype);
     backend().cast(from, CODE[from.dtype], out, CODE[dtype], out.size);
@@ -342,6 +346,7 @@ export const cast = defineOp<[x: Tensor, dtype: DType]>({
     { name: "to i32 truncates", args: () => [values([7], { requiresGrad: false }), "i32"], torch: "x0.to(torch.int32)" },
     { name: "to bf16", args: () => [values([7], { requiresGrad: false }), "bf16"], torch: "x0.to(torch.bfloat16)" },
     { name: "to f16", args: () => [values([7], { requiresGrad: false, low: -1e-4, high: 1e5 }), "f16"], torch: "x0.to(torch.float16)" },
+    { name: "to what it is", args: () => [permute(values([3, 4]), [1, 0]), "f32"], torch: "x0.to(W)" },
     { name: "to bool", args: () => [values([7], { requiresGrad: false }), "bool"], torch: "x0.to(torch.bool)" },
   ],
 });
