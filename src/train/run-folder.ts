@@ -8,7 +8,7 @@
  */
 import * as fs from "node:fs";
 import os from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { parse, stringify } from "yaml";
 import { RunError } from "../errors.ts";
 import { removeLeftovers, writeFileAtomic } from "../formats/index.ts";
@@ -84,7 +84,7 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
     } else {
       await writeFileAtomic(config, stringify(recipe));
     }
-    await removeLeftovers(path);
+    for (const folder of [path, join(path, "checkpoints"), join(path, "data"), join(path, "tokenizer")]) await removeLeftovers(folder);
   } catch (error) {
     unlock();
     throw error;
@@ -163,7 +163,7 @@ function lock(file: string, run: string): () => void {
   for (let attempt = 0; attempt < 3; attempt++) {
     try {
       // The name appears with its content in one move, so nobody reads half a lock.
-      const draft = `${file}.${process.pid}`;
+      const draft = join(dirname(file), `.${LOCK}.${process.pid}-00000000.tmp`);
       fs.writeFileSync(draft, mine);
       try {
         fs.linkSync(draft, file);

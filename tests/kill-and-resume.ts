@@ -1,0 +1,90 @@
+/** A run that is killed again and again, against the same run left in peace. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { philox4x32 } from "../src/tensor/philox.ts";
+import { ensureBuilt, groundup, start } from "./built.ts";
+
+/** Dropout, packed documents and accumulation are on, so that every random stream and every cursor matters. */
+const recipe = (text: string) => `
+run: { name: killed, seed: 3 }
+data: { path: ${JSON.stringify(text)}, document: blank-line, order: documents }
+tokenizer: { type: bpe, vocab_size: 300 }
+model: { model_type: gpt2, n_embd: 32, n_layer: 2, n_head: 2, resid_pdrop: 0.1, embd_pdrop: 0.1, attn_pdrop: 0 }
+training: { steps: 60, batch: 2, accumulate: 2, context: 32, lr: 0.003, warmup: 5, checkpoint_every: 4 }
+eval: { every: 15, batch: 4 }
+sample: { every: 20, prompts: [the], tokens: 8 }
+`;
+
+function textOf(paragraphs: number): string {
+  const words = "the whale and the sea with a ship on the wide ocean where old sailors sing of storms".split(" ");
+  const pick = (i: number, j: number) => words[(philox4x32([i, j, 0, 0], [7, 0])[0] as number) % words.length];
+  return Array.from({ length: paragraphs }, (_, i) => Array.from({ length: 30 }, (_, j) => pick(i, j)).join(" ")).join(".\n\n");
+}
+
+export interface Outcome {
+  kills: number;
+  /** Last weights, optimiser state and the losses of every step. */
+  straight: Result;
+  interrupted: Result;
+}
+
+interface Result {
+  weights: Buffer;
+  optimizer: Buffer;
+  losses: string;
+  samples: string;
+  checkpoints: string[];
+}
+
+function resultOf(run: string): Result {
+  const last = join(run, "checkpoints", "step-000060");
+  const lines = readFileSync(join(run, "metrics.jsonl"), "utf8").trim().split("\n");
+  const steady = lines.map((line) => {
+    const { step, loss, lr, grad_norm, tokens, val_loss } = JSON.parse(line);
+    return JSON.stringify({ step, loss, lr, grad_norm, tokens, val_loss });
+  });
+  return {
+    weights: readFileSync(join(last, "model.safetensors")),
+    optimizer: readFileSync(join(last, "training", "optimizer.safetensors")),
+    losses: steady.join("\n"),
+    samples: readFileSync(join(run, "samples.jsonl"), "utf8"),
+    checkpoints: readdirSync(join(run, "checkpoints")),
+  };
+}
+
+/** Kills a run with SIGKILL at `kills` random moments of its working time, resumes it each time, and lets it end. */
+export async function killAndResume(kills: number, seed: number): Promise<Outcome> {
+  ensureBuilt();
+  const folder = mkdtempSync(join(tmpdir(), "groundup-kill-"));
+  try {
+    const [text, yaml] = [join(folder, "text.txt"), join(folder, "recipe.yaml")];
+    writeFileSync(text, textOf(60));
+    writeFileSync(yaml, recipe(text));
+    const args = (run: string, resume: boolean) => ["pretrain", yaml, "--out", join(folder, run), ...(resume ? ["--resume"] : [])];
+    const began = performance.now();
+    const whole = await groundup(args("straight", false));
+    if (whole.code !== 0) throw new Error(`the straight run failed: ${whole.stdout}${whole.stderr}`);
+    const took = performance.now() - began;
+    let [done, resume] = [0, false];
+    for (let attempt = 0; ; attempt++) {
+      const { child, ended } = start(args("killed", resume));
+      // Somewhere in a window in which it trains: start-up alone is about a quarter of the whole.
+      const wait = took * (0.15 + (0.6 * (philox4x32([attempt, 0, 0, 0], [seed, 0])[0] as number)) / 2 ** 32);
+      const timer = done < kills ? setTimeout(() => child.kill("SIGKILL"), wait) : undefined;
+      const { code, signal, stderr } = await ended;
+      clearTimeout(timer);
+      if (signal === "SIGKILL") {
+        done++;
+        resume ||= readdirSync(folder).includes("killed") && readdirSync(join(folder, "killed")).includes("config.yaml");
+        if (!resume) rmSync(join(folder, "killed"), { recursive: true, force: true });
+        continue;
+      }
+      if (code !== 0) throw new Error(`resuming after kill ${done} failed: ${stderr}`);
+      break;
+    }
+    return { kills: done, straight: resultOf(join(folder, "straight")), interrupted: resultOf(join(folder, "killed")) };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
