@@ -1,17 +1,24 @@
-//! The forward pass: a task takes a tile of query rows of one kv head through the key blocks.
+//! The forward pass: a task takes some tiles of query rows of one kv head through the key blocks, so that they share
+//! the work of laying a block out.
 
 use super::product::{Part, Product, Registers, Sink, copy_rows, multiply, transpose_to_64};
 use super::scores::{Rows, Scoring, Spans};
 use super::{Attention, BLOCK, Sequence, TILE, padded, parallel_if};
 use crate::dispatch;
 use crate::math;
+use crate::pool::threads;
 use crate::scratch::Scratch;
 use crate::simd::{LANES, Simd};
+use crate::softmax::log_of;
+use std::ops::Range;
 
 /// Rows from which a copy of the block's values in neighbouring rows pays.
 const COPY_FROM: usize = 16;
 
-/// One task: rows `first`… of a kv head of a sequence.
+/// Most tiles of one task.
+const TILES: usize = 4;
+
+/// One task: rows `first`… of a kv head of a sequence, at most [`TILES`] tiles.
 struct Task {
     sequence: Sequence,
     kv_head: usize,
@@ -21,20 +28,23 @@ struct Task {
 
 pub(super) unsafe fn run(job: &Attention) {
     let p = &job.problem;
+    // SAFETY: s is a sequence.
+    let sequences: Vec<Sequence> = (0..p.sequences).map(|s| unsafe { p.sequence(s) }).collect();
+    let tiles: usize = sequences.iter().map(|s| (s.len_q * p.group()).div_ceil(TILE)).sum();
+    // What a task is changes no result, so it may depend on the number of threads.
+    let share = (tiles * p.kv_heads / (4 * threads())).clamp(1, TILES);
     let mut tasks = Vec::new();
-    for s in 0..p.sequences {
-        // SAFETY: s is a sequence.
-        let sequence = unsafe { p.sequence(s) };
+    for &sequence in &sequences {
         let rows = sequence.len_q * p.group();
         // Long rows first: the threads then end together.
-        for tile in (0..rows.div_ceil(TILE)).rev() {
+        for first in (0..rows).step_by(share * TILE).rev() {
             for kv_head in 0..p.kv_heads {
-                tasks.push(Task { sequence, kv_head, first: tile * TILE, count: (rows - tile * TILE).min(TILE) });
+                tasks.push(Task { sequence, kv_head, first, count: (rows - first).min(share * TILE) });
             }
         }
     }
     // SAFETY: tasks write disjoint rows and heads of the output; the rest is the caller's promise.
-    parallel_if(unsafe { p.work() } * 2, tasks.len(), |i| unsafe { tile(job, &tasks[i]) });
+    parallel_if(unsafe { p.work() } * 2, tasks.len(), |i| unsafe { tiles_of(job, &tasks[i]) });
 }
 
 /// The scores' chains, stored for the columns that a row sees.
@@ -84,75 +94,101 @@ impl Sink for Join<'_> {
     }
 }
 
-dispatch! { unsafe fn tile(job: &Attention, task: &Task) = tile_on }
+/// What a task keeps of one tile: its queries (items × rows), and of each row o, m and l of the blocks so far.
+struct Tile {
+    rows: Rows,
+    blocks: Range<usize>,
+    q: *mut f32,
+    out: *mut f32,
+    max: *mut f32,
+    sum: *mut f32,
+}
+
+dispatch! { unsafe fn tiles_of(job: &Attention, task: &Task) = tiles_on }
 
 #[inline(always)]
-unsafe fn tile_on<S: Registers>(job: &Attention, task: &Task) {
+unsafe fn tiles_on<S: Registers>(job: &Attention, task: &Task) {
     // SAFETY: the caller promises the operands; the scratch holds the parts named here.
     unsafe {
         let p = &job.problem;
         let s = &task.sequence;
-        let (dim, width, count) = (p.dim, padded(p.dim), task.count);
-        let rows = Rows::new(p, s, task.kv_head, task.first, count);
-        let scratch = Scratch::new(TILE * (2 * width + dim) + BLOCK * (TILE + width) + 6 * TILE);
-        let q = scratch.pointer();
-        let keys = q.add(TILE * dim);
+        let (dim, width) = (p.dim, padded(p.dim));
+        let one = TILE * (dim + width + 2);
+        let count = task.count.div_ceil(TILE);
+        let scratch = Scratch::new(2 * BLOCK * width + TILE * BLOCK + 4 * TILE + count * one);
+        let keys = scratch.pointer();
         let values = keys.add(BLOCK * width);
         let scores = values.add(BLOCK * width);
-        let out = scores.add(TILE * BLOCK);
-        let state = out.add(TILE * width);
-        let [max, sum, block_max, block_sum, old, new] = [0, 1, 2, 3, 4, 5].map(|i| state.add(i * TILE));
-        for (r, row) in rows.row[..count].iter().enumerate() {
-            let from = p.q.add((s.first_row + row.query) * p.q_row + row.head * dim);
-            out.add(r * width).copy_from_nonoverlapping(from, dim);
+        let state = scores.add(TILE * BLOCK);
+        let [block_max, block_sum, old, new] = [0, 1, 2, 3].map(|i| state.add(i * TILE));
+        scores.write_bytes(0, TILE.min(task.count) * BLOCK);
+        state.write_bytes(0, 4 * TILE);
+        let tiles: [Option<Tile>; TILES] = std::array::from_fn(|i| {
+            let first = i * TILE;
+            (first < task.count).then(|| {
+                let rows = Rows::new(p, s, task.kv_head, task.first + first, (task.count - first).min(TILE));
+                let q = state.add(4 * TILE + i * one);
+                let out = q.add(TILE * dim);
+                let max = out.add(TILE * width);
+                Tile { blocks: rows.blocks(), rows, q, out, max, sum: max.add(TILE) }
+            })
+        });
+        for t in tiles.iter().flatten() {
+            for (r, row) in t.rows.row[..t.rows.count].iter().enumerate() {
+                let from = p.q.add((s.first_row + row.query) * p.q_row + row.head * dim);
+                t.out.add(r * width).copy_from_nonoverlapping(from, dim);
+            }
+            transpose_to_64::<S>(t.out, width, t.rows.count, dim, t.q);
+            t.out.write_bytes(0, t.rows.count * width);
+            for r in 0..TILE {
+                *t.max.add(r) = f32::NEG_INFINITY;
+                *t.sum.add(r) = 0.0;
+            }
         }
-        transpose_to_64::<S>(out, width, count, dim, q);
-        scores.write_bytes(0, count * BLOCK);
-        out.write_bytes(0, count * width);
-        state.write_bytes(0, 6 * TILE);
-        for r in 0..TILE {
-            *max.add(r) = f32::NEG_INFINITY;
-        }
-        for b in rows.blocks() {
+        let first = tiles.iter().flatten().filter(|t| !t.blocks.is_empty()).map(|t| t.blocks.start).min().unwrap_or(0);
+        let last = tiles.iter().flatten().map(|t| t.blocks.end).max().unwrap_or(0);
+        for b in first..last {
             let row = p.key_row(s, b);
             let here = (s.len_k - b * BLOCK).min(BLOCK);
-            let spans = rows.spans(b);
             transpose_to_64::<S>(p.k.add(row * p.k_row + task.kv_head * dim), p.k_row, here, dim, keys);
-            let product = Product::<true> { a: q, b: keys, b_row: BLOCK, rows: count, columns: BLOCK };
-            multiply::<S, _, _>(&product, &Store { out: scores, spans: &spans, terms: dim });
-            for r in 0..count {
-                let row = &rows.row[r];
-                let scoring = Scoring::new(p, s, row, b, spans.from[r], spans.to[r]);
-                let (m, l) = weigh::<S>(&scoring, scores.add(r * BLOCK));
-                *block_max.add(r) = m;
-                *block_sum.add(r) = l;
-            }
-            let mut r = 0;
-            while r < count {
-                join::<S>(max.add(r), sum.add(r), block_max.add(r), block_sum.add(r), old.add(r), new.add(r));
-                r += LANES;
-            }
             let mut v = p.v.add(row * p.v_row + task.kv_head * dim);
             let mut v_row = p.v_row;
-            if count >= COPY_FROM || width != dim {
+            if task.count >= COPY_FROM || width != dim {
                 copy_rows::<S>(v, v_row, here, dim, values, width);
                 (v, v_row) = (values, width);
             }
-            let product = Product::<false> { a: scores, b: v, b_row: v_row, rows: count, columns: width };
-            multiply::<S, _, _>(&product, &Join { out, width, old, new, spans: &spans });
-        }
-        for (r, row) in rows.row[..count].iter().enumerate() {
-            let l = *sum.add(r);
-            let to = job.out.add((s.first_row + row.query) * job.o_row + row.head * dim);
-            let whole = S::splat(if l == 0.0 { 1.0 } else { l });
-            let mut d = 0;
-            while d < dim {
-                let some = (dim - d).min(LANES);
-                S::store_n(to.add(d), S::div(S::load(out.add(r * width + d)), whole), some);
-                d += LANES;
+            for t in tiles.iter().flatten().filter(|t| t.blocks.contains(&b)) {
+                let count = t.rows.count;
+                let spans = t.rows.spans(b);
+                let product = Product::<true> { a: t.q, b: keys, b_row: BLOCK, rows: count, columns: BLOCK };
+                multiply::<S, _, _>(&product, &Store { out: scores, spans: &spans, terms: dim });
+                for r in 0..count {
+                    let scoring = Scoring::new(p, s, &t.rows.row[r], b, spans.from[r], spans.to[r]);
+                    let (m, l) = weigh::<S>(&scoring, scores.add(r * BLOCK));
+                    *block_max.add(r) = m;
+                    *block_sum.add(r) = l;
+                }
+                for r in (0..count).step_by(LANES) {
+                    join::<S>(t.max.add(r), t.sum.add(r), block_max.add(r), block_sum.add(r), old.add(r), new.add(r));
+                }
+                let product = Product::<false> { a: scores, b: v, b_row: v_row, rows: count, columns: width };
+                multiply::<S, _, _>(&product, &Join { out: t.out, width, old, new, spans: &spans });
             }
-            if let Some(lse) = job.lse {
-                *lse.add(row.head * p.rows_q + s.first_row + row.query) = *max.add(r) + crate::softmax::log_of::<S>(l);
+        }
+        for t in tiles.iter().flatten() {
+            for (r, row) in t.rows.row[..t.rows.count].iter().enumerate() {
+                let l = *t.sum.add(r);
+                let to = job.out.add((s.first_row + row.query) * job.o_row + row.head * dim);
+                let whole = S::splat(if l == 0.0 { 1.0 } else { l });
+                let mut d = 0;
+                while d < dim {
+                    let some = (dim - d).min(LANES);
+                    S::store_n(to.add(d), S::div(S::load(t.out.add(r * width + d)), whole), some);
+                    d += LANES;
+                }
+                if let Some(lse) = job.lse {
+                    *lse.add(row.head * p.rows_q + s.first_row + row.query) = *t.max.add(r) + log_of::<S>(l);
+                }
             }
         }
     }

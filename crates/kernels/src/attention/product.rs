@@ -8,23 +8,29 @@ use crate::simd::{LANES, Portable, Simd};
 
 /// How much of a tile an instruction set's registers hold.
 pub trait Registers: Simd {
+    /// Rows of a tile: 6, or 2 where only correctness counts and code should be small.
+    const ROWS: usize;
     /// Six rows of four vectors fit, rather than of one.
     const WIDE: bool;
 }
 
 impl Registers for Portable {
+    const ROWS: usize = 2;
     const WIDE: bool = false;
 }
 #[cfg(target_arch = "aarch64")]
 impl Registers for crate::simd::Neon {
+    const ROWS: usize = 6;
     const WIDE: bool = false;
 }
 #[cfg(target_arch = "x86_64")]
 impl Registers for crate::simd::Avx2 {
+    const ROWS: usize = 6;
     const WIDE: bool = false;
 }
 #[cfg(target_arch = "x86_64")]
 impl Registers for crate::simd::Avx512 {
+    const ROWS: usize = 6;
     const WIDE: bool = true;
 }
 
@@ -65,11 +71,16 @@ pub unsafe fn multiply<S: Registers, K: Sink, const ACROSS: bool>(p: &Product<AC
     unsafe {
         let mut row = 0;
         while row < p.rows {
-            let rows = (p.rows - row).min(6);
+            let rows = (p.rows - row).min(S::ROWS);
             let part = sink.part(row, rows);
             if part.columns.0 < part.columns.1 {
                 // Few rows take more columns at once, to keep enough chains in flight.
-                if S::WIDE {
+                if S::ROWS == 2 {
+                    match rows {
+                        1 => sweep::<S, K, ACROSS, 1, 1>(p, sink, row, part),
+                        _ => sweep::<S, K, ACROSS, 2, 1>(p, sink, row, part),
+                    }
+                } else if S::WIDE {
                     match rows {
                         1 => sweep::<S, K, ACROSS, 1, 4>(p, sink, row, part),
                         2 => sweep::<S, K, ACROSS, 2, 4>(p, sink, row, part),
