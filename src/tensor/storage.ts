@@ -62,6 +62,9 @@ function defaultLimit(): number {
   return os === undefined ? Number.POSITIVE_INFINITY : os.totalmem() * 0.8;
 }
 
+/** @internal True when so many more bytes stay within the limit. */
+export const hasRoom = (bytes: number): boolean => liveBytes + bytes <= limit;
+
 // Small blocks are kept here by size class (64 bytes … 4 KiB, powers of two): a pop is far cheaper than a call.
 const SMALLEST = 6;
 const LARGEST_SMALL = 4096;
@@ -76,6 +79,8 @@ export class Storage {
   private holders = 1;
   /** Counts in-place writes, so that a backward pass can tell that what it saved has changed. */
   version = 0;
+  /** @internal Another layout of these items as they were at `version` (packed-weights.ts); its storage is null until it is made. */
+  derived: { storage: Storage | null; readonly version: number; readonly key: string } | null = null;
 
   constructor(bytes: number, owner: Owner) {
     const b = backend();
@@ -108,6 +113,7 @@ export class Storage {
 
   release(): void {
     if (--this.holders > 0) return;
+    this.dropDerived();
     this.owner.bytes -= this.bytes;
     this.owner.count--;
     liveBytes -= this.bytes;
@@ -118,6 +124,12 @@ export class Storage {
       this.home.free(this.buffer);
     }
     this.buffer = 0;
+  }
+
+  /** @internal Frees the other layout, if there is one. */
+  dropDerived(): void {
+    this.derived?.storage?.release();
+    this.derived = null;
   }
 
   /** True when this is the only holder: an owner may then write in place. */

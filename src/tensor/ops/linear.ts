@@ -4,6 +4,7 @@ import { ACCUMULATED, type Gradient } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { ACTIVATIONS, type Activation, UNARY } from "../kernels.ts";
 import { defineOp } from "../op.ts";
+import { packedWeight } from "../packed-weights.ts";
 import { values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -44,7 +45,10 @@ const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, ex
     const out = ctx.out(shape);
     const pre = ctx.records && activation !== "none" ? ctx.out(shape) : null;
     const [wRow, wCol] = options.transposed ? [1, n] : [k, 1];
-    backend().linear(from, w, wRow, wCol, bias ? f32(bias) : null, residual ? f32(residual) : null, out, pre, m, n, k, ACTIVATIONS.indexOf(activation));
+    const [b, r, code] = [bias ? f32(bias) : null, residual ? f32(residual) : null, ACTIVATIONS.indexOf(activation)];
+    const ready = packedWeight(w, wRow, wCol, n, k, m, ctx.records);
+    if (ready === null) backend().linear(from, w, wRow, wCol, b, r, out, pre, m, n, k, code);
+    else backend().linearPacked(from, ready, b, r, out, pre, m, n, k, code);
     ctx.save(from, w, pre);
     return out;
   },
