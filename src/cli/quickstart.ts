@@ -62,7 +62,9 @@ export const command = defineCommand({
       io.print(
         `Model      Llama, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context}; ${recipe.training.steps} steps of ${thousands(recipe.training.batch * recipe.training.context)} tokens\n`,
       );
-      const { end, validation, checkpoint, samples } = await watchTraining(session, io);
+      const { end, validation, checkpoint, samples } = await watchTraining(session, io, ({ validation: v }) =>
+        v?.bitsPerByte == null ? [] : [{ name: "4-gram (Kneser-Ney)", ...baseline }, { name: "this model", perplexity: v.perplexity, bitsPerByte: v.bitsPerByte }],
+      );
       if (end.why === "stopped") {
         io.print(`\nStopped and saved at step ${end.step}. Go on with: groundup pretrain ${out} --resume`);
         return { run: out, step: end.step, why: end.why, checkpoint };

@@ -5,9 +5,11 @@ import type { Tokenizer } from "../tokenizers/index.ts";
 import {
   createProgress,
   flopsPerToken,
+  frequentTokens,
   measurePeakFlops,
   type PretrainSession,
   type Recipe,
+  type ReportOptions,
   type Sampler,
   type TrainingEvent,
   writeReport,
@@ -43,7 +45,7 @@ export interface Outcome {
 }
 
 /** Runs a session's loop, shows it, and writes report.html at its end. */
-export async function watchTraining(session: PretrainSession, io: Io): Promise<Outcome> {
+export async function watchTraining(session: PretrainSession, io: Io, compare: (outcome: Outcome) => ReportOptions["comparison"] = () => []): Promise<Outcome> {
   const { recipe, model } = session;
   const stream = io.json ? process.stderr : process.stdout;
   const progress = createProgress({
@@ -68,7 +70,8 @@ export async function watchTraining(session: PretrainSession, io: Io): Promise<O
     }
   } finally {
     progress.clear();
-    await writeReport(session.run, session.manifest);
+    const { data } = session;
+    await writeReport(session.run, session.manifest, { frequent: await frequentTokens(data.train, data.tokenizer), comparison: compare(outcome) });
   }
   return outcome;
 }

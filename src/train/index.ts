@@ -8,6 +8,7 @@ export { checkSameData, END_OF_TEXT, openText, type PreparedData, prepareData } 
 export { type Manifest, openPretraining, optimizerOf, type PretrainOptions, type PretrainSession } from "./pretrain.ts";
 export { createProgress, duration, type Progress, type ProgressOptions } from "./progress.ts";
 export { differences, modelConfig, type Recipe, recipeSchema } from "./recipe.ts";
-export { writeReport } from "./report.ts";
+export { bars, chart } from "./chart.ts";
+export { frequentTokens, reportHtml, type ReportOptions, type TokenCount, writeReport } from "./report.ts";
 export { openRun, readRun, type RunFolder, type RunSample, type StepMetrics } from "./run-folder.ts";
 export { accumulateGradients, inputsOf } from "./step.ts";
