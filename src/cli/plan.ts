@@ -1,19 +1,61 @@
-/** `groundup plan` (thin). */
+/** `groundup plan`: what a recipe costs, by formula, before anything runs. */
 import * as z from "zod";
-import { recipeSchema } from "../train/index.ts";
+import { openDocuments } from "../data/index.ts";
+import { createModel } from "../models/index.ts";
+import { memory } from "../tensor/index.ts";
+import { loadTokenizer } from "../tokenizers/index.ts";
+import { duration, measurePeakFlops, modelConfig, type Plan, planTraining, type Recipe, recipeSchema, resolveDataPaths } from "../train/index.ts";
 import { defineCommand } from "./command.ts";
 import { readRecipe } from "./recipe-file.ts";
+import { machineLine } from "./training-view.ts";
 
 export const command = defineCommand({
-  about: "Says what a recipe will cost.",
-  arguments: [{ name: "RECIPE", description: "a YAML file or the name of a bundled recipe" }],
-  options: z.object({
-    set: z
-      .array(z.string().meta({ placeholder: "key=value" }))
-      .default([])
-      .describe("replaces a key of the recipe"),
-  }),
+  about: "Says what a recipe needs before anything runs: parameters, memory, arithmetic, and the time on this machine (whose speed it measures for a moment).",
+  arguments: [{ name: "RECIPE", description: "a YAML file, or the name of a bundled recipe" }],
+  options: z.object({ set: z.array(z.string().meta({ placeholder: "key=value" })).default([]).describe("replaces a key of the recipe") }),
   recipe: recipeSchema,
-  examples: ["groundup plan recipes/quickstart.yaml"],
-  run: ([name], options) => readRecipe(recipeSchema, name as string, options.set),
+  examples: ["groundup plan recipes/quickstart.yaml", "groundup plan quickstart --set training.batch=32 --json"],
+  async run([name], options, io) {
+    const recipe = await readRecipe(recipeSchema, name as string, options.set);
+    const model = createModel(modelConfig(recipe, await vocabularyOf(recipe)), `${name}: model`);
+    const peakFlops = measurePeakFlops();
+    const plan = planTraining(model, recipe, peakFlops);
+    for (const line of planLines(plan, recipe)) io.print(line);
+    io.print(`Machine         ${machineLine()}, ${(peakFlops / 1e9).toFixed(0)} GFLOP/s in large products just now`);
+    if (plan.memory.peak > memory().limitBytes) io.print("This machine has too little memory for it: lower training.batch and raise training.accumulate.");
+    model.dispose();
+    return { ...plan, peakFlops };
+  },
 });
+
+/** A plan for people. */
+export function planLines(plan: Plan, { training }: Recipe): string[] {
+  const mb = (bytes: number) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`);
+  const n = (x: number) => x.toLocaleString("en-US");
+  const { weights, gradients, optimizer, activations, peak, process } = plan.memory;
+  return [
+    `Model           ${n(plan.parameters)} parameters, ${mb(weights)}; a checkpoint takes ${mb(plan.checkpointBytes)}`,
+    `Steps           ${n(training.steps)} of ${n(plan.tokensPerStep)} tokens, ${n(plan.tokens)} in all`,
+    `Memory          ${mb(peak)} of tensors at the peak (weights ${mb(weights)}, gradients ${mb(gradients)}, optimiser ${mb(optimizer)}, activations ${mb(activations)}); about ${mb(process)} for the process`,
+    `Arithmetic      ${(plan.flops / 1e12).toFixed(2)} TFLOP`,
+    `Time            about ${duration(plan.seconds)} on this machine when it is idle`,
+  ];
+}
+
+/** The tokenizer's size without training it. */
+async function vocabularyOf(recipe: Recipe): Promise<number> {
+  const { type, vocab_size, path, end_of_text } = recipe.tokenizer;
+  switch (type) {
+    case "bpe":
+      return vocab_size;
+    case "bytes":
+      return 256 + (end_of_text === false ? 0 : 1);
+    case "file":
+      return (await loadTokenizer(path as string)).vocabSize;
+    case "characters": {
+      const characters = new Set<string>();
+      for await (const { text } of await openDocuments(resolveDataPaths(recipe))) for (const character of text) characters.add(character);
+      return characters.size + (end_of_text === true ? 1 : 0);
+    }
+  }
+}

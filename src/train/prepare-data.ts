@@ -27,11 +27,16 @@ export interface DataText {
   hashes: DataHashes;
 }
 
+/** The recipe's paths; `bundled:NAME` becomes the place of the text that groundup brings along. */
+export function resolveDataPaths({ data: { path } }: Recipe): string[] {
+  const place = (p: string) => (p.startsWith("bundled:") ? fileURLToPath(new URL(p.slice("bundled:".length), BUNDLED)) : p);
+  return (typeof path === "string" ? [path] : path).map(place);
+}
+
 /** Opens the recipe's text and hashes its files. */
 export async function openText(recipe: Recipe, onNote: (sentence: string) => void): Promise<DataText> {
-  const { path, document, field } = recipe.data;
-  const paths = (typeof path === "string" ? [path] : path).map((p) => (p.startsWith("bundled:") ? fileURLToPath(new URL(p.slice("bundled:".length), BUNDLED)) : p));
-  const documents = await openDocuments(paths, { document: document as DocumentMode, field, onNote });
+  const { document, field } = recipe.data;
+  const documents = await openDocuments(resolveDataPaths(recipe), { document: document as DocumentMode, field, onNote });
   const hashes: DataHashes = {};
   // Bundled text has another place on every machine.
   const name = (file: string) => (file.startsWith(fileURLToPath(BUNDLED)) ? `bundled:${file.slice(fileURLToPath(BUNDLED).length)}` : file);

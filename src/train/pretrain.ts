@@ -6,11 +6,12 @@ import { ConfigError } from "../errors.ts";
 import { writeFileAtomic } from "../formats/index.ts";
 import { type CausalLM, createModel } from "../models/index.ts";
 import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
-import { backend, manualSeed } from "../tensor/index.ts";
+import { backend, manualSeed, memory } from "../tensor/index.ts";
 import { type Tokenizer, tokenizerFiles } from "../tokenizers/index.ts";
 import { loadCheckpoint, newestCheckpoint, type TrainingState } from "./checkpoint.ts";
 import { freshState, type Sampler, type TrainingEvent, trainingLoop, type TrainingParts } from "./loop.ts";
 import { checkSameData, type DataHashes, openText, type PreparedData, prepareData } from "./prepare-data.ts";
+import { checkMemory, planTraining } from "./plan.ts";
 import { modelConfig, type Recipe } from "./recipe.ts";
 import { openRun, type RunFolder } from "./run-folder.ts";
 
@@ -96,6 +97,8 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
 
     manualSeed(seed);
     const model = createModel(modelConfig(recipe, data.tokenizer.vocabSize), `${out}/config.yaml: model`);
+    // The rate plays no part in the memory.
+    checkMemory(planTraining(model, recipe, 1), memory().limitBytes);
     const optimizer = optimizerOf(recipe, model);
     const source = recipe.data.order === "documents" ? packedDocuments : sampledWindows;
     const samples = source(data.train, { context: training.context, seed });
