@@ -35,22 +35,31 @@ export function isSpike(watch: LossWatch, loss: number, sigmas: number): boolean
   return false;
 }
 
+function firstBad(t: Tensor): string | null {
+  if (t.dtype !== "f32") return null;
+  const at = firstNonFinite(t);
+  return at < 0 ? null : `at place ${at} of (${t.shape.join(", ")})`;
+}
+
+/** @throws NonFiniteError naming the first weight that is NaN or infinite: such a model must not become "the last good one" */
+export function checkWeights(model: CausalLM, step: number): void {
+  for (const [name, p] of model.namedParameters()) {
+    const place = firstBad(p);
+    if (place !== null) throw new NonFiniteError(`training: step ${step}: the weight ${name} is not finite, expected numbers, got NaN or infinity ${place}; no checkpoint was written. Resume from the last one with a lower training.lr.`);
+  }
+}
+
 /** Where a number that is not finite first shows: parameters in order, then the modules' results in the order in which they ran. */
 export function findNonFinite(model: CausalLM, batches: readonly Batch[]): string {
-  const places = (t: Tensor): string | null => {
-    if (t.dtype !== "f32") return null;
-    const at = firstNonFinite(t);
-    return at < 0 ? null : `at place ${at} of (${t.shape.join(", ")})`;
-  };
   for (const [name, p] of model.namedParameters()) {
-    const place = places(p);
+    const place = firstBad(p);
     if (place !== null) return `the weight ${name}, ${place}`;
   }
   let found: string | null = null;
   const unhook = model.hook("**", (output, name) => {
     const tensors = output instanceof Tensor ? [output] : output instanceof CausalLMOutput ? [output.hidden] : [];
     for (const t of tensors) {
-      const place = found === null ? places(t) : null;
+      const place = found === null ? firstBad(t) : null;
       if (place !== null) found = `the result of ${name === "" ? "the model" : name}, ${place}`;
     }
     return undefined;

@@ -8,7 +8,7 @@ import type { CausalLM } from "../models/index.ts";
 import { constant, cosine, linear, oneCycle, type Optimizer, type Schedule, wsd } from "../optim/index.ts";
 import { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
 import { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
-import { isSpike, newWatch, nonFiniteLoss } from "./health.ts";
+import { checkWeights, isSpike, newWatch, nonFiniteLoss } from "./health.ts";
 import type { Recipe } from "./recipe.ts";
 import type { RunFolder, RunSample, StepMetrics } from "./run-folder.ts";
 import { accumulateGradients } from "./step.ts";
@@ -96,6 +96,7 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
   }
 
   async function save(): Promise<TrainingEvent> {
+    checkWeights(model, state.step);
     const path = await saveCheckpoint(root, { ...state, cursor: loader.cursor() }, parts);
     saved = state.step;
     await pruneCheckpoints(run.path, state, training.keep);

@@ -86,20 +86,27 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
   const run = await openRun(out, recipe, { resume: options.resume ?? false });
   const notes: string[] = [];
   const note = (sentence: string) => notes.push(sentence);
+  const close: (() => unknown)[] = [() => run.close()];
+  const closeAll = async () => {
+    for (const part of close.toReversed()) await part();
+  };
   try {
     const text = await openText(recipe, note);
     const manifestFile = run.at("manifest.json");
     const before = fs.existsSync(manifestFile) ? (JSON.parse(fs.readFileSync(manifestFile, "utf8")) as Manifest) : null;
     if (before !== null) checkSameData(before.data, text.hashes, run.path);
     const data = await prepareData(run, text, { onNote: note, ...(signal === undefined ? {} : { signal }) });
+    close.push(() => data.train.close(), () => data.validation.close());
     const { training } = recipe;
     const { seed } = recipe.run;
 
     manualSeed(seed);
     const model = createModel(modelConfig(recipe, data.tokenizer.vocabSize), `${out}/config.yaml: model`);
+    close.push(() => model.dispose());
     // The rate plays no part in the memory.
     checkMemory(planTraining(model, recipe, 1), memory().limitBytes);
     const optimizer = optimizerOf(recipe, model);
+    close.push(() => optimizer.dispose());
     const source = recipe.data.order === "documents" ? packedDocuments : sampledWindows;
     const samples = source(data.train, { context: training.context, seed });
     const loaderAt = (cursor: unknown) => dataLoader(samples, { batchSize: training.batch, ...(cursor === undefined ? {} : { cursor }) });
@@ -118,16 +125,10 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
     return {
       run, recipe, data, model, parts, manifest, state, notes,
       train: () => trainingLoop(parts, signal === undefined ? {} : { signal }),
-      async close() {
-        await data.train.close();
-        await data.validation.close();
-        optimizer.dispose();
-        model.dispose();
-        run.close();
-      },
+      close: closeAll,
     };
   } catch (error) {
-    run.close();
+    await closeAll();
     throw error;
   }
 }

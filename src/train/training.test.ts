@@ -1,0 +1,222 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import os, { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ConfigError, DataError, NonFiniteError, RunError } from "../errors.ts";
+import { listCheckpoints } from "../formats/index.ts";
+import { parseRecipe } from "../formats/recipe.ts";
+import { createModel } from "../models/index.ts";
+import { manualSeed, memory, type Tensor } from "../tensor/index.ts";
+import { isSpike, newWatch } from "./health.ts";
+import type { TrainingEvent } from "./loop.ts";
+import { openPretraining, type PretrainOptions, type PretrainSession } from "./pretrain.ts";
+import { type Recipe, recipeSchema } from "./recipe.ts";
+import { accumulateGradients } from "./step.ts";
+
+let dir: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), "groundup-train-"));
+  writeFileSync(join(dir, "text.txt"), "the whale swims in the sea, and the ship sails over the whale in the sea. ".repeat(40));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+const recipeOf = (training: Record<string, unknown> = {}, rest: Record<string, unknown> = {}): Recipe =>
+  recipeSchema.parse({
+    data: { path: join(dir, "text.txt") },
+    tokenizer: { type: "characters" },
+    model: { model_type: "llama", hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2 },
+    training: { steps: 12, batch: 2, context: 16, checkpoint_every: 4, ...training },
+    eval: { every: 6 },
+    ...rest,
+  });
+
+const open = (recipe: Recipe, options: Partial<PretrainOptions> = {}) => openPretraining(recipe, { out: join(dir, "run"), ...options });
+
+async function run(session: PretrainSession, see?: (event: TrainingEvent) => void): Promise<TrainingEvent[]> {
+  const events: TrainingEvent[] = [];
+  try {
+    for await (const event of session.train()) {
+      events.push(event);
+      see?.(event);
+    }
+  } finally {
+    await session.close();
+  }
+  return events;
+}
+
+const weightsAt = (name: string, step: string) => readFileSync(join(dir, name, "checkpoints", step, "model.safetensors"));
+
+describe("a run", () => {
+  test("learns, evaluates the whole validation text, keeps the newest checkpoints and the best", async () => {
+    const events = await run(await open(recipeOf({ steps: 40, lr: 0.01 })));
+    const losses = events.filter((e) => e.type === "step").map((e) => e.metrics.loss);
+    expect(losses).toHaveLength(40);
+    expect(losses.at(-1)).toBeLessThan((losses[0] as number) - 0.3);
+    const evaluations = events.filter((e) => e.type === "evaluation");
+    // 10 % of the text but its first character, each a target once.
+    expect(evaluations[0]?.result.tokens).toBe(Math.ceil(74 * 40 * 0.1) - 1);
+    expect(evaluations[0]?.result.bitsPerByte).toBeCloseTo(((evaluations[0]?.result.loss ?? 0) / Math.LN2) * (295 / 296), 3);
+    expect(readdirSync(join(dir, "run")).sort()).toEqual(["best.json", "checkpoints", "config.yaml", "data", "manifest.json", "metrics.jsonl", "tokenizer"]);
+    expect((await listCheckpoints(join(dir, "run", "checkpoints"))).map((c) => c.step)).toEqual([36, 40]);
+    expect(events.at(-1)).toMatchObject({ type: "end", why: "done", step: 40 });
+  });
+
+  test("stopped by the signal it saves, and resumed it ends with the bytes of a straight run", async () => {
+    const recipe = recipeOf();
+    await run(await open(recipe, { out: join(dir, "straight") }));
+    const controller = new AbortController();
+    const events = await run(await open(recipe, { signal: controller.signal }), (e) => {
+      if (e.type === "step" && e.metrics.step === 7) controller.abort();
+    });
+    expect(events.at(-1)).toMatchObject({ why: "stopped", step: 7 });
+    expect(existsSync(join(dir, "run", "checkpoints", "step-000007"))).toBe(true);
+    await run(await open(recipe, { resume: true }));
+    expect(weightsAt("run", "step-000012").equals(weightsAt("straight", "step-000012"))).toBe(true);
+  });
+
+  test("stops early when nothing gets better", async () => {
+    const events = await run(await open(recipeOf({ steps: 100, lr: 0 }, { eval: { every: 2, patience: 3 } })));
+    expect(events.at(-1)).toMatchObject({ why: "no-progress", step: 8 });
+  });
+
+  test("holds no more memory after many steps", async () => {
+    const live: number[] = [];
+    await run(await open(recipeOf({ steps: 300, checkpoint_every: 1000 }, { eval: { every: 1000 } })), (e) => {
+      if (e.type === "step" && e.metrics.step % 100 === 0) live.push(memory().liveBytes);
+    });
+    expect(new Set(live).size).toBe(1);
+  });
+});
+
+test("the gradients of accumulated small batches are those of one large batch", () => {
+  manualSeed(1);
+  const model = createModel({ model_type: "gpt2", vocab_size: 11, n_positions: 6, n_embd: 8, n_layer: 2, n_head: 2, resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0 });
+  const ids = (n: number, factor: number) => Int32Array.from({ length: n }, (_, i) => (i * factor + 3) % 11);
+  const large = { rows: 4, context: 6, inputIds: ids(24, 5), targets: ids(24, 7), targetTokens: 22 };
+  // Uneven parts: the second row counts only four targets.
+  large.targets.set([-100, -100], 6);
+  const part = (row: number) => ({ rows: 1, context: 6, inputIds: large.inputIds.slice(row * 6, row * 6 + 6), targets: large.targets.slice(row * 6, row * 6 + 6), targetTokens: row === 1 ? 4 : 6 });
+  const gradients = (batches: Parameters<typeof accumulateGradients>[1]) => {
+    model.zeroGrad();
+    const { loss, tokens } = accumulateGradients(model, batches);
+    return { loss, tokens, values: model.parameters().flatMap((p) => [...(p.grad as Tensor).dataSync()]) };
+  };
+  const [one, four] = [gradients([large]), gradients([0, 1, 2, 3].map(part))];
+  expect(four.tokens).toBe(22);
+  expect(four.loss).toBeCloseTo(one.loss, 6);
+  const scale = Math.max(...one.values.map(Math.abs));
+  expect(Math.max(...one.values.map((x, i) => Math.abs(x - four.values[i]))) / scale).toBeLessThan(2e-6);
+  model.dispose();
+});
+
+describe("what goes wrong is said", () => {
+  test("a recipe's problems all at once, with suggestions", () => {
+    const text = "data: { paht: x }\nmodel: { model_type: llama, hiden_size: 8 }\ntraining: { steps: 0, batch: 1, context: 8, shedule: cosine }\n";
+    const message = (() => {
+      try {
+        return String(parseRecipe(recipeSchema, text, "r.yaml"));
+      } catch (error) {
+        expect(error).toBeInstanceOf(ConfigError);
+        return (error as Error).message;
+      }
+    })();
+    for (const part of [/data\.path is missing/, /data\.paht is unknown.*"?path"?/, /hiden_size is unknown.*hidden_size/, /training\.steps is too small/, /training\.shedule is unknown.*schedule/]) expect(message).toMatch(part);
+  });
+
+  test("a folder that holds a run, no run, or another recipe", async () => {
+    await run(await open(recipeOf()));
+    await expect(open(recipeOf())).rejects.toThrow(/there is a run in this folder.*--resume/);
+    await expect(open(recipeOf(), { out: join(dir, "none"), resume: true })).rejects.toThrow(/no run to resume/);
+    await expect(open(recipeOf({ lr: 0.5, batch: 4 }), { resume: true })).rejects.toThrow(/recipe has changed[\s\S]*training\.batch: 2 → 4[\s\S]*training\.lr: 0\.001 → 0\.5/);
+  });
+
+  test("changed data", async () => {
+    await run(await open(recipeOf()));
+    writeFileSync(join(dir, "text.txt"), "other words. ".repeat(100));
+    await expect(open(recipeOf(), { resume: true })).rejects.toThrow(/the data has changed[\s\S]*text\.txt has changed/);
+    expect(existsSync(join(dir, "run", "lock"))).toBe(false);
+  });
+
+  test("two processes on one folder: the second refuses; a dead one's lock is taken over", async () => {
+    const session = await open(recipeOf());
+    await expect(open(recipeOf(), { resume: true })).rejects.toThrow(new RegExp(`another process is training.*process ${process.pid}`));
+    await session.close();
+    writeFileSync(join(dir, "run", "lock"), JSON.stringify({ pid: 2 ** 22 + 12345, host: os.hostname(), started: "1" }));
+    await (await open(recipeOf(), { resume: true })).close();
+    expect(existsSync(join(dir, "run", "lock"))).toBe(false);
+  });
+
+  test("a text smaller than one window, empty text, bf16", async () => {
+    writeFileSync(join(dir, "small.txt"), "hello");
+    const data = (path: string) => ({ data: { path: join(dir, path) } });
+    await expect(open(recipeOf({}, data("small.txt")))).rejects.toThrow(DataError);
+    writeFileSync(join(dir, "empty.txt"), "");
+    await expect(open(recipeOf({}, data("empty.txt")), { out: join(dir, "run2") })).rejects.toThrow(DataError);
+    await expect(open(recipeOf({ precision: "bf16" }), { out: join(dir, "run3") })).rejects.toThrow(/bf16/);
+  });
+
+  test("a damaged checkpoint is left out and the one before it used", async () => {
+    const recipe = recipeOf();
+    await run(await open(recipe));
+    const good = weightsAt("run", "step-000012");
+    writeFileSync(join(dir, "run", "checkpoints", "step-000012", "model.safetensors"), "broken");
+    const session = await open(recipe, { resume: true });
+    expect(session.notes.join()).toMatch(/damaged checkpoint.*model\.safetensors/);
+    expect(session.state.step).toBe(8);
+    await run(session);
+    expect(weightsAt("run", "step-000012").equals(good)).toBe(true);
+  });
+});
+
+describe("health", () => {
+  /** Writes NaN into a weight once, when `step` is done. */
+  const poison = (session: PretrainSession, step: number) => {
+    let left = 1;
+    return (e: TrainingEvent) => {
+      if (e.type !== "step" || e.metrics.step !== step || left-- < 1) return;
+      const p = session.model.get("model.layers.0.mlp.down_proj") as unknown as { weight: Tensor };
+      const values = p.weight.dataSync();
+      values[5] = Number.NaN;
+      p.weight.write(values as Float32Array);
+    };
+  };
+
+  test("a loss that is not finite names step and tensor, and the last checkpoint stays", async () => {
+    const session = await open(recipeOf());
+    const failed = run(session, poison(session, 6));
+    await expect(failed).rejects.toThrow(NonFiniteError);
+    await expect(failed).rejects.toThrow(/step 7: the loss is not finite.*model\.layers\.0\.mlp\.down_proj\.weight, at place 5/);
+    expect((await listCheckpoints(join(dir, "run", "checkpoints"))).map((c) => c.step)).toEqual([4]);
+  });
+
+  test("weights that are not finite are never saved", async () => {
+    const session = await open(recipeOf());
+    await expect(run(session, poison(session, 8))).rejects.toThrow(/step 8.*model\.layers\.0\.mlp\.down_proj\.weight.*no checkpoint was written/);
+    expect((await listCheckpoints(join(dir, "run", "checkpoints"))).map((c) => c.step)).toEqual([4, 6]);
+  });
+
+  test("with rollback it goes back, leaves out the batch and ends", async () => {
+    const session = await open(recipeOf({ on_non_finite: "rollback" }, { eval: { every: 12 } }));
+    const events = await run(session, poison(session, 6));
+    expect(events.filter((e) => e.type === "note").map((e) => e.text).join("\n")).toMatch(/Step 7 went wrong; back at step 4/);
+    const steps = events.filter((e) => e.type === "step").map((e) => e.metrics.step);
+    expect(steps).toEqual([1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 10, 11, 12]);
+    const logged = readFileSync(join(dir, "run", "metrics.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line).step);
+    expect(logged).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+  });
+
+  test("the spike rule knows a leap from noise", () => {
+    const watch = newWatch();
+    const noise = (i: number) => 3 - i / 200 + 0.05 * Math.sin(i * 12.9898);
+    for (let i = 0; i < 200; i++) expect(isSpike(watch, noise(i), 6)).toBe(false);
+    const before = { ...watch };
+    expect(isSpike(watch, 4, 6)).toBe(true);
+    expect(watch).toEqual(before);
+    expect(isSpike(watch, noise(200), 6)).toBe(false);
+  });
+});
+
+test("errors of a run are of the right class", async () => {
+  await expect(open(recipeOf(), { resume: true })).rejects.toThrow(RunError);
+});
