@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p groundup-kernels --example gemm_speed [threads] [rounds] [only, e.g. 1024x768x3072]`
 //! NT is a linear layer (weights n × k), NN and TN are its gradients, `packed` uses a packed copy of the weights.
-//! Time is processor time over the number of threads. Figures are the best round: other programs only ever slow a round down.
+//! Time is processor time over the number of threads. With more than one thread that is only right when all of them ran:
+//! a peak far above the usual one marks a line in which the system ran one thread after the other. Figures are the best round: other programs only ever slow a round down.
 
 use groundup_kernels::gemm::{Finish, Matrix, Product, Right, pack_weight, packed_size, product};
 use groundup_kernels::pool::{parallel_for, set_threads};

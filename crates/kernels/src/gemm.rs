@@ -354,7 +354,7 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
 /// Panels of columns that [`one_row`] takes at a time: what a tile of one row has.
 const DIRECT: usize = 4;
 /// Items ahead in each row of a weight for which memory is asked.
-const ROW_AHEAD: usize = 96;
+const ROW_AHEAD: usize = 64;
 
 /// One row of a times columns that each lie in one run (a linear layer's weight): turned in registers, never packed.
 #[inline(always)]
@@ -364,15 +364,16 @@ unsafe fn one_row<S: Tile>(piece: &Piece, a: *const f32, b: Matrix, j: usize, k:
     // SAFETY: DIRECT * 16 whole columns of `deep` items each, as the caller has checked.
     unsafe {
         let mut acc = [S::splat(0.0); DIRECT];
-        for q in (0..whole).step_by(8) {
+        for line in (0..whole).step_by(16) {
             for (v, acc) in acc.iter_mut().enumerate() {
-                let from = b.data.add(q + v * LANES * b.col);
-                if q % 16 == 0 {
-                    for r in 0..LANES {
-                        S::prefetch(from.wrapping_add(r * b.col + ROW_AHEAD));
-                    }
+                let from = b.data.add(line + v * LANES * b.col);
+                for r in 0..LANES {
+                    S::prefetch(from.wrapping_add(r * b.col + ROW_AHEAD));
                 }
-                *acc = S::dot8(from, b.col, a.add(q), *acc);
+                *acc = S::dot8(from, b.col, a.add(line), *acc);
+                if line + 16 <= whole {
+                    *acc = S::dot8(from.add(8), b.col, a.add(line + 8), *acc);
+                }
             }
         }
         for q in whole..deep {
