@@ -4,6 +4,9 @@
 //! are minimax fits of our own (Remez exchange, coefficients rounded to float32 one after the other). Errors below are
 //! the largest seen over millions of arguments against float64 (the tests hold them).
 
+// SAFETY of every block here: operations of `Simd` on values alone; the caller has checked that the CPU has S.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
 use crate::simd::{LANES, Simd};
 
 const LN2_HIGH: f32 = 0.693_359_4;

@@ -136,6 +136,7 @@ pub trait Simd: Copy + 'static {
             // SAFETY: the caller promises 16 readable values.
             *w = f32::from_bits(u32::from(unsafe { *p.add(i) }) << 16);
         }
+        // SAFETY: 16 lanes of our own.
         unsafe { Self::load(wide.as_ptr()) }
     }
 

@@ -70,12 +70,6 @@ impl Args {
         Ok(self.next()? != 0.0)
     }
 
-    /// An array of whole numbers.
-    pub fn ints(&mut self) -> Result<Vec<i64>, String> {
-        let n = self.size()?;
-        (0..n.min(self.slots)).map(|_| self.int()).collect()
-    }
-
     /// An array of sizes.
     pub fn sizes(&mut self) -> Result<Vec<usize>, String> {
         let n = self.size()?;
@@ -92,22 +86,6 @@ impl Args {
     pub fn places(&mut self) -> Result<Vec<Place>, String> {
         let n = self.size()?;
         (0..n.min(self.slots)).map(|_| self.place()).collect()
-    }
-
-    /// An operand with room for `n` items of `T` after its offset. The pointer stays good for the length of the call:
-    /// buffers are freed by the same JavaScript thread, or shared explicitly.
-    pub fn operand<T>(&mut self, n: usize) -> Result<*mut T, String> {
-        self.place()?.room(n)
-    }
-
-    /// As [`Args::operand`], but handle 0 is `None`.
-    pub fn optional<T>(&mut self, n: usize) -> Result<Option<*mut T>, String> {
-        self.place()?.optional(n)
-    }
-
-    /// An operand given by its strides: room for the highest item that `shape` and `strides` reach.
-    pub fn strided<T>(&mut self, shape: &[usize], strides: &[usize]) -> Result<*mut T, String> {
-        self.operand(reach(shape, strides)?)
     }
 
     /// Leaves the kernel's number for JavaScript in slot 0.

@@ -249,7 +249,7 @@ fn a_row_gives_the_same_bytes_wherever_it_is_computed() {
         let row = c.heads * c.dim;
         // The keys again in pages of 64 rows, in an order of their own.
         let order = [3usize, 0, 4, 1, 2];
-        let mut pages = vec![0i32; 5];
+        let mut pages = [0i32; 5];
         let (mut k, mut v) = (vec![f32::NAN; 320 * c.k_row()], vec![f32::NAN; 320 * c.k_row()]);
         for (b, &page) in order.iter().enumerate() {
             pages[b] = page as i32;

@@ -15,6 +15,7 @@ pub struct Matrix {
 
 // SAFETY: a plain address; those who read through it answer for the memory.
 unsafe impl Send for Matrix {}
+// SAFETY: as above.
 unsafe impl Sync for Matrix {}
 
 impl Matrix {

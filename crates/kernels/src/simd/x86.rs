@@ -1,5 +1,8 @@
 //! AVX2 (two 256-bit registers a vector) and AVX-512 (one register a vector).
 
+// SAFETY of every block here: intrinsics under the contract of `Simd`, whose caller has checked the CPU and the pointers.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
 use super::{LANES, Simd};
 use std::arch::x86_64::*;
 
