@@ -1,7 +1,12 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import * as z from "zod";
 import { ConfigError, FormatError } from "../errors.ts";
-import { type ConfigKeys, didYouMean, type Folder, openModelWeights, parseConfig, parseModelConfig, readConfigJson, type StoredTensor, type TensorEntry } from "../formats/index.ts";
+import { didYouMean } from "../formats/did-you-mean.ts";
+import { type ConfigKeys, parseConfig, parseModelConfig, readConfigJson } from "../formats/hf-config.ts";
+import type { StoredTensor } from "../formats/safetensors.ts";
+import { openModelWeights } from "../formats/safetensors-shards.ts";
+import type { TensorEntry } from "../formats/safetensors-write.ts";
+import type { Folder } from "../formats/source.ts";
 import { cast, type DType, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { GPT2, gpt2ConfigKeys, gpt2ConfigSchema } from "./gpt2.ts";

@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
-import type { ConfigKeys } from "../formats/index.ts";
+import type { ConfigKeys } from "../formats/hf-config.ts";
 import { attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter } from "../nn/index.ts";
 import { type Activation, dropout, linear, type Tensor, zeros } from "../tensor/index.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";

@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
-import type { ConfigKeys } from "../formats/index.ts";
+import type { ConfigKeys } from "../formats/hf-config.ts";
 import { attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { gated, type GatedActivation, rope, type Tensor } from "../tensor/index.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";
