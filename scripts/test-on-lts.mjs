@@ -17,22 +17,16 @@ try {
 
 function main() {
   writeFileSync(join(work, "package.json"), '{ "private": true }\n');
-  // Registries differ in whether they keep the tag `lts`; `latest` is checked below.
-  const version = ["lts", "latest"].find((tag) => {
-    const args = ["install", `node@${tag}`, "--no-audit", "--no-fund", "--loglevel=error", "--foreground-scripts=false"];
-    return spawnSync("npm", args, { cwd: work, stdio: "ignore" }).status === 0;
-  });
-  if (version === undefined) {
-    console.error("LTS: npm could not install the package node; the registry must be within reach for this check");
+  const found = findLts();
+  if (found === undefined) {
+    console.error("LTS: npm could not install an LTS release of the package node; the registry must be within reach for this check");
     return 1;
   }
-  const bin = join(work, "node_modules", "node", "bin");
-  const node = join(bin, process.platform === "win32" ? "node.exe" : "node");
+  const { node, bin, version } = found;
   const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` };
   const run = (...args) => spawnSync(node, args, { cwd: root, env, stdio: ["ignore", "inherit", "inherit"] }).status === 0;
 
-  const release = spawnSync(node, ["-p", "process.version + ' ' + (process.release.lts ?? '(not an LTS release)')"], { encoding: "utf8" }).stdout.trim();
-  console.log(`Node ${release}`);
+  console.log(`Node ${version}`);
   const entries = Object.keys(manifest().exports)
     .filter((name) => !name.endsWith(".json"))
     .map((name) => `groundup${name.slice(1)}`);
@@ -43,4 +37,26 @@ function main() {
   ];
   if (process.argv.includes("--all")) steps.push(["node_modules/vitest/vitest.mjs", "run"]);
   return steps.every((step) => run(...step)) ? 0 : 1;
+}
+
+/** The newest release that calls itself LTS. Not every registry keeps the tag `lts`, and `latest` may be too young to be one. */
+function findLts() {
+  let newest;
+  for (const tag of ["lts", "latest", "previous"]) {
+    // LTS releases have even major numbers.
+    const wanted = tag === "previous" ? String(newest - 1 - ((newest + 1) % 2)) : tag;
+    const installed = install(wanted);
+    if (installed?.lts) return installed;
+    newest = installed?.major ?? newest;
+  }
+  return undefined;
+}
+
+function install(tag) {
+  const args = ["install", `node@${tag}`, "--no-audit", "--no-fund", "--loglevel=error"];
+  if (spawnSync("npm", args, { cwd: work, stdio: "ignore" }).status !== 0) return undefined;
+  const bin = join(work, "node_modules", "node", "bin");
+  const node = join(bin, process.platform === "win32" ? "node.exe" : "node");
+  const [version, lts] = spawnSync(node, ["-p", "process.version + ' ' + (process.release.lts ?? '')"], { encoding: "utf8" }).stdout.trim().split(" ");
+  return { node, bin, version: `${version} (${lts ?? "not an LTS release"})`, lts: lts !== undefined, major: Number(version.slice(1).split(".")[0]) };
 }
