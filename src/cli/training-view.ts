@@ -57,6 +57,9 @@ export async function watchTraining(session: PretrainSession, io: Io, compare: (
     peakFlops: measurePeakFlops(),
   });
   const outcome: Outcome = { end: { type: "end", why: "stopped", step: session.state.step, best: null }, validation: null, checkpoint: null, samples: [] };
+  const { data } = session;
+  const frequent = await frequentTokens(data.train, data.tokenizer);
+  const report = () => writeReport(session.run, session.manifest, { frequent, comparison: compare(outcome) });
   try {
     for await (const event of session.train()) {
       progress.show(event);
@@ -65,13 +68,14 @@ export async function watchTraining(session: PretrainSession, io: Io, compare: (
         io.print(quote(event.sample.step, event.sample.prompt, event.sample.text, stream.columns ?? 80));
         outcome.samples.push(event.sample);
       } else if (event.type === "evaluation") outcome.validation = event.result;
-      else if (event.type === "checkpoint") outcome.checkpoint = event.path;
-      else if (event.type === "end") outcome.end = event;
+      else if (event.type === "checkpoint") {
+        outcome.checkpoint = event.path;
+        await report();
+      } else if (event.type === "end") outcome.end = event;
     }
+    await report();
   } finally {
     progress.clear();
-    const { data } = session;
-    await writeReport(session.run, session.manifest, { frequent: await frequentTokens(data.train, data.tokenizer), comparison: compare(outcome) });
   }
   return outcome;
 }

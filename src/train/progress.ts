@@ -37,7 +37,7 @@ export function createProgress(options: ProgressOptions): Progress {
   const began = performance.now();
   let firstStep: number | null = null;
   let smooth = { loss: 0, speed: 0, weight: 0 };
-  let shown = 0;
+  let shown = Number.NEGATIVE_INFINITY;
   let open = false;
 
   const clear = () => {

@@ -1,0 +1,82 @@
+/** `groundup pretrain` and `plan` as processes: what a person at a terminal meets. */
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { ensureBuilt, groundup, start } from "./built.ts";
+
+let dir: string;
+let recipe: string;
+beforeAll(() => {
+  ensureBuilt();
+  dir = mkdtempSync(join(tmpdir(), "groundup-command-"));
+  writeFileSync(join(dir, "text.txt"), "The whale swims, the ship sails.\n\nAnd the sea is wide.\n\n".repeat(60));
+  recipe = join(dir, "recipe.yaml");
+  writeFileSync(
+    recipe,
+    `data: { path: ${JSON.stringify(join(dir, "text.txt"))}, document: blank-line, order: documents }
+tokenizer: { type: bpe, vocab_size: 280 }
+model: { model_type: llama, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2 }
+training: { steps: 12, batch: 2, context: 16 }
+sample: { every: 6, prompts: [The], tokens: 4 }
+`,
+  );
+});
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+test("trains, reports, and gives one JSON object with --json", { timeout: 60_000 }, async () => {
+  const out = join(dir, "run");
+  const { code, stdout, stderr } = await groundup(["pretrain", recipe, "--out", out, "--json"]);
+  expect(stderr).toMatch(/step 12\/12 {2}loss/);
+  expect(code).toBe(0);
+  const result = JSON.parse(stdout);
+  expect(result).toMatchObject({ run: out, step: 12, why: "done", checkpoint: join(out, "checkpoints", "step-000012") });
+  expect(readdirSync(result.checkpoint).sort()).toEqual(["config.json", "files.json", "merges.txt", "model.safetensors", "tokenizer.json", "training", "vocab.json"]);
+  expect(existsSync(join(out, "report.html"))).toBe(true);
+});
+
+test("Ctrl-C saves, stops with 130, and the run folder alone is enough to go on", { timeout: 60_000 }, async () => {
+  const out = join(dir, "stopped");
+  const { child, ended } = start(["pretrain", recipe, "--out", out, "--set", "training.steps=100000", "--set", "sample.every=null"]);
+  child.stdout?.on("data", (text) => {
+    if (/step \d+\/100000/.test(String(text))) child.kill("SIGINT");
+  });
+  const { code, stdout } = await ended;
+  expect(code).toBe(130);
+  expect(stdout).toMatch(/Stopped at step \d+/);
+  const [step] = readdirSync(join(out, "checkpoints")).map((name) => Number(name.slice(5)));
+  expect(step).toBeGreaterThan(0);
+  const again = await groundup(["pretrain", out, "--resume", "--set", "training.steps=100001"]);
+  expect(again.code).toBe(1);
+  expect(again.stderr).toMatch(/recipe has changed[\s\S]*training\.steps: 100000 → 100001/);
+});
+
+test("--dry-run shows the first batch with what does not count in brackets, the plan and one step", { timeout: 60_000 }, async () => {
+  const { code, stdout } = await groundup(["pretrain", recipe, "--dry-run", "--out", join(dir, "none")]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/First batch: 2 rows of 16 tokens, \d+ of 32 targets count/);
+  // Each document's last token has nothing to predict.
+  expect(stdout).toMatch(/row 0 .*\[<\|endoftext\|>\]/);
+  expect(stdout).toMatch(/Memory .* of tensors at the peak/);
+  expect(stdout).toMatch(/One real step/);
+  expect(existsSync(join(dir, "none"))).toBe(false);
+});
+
+test("a wrong key, a missing file and a missing recipe get a helpful line", { timeout: 60_000 }, async () => {
+  const wrong = await groundup(["plan", recipe, "--set", "training.stepps=3", "--set", "model.hiden_size=4"]);
+  expect(wrong.code).toBe(1);
+  expect(wrong.stderr).toMatch(/training\.stepps is unknown.*steps/);
+  expect(wrong.stderr).toMatch(/hiden_size is unknown.*hidden_size/);
+  const absent = await groundup(["pretrain", recipe, "--set", "data.path=/nowhere/text.txt", "--out", join(dir, "absent")]);
+  expect(absent.stderr).toMatch(/\/nowhere\/text\.txt: not found/);
+  expect((await groundup(["plan", "quickstrat"])).stderr).toMatch(/quickstart/);
+});
+
+test("every bundled recipe can be planned", { timeout: 120_000 }, async () => {
+  for (const name of ["quickstart", "characters", "settings-a", "settings-c"]) {
+    const { code, stdout, stderr } = await groundup(["plan", name, "--json"]);
+    expect(stderr).toMatch(/parameters/);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).memory.peak).toBeGreaterThan(1e7);
+  }
+});
