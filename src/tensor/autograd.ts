@@ -5,7 +5,7 @@
  */
 import { GroundupError } from "../errors.ts";
 import { backend } from "./backend.ts";
-import { enter, keep, leave, settle, track } from "./scope.ts";
+import { enter, keep, leave, track } from "./scope.ts";
 import { sameShape, type Shape, show, sizeOf } from "./shape.ts";
 import { type Owner, ownerNamed } from "./storage.ts";
 import { allocate, Tensor } from "./tensor.ts";
@@ -193,7 +193,6 @@ export function backward(root: Tensor, options: BackwardOptions = {}): void {
   if (options.gradient !== undefined && !sameShape(options.gradient.shape, root.shape)) {
     throw new GroundupError(`backward: expected a gradient of shape ${show(root.shape)}, got ${show(options.gradient.shape)}`);
   }
-  settle();
   const mark = enter();
   insideBackward = true;
   try {

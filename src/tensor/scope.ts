@@ -9,24 +9,24 @@ import type { Tensor } from "./tensor.ts";
 const live: Tensor[] = [];
 let depth = 0;
 
-interface Held {
-  storage: { release(): void } | null;
-}
+const net = new FinalizationRegistry<{ release(): void }>((storage) => storage.release());
 
-const net = new FinalizationRegistry<Held>((held) => held.storage?.release());
-const heldBy = new WeakMap<Tensor, Held>();
-
-/** @internal Enters a new handle. */
+/** @internal Enters a new handle: on the stack of the scope around, or under the safety net where there is none. */
 export function track<T extends Tensor>(t: T): T {
-  live.push(t);
+  if (depth > 0) live.push(t);
+  else watch(t);
   return t;
 }
 
-/** @internal A disposed handle needs no safety net. */
+function watch(t: Tensor): void {
+  if (t.watched) return;
+  t.watched = true;
+  net.register(t, t.storage, t);
+}
+
+/** @internal A freed handle needs no safety net. (Entries of collected handles would pile up until the next turn of the event loop.) */
 export function untrack(t: Tensor): void {
-  if (depth > 0) return;
-  const held = heldBy.get(t);
-  if (held !== undefined) held.storage = null;
+  if (t.watched) net.unregister(t);
 }
 
 /** @internal The mark of an inner scope, for operations and modules. */
@@ -60,17 +60,9 @@ export function leave(mark: number, by: string, result: unknown): void {
 function escape(mark: number): void {
   for (let i = mark; i < live.length; i++) {
     const t = live[i] as Tensor;
-    if (t.freedBy !== null) continue;
-    const held = { storage: t.storage };
-    heldBy.set(t, held);
-    net.register(t, held);
+    if (t.freedBy === null) watch(t);
   }
   live.length = mark;
-}
-
-/** @internal Moves handles made outside any scope under the safety net. */
-export function settle(): void {
-  if (depth === 0 && live.length > 0) escape(0);
 }
 
 function collect(value: unknown, into: Set<Tensor>, level = 0): void {
@@ -94,7 +86,6 @@ function collect(value: unknown, into: Set<Tensor>, level = 0): void {
  * Wrap each step of a training loop in one. A function that returns a Promise is an error: its later half would run outside.
  */
 export function scope<T>(fn: () => T extends PromiseLike<unknown> ? never : T): T {
-  settle();
   const mark = enter();
   let result: unknown;
   try {
@@ -109,9 +100,13 @@ export function scope<T>(fn: () => T extends PromiseLike<unknown> ? never : T): 
   return result as T;
 }
 
-/** Takes a tensor out of every scope: it lives until `dispose()` (parameters, optimiser state, caches). */
+/**
+ * Takes a tensor out of every scope: it lives until `dispose()` (parameters, optimiser state, caches), or until JavaScript collects a handle that
+ * nobody holds any more.
+ */
 export function keep<T extends Tensor>(t: T): T {
   const at = live.lastIndexOf(t);
   if (at >= 0) live.splice(at, 1);
+  watch(t);
   return t;
 }

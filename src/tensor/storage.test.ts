@@ -82,6 +82,44 @@ describe("memory", () => {
     x.dispose();
   });
 
+  test("tensors made in a loop without operations or scopes are freed by the collector", async () => {
+    await collect();
+    const before = memory().liveBuffers;
+    for (let i = 0; i < 1000; i++) zeros([16]);
+    await collect();
+    expect(memory().liveBuffers).toBe(before);
+  });
+
+  test("what was freed by hand is not freed again by the collector, wherever it was freed", async () => {
+    await collect();
+    const before = memory();
+    (() => {
+      const outside = Array.from({ length: 50 }, () => zeros([16]));
+      scope(() => {
+        for (const t of outside) t.dispose();
+      });
+      const returned = scope(() => zeros([16]).add(1));
+      scope(() => returned.dispose());
+    })();
+    await collect();
+    const after = memory();
+    expect([after.liveBytes, after.liveBuffers]).toEqual([before.liveBytes, before.liveBuffers]);
+    expect(scope(() => ({ x: [...zeros([3]).add(1).dataSync()] })).x).toEqual([1, 1, 1]);
+  });
+
+  test("a gradient that is dropped without dispose() is freed by the collector", async () => {
+    const x = keep(values([8]));
+    await collect();
+    const before = memory().liveBuffers;
+    for (let i = 0; i < 20; i++) {
+      scope(() => x.square().sum().backward());
+      x.grad = null;
+    }
+    await collect();
+    expect(memory().liveBuffers).toBe(before);
+    x.dispose();
+  });
+
   test("owners are named and sorted; the peak can be started again", () =>
     scope(() => {
       const big = zeros([1000]);

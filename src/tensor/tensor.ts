@@ -38,6 +38,8 @@ export class Tensor {
   grad: Tensor | null = null;
   /** @internal Where the handle was freed, once it was. */
   freedBy: string | null = null;
+  /** @internal True where the safety net holds an entry: for handles outside every scope. */
+  watched = false;
   /** @internal Called with the gradient of this tensor when backward() has it. */
   gradHooks: ((gradient: Tensor) => Tensor | undefined)[] | null = null;
   private wantsGrad = false;
