@@ -34,7 +34,7 @@ const rate = (n: number): string => (n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >
 /** Shows steps, evaluations and notes; samples and the rest are the caller's. */
 export function createProgress(options: ProgressOptions): Progress {
   const { write, live, steps, flopsPerToken, peakFlops, columns = 80 } = options;
-  const began = performance.now();
+  let began = 0;
   let firstStep: number | null = null;
   let smooth = { loss: 0, speed: 0, weight: 0 };
   let shown = Number.NEGATIVE_INFINITY;
@@ -64,7 +64,10 @@ export function createProgress(options: ProgressOptions): Progress {
         }
         case "step": {
           const { step, loss, tokens_per_second } = event.metrics;
-          firstStep ??= step - 1;
+          if (firstStep === null) {
+            firstStep = step - 1;
+            began = performance.now() - (1000 * event.metrics.tokens) / (step * tokens_per_second);
+          }
           // The last steps count most; the first ones are not diluted by zeros.
           const keep = 0.9 * (1 - 0.1 ** smooth.weight);
           smooth = { loss: keep * smooth.loss + (1 - keep) * loss, speed: keep * smooth.speed + (1 - keep) * tokens_per_second, weight: smooth.weight + 1 };
