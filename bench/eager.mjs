@@ -28,5 +28,13 @@ export async function run({ setting = "add8" }) {
     if (round >= 5) times.push(((performance.now() - start) * 1e6) / CALLS);
   }
   times.sort((x, y) => x - y);
-  return { name: "eager", setting, median: times[times.length >> 1], best: times[0], unit: "ns", peakRssBytes: process.resourceUsage().maxRSS * 1024, backend: backend().name };
+  return {
+    name: "eager",
+    setting,
+    median: times[times.length >> 1],
+    best: times[0],
+    unit: "ns",
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    backend: backend().name,
+  };
 }

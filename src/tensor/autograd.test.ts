@@ -52,7 +52,9 @@ describe("backward", () => {
       y.backward({ retainGraph: true });
       y.backward();
       expect(gradient(x)).toEqual([8]);
-      expect(() => y.backward()).toThrow("backward: the graph of square was freed by an earlier backward(). Run the forward pass again, or pass { retainGraph: true } the first time");
+      expect(() => y.backward()).toThrow(
+        "backward: the graph of square was freed by an earlier backward(). Run the forward pass again, or pass { retainGraph: true } the first time",
+      );
       const h = x.exp();
       h.mul(2).backward();
       expect(() => h.mul(3).backward()).toThrow("the graph of exp was freed");
@@ -106,7 +108,9 @@ describe("backward", () => {
   test("leaves of other dtypes get f32 gradients", () =>
     scope(() => {
       const w = tensor([1, 2], { dtype: "bf16", requiresGrad: true });
-      w.mul(tensor([3, 4])).sum().backward();
+      w.mul(tensor([3, 4]))
+        .sum()
+        .backward();
       expect((w.grad as Tensor).dtype).toBe("f32");
       expect(gradient(w)).toEqual([3, 4]);
     }));
@@ -118,7 +122,10 @@ describe("gathering straight into .grad", () => {
     return scope(() => {
       const [tied, w] = [values([7, 4]), values([4, 4], { seed: 2 })];
       const pass = (ids: Int32Array, targets: Int32Array) => linearCrossEntropy(linear(embedding(tensor(ids), tied), w), tied, tensor(targets)).backward();
-      const batches = [[Int32Array.of(1, 2, 6, 1), Int32Array.of(0, 3, 5, 2)], [Int32Array.of(4, 4, 0, 2), Int32Array.of(1, 1, 6, 0)]] as const;
+      const batches = [
+        [Int32Array.of(1, 2, 6, 1), Int32Array.of(0, 3, 5, 2)],
+        [Int32Array.of(4, 4, 0, 2), Int32Array.of(1, 1, 6, 0)],
+      ] as const;
       const sums = [tied, w].map((t) => new Float64Array(t.size));
       for (const [ids, targets] of batches) {
         pass(ids, targets);
@@ -140,10 +147,14 @@ describe("gathering straight into .grad", () => {
   test("changes the version of .grad, so that a graph that saved it notices", () =>
     scope(() => {
       const w = values([3, 2]);
-      linear(tensor([[1, 2]]), w).sum().backward();
+      linear(tensor([[1, 2]]), w)
+        .sum()
+        .backward();
       const scale = tensor([2], { requiresGrad: true });
       const later = scale.mul((w.grad as Tensor).detach()).sum();
-      linear(tensor([[1, 2]]), w).sum().backward();
+      linear(tensor([[1, 2]]), w)
+        .sum()
+        .backward();
       expect(() => later.backward()).toThrow("changed in place");
     }));
 });
@@ -157,9 +168,11 @@ describe("noGrad", () => {
         expect(enableGrad(() => x.mul(2).requiresGrad)).toBe(true);
         expect(gradEnabled()).toBe(false);
       });
-      expect(() => noGrad(() => {
-        throw new Error("stop");
-      })).toThrow("stop");
+      expect(() =>
+        noGrad(() => {
+          throw new Error("stop");
+        }),
+      ).toThrow("stop");
       expect(gradEnabled()).toBe(true);
     }));
 

@@ -5,11 +5,11 @@
  */
 import { GroundupError } from "../errors.ts";
 import { backend } from "./backend.ts";
-import { enter, keep, leave, track } from "./scope.ts";
-import { sameShape, type Shape, show, sizeOf } from "./shape.ts";
-import { type Owner, ownerNamed } from "./storage.ts";
-import { allocate, Tensor } from "./tensor.ts";
 import { type DType, ITEM_BYTES } from "./kernels.ts";
+import { enter, keep, leave, track } from "./scope.ts";
+import { type Shape, sameShape, show, sizeOf } from "./shape.ts";
+import { type Owner, ownerNamed } from "./storage.ts";
+import { allocate, type Tensor } from "./tensor.ts";
 
 let recording = true;
 let insideBackward = false;
@@ -85,7 +85,9 @@ export class Context {
     const t = this.saved[i] as Tensor;
     if (t === NOTHING) throw new GroundupError(`${this.op}: internal: saved tensor ${i} is absent`);
     if (t.storage.version !== this.versions[i]) {
-      throw new GroundupError(`${this.op}: backward needs a tensor ${show(t.shape)} that was changed in place after the forward pass. Run backward() before the optimiser's step or the write`);
+      throw new GroundupError(
+        `${this.op}: backward needs a tensor ${show(t.shape)} that was changed in place after the forward pass. Run backward() before the optimiser's step or the write`,
+      );
     }
     return t;
   }
@@ -185,10 +187,16 @@ export interface BackwardOptions {
  */
 export function backward(root: Tensor, options: BackwardOptions = {}): void {
   root.check("backward");
-  if (insideBackward) throw new GroundupError("backward: gradients of gradients are not supported (first order only). Write the second derivative out, or use finite differences");
-  if (!root.requiresGrad) throw new GroundupError("backward: expected a tensor with a graph, got one without. Were its inputs made with requiresGrad, and outside noGrad?");
+  if (insideBackward)
+    throw new GroundupError(
+      "backward: gradients of gradients are not supported (first order only). Write the second derivative out, or use finite differences",
+    );
+  if (!root.requiresGrad)
+    throw new GroundupError("backward: expected a tensor with a graph, got one without. Were its inputs made with requiresGrad, and outside noGrad?");
   if (options.gradient === undefined && root.size !== 1) {
-    throw new GroundupError(`backward: expected a tensor with one item, or a gradient for it, got shape ${show(root.shape)}. Sum it first, or pass { gradient }`);
+    throw new GroundupError(
+      `backward: expected a tensor with one item, or a gradient for it, got shape ${show(root.shape)}. Sum it first, or pass { gradient }`,
+    );
   }
   if (options.gradient !== undefined && !sameShape(options.gradient.shape, root.shape)) {
     throw new GroundupError(`backward: expected a gradient of shape ${show(root.shape)}, got ${show(options.gradient.shape)}`);
@@ -226,7 +234,10 @@ function run(root: Tensor, options: BackwardOptions): void {
 
 /** Delivers gradients to results and carries them down to the leaves. Nodes of `floor` and before must not be met. */
 function walk(roots: readonly Tensor[], gradients: readonly (Tensor | null)[], floor: number, retain: boolean): void {
-  const nodes = reachable(roots.flatMap((t) => t.node ?? []), floor);
+  const nodes = reachable(
+    roots.flatMap((t) => t.node ?? []),
+    floor,
+  );
   try {
     for (let i = 0; i < roots.length; i++) if (gradients[i]) deliver(roots[i] as Tensor, gradients[i] as Tensor);
     for (const node of nodes) {
@@ -250,7 +261,12 @@ export function backwardWithin(name: string, compute: () => Tensor | Tensor[], g
   const results = Array.isArray(out) ? out : [out];
   const differentiable = results.map((t, i) => ({ t, g: gradients[i] ? track((gradients[i] as Tensor).alias()) : null })).filter(({ t }) => t.requiresGrad);
   try {
-    walk(differentiable.map((d) => d.t), differentiable.map((d) => d.g), floor, false);
+    walk(
+      differentiable.map((d) => d.t),
+      differentiable.map((d) => d.g),
+      floor,
+      false,
+    );
   } catch (error) {
     if (error !== FOREIGN) throw error;
     throw new GroundupError(`${name}: its function uses a tensor with a graph from outside, expected it among the inputs. Pass it as an argument`);
@@ -305,7 +321,9 @@ function reachable(from: readonly GradNode[], floor: number): GradNode[] {
     const node = stack.pop() as GradNode;
     if (node.order <= floor) throw FOREIGN;
     if (node.done) {
-      throw new GroundupError(`backward: the graph of ${node.name} was freed by an earlier backward(). Run the forward pass again, or pass { retainGraph: true } the first time`);
+      throw new GroundupError(
+        `backward: the graph of ${node.name} was freed by an earlier backward(). Run the forward pass again, or pass { retainGraph: true } the first time`,
+      );
     }
     for (const input of node.ctx.inputs) {
       if (input?.node && !seen.has(input.node)) {

@@ -1,5 +1,21 @@
 import { describe, expect, test } from "vitest";
-import { checkpoint, customFunction, dropout, gelu, keep, linear, manualSeed, memory, noGrad, randn, resetPeakMemory, scope, streams, type Tensor, tensor } from "./index.ts";
+import {
+  checkpoint,
+  customFunction,
+  dropout,
+  gelu,
+  keep,
+  linear,
+  manualSeed,
+  memory,
+  noGrad,
+  randn,
+  resetPeakMemory,
+  scope,
+  streams,
+  type Tensor,
+  tensor,
+} from "./index.ts";
 
 const cube = customFunction({
   name: "cube",
@@ -83,7 +99,11 @@ describe("checkpoint", () => {
       for (const w of weights) h = scope(() => (checkpointed ? checkpoint(block(w), h) : block(w)(h)));
       const loss = h.square().mean();
       loss.backward();
-      return { bytes: [loss, x.grad as Tensor, ...weights.map((w) => w.grad as Tensor)].map(bytes), peak: memory().peakBytes - base, position: streams.dropout.position };
+      return {
+        bytes: [loss, x.grad as Tensor, ...weights.map((w) => w.grad as Tensor)].map(bytes),
+        peak: memory().peakBytes - base,
+        position: streams.dropout.position,
+      };
     });
   }
 
@@ -98,7 +118,10 @@ describe("checkpoint", () => {
   test("several inputs and results, some without a gradient", () =>
     scope(() => {
       const [a, b, mask] = [tensor([1, 2], { requiresGrad: true }), tensor([3, 4], { requiresGrad: true }), tensor([1, 0])];
-      const [p, q] = checkpoint((x, y, m) => [(x as Tensor).mul(y as Tensor).mul(m as Tensor), (x as Tensor).add(y as Tensor)], a.mul(2), b, mask) as [Tensor, Tensor];
+      const [p, q] = checkpoint((x, y, m) => [(x as Tensor).mul(y as Tensor).mul(m as Tensor), (x as Tensor).add(y as Tensor)], a.mul(2), b, mask) as [
+        Tensor,
+        Tensor,
+      ];
       p.sum().add(q.mul(10).sum()).backward();
       expect([...(a.grad as Tensor).dataSync()]).toEqual([26, 20]);
       expect([...(b.grad as Tensor).dataSync()]).toEqual([12, 10]);

@@ -68,7 +68,10 @@ export function customFunction<Out extends Tensor | Tensor[] = Tensor>(declarati
     const mark = enter();
     let out: Tensor | Tensor[] | undefined;
     try {
-      out = ownResults(noGrad<Tensor | Tensor[]>(() => forward(own, ...inputs)), inputs);
+      out = ownResults(
+        noGrad<Tensor | Tensor[]>(() => forward(own, ...inputs)),
+        inputs,
+      );
       if (ctx.records) {
         const results = Array.isArray(out) ? out : [out];
         const shapes = results.map((t) => t.shape);
@@ -82,10 +85,12 @@ export function customFunction<Out extends Tensor | Tensor[] = Tensor>(declarati
 }
 
 function checked(name: string, inputs: readonly Tensor[], gradients: (Tensor | null)[]): Gradient[] {
-  if (gradients.length !== inputs.length) throw new GroundupError(`backward of ${name}: expected ${inputs.length} gradients, one an input, got ${gradients.length}. Return null where there is none`);
+  if (gradients.length !== inputs.length)
+    throw new GroundupError(`backward of ${name}: expected ${inputs.length} gradients, one an input, got ${gradients.length}. Return null where there is none`);
   for (const [i, g] of gradients.entries()) {
     const x = inputs[i] as Tensor;
-    if (g !== null && !sameShape(g.shape, x.shape)) throw new GroundupError(`backward of ${name}: expected gradient ${i} of shape ${show(x.shape)}, got ${show(g.shape)}`);
+    if (g !== null && !sameShape(g.shape, x.shape))
+      throw new GroundupError(`backward of ${name}: expected gradient ${i} of shape ${show(x.shape)}, got ${show(g.shape)}`);
   }
   return gradients;
 }
@@ -109,7 +114,10 @@ export function checkpoint<Out extends Tensor | Tensor[]>(fn: (...inputs: Tensor
   const mark = enter();
   let out: Tensor | Tensor[] | undefined;
   try {
-    out = ownResults(noGrad<Tensor | Tensor[]>(() => fn(...inputs)), inputs);
+    out = ownResults(
+      noGrad<Tensor | Tensor[]>(() => fn(...inputs)),
+      inputs,
+    );
     ctx.save(...inputs);
     attach("checkpoint", ctx, (c, ...gradients) => recompute(fn, c, wants, before, gradients), Array.isArray(out) ? out : [out]);
   } finally {
@@ -118,7 +126,13 @@ export function checkpoint<Out extends Tensor | Tensor[]>(fn: (...inputs: Tensor
   return out as Out;
 }
 
-function recompute(fn: (...inputs: Tensor[]) => Tensor | Tensor[], ctx: Context, wants: readonly boolean[], before: readonly number[], gradients: readonly Tensor[]): Gradient[] {
+function recompute(
+  fn: (...inputs: Tensor[]) => Tensor | Tensor[],
+  ctx: Context,
+  wants: readonly boolean[],
+  before: readonly number[],
+  gradients: readonly Tensor[],
+): Gradient[] {
   const inputs = wants.map((wanted, i) => {
     const t = track(ctx.get(i).alias());
     if (wanted && !isWhole(t)) t.requiresGrad = true;

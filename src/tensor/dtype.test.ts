@@ -5,7 +5,9 @@ import { type DType, ones, promote, scope, type Tensor, tensor } from "./index.t
 import { DTYPES } from "./kernels.ts";
 
 /** The table that users read: rows and columns by dtype. */
-const published = readFileSync(new URL("../../docs/tensors.md", import.meta.url), "utf8").split("\n").map((line) => line.split("|").map((cell) => cell.replaceAll("*", "").trim()));
+const published = readFileSync(new URL("../../docs/tensors.md", import.meta.url), "utf8")
+  .split("\n")
+  .map((line) => line.split("|").map((cell) => cell.replaceAll("*", "").trim()));
 const header = published.findIndex((cells) => cells[2] === "bool");
 const ORDER = published[header]?.slice(2, -1) as DType[];
 const TABLE = ORDER.map((_, i) => published[header + 2 + i]?.slice(2, -1) as DType[]);
@@ -43,7 +45,9 @@ describe("type promotion", () => {
 describe("data", () => {
   test("typed arrays keep their type, numbers are f32, booleans bool", () =>
     scope(() => {
-      const dtypes = [[1.5], [true], new Uint8Array(1), new Int32Array(1), new Float64Array(1), [new Int32Array(2)], new BigInt64Array(1)].map((d) => tensor(d as number[]).dtype);
+      const dtypes = [[1.5], [true], new Uint8Array(1), new Int32Array(1), new Float64Array(1), [new Int32Array(2)], new BigInt64Array(1)].map(
+        (d) => tensor(d as number[]).dtype,
+      );
       expect(dtypes).toEqual(["f32", "bool", "u8", "i32", "f32", "i32", "i32"]);
     }));
 

@@ -53,7 +53,13 @@ test("hooks that can't be are errors in words", () =>
 
 test("the graph as text", () =>
   scope(() => {
-    const w = tensor([[1, 2, 3], [4, 5, 6]], { requiresGrad: true });
+    const w = tensor(
+      [
+        [1, 2, 3],
+        [4, 5, 6],
+      ],
+      { requiresGrad: true },
+    );
     const h = tensor([[1, 1]]).matmul(w);
     const loss = h.mul(h).sum();
     expect(printGraph(loss)).toBe(

@@ -5,7 +5,7 @@ import { show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** Sees a gradient and may give another of its shape in its place. The tensor lives only as long as the call: `keep(g.clone())` holds on to it. */
-export type GradientHook = (gradient: Tensor) => Tensor | undefined | void;
+export type GradientHook = ((gradient: Tensor) => Tensor | undefined) | ((gradient: Tensor) => void);
 
 /**
  * Calls `hook` whenever backward() has the whole gradient of this tensor: for a leaf before it is added to `.grad`, for a result before
@@ -15,8 +15,9 @@ export function registerHook(t: Tensor, hook: GradientHook): () => void {
   t.check("registerHook");
   if (!t.requiresGrad) throw new GroundupError("registerHook: expected a tensor that takes part in a graph, got one without requiresGrad");
   const checked = (g: Tensor): Tensor | undefined => {
-    const other = hook(g) ?? undefined;
-    if (other !== undefined && show(other.shape) !== show(g.shape)) throw new GroundupError(`registerHook: expected a gradient of shape ${show(g.shape)} from the hook, got ${show(other.shape)}`);
+    const other = (hook(g) ?? undefined) as Tensor | undefined;
+    if (other !== undefined && show(other.shape) !== show(g.shape))
+      throw new GroundupError(`registerHook: expected a gradient of shape ${show(g.shape)} from the hook, got ${show(other.shape)}`);
     return other;
   };
   const node = t.node;
@@ -67,5 +68,9 @@ export function printGraph(t: Tensor): string {
   });
   for (const [leaf, name] of leaves) rows.unshift([name, "leaf", what(leaf), ""]);
   const width = (i: number) => Math.max(...rows.map((r) => (r[i] as string).length));
-  return rows.reverse().map((r) => `${(r[0] as string).padStart(width(0))}  ${(r[1] as string).padEnd(width(1))}  ${(r[2] as string).padEnd(width(2))}  ${r[3]}`.trimEnd()).join("\n").concat("\n");
+  return rows
+    .reverse()
+    .map((r) => `${(r[0] as string).padStart(width(0))}  ${(r[1] as string).padEnd(width(1))}  ${(r[2] as string).padEnd(width(2))}  ${r[3]}`.trimEnd())
+    .join("\n")
+    .concat("\n");
 }

@@ -3,11 +3,28 @@ import { noGrad, scope, tensor, zeros } from "./index.ts";
 
 test("addInPlace adds a scaled, broadcast tensor or a number", () =>
   scope(() => {
-    const x = tensor([[1, 2], [3, 4]]);
-    expect([...x.addInPlace(tensor([[1, 1], [1, 1]]), 2).dataSync()]).toEqual([3, 4, 5, 6]);
+    const x = tensor([
+      [1, 2],
+      [3, 4],
+    ]);
+    expect([
+      ...x
+        .addInPlace(
+          tensor([
+            [1, 1],
+            [1, 1],
+          ]),
+          2,
+        )
+        .dataSync(),
+    ]).toEqual([3, 4, 5, 6]);
     expect([...x.addInPlace(tensor([10, 20]), -1).dataSync()]).toEqual([-7, -16, -5, -14]);
     expect([...x.addInPlace(7).dataSync()]).toEqual([0, -9, 2, -7]);
-    expect([...tensor(Int32Array.of(1, 2)).addInPlace(tensor(Int32Array.of(3, 4))).dataSync()]).toEqual([4, 6]);
+    expect([
+      ...tensor(Int32Array.of(1, 2))
+        .addInPlace(tensor(Int32Array.of(3, 4)))
+        .dataSync(),
+    ]).toEqual([4, 6]);
   }));
 
 test("copyFrom and fill write through views", () =>
@@ -22,7 +39,12 @@ test("copyFrom and fill write through views", () =>
     const y = tensor([1, 2, 3, 4]);
     y.narrow(0, 1, 3).copyFrom(y.narrow(0, 0, 3));
     expect([...y.dataSync()]).toEqual([1, 1, 2, 3]);
-    expect([...zeros([2], { dtype: "bf16" }).fill(1.5).copyFrom(tensor(Int32Array.of(2, 3))).dataSync()]).toEqual([2, 3]);
+    expect([
+      ...zeros([2], { dtype: "bf16" })
+        .fill(1.5)
+        .copyFrom(tensor(Int32Array.of(2, 3)))
+        .dataSync(),
+    ]).toEqual([2, 3]);
   }));
 
 test("a tensor with a graph is only written under noGrad, and backward notices", () =>

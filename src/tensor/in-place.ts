@@ -19,7 +19,9 @@ function write(op: string, t: Tensor, other: Numeric, body: () => void): Tensor 
     );
   }
   if (t.shape.some((n, i) => n > 1 && t.strides[i] === 0)) {
-    throw new ShapeError(`${op}: several items lie in one place, expected a tensor that is not expanded, got strides ${show(t.strides)} for shape ${show(t.shape)}. Write to a clone()`);
+    throw new ShapeError(
+      `${op}: several items lie in one place, expected a tensor that is not expanded, got strides ${show(t.strides)} for shape ${show(t.shape)}. Write to a clone()`,
+    );
   }
   const mark = enter();
   try {

@@ -49,7 +49,9 @@ export interface Composition<Args extends readonly unknown[], Out extends Tensor
 export const operations = new Map<string, Operation<never, Tensor | Tensor[]>>();
 
 /** Declares an operation and gives its function. */
-export function defineOp<Args extends readonly unknown[], Out extends Tensor | Tensor[] = Tensor>(declaration: OpDeclaration<Args, Out>): (...args: Args) => Out {
+export function defineOp<Args extends readonly unknown[], Out extends Tensor | Tensor[] = Tensor>(
+  declaration: OpDeclaration<Args, Out>,
+): (...args: Args) => Out {
   const { name, shape, forward, backward } = declaration;
   if (operations.has(name)) throw new Error(`operation ${name} is declared twice`);
   const owner = ownerNamed(name);

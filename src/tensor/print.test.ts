@@ -6,9 +6,26 @@ const lines = (...text: string[]): string => text.join("\n");
 
 test("columns are aligned; whole numbers have a bare point", () =>
   scope(() => {
-    expect(String(tensor([[1, -2.5], [10.125, 0]]))).toBe(lines("tensor([[ 1.0000, -2.5000],", "        [10.1250,  0.0000]], f32(2, 2))"));
+    expect(
+      String(
+        tensor([
+          [1, -2.5],
+          [10.125, 0],
+        ]),
+      ),
+    ).toBe(lines("tensor([[ 1.0000, -2.5000],", "        [10.1250,  0.0000]], f32(2, 2))"));
     expect(String(tensor([1, -2, 30]))).toBe("tensor([ 1., -2., 30.], f32(3,))");
-    expect(String(tensor([[1, -2], [300, 4]], { dtype: "i32" }))).toBe(lines("tensor([[  1,  -2],", "        [300,   4]], i32(2, 2))"));
+    expect(
+      String(
+        tensor(
+          [
+            [1, -2],
+            [300, 4],
+          ],
+          { dtype: "i32" },
+        ),
+      ),
+    ).toBe(lines("tensor([[  1,  -2],", "        [300,   4]], i32(2, 2))"));
     expect(String(tensor([true, false]))).toBe("tensor([ true, false], bool(2,))");
     expect(String(tensor(1.5, { dtype: "bf16" }))).toBe("tensor(1.5000, bf16())");
     expect(String(zeros([0, 3]))).toBe("tensor([], f32(0, 3))");
@@ -30,13 +47,17 @@ test("numbers that are none, and zero with a sign", () =>
 
 test("three dimensions stand apart; views print their own items", () =>
   scope(() => {
-    expect(String(arange(8).reshape([2, 2, 2]).transpose())).toBe(lines("tensor([[[0, 2],", "         [1, 3]],", "", "        [[4, 6],", "         [5, 7]]], i32(2, 2, 2))"));
+    expect(String(arange(8).reshape([2, 2, 2]).transpose())).toBe(
+      lines("tensor([[[0, 2],", "         [1, 3]],", "", "        [[4, 6],", "         [5, 7]]], i32(2, 2, 2))"),
+    );
   }));
 
 test("long rows are wrapped at 80 characters", () =>
   scope(() => {
     const text = String(full([20], 0.5));
-    expect(text).toBe(lines(`tensor([${Array(9).fill("0.5000").join(", ")},`, `        ${Array(9).fill("0.5000").join(", ")},`, "        0.5000, 0.5000], f32(20,))"));
+    expect(text).toBe(
+      lines(`tensor([${Array(9).fill("0.5000").join(", ")},`, `        ${Array(9).fill("0.5000").join(", ")},`, "        0.5000, 0.5000], f32(20,))"),
+    );
     expect(Math.max(...text.split("\n").map((l) => l.length))).toBeLessThanOrEqual(80);
   }));
 
@@ -44,7 +65,15 @@ test("the middle of more than 1000 items is left out", () =>
   scope(() => {
     expect(String(arange(2000))).toBe("tensor([   0,    1,    2, ..., 1997, 1998, 1999], i32(2000,))");
     expect(String(eye(100))).toBe(
-      lines("tensor([[1., 0., 0., ..., 0., 0., 0.],", "        [0., 1., 0., ..., 0., 0., 0.],", "        [0., 0., 1., ..., 0., 0., 0.],", "        ...,", "        [0., 0., 0., ..., 1., 0., 0.],", "        [0., 0., 0., ..., 0., 1., 0.],", "        [0., 0., 0., ..., 0., 0., 1.]], f32(100, 100))"),
+      lines(
+        "tensor([[1., 0., 0., ..., 0., 0., 0.],",
+        "        [0., 1., 0., ..., 0., 0., 0.],",
+        "        [0., 0., 1., ..., 0., 0., 0.],",
+        "        ...,",
+        "        [0., 0., 0., ..., 1., 0., 0.],",
+        "        [0., 0., 0., ..., 0., 1., 0.],",
+        "        [0., 0., 0., ..., 0., 0., 1.]], f32(100, 100))",
+      ),
     );
     expect(print(arange(5), { threshold: 4, edgeItems: 1 })).toBe("tensor([0, ..., 4], i32(5,))");
   }));

@@ -30,14 +30,29 @@ export function print(t: Tensor, options: PrintOptions = {}): string {
   if (t.isDisposed) return `${BEGIN}freed by ${t.freedBy}, ${kind})`;
   if (t.size === 0) return `${BEGIN}[], ${suffix})`;
   const cut = t.size > threshold;
-  const { data, shape } = scope(() => noGrad(() => {
-    const shown = cut ? t.shape.reduce((x, n, d) => (n > 2 * edgeItems ? concat([narrow(x, d, 0, edgeItems), narrow(x, d, n - edgeItems, edgeItems)], d) : x), t) : t;
-    return { data: shown.dataSync(), shape: shown.shape };
-  }));
+  const { data, shape } = scope(() =>
+    noGrad(() => {
+      const shown = cut
+        ? t.shape.reduce((x, n, d) => (n > 2 * edgeItems ? concat([narrow(x, d, 0, edgeItems), narrow(x, d, n - edgeItems, edgeItems)], d) : x), t)
+        : t;
+      return { data: shown.dataSync(), shape: shown.shape };
+    }),
+  );
   const cells = t.dtype === "bool" ? Array.from(data, (x) => (x ? "true" : "false")) : isFloat(t.dtype) ? floats(data, precision) : Array.from(data, String);
   const width = cells.reduce((w, c) => Math.max(w, c.length), 0);
   const gap = shape.map((n, d) => cut && n < (t.shape[d] as number));
-  const body = t.rank === 0 ? (cells[0] as string) : rows(cells.map((c) => c.padStart(width)), shape, gap, edgeItems, 0, 0, lineWidth);
+  const body =
+    t.rank === 0
+      ? (cells[0] as string)
+      : rows(
+          cells.map((c) => c.padStart(width)),
+          shape,
+          gap,
+          edgeItems,
+          0,
+          0,
+          lineWidth,
+        );
   const last = body.length - body.lastIndexOf("\n") - 1 + (body.includes("\n") ? 0 : BEGIN.length);
   return `${BEGIN}${body},${last + suffix.length + 3 > lineWidth && t.rank > 0 ? `\n${" ".repeat(BEGIN.length)}` : " "}${suffix})`;
 }
@@ -63,7 +78,15 @@ function floats(data: ArrayLike<number>, precision: number): string[] {
 }
 
 /** The brackets of one dimension. `start` is the place of its first item among the cells. */
-function rows(cells: readonly string[], shape: readonly number[], gap: readonly boolean[], edge: number, dim: number, start: number, lineWidth: number): string {
+function rows(
+  cells: readonly string[],
+  shape: readonly number[],
+  gap: readonly boolean[],
+  edge: number,
+  dim: number,
+  start: number,
+  lineWidth: number,
+): string {
   const n = shape[dim] as number;
   const indent = " ".repeat(BEGIN.length + dim + 1);
   const inner = shape.slice(dim + 1).reduce((a, b) => a * b, 1);

@@ -14,10 +14,16 @@ describe("scope", () => {
     expect(live()).toBe(before + 1);
     const many = scope(() => {
       const t = [1, 2, 3, 4, 5].map((n) => tensor([n]));
-      return { a: t[0] as Tensor, list: [t[1] as Tensor, { deep: t[2] as Tensor }], map: new Map([["k", t[3] as Tensor]]), module: { heldTensors: () => [t[4] as Tensor] } };
+      return {
+        a: t[0] as Tensor,
+        list: [t[1] as Tensor, { deep: t[2] as Tensor }],
+        map: new Map([["k", t[3] as Tensor]]),
+        module: { heldTensors: () => [t[4] as Tensor] },
+      };
     });
     expect(live()).toBe(before + 6);
-    for (const t of [one, many.a, many.list[0] as Tensor, (many.list[1] as { deep: Tensor }).deep, many.map.get("k") as Tensor, ...many.module.heldTensors()]) t.dispose();
+    for (const t of [one, many.a, many.list[0] as Tensor, (many.list[1] as { deep: Tensor }).deep, many.map.get("k") as Tensor, ...many.module.heldTensors()])
+      t.dispose();
     expect(live()).toBe(before);
   });
 
@@ -53,10 +59,12 @@ describe("scope", () => {
 
   test("an exception frees everything", () => {
     const before = live();
-    expect(() => scope(() => {
-      zeros([3]);
-      throw new Error("stop");
-    })).toThrow("stop");
+    expect(() =>
+      scope(() => {
+        zeros([3]);
+        throw new Error("stop");
+      }),
+    ).toThrow("stop");
     expect(() => scope(() => zeros([2, 3]).matmul(zeros([2, 3])))).toThrow("matmul: inner sizes differ");
     expect(live()).toBe(before);
   });
@@ -68,7 +76,9 @@ describe("scope", () => {
       lost = zeros([2, 3]);
     });
     expect(() => lost.add(1)).toThrow(UseAfterFreeError);
-    expect(() => lost.add(1)).toThrow("add: tensor was freed, expected a live tensor, got f32(2, 3) freed by the end of its scope. Return it from the scope, or keep() it");
+    expect(() => lost.add(1)).toThrow(
+      "add: tensor was freed, expected a live tensor, got f32(2, 3) freed by the end of its scope. Return it from the scope, or keep() it",
+    );
     expect(() => lost.dataSync()).toThrow("data: tensor was freed");
     const x = zeros([1]);
     x.dispose();

@@ -40,7 +40,7 @@ export function leave(mark: number, by: string, result: unknown): void {
   depth--;
   if (live.length === mark) return;
   if (live.length === mark + 1 && live[mark] === result) {
-    if (depth === 0) escape(mark);
+    if (depth === 0) handOver(mark);
     return;
   }
   const kept = new Set<Tensor>();
@@ -53,11 +53,11 @@ export function leave(mark: number, by: string, result: unknown): void {
     else t.dispose(by);
   }
   live.length = to;
-  if (depth === 0) escape(mark);
+  if (depth === 0) handOver(mark);
 }
 
 /** What leaves the outermost scope is only watched by the safety net. */
-function escape(mark: number): void {
+function handOver(mark: number): void {
   for (let i = mark; i < live.length; i++) {
     const t = live[i] as Tensor;
     if (t.freedBy === null) watch(t);

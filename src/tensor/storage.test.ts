@@ -3,7 +3,23 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
 import { OutOfMemoryError } from "../errors.ts";
-import { attention, crossEntropy, dropout, embedding, keep, layerNorm, linear, memory, noGrad, resetPeakMemory, scope, setMemoryLimit, type Tensor, tensor, zeros } from "./index.ts";
+import {
+  attention,
+  crossEntropy,
+  dropout,
+  embedding,
+  keep,
+  layerNorm,
+  linear,
+  memory,
+  noGrad,
+  resetPeakMemory,
+  scope,
+  setMemoryLimit,
+  type Tensor,
+  tensor,
+  zeros,
+} from "./index.ts";
 import { values } from "./samples.ts";
 
 setFlagsFromString("--expose-gc");
@@ -20,12 +36,20 @@ async function collect(): Promise<void> {
 /** A small transformer-like model and one training step on it. */
 function model(): { parameters: Tensor[]; step: () => void } {
   const make = (shape: number[], seed: number) => keep(values(shape, { seed, low: -0.5, high: 0.5 }));
-  const [table, qkv, proj, gain, bias] = [make([20, 16], 1), make([48, 16], 2), make([16, 16], 3), make([16], 4), make([16], 5)] as [Tensor, Tensor, Tensor, Tensor, Tensor];
+  const [table, qkv, proj, gain, bias] = [make([20, 16], 1), make([48, 16], 2), make([16, 16], 3), make([16], 4), make([16], 5)] as [
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
   const parameters = [table, qkv, proj, gain, bias];
   const ids = keep(tensor([Int32Array.from({ length: 12 }, (_, i) => (i * 7) % 20)]));
   const step = (): void => {
     const x = embedding(ids, table); // (1, T, C)
-    const [q, k, v] = linear(layerNorm(x, gain, bias), qkv).reshape([1, 12, 6, 8]).split([2, 2, 2], 2) as [Tensor, Tensor, Tensor];
+    const [q, k, v] = linear(layerNorm(x, gain, bias), qkv)
+      .reshape([1, 12, 6, 8])
+      .split([2, 2, 2], 2) as [Tensor, Tensor, Tensor];
     const y = dropout(linear(attention(q, k, v).reshape([1, 12, 16]), proj, null, { residual: x }), 0.1);
     crossEntropy(linear(y, table), ids).backward();
     noGrad(() => {
@@ -145,12 +169,15 @@ describe("the memory limit", () => {
     scope(() => {
       const x = tensor(new Float32Array(50_000));
       setMemoryLimit(memory().liveBytes + 1e6);
-      const grow = () => scope(() => {
-        const list: Tensor[] = [];
-        for (let i = 0; i < 100; i++) list.push(x.exp());
-      });
+      const grow = () =>
+        scope(() => {
+          const list: Tensor[] = [];
+          for (let i = 0; i < 100; i++) list.push(x.exp());
+        });
       expect(grow).toThrow(OutOfMemoryError);
-      expect(grow).toThrow(/allocate: the memory limit is reached, expected at most \d+\.\d MB live, got \d+\.\d MB and 0\.2 MB more\. Largest owners: (exp|.*, exp) 1\.0 MB in 5 tensors/);
+      expect(grow).toThrow(
+        /allocate: the memory limit is reached, expected at most \d+\.\d MB live, got \d+\.\d MB and 0\.2 MB more\. Largest owners: (exp|.*, exp) 1\.0 MB in 5 tensors/,
+      );
       expect(grow).toThrow("wrap each step of a loop in scope(() => …)");
       expect(x.add(1).dataSync()[0]).toBe(1);
     });

@@ -5,8 +5,8 @@
 import { readdirSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
 import { type Backend, backend, operations, useBackend } from "../index.ts";
-import { loadNative } from "../native-binding.ts";
 import { createNative } from "../native.ts";
+import { loadNative } from "../native-binding.ts";
 import { createReference } from "../reference/index.ts";
 import { scope } from "../scope.ts";
 import { compositions } from "./compositions.ts";
@@ -37,7 +37,8 @@ test("every function of ops/ is an operation or has samples among the compositio
     // These hold no functions of tensors: the runner itself, and writes in place with tests of their own.
     if (file.endsWith(".test.ts") || ["run-sample.ts", "optimise.ts", "state.ts"].includes(file)) continue;
     for (const [name, value] of Object.entries((await import(`./${file.slice(0, -3)}.ts`)) as Record<string, unknown>)) {
-      if (typeof value === "function" && !known.has(plain(name)) && !helpers.has(plain(name))) throw new Error(`${file}: ${name} has no samples. Declare it with defineOp, or add it to compositions.ts`);
+      if (typeof value === "function" && !known.has(plain(name)) && !helpers.has(plain(name)))
+        throw new Error(`${file}: ${name} has no samples. Declare it with defineOp, or add it to compositions.ts`);
     }
   }
 });
@@ -64,7 +65,8 @@ describe.each(subjects().map((op) => [op.name, op] as const))("%s", (_, op) => {
       const expected = run(op.composed as typeof op.call, sample.args, native ?? reference);
       const actual = run(op.call, sample.args, native ?? reference);
       for (const [i, v] of expected.values.entries()) close(actual.values[i] as Float32Array, v, 1e-4, `result ${i}`);
-      for (const [i, g] of expected.gradients.entries()) if (g !== null && actual.gradients[i]) close(actual.gradients[i] as Float32Array, g, 3e-4, `gradient ${i}`);
+      for (const [i, g] of expected.gradients.entries())
+        if (g !== null && actual.gradients[i]) close(actual.gradients[i] as Float32Array, g, 3e-4, `gradient ${i}`);
     });
 
     test.runIf(sample.differences !== false && op.differentiable)("gradient equals central differences", () => {
@@ -86,7 +88,8 @@ describe.each(subjects().map((op) => [op.name, op] as const))("%s", (_, op) => {
             data[j] = (data[j] as number) + by;
             t.write(data.slice());
             let total = 0;
-            for (const r of resultsOf(op.call(...args))) if (r.dtype === "f32") for (const [n, y] of (r.dataSync() as Float32Array).entries()) total += weightOf(n) * y;
+            for (const r of resultsOf(op.call(...args)))
+              if (r.dtype === "f32") for (const [n, y] of (r.dataSync() as Float32Array).entries()) total += weightOf(n) * y;
             return { total };
           }).total;
         const picked: number[] = [];
@@ -95,7 +98,12 @@ describe.each(subjects().map((op) => [op.name, op] as const))("%s", (_, op) => {
           numeric[j] = (8 * (at(j, h) - at(j, -h)) - (at(j, 2 * h) - at(j, -2 * h))) / (12 * h);
           picked.push(j);
         }
-        close(picked.map((j) => g[j] as number), picked.map((j) => numeric[j] as number), 2e-2, `gradient of input ${i}`);
+        close(
+          picked.map((j) => g[j] as number),
+          picked.map((j) => numeric[j] as number),
+          2e-2,
+          `gradient of input ${i}`,
+        );
         compared += picked.length;
       }
       // An operation whose inputs are all views (transposes) is compared by the other samples.

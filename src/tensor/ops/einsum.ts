@@ -77,7 +77,10 @@ function parse(equation: string, xs: readonly Tensor[]): { terms: Term[]; output
   });
   const dots = Math.max(0, ...terms.map((t) => t.labels.filter((l) => l.startsWith(".")).length));
   const all = terms.flatMap((t) => t.labels);
-  const implicit = [...labelsOf(equation, ELLIPSIS, dots), ...[...new Set(all)].filter((l) => !l.startsWith(".") && all.indexOf(l) === all.lastIndexOf(l)).sort()];
+  const implicit = [
+    ...labelsOf(equation, ELLIPSIS, dots),
+    ...[...new Set(all)].filter((l) => !l.startsWith(".") && all.indexOf(l) === all.lastIndexOf(l)).sort(),
+  ];
   const output = sides[1] === undefined ? implicit : labelsOf(equation, sides[1], dots);
   for (const [i, l] of output.entries()) {
     if (!all.includes(l) || output.indexOf(l) !== i) {
@@ -93,7 +96,8 @@ function withoutRepeats(equation: string, { x, labels }: Term): Term {
   if (twin < 0) return { x, labels };
   const label = labels[twin] as string;
   const first = labels.indexOf(label);
-  if (x.shape[first] !== x.shape[twin]) throw new ShapeError(`einsum: "${label}" has two sizes in "${equation}", expected one, got ${x.shape[first]} and ${x.shape[twin]}`);
+  if (x.shape[first] !== x.shape[twin])
+    throw new ShapeError(`einsum: "${label}" has two sizes in "${equation}", expected one, got ${x.shape[first]} and ${x.shape[twin]}`);
   return withoutRepeats(equation, { x: diagonal(x, first, twin), labels: [...labels.filter((l) => l !== label), label] });
 }
 
@@ -115,7 +119,14 @@ function contract(a: Term, b: Term, needed: ReadonlySet<string>): Term {
   const left = a.labels.filter((l) => !both.includes(l));
   const right = b.labels.filter((l) => !both.includes(l));
   const size = (ls: readonly string[]) => ls.map((l) => sizes.get(l) as number);
-  const arranged = (t: Term, order: readonly string[]) => expand(permute(t.x, order.map((l) => t.labels.indexOf(l))), size(order));
+  const arranged = (t: Term, order: readonly string[]) =>
+    expand(
+      permute(
+        t.x,
+        order.map((l) => t.labels.indexOf(l)),
+      ),
+      size(order),
+    );
   const x = arranged(a, [...batch, ...left, ...inner]);
   const y = arranged(b, [...batch, ...inner, ...right]);
   const labels = [...batch, ...left, ...right];
@@ -153,5 +164,8 @@ export function einsum(equation: string, ...xs: readonly Tensor[]): Tensor {
     const needed = new Set([...output, ...rest.flatMap((t) => t.labels)]);
     done = contract(done, sumUnless(next, new Set([...needed, ...done.labels])), needed);
   }
-  return permute(done.x, output.map((l) => done.labels.indexOf(l)));
+  return permute(
+    done.x,
+    output.map((l) => done.labels.indexOf(l)),
+  );
 }

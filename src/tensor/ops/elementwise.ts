@@ -6,7 +6,7 @@ import { CODE, isFloat, promote } from "../dtype.ts";
 import { BINARY, type Binary, type DType, UNARY, type Unary } from "../kernels.ts";
 import { defineOp, type Sample } from "../op.ts";
 import { values } from "../samples.ts";
-import { broadcast, broadcastStrides, sameShape, type Shape, sizeOf } from "../shape.ts";
+import { broadcast, broadcastStrides, type Shape, sameShape, sizeOf } from "../shape.ts";
 import { full, Tensor, tensor } from "../tensor.ts";
 import { cast, packed, reshape, sumTo } from "./movement.ts";
 
@@ -162,8 +162,14 @@ export const pow = binary(
   { low: 0.3 },
 );
 // Ties share the gradient, as in PyTorch.
-export const maximum = binary("maximum", "torch.maximum(x0, x1)", (_, a, b, g) => [() => mul(g, share(gt(a, b), eq(a, b))), () => mul(g, share(lt(a, b), eq(a, b)))]);
-export const minimum = binary("minimum", "torch.minimum(x0, x1)", (_, a, b, g) => [() => mul(g, share(lt(a, b), eq(a, b))), () => mul(g, share(gt(a, b), eq(a, b)))]);
+export const maximum = binary("maximum", "torch.maximum(x0, x1)", (_, a, b, g) => [
+  () => mul(g, share(gt(a, b), eq(a, b))),
+  () => mul(g, share(lt(a, b), eq(a, b))),
+]);
+export const minimum = binary("minimum", "torch.minimum(x0, x1)", (_, a, b, g) => [
+  () => mul(g, share(lt(a, b), eq(a, b))),
+  () => mul(g, share(gt(a, b), eq(a, b))),
+]);
 /** The rest of a division, with the divisor's sign. */
 export const remainder = binary("remainder", "x0.remainder(x1)", null);
 export const eq = binary("eq", "x0 == x1", null);
@@ -194,10 +200,18 @@ const whereOp = defineOp<[condition: Tensor, a: Tensor, b: Tensor]>({
   },
   backward: (ctx, [, a, b], g): Gradient[] => {
     const zero = full([], 0);
-    return [null, ctx.needs(1) ? sumTo(whereOp(ctx.get(0), g as Tensor, zero), a.shape) : null, ctx.needs(2) ? sumTo(whereOp(ctx.get(0), zero, g as Tensor), b.shape) : null];
+    return [
+      null,
+      ctx.needs(1) ? sumTo(whereOp(ctx.get(0), g as Tensor, zero), a.shape) : null,
+      ctx.needs(2) ? sumTo(whereOp(ctx.get(0), zero, g as Tensor), b.shape) : null,
+    ];
   },
   samples: () => [
-    { name: "broadcast", args: () => [noGrad(() => gt(values([3, 4], { requiresGrad: false }), 0)), values([3, 4], { seed: 2 }), values([4], { seed: 3 })], torch: "torch.where(x0, x1, x2)" },
+    {
+      name: "broadcast",
+      args: () => [noGrad(() => gt(values([3, 4], { requiresGrad: false }), 0)), values([3, 4], { seed: 2 }), values([4], { seed: 3 })],
+      torch: "torch.where(x0, x1, x2)",
+    },
   ],
 });
 export function where(condition: Tensor, a: Numeric, b: Numeric): Tensor {

@@ -27,7 +27,12 @@ test("shapes and dtypes that don't fit are ShapeErrors in words", () =>
     expect(() => zeros([3]).scatterAdd(0, ids(1, 2), zeros([1]))).toThrow("scatterAdd: expected one place for each item of src (1,), got (2,)");
     expect(() => ids(1).scatterAdd(0, ids(0), ids(1))).toThrow("scatterAdd: expected floating tensors");
     expect(() => topk(zeros([2, 3]), 4)).toThrow("topk: expected k from 0 to the 3 items of a row, got 4");
-    expect(() => zeros([2]).pad([[1, 1], [0, 0]])).toThrow("pad: expected 1 pairs");
+    expect(() =>
+      zeros([2]).pad([
+        [1, 1],
+        [0, 0],
+      ]),
+    ).toThrow("pad: expected 1 pairs");
     expect(() => zeros([2]).pad([[-1, 0]])).toThrow("Use narrow to cut");
     expect(() => zeros([2, 2]).repeat([2])).toThrow("repeat: expected at least 2 whole numbers, got [2]");
     expect(() => zeros([2]).tril()).toThrow("tril: expected matrices");
@@ -55,7 +60,14 @@ describe("einsum", () => {
     ["ij->ik", [[2, 3]], 'expected each letter of the result once and among the inputs, got "k"'],
     ["ij->ii", [[2, 3]], "expected each letter of the result once"],
     ["ij", [[2, 3, 4]], 'einsum: expected 2 dimensions for "ij" in "ij", got shape (2, 3, 4)'],
-    ["ij,jk", [[2, 3], [4, 5]], 'einsum: "j" has two sizes in "ij,jk", expected one (or 1), got 3 and 4'],
+    [
+      "ij,jk",
+      [
+        [2, 3],
+        [4, 5],
+      ],
+      'einsum: "j" has two sizes in "ij,jk", expected one (or 1), got 3 and 4',
+    ],
     ["ii", [[2, 3]], '"i" has two sizes'],
     ["i1", [[2, 3]], 'expected letters, commas, "..." and one "->", got "1"'],
     ["i->i->i", [[2]], 'expected at most one "->", got 2'],
@@ -70,6 +82,9 @@ describe("einsum", () => {
   test("empty sums are zero", () =>
     scope(() => {
       const out = einsum("ij,jk->ik", zeros([2, 0]), zeros([0, 3]));
-      expect([out.shape, [...out.dataSync()]]).toEqual([[2, 3], [0, 0, 0, 0, 0, 0]]);
+      expect([out.shape, [...out.dataSync()]]).toEqual([
+        [2, 3],
+        [0, 0, 0, 0, 0, 0],
+      ]);
     }));
 });

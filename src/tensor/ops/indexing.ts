@@ -89,8 +89,10 @@ const scatterAddOp = defineOp<[x: Tensor, dim: number, index: Tensor, src: Tenso
   name: "scatterAdd",
   shape: (x, dim, index, src) => {
     alike("scatterAdd", x, index, dim);
-    if (!isFloat(x.dtype) || !isFloat(src.dtype)) throw new ShapeError(`scatterAdd: expected floating tensors, got ${x.dtype} and ${src.dtype}. Convert them with to("f32")`);
-    if (show(src.shape) !== show(index.shape)) throw new ShapeError(`scatterAdd: expected one place for each item of src ${show(src.shape)}, got ${show(index.shape)}`);
+    if (!isFloat(x.dtype) || !isFloat(src.dtype))
+      throw new ShapeError(`scatterAdd: expected floating tensors, got ${x.dtype} and ${src.dtype}. Convert them with to("f32")`);
+    if (show(src.shape) !== show(index.shape))
+      throw new ShapeError(`scatterAdd: expected one place for each item of src ${show(src.shape)}, got ${show(index.shape)}`);
     return x.shape;
   },
   forward: (ctx, shape, x, dim, index, src) => {
@@ -106,7 +108,11 @@ const scatterAddOp = defineOp<[x: Tensor, dim: number, index: Tensor, src: Tenso
   },
   backward: (ctx, [, dim], g): Gradient[] => [g as Tensor, null, ctx.needs(2) ? gatherOp(g as Tensor, dim, ctx.get(0)) : null],
   samples: () => [
-    { name: "rows, places repeat", args: () => [values([4, 3]), 0, integers([6, 3], 0, 4), values([6, 3], { seed: 2 })], torch: "x0.scatter_add(0, x1.long(), x2)" },
+    {
+      name: "rows, places repeat",
+      args: () => [values([4, 3]), 0, integers([6, 3], 0, 4), values([6, 3], { seed: 2 })],
+      torch: "x0.scatter_add(0, x1.long(), x2)",
+    },
     { name: "columns", args: () => [values([2, 5]), 1, integers([2, 3], 0, 5), values([2, 3], { seed: 2 })], torch: "x0.scatter_add(1, x1.long(), x2)" },
   ],
 });
@@ -121,7 +127,13 @@ export function scatterAdd(x: Tensor, dim: number, index: Tensor, src: Tensor): 
   const corner = cutTo("scatterAdd", x, index, dim);
   if (corner === x) return scatterAddOp(x, dim, index, part);
   const sum = scatterAddOp(full(corner.shape, 0, { dtype: x.dtype }), dim, index, part);
-  return add(x, pad(sum, x.shape.map((n, i) => [0, n - (corner.shape[i] as number)])));
+  return add(
+    x,
+    pad(
+      sum,
+      x.shape.map((n, i) => [0, n - (corner.shape[i] as number)]),
+    ),
+  );
 }
 
 /**
@@ -217,7 +229,8 @@ const topkOp = defineOp<[x: Tensor, k: number], Tensor[]>({
   name: "topk",
   shape: (x, k) => {
     const n = x.shape.at(-1);
-    if (n === undefined || !Number.isInteger(k) || k < 0 || k > n) throw new ShapeError(`topk: expected k from 0 to the ${n ?? 0} items of a row, got ${k} for shape ${show(x.shape)}`);
+    if (n === undefined || !Number.isInteger(k) || k < 0 || k > n)
+      throw new ShapeError(`topk: expected k from 0 to the ${n ?? 0} items of a row, got ${k} for shape ${show(x.shape)}`);
     return [...x.shape.slice(0, -1), k];
   },
   forward: (ctx, shape, x, k) => {
@@ -298,19 +311,35 @@ const padOp = defineOp<[x: Tensor, widths: Widths, value: number]>({
   name: "pad",
   shape: (x, widths) => {
     if (widths.length !== x.rank || widths.flat().some((n) => !Number.isInteger(n) || n < 0)) {
-      throw new ShapeError(`pad: expected ${x.rank} pairs of whole numbers of at least 0 for shape ${show(x.shape)}, got [${widths.map((w) => `[${w.join(", ")}]`).join(", ")}]. Use narrow to cut`);
+      throw new ShapeError(
+        `pad: expected ${x.rank} pairs of whole numbers of at least 0 for shape ${show(x.shape)}, got [${widths.map((w) => `[${w.join(", ")}]`).join(", ")}]. Use narrow to cut`,
+      );
     }
     return x.shape.map((n, i) => n + (widths[i]?.[0] ?? 0) + (widths[i]?.[1] ?? 0));
   },
   forward: (ctx, shape, x, widths, value) => {
     const out = ctx.out(shape, x.dtype);
     backend().fill(out, CODE[x.dtype], out.size, value);
-    copyInto(x, noGrad(() => inside(out, x.shape, widths)));
+    copyInto(
+      x,
+      noGrad(() => inside(out, x.shape, widths)),
+    );
     return out;
   },
   backward: (_, [x, widths], g): Gradient[] => [inside(g as Tensor, x.shape, widths)],
   samples: () => [
-    { name: "zeros around", args: () => [values([2, 3]), [[1, 0], [2, 1]], 0], torch: "F.pad(x0, (2, 1, 1, 0))" },
+    {
+      name: "zeros around",
+      args: () => [
+        values([2, 3]),
+        [
+          [1, 0],
+          [2, 1],
+        ],
+        0,
+      ],
+      torch: "F.pad(x0, (2, 1, 1, 0))",
+    },
     { name: "a value, whole numbers", args: () => [integers([3], 0, 9), [[0, 2]], -1], torch: "F.pad(x0, (0, 2), value=-1)" },
   ],
 });
@@ -345,7 +374,14 @@ export function flip(x: Tensor, dims: number | readonly number[]): Tensor {
   let out = x;
   for (const dim of typeof dims === "number" ? [dims] : dims) {
     const n = x.shape[dimension("flip", dim, x.rank)] as number;
-    out = indexSelect(out, dim, tensorFrom(Int32Array.from({ length: n }, (_, i) => n - 1 - i), [n]));
+    out = indexSelect(
+      out,
+      dim,
+      tensorFrom(
+        Int32Array.from({ length: n }, (_, i) => n - 1 - i),
+        [n],
+      ),
+    );
   }
   return out;
 }
@@ -353,10 +389,20 @@ export function flip(x: Tensor, dims: number | readonly number[]): Tensor {
 /** x laid out side by side `times[i]` times along dimension i; further numbers in front add dimensions. */
 export function repeat(x: Tensor, times: readonly number[]): Tensor {
   const lead = times.length - x.rank;
-  if (lead < 0 || times.some((n) => !Number.isInteger(n) || n < 0)) throw new ShapeError(`repeat: expected at least ${x.rank} whole numbers, got [${times.join(", ")}] for shape ${show(x.shape)}`);
+  if (lead < 0 || times.some((n) => !Number.isInteger(n) || n < 0))
+    throw new ShapeError(`repeat: expected at least ${x.rank} whole numbers, got [${times.join(", ")}] for shape ${show(x.shape)}`);
   const base = times.map((_, i) => (i < lead ? 1 : (x.shape[i - lead] as number)));
-  const apart = reshape(x, base.flatMap((n) => [1, n]));
-  return reshape(expand(apart, base.flatMap((n, i) => [times[i] as number, n])), base.map((n, i) => n * (times[i] as number)));
+  const apart = reshape(
+    x,
+    base.flatMap((n) => [1, n]),
+  );
+  return reshape(
+    expand(
+      apart,
+      base.flatMap((n, i) => [times[i] as number, n]),
+    ),
+    base.map((n, i) => n * (times[i] as number)),
+  );
 }
 
 /** x turned round by `shift` places along a dimension: what leaves at the end comes in at the front. */

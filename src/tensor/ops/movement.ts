@@ -5,8 +5,8 @@ import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
 import { type DType, ITEM_BYTES } from "../kernels.ts";
 import { defineOp } from "../op.ts";
-import { broadcastStrides, contiguousStrides, dimension, isContiguous, type Shape, show, sizeOf } from "../shape.ts";
 import { values } from "../samples.ts";
+import { broadcastStrides, contiguousStrides, dimension, isContiguous, type Shape, show, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** The items in row-major order: a view where they are already, else a copy. */
@@ -83,7 +83,13 @@ function viewStrides(x: Tensor, shape: Shape): number[] | null {
     }
     const group = { shape: x.shape.slice(i, iEnd), strides: x.strides.slice(i, iEnd) };
     const last = group.strides.at(-1) ?? 1;
-    if (!isContiguous(group.shape, group.strides.map((s) => (last === 0 ? s : s / last)))) return null;
+    if (
+      !isContiguous(
+        group.shape,
+        group.strides.map((s) => (last === 0 ? s : s / last)),
+      )
+    )
+      return null;
     if (last === 0 && a !== 1) return null;
     let step = last;
     for (let k = Math.min(jEnd, shape.length) - 1; k >= j; k--) {
@@ -106,7 +112,12 @@ export const permute = defineOp<[x: Tensor, dims: readonly number[]]>({
     }
     return full.map((d) => x.shape[d] as number);
   },
-  forward: (_, shape, x, dims) => x.view(shape, dims.map((d) => x.strides[dimension("permute", d, x.rank)] as number), x.offset),
+  forward: (_, shape, x, dims) =>
+    x.view(
+      shape,
+      dims.map((d) => x.strides[dimension("permute", d, x.rank)] as number),
+      x.offset,
+    ),
   backward: (_, [, dims], g): Gradient[] => [permute(g as Tensor, inverse(dims))],
   samples: () => [
     { name: "three dimensions", args: () => [values([2, 3, 4]), [2, 0, 1]], torch: "x0.permute(2, 0, 1)" },
@@ -168,7 +179,8 @@ export function slice(x: Tensor, ...ranges: readonly (number | readonly [start: 
       dim++;
     } else if (typeof range === "number") {
       const i = range < 0 ? range + n : range;
-      if (!Number.isInteger(i) || i < 0 || i >= n) throw new ShapeError(`slice: expected a place from ${-n} to ${n - 1}, got ${range} for shape ${show(x.shape)}`);
+      if (!Number.isInteger(i) || i < 0 || i >= n)
+        throw new ShapeError(`slice: expected a place from ${-n} to ${n - 1}, got ${range} for shape ${show(x.shape)}`);
       out = squeeze(narrow(out, dim, i, 1), dim);
     } else {
       const at = (i: number) => Math.min(Math.max(i < 0 ? i + n : i, 0), n);
@@ -242,10 +254,17 @@ export function unsqueeze(x: Tensor, dim: number): Tensor {
 
 /** Drops a dimension of size 1 (all of them without `dim`); a view. */
 export function squeeze(x: Tensor, dim?: number): Tensor {
-  if (dim === undefined) return reshape(x, x.shape.filter((n) => n !== 1));
+  if (dim === undefined)
+    return reshape(
+      x,
+      x.shape.filter((n) => n !== 1),
+    );
   const d = dimension("squeeze", dim, x.rank);
   if (x.shape[d] !== 1) throw new ShapeError(`squeeze: expected size 1 at dimension ${dim}, got shape ${show(x.shape)}`);
-  return reshape(x, x.shape.filter((_, i) => i !== d));
+  return reshape(
+    x,
+    x.shape.filter((_, i) => i !== d),
+  );
 }
 
 /** Joins tensors along a dimension. */
@@ -268,7 +287,10 @@ export const concat = defineOp<[xs: Tensor[], dim: number]>({
     let at = 0;
     for (const x of xs) {
       const n = x.shape[d] as number;
-      copyInto(x, noGrad(() => narrow(out, d, at, n)));
+      copyInto(
+        x,
+        noGrad(() => narrow(out, d, at, n)),
+      );
       at += n;
     }
     return out;
@@ -297,7 +319,8 @@ export const split = defineOp<[x: Tensor, sizes: readonly number[], dim: number]
   name: "split",
   shape: (x, sizes, dim) => {
     const n = x.shape[dimension("split", dim, x.rank)] as number;
-    if (sizes.reduce((a, b) => a + b, 0) !== n) throw new ShapeError(`split: expected sizes that sum to ${n}, got [${sizes.join(", ")}] for shape ${show(x.shape)}`);
+    if (sizes.reduce((a, b) => a + b, 0) !== n)
+      throw new ShapeError(`split: expected sizes that sum to ${n}, got [${sizes.join(", ")}] for shape ${show(x.shape)}`);
     return x.shape;
   },
   forward: (_, __, x, sizes, dim) => {
@@ -305,7 +328,11 @@ export const split = defineOp<[x: Tensor, sizes: readonly number[], dim: number]
     let at = 0;
     return sizes.map((n) => {
       at += n;
-      return x.view(x.shape.map((s, i) => (i === d ? n : s)), x.strides, x.offset + (at - n) * (x.strides[d] as number));
+      return x.view(
+        x.shape.map((s, i) => (i === d ? n : s)),
+        x.strides,
+        x.offset + (at - n) * (x.strides[d] as number),
+      );
     });
   },
   backward: (ctx, [x, sizes, dim], ...gs) => {

@@ -3,9 +3,26 @@
  * instruction set that this machine has.
  */
 import { afterAll, describe, expect, test } from "vitest";
-import { attention, type Backend, backend, crossEntropy, gated, gelu, layerNorm, linear, matmul, rmsNorm, rope, scope, softmax, type Tensor, tensorFrom, useBackend } from "../index.ts";
-import { loadNative, type NativeBinding } from "../native-binding.ts";
+import {
+  attention,
+  type Backend,
+  backend,
+  crossEntropy,
+  gated,
+  gelu,
+  layerNorm,
+  linear,
+  matmul,
+  rmsNorm,
+  rope,
+  scope,
+  softmax,
+  type Tensor,
+  tensorFrom,
+  useBackend,
+} from "../index.ts";
 import { createNative } from "../native.ts";
+import { loadNative, type NativeBinding } from "../native-binding.ts";
 import { integers, values } from "../samples.ts";
 import { run, subjects } from "./run-sample.ts";
 
@@ -49,7 +66,12 @@ const WIDTH = 300; // beyond one block of the inner dimension, and no multiple o
 /** Functions of rows (M, WIDTH); everything else they need is fixed. */
 const functions: Record<string, (x: Tensor, from: number) => Tensor> = {
   linear: (x) => linear(x, values([70, WIDTH], { seed: 2 }), values([70], { seed: 3 })),
-  "linear with everything": (x) => linear(x, values([WIDTH, 33], { seed: 2 }), values([33], { seed: 3 }), { activation: "gelu_tanh", transposed: true, residual: x.narrow(1, 0, 33).contiguous() }),
+  "linear with everything": (x) =>
+    linear(x, values([WIDTH, 33], { seed: 2 }), values([33], { seed: 3 }), {
+      activation: "gelu_tanh",
+      transposed: true,
+      residual: x.narrow(1, 0, 33).contiguous(),
+    }),
   matmul: (x) => matmul(x, values([WIDTH, 17], { seed: 2 })),
   layerNorm: (x) => layerNorm(x, values([WIDTH], { seed: 2 }), values([WIDTH], { seed: 3 })),
   rmsNorm: (x) => rmsNorm(x, values([WIDTH], { seed: 2 })),
@@ -60,17 +82,34 @@ const functions: Record<string, (x: Tensor, from: number) => Tensor> = {
   crossEntropy: (x, from) => crossEntropy(x, integers([ROWS], 0, WIDTH).narrow(0, from, x.shape[0] as number), { reduction: "none" }).unsqueeze(1),
   rope: (x, from) => {
     const m = x.shape[0] as number;
-    const table = (f: (a: number) => number) => tensorFrom(Array.from({ length: ROWS * 75 }, (_, i) => f(Math.floor(i / 75) * 0.01 * (i % 75))), [ROWS, 75]);
-    return rope(x.reshape([m, 2, 150]), table(Math.cos), table(Math.sin), tensorFrom(Int32Array.from({ length: m }, (_, i) => from + i), [m])).reshape([m, WIDTH]);
+    const table = (f: (a: number) => number) =>
+      tensorFrom(
+        Array.from({ length: ROWS * 75 }, (_, i) => f(Math.floor(i / 75) * 0.01 * (i % 75))),
+        [ROWS, 75],
+      );
+    return rope(
+      x.reshape([m, 2, 150]),
+      table(Math.cos),
+      table(Math.sin),
+      tensorFrom(
+        Int32Array.from({ length: m }, (_, i) => from + i),
+        [m],
+      ),
+    ).reshape([m, WIDTH]);
   },
   // Row i is the only query of a sequence of its own with 1 + 3·i keys.
   "attention, one query a sequence": (x, from) => {
     const m = x.shape[0] as number;
     const starts = (n: number) => 0.5 * n * (3 * n - 1);
     const [first, last] = [starts(from), starts(from + m)];
-    const keys = values([starts(ROWS), 1, 10], { seed: 5 }).narrow(0, first, last - first).contiguous();
+    const keys = values([starts(ROWS), 1, 10], { seed: 5 })
+      .narrow(0, first, last - first)
+      .contiguous();
     const q = x.narrow(1, 0, 40).contiguous().reshape([m, 4, 10]);
-    return attention(q, keys, keys.mul(0.5), { cuSeqlens: Int32Array.from({ length: m + 1 }, (_, i) => i), cuSeqlensK: Int32Array.from({ length: m + 1 }, (_, i) => starts(from + i) - first) }).reshape([m, 40]);
+    return attention(q, keys, keys.mul(0.5), {
+      cuSeqlens: Int32Array.from({ length: m + 1 }, (_, i) => i),
+      cuSeqlensK: Int32Array.from({ length: m + 1 }, (_, i) => starts(from + i) - first),
+    }).reshape([m, 40]);
   },
 };
 

@@ -1,4 +1,6 @@
 /** Runs one sample of an operation: what the op contract and the PyTorch fixture compare. */
+
+import { backward } from "../autograd.ts";
 import { type Backend, useBackend } from "../backend.ts";
 import { type Composition, operations, type Sample } from "../op.ts";
 import { scope } from "../scope.ts";
@@ -6,7 +8,6 @@ import { Tensor, tensorFrom } from "../tensor.ts";
 import { compositions } from "./compositions.ts";
 import { add, mul } from "./elementwise.ts";
 import { sum } from "./reduce.ts";
-import { backward } from "../autograd.ts";
 
 type Call = (...args: readonly unknown[]) => Tensor | Tensor[];
 
@@ -23,13 +24,20 @@ export interface Subject {
 export function subjects(): Subject[] {
   const anyOf = (c: Composition<never, Tensor | Tensor[]>) => c as unknown as Composition<readonly unknown[], Tensor | Tensor[]>;
   return [
-    ...[...operations.values()].map((op) => ({ name: op.name, call: op.call as unknown as Call, composed: op.composed as unknown as Call | undefined, differentiable: typeof op.backward === "function", samples: anyOf(op).samples() })),
+    ...[...operations.values()].map((op) => ({
+      name: op.name,
+      call: op.call as unknown as Call,
+      composed: op.composed as unknown as Call | undefined,
+      differentiable: typeof op.backward === "function",
+      samples: anyOf(op).samples(),
+    })),
     ...compositions.map((c) => ({ name: c.name, call: anyOf(c).call, differentiable: true, samples: anyOf(c).samples() })),
   ];
 }
 
 /** The tensor arguments in order, those inside arrays too. */
-export const tensorsOf = (args: readonly unknown[]): Tensor[] => args.flatMap((a) => (a instanceof Tensor ? [a] : Array.isArray(a) && a[0] instanceof Tensor ? (a as Tensor[]) : []));
+export const tensorsOf = (args: readonly unknown[]): Tensor[] =>
+  args.flatMap((a) => (a instanceof Tensor ? [a] : Array.isArray(a) && a[0] instanceof Tensor ? (a as Tensor[]) : []));
 
 export const resultsOf = (out: Tensor | Tensor[]): Tensor[] => (Array.isArray(out) ? out : [out]);
 
@@ -51,7 +59,17 @@ export function run(call: Call, makeArgs: () => readonly unknown[], on: Backend)
     const results = resultsOf(call(...args));
     const differentiable = results.filter((r) => r.requiresGrad);
     if (differentiable.length > 0) {
-      const weighted = differentiable.map((r) => sum(mul(r, tensorFrom(Float32Array.from({ length: r.size }, (_, i) => weightOf(i)), r.shape))));
+      const weighted = differentiable.map((r) =>
+        sum(
+          mul(
+            r,
+            tensorFrom(
+              Float32Array.from({ length: r.size }, (_, i) => weightOf(i)),
+              r.shape,
+            ),
+          ),
+        ),
+      );
       backward(weighted.reduce((a, b) => add(a, b)));
     }
     return {
@@ -74,7 +92,9 @@ export interface Input {
 
 export function inputsOf(args: readonly unknown[]): Input[] {
   const input = (name: string, x: Tensor): Input => ({ name, dtype: x.dtype, shape: x.shape, requiresGrad: x.requiresGrad, data: base64(x.bytesSync()) });
-  const named = args.flatMap((a) => (typeof a === "object" && a !== null && Object.getPrototypeOf(a) === Object.prototype ? Object.entries(a) : [])).filter((e): e is [string, Tensor] => e[1] instanceof Tensor);
+  const named = args
+    .flatMap((a) => (typeof a === "object" && a !== null && Object.getPrototypeOf(a) === Object.prototype ? Object.entries(a) : []))
+    .filter((e): e is [string, Tensor] => e[1] instanceof Tensor);
   return [...tensorsOf(args).map((x, i) => input(`x${i}`, x)), ...named.map(([name, x]) => input(name, x))];
 }
 

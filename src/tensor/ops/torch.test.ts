@@ -5,8 +5,8 @@
 import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
 import { type Backend, backend, scope, useBackend } from "../index.ts";
-import { loadNative, type NativeBinding } from "../native-binding.ts";
 import { createNative } from "../native.ts";
+import { loadNative, type NativeBinding } from "../native-binding.ts";
 import { createReference } from "../reference/index.ts";
 import { digestOf, inputsOf, run, subjects } from "./run-sample.ts";
 
@@ -66,7 +66,11 @@ describe.each(backends.map((b) => [b.name, b] as const))("against PyTorch on %s"
       if (g === null) continue;
       const e = expected.gradients[i];
       if (e) check(g, e, `gradient ${i}`);
-      else expect(g.every((x) => x === 0), `gradient ${i}: PyTorch has none`).toBe(true);
+      else
+        expect(
+          g.every((x) => x === 0),
+          `gradient ${i}: PyTorch has none`,
+        ).toBe(true);
     }
   });
 });
