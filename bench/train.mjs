@@ -2,9 +2,10 @@
  * Time of a training step: forward, backward, AdamW, on random tokens. Peer: PyTorch (GPT-2 blocks, tied head, exact GELU, dropout 0).
  * Settings: a = 6 layers, 384 wide, T 256, V 65, B 12 (10.8 M) · b = GPT-2 124M, B 4, T 64 · c = 4 layers, 128 wide, T 64, V 65, B 12 (0.81 M).
  */
+
+import { backend, memory, randint, randomStream, scope } from "groundup";
 import { GPT2 } from "groundup/models";
 import { adamw } from "groundup/optim";
-import { backend, memory, randint, randomStream, scope } from "groundup";
 
 const SETTINGS = {
   a: { layers: 6, width: 384, heads: 6, tokens: 256, vocabulary: 65, batch: 12, positions: 256, steps: 20 },
@@ -19,8 +20,15 @@ export async function run({ setting = "a", steps, warm = 3 }) {
   const s = SETTINGS[setting];
   if (s === undefined) throw new Error(`bench train: unknown setting, expected a, b or c, got ${setting}. Correct --setting.`);
   const model = new GPT2({
-    vocab_size: s.vocabulary, n_positions: s.positions, n_embd: s.width, n_layer: s.layers, n_head: s.heads,
-    activation_function: "gelu", resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0,
+    vocab_size: s.vocabulary,
+    n_positions: s.positions,
+    n_embd: s.width,
+    n_layer: s.layers,
+    n_head: s.heads,
+    activation_function: "gelu",
+    resid_pdrop: 0,
+    embd_pdrop: 0,
+    attn_pdrop: 0,
   });
   const optimizer = adamw(model, { lr: 3e-4, weightDecay: 0.1 });
   const stream = randomStream(0, 2);
@@ -71,4 +79,5 @@ export async function run({ setting = "a", steps, warm = 3 }) {
   };
 }
 
-if (process.argv[1] === new URL(import.meta.url).pathname) console.log(JSON.stringify(await run({ setting: process.argv[2], steps: Number(process.argv[3] ?? 0) || undefined })));
+if (process.argv[1] === new URL(import.meta.url).pathname)
+  console.log(JSON.stringify(await run({ setting: process.argv[2], steps: Number(process.argv[3] ?? 0) || undefined })));

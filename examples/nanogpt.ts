@@ -6,7 +6,7 @@
  */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
-import { attention, crossEntropy, manualSeed, noGrad, randint, randomStream, scope, type Tensor, tensor, tensorFrom } from "groundup";
+import { arange, attention, crossEntropy, manualSeed, noGrad, randint, randomStream, scope, type Tensor, tensor } from "groundup";
 import { Embedding, init, LayerNorm, Linear, Module } from "groundup/nn";
 import { adamw, cosine, decayGroups } from "groundup/optim";
 import { charTokenizer } from "groundup/tokenizers";
@@ -36,7 +36,8 @@ class Attention extends Module {
   override forward(x: Tensor): Tensor {
     const { heads, width } = this.config;
     const [b, t] = x.shape;
-    const [q, k, v] = this.qkv.forward(x).split([width, width, width], -1).map((y) => y.reshape([b, t, heads, width / heads])); // (B, T, H, D)
+    const parts = this.qkv.forward(x).split([width, width, width], -1);
+    const [q, k, v] = parts.map((y) => y.reshape([b, t, heads, width / heads])); // (B, T, H, D)
     return this.out.forward(attention(q, k, v).reshape([b, t, width])); // (B, T, C)
   }
 }
@@ -82,8 +83,7 @@ class GPT extends Module {
 
   /** ids (B, T) → logits (B, T, vocabulary). */
   override forward(ids: Tensor): Tensor {
-    const places = tensorFrom(Int32Array.from({ length: ids.shape[1] }, (_, i) => i), [ids.shape[1]]);
-    let x = this.tokens.forward(ids).add(this.positions.forward(places)); // (B, T, C)
+    let x = this.tokens.forward(ids).add(this.positions.forward(arange(ids.shape[1]))); // (B, T, C)
     for (const block of this.blocks) x = block.forward(x);
     return this.head.forward(this.norm.forward(x));
   }
@@ -92,8 +92,10 @@ class GPT extends Module {
 // ---- the text -------------------------------------------------------------------------------------------------------
 
 const [file, wantedSteps] = process.argv.slice(2);
-const bundled = () => gunzipSync(readFileSync(new URL("../data/moby-dick.jsonl.gz", import.meta.url))).toString().trim().split("\n").map((line) => JSON.parse(line).text).join("\n\n");
-const text: string = file ? readFileSync(file, "utf8") : bundled();
+const book = gunzipSync(readFileSync(new URL("../data/moby-dick.jsonl.gz", import.meta.url))).toString();
+const lines = book.trim().split("\n");
+const chapters: string[] = lines.map((line) => JSON.parse(line).text);
+const text = file ? readFileSync(file, "utf8") : chapters.join("\n\n");
 const tokenizer = charTokenizer(text);
 const ids = tokenizer.encode(text).ids;
 const cut = Math.floor(0.9 * ids.length);
@@ -101,7 +103,6 @@ const cut = Math.floor(0.9 * ids.length);
 const config: Config = { vocabulary: tokenizer.vocabSize, context: 64, layers: 4, heads: 4, width: 128 };
 const [batch, steps] = [12, Number(wantedSteps ?? 500)];
 const order = randomStream(1, 2); // the data's own stream of random numbers
-
 /** Windows at random places: inputs (B, T) and, one further, targets (B, T). */
 function batchOf(from: number, to: number): [inputs: Tensor, targets: Tensor] {
   const starts = randint(from, to - config.context, [batch], { stream: order }).dataSync();
@@ -137,11 +138,13 @@ for (let step = 0; step <= steps; step++) {
 
 // ---- and it writes --------------------------------------------------------------------------------------------------
 
-let written = [...tokenizer.encode("The whale").ids];
+const written = [...tokenizer.encode("The whale").ids];
 for (let i = 0; i < 300; i++) {
   const input = written.slice(-config.context);
-  const probabilities = scope(() => noGrad(() => model.forward(tensor([Int32Array.from(input)])).slice(0, -1).softmax(-1).dataSync()));
+  const next = () => model.forward(tensor([Int32Array.from(input)])).slice(0, -1);
+  const probabilities = scope(() => noGrad(() => next().softmax(-1).dataSync()));
   let left = Math.random();
-  written = [...written, Math.max(0, probabilities.findIndex((p) => (left -= p) < 0))];
+  const drawn = probabilities.findIndex((p) => (left -= p) < 0);
+  written.push(Math.max(0, drawn));
 }
 console.log(`\n${tokenizer.decode(written)}`);

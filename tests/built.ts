@@ -15,7 +15,10 @@ function newestSource(): number {
 /** Compiles `dist/` if it is missing or older than the sources. */
 export function ensureBuilt(): void {
   if (existsSync(MAIN) && statSync(MAIN).mtimeMs > newestSource()) return;
-  const made = spawnSync(process.execPath, [join(ROOT, "node_modules", "typescript", "bin", "tsc"), "-p", "tsconfig.build.json"], { cwd: ROOT, encoding: "utf8" });
+  const made = spawnSync(process.execPath, [join(ROOT, "node_modules", "typescript", "bin", "tsc"), "-p", "tsconfig.build.json"], {
+    cwd: ROOT,
+    encoding: "utf8",
+  });
   if (!existsSync(MAIN)) throw new Error(`build failed: ${made.stdout}${made.stderr}`);
 }
 

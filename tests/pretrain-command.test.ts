@@ -31,7 +31,15 @@ test("trains, reports, and gives one JSON object with --json", { timeout: 60_000
   expect(code).toBe(0);
   const result = JSON.parse(stdout);
   expect(result).toMatchObject({ run: out, step: 12, why: "done", checkpoint: join(out, "checkpoints", "step-000012") });
-  expect(readdirSync(result.checkpoint).sort()).toEqual(["config.json", "files.json", "merges.txt", "model.safetensors", "tokenizer.json", "training", "vocab.json"]);
+  expect(readdirSync(result.checkpoint).sort()).toEqual([
+    "config.json",
+    "files.json",
+    "merges.txt",
+    "model.safetensors",
+    "tokenizer.json",
+    "training",
+    "vocab.json",
+  ]);
   expect(existsSync(join(out, "report.html"))).toBe(true);
 });
 

@@ -24,7 +24,9 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
       const batches: Batch[] = [];
       for (let i = 0; i < recipe.training.accumulate; i++) batches.push(await parts.loader.next());
       const [first] = batches;
-      io.print(`First batch: ${first.rows} rows of ${first.context} tokens, ${first.targetTokens} of ${first.targets.length} targets count. [brackets]: not counted in the loss.\n`);
+      io.print(
+        `First batch: ${first.rows} rows of ${first.context} tokens, ${first.targetTokens} of ${first.targets.length} targets count. [brackets]: not counted in the loss.\n`,
+      );
       for (let row = 0; row < Math.min(ROWS, first.rows); row++) io.print(`  row ${row}  ${showRow(first, row, data.tokenizer)}`);
 
       const plan = planTraining(model, recipe, measurePeakFlops());
@@ -45,8 +47,12 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
       const seconds = Math.min(...times.slice(1));
       const measured = memory().peakBytes;
       io.print();
-      io.print(`One real step   ${(seconds * 1000).toFixed(0)} ms on ${machineLine()}: ${Math.round(plan.tokensPerStep / seconds).toLocaleString("en-US")} tokens/s, all ${recipe.training.steps} steps in ${duration(seconds * recipe.training.steps)}`);
-      io.print(`Measured        ${(measured / 1e6).toFixed(1)} MB of tensors at the peak (planned ${(plan.memory.peak / 1e6).toFixed(1)} MB); loss ${loss.toFixed(3)} after ${times.length} steps on this batch`);
+      io.print(
+        `One real step   ${(seconds * 1000).toFixed(0)} ms on ${machineLine()}: ${Math.round(plan.tokensPerStep / seconds).toLocaleString("en-US")} tokens/s, all ${recipe.training.steps} steps in ${duration(seconds * recipe.training.steps)}`,
+      );
+      io.print(
+        `Measured        ${(measured / 1e6).toFixed(1)} MB of tensors at the peak (planned ${(plan.memory.peak / 1e6).toFixed(1)} MB); loss ${loss.toFixed(3)} after ${times.length} steps on this batch`,
+      );
       io.print("\nNothing was kept. Leave out --dry-run to train.");
       return { plan, stepSeconds: seconds, measuredPeakBytes: measured, firstBatch: { inputIds: [...first.inputIds], targets: [...first.targets] } };
     } finally {

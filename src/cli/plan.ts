@@ -12,7 +12,12 @@ import { machineLine } from "./training-view.ts";
 export const command = defineCommand({
   about: "Says what a recipe needs before anything runs: parameters, memory, arithmetic, and the time on this machine (whose speed it measures for a moment).",
   arguments: [{ name: "RECIPE", description: "a YAML file, or the name of a bundled recipe" }],
-  options: z.object({ set: z.array(z.string().meta({ placeholder: "key=value" })).default([]).describe("replaces a key of the recipe") }),
+  options: z.object({
+    set: z
+      .array(z.string().meta({ placeholder: "key=value" }))
+      .default([])
+      .describe("replaces a key of the recipe"),
+  }),
   recipe: recipeSchema,
   examples: ["groundup plan recipes/quickstart.yaml", "groundup plan quickstart --set training.batch=32 --json"],
   async run([name], options, io) {

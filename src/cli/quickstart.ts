@@ -18,13 +18,13 @@ const TINY = [
   "model.num_hidden_layers=2",
   "model.num_attention_heads=4",
   "model.num_key_value_heads=2",
-  "training.steps=300",
+  "training.steps=500",
   "training.batch=8",
   "training.context=48",
-  "training.checkpoint_every=150",
-  "eval.every=300",
+  "training.checkpoint_every=250",
+  "eval.every=250",
   "eval.batch=8",
-  "sample.every=150",
+  "sample.every=250",
   "sample.tokens=40",
 ];
 
@@ -63,7 +63,12 @@ export const command = defineCommand({
         `Model      Llama, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context}; ${recipe.training.steps} steps of ${thousands(recipe.training.batch * recipe.training.context)} tokens\n`,
       );
       const { end, validation, checkpoint, samples } = await watchTraining(session, io, ({ validation: v }) =>
-        v?.bitsPerByte == null ? [] : [{ name: "4-gram (Kneser-Ney)", ...baseline }, { name: "this model", perplexity: v.perplexity, bitsPerByte: v.bitsPerByte }],
+        v?.bitsPerByte == null
+          ? []
+          : [
+              { name: "4-gram (Kneser-Ney)", ...baseline },
+              { name: "this model", perplexity: v.perplexity, bitsPerByte: v.bitsPerByte },
+            ],
       );
       if (end.why === "stopped") {
         io.print(`\nStopped and saved at step ${end.step}. Go on with: groundup pretrain ${out} --resume`);

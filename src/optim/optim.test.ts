@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { NonFiniteError } from "../errors.ts";
-import { noGrad, scope, Tensor, tensorFrom } from "../tensor/index.ts";
-import { adam, adamw, clipGradNorm, constant, cosine, linear, oneCycle, type Optimizer, rmsprop, sgd, wsd } from "./index.ts";
+import { noGrad, scope, type Tensor, tensorFrom } from "../tensor/index.ts";
+import { adam, adamw, clipGradNorm, constant, cosine, linear, type Optimizer, oneCycle, rmsprop, sgd, wsd } from "./index.ts";
 
 interface Fixture {
   shapes: number[][];
@@ -13,7 +13,8 @@ const fixture = JSON.parse(readFileSync(new URL("./optim.fixture.json", import.m
 
 /** As in optim.fixture.py. */
 const number = (a: number, b: number, c: number) => ((a * 7919 + b * 104729 + c * 15485863 + 12345) % 1009) / 1009 - 0.5;
-const fill = (shape: number[], a: number, b: number, scale: number) => Array.from({ length: shape.reduce((n, s) => n * s, 1) }, (_, i) => number(a, b, i) * scale);
+const fill = (shape: number[], a: number, b: number, scale: number) =>
+  Array.from({ length: shape.reduce((n, s) => n * s, 1) }, (_, i) => number(a, b, i) * scale);
 
 const OPTIMIZERS: Record<string, (p: Tensor[], maxGradNorm?: number) => Optimizer> = {
   adamw: (p, maxGradNorm) => adamw(p, { lr: 0.01, betas: [0.9, 0.95], weightDecay: 0.1, ...(maxGradNorm ? { maxGradNorm } : {}) }),
@@ -32,7 +33,11 @@ function setGradients(parameters: Tensor[], t: number): void {
   for (const [k, p] of parameters.entries()) {
     const [g, values] = [fill(fixture.shapes[k], k, t, 1), p.dataSync()];
     p.grad?.dispose();
-    p.grad = tensorFrom(g.map((x, i) => x + 0.3 * values[i]), p.shape, { dtype: "f32" });
+    p.grad = tensorFrom(
+      g.map((x, i) => x + 0.3 * values[i]),
+      p.shape,
+      { dtype: "f32" },
+    );
   }
 }
 
@@ -99,11 +104,29 @@ describe("gradients", () => {
 
   test("weight decay leaves out what has a group without it", () => {
     const [w, b] = [1, 1].map((x) => tensorFrom([x], [1], { requiresGrad: true }));
-    const optimizer = sgd([{ parameters: [["w", w]], weightDecay: 0.5 }, { parameters: [["b", b]], weightDecay: 0 }], { lr: 1 });
+    const optimizer = sgd(
+      [
+        { parameters: [["w", w]], weightDecay: 0.5 },
+        { parameters: [["b", b]], weightDecay: 0 },
+      ],
+      { lr: 1 },
+    );
     for (const p of [w, b]) p.grad = tensorFrom([0], [1]);
     optimizer.step();
     expect([w.itemSync(), b.itemSync()]).toEqual([0.5, 1]);
-    expect(() => sgd([{ parameters: [["w", w], ["w", b]] }], { lr: 1 })).toThrow(/comes twice/);
+    expect(() =>
+      sgd(
+        [
+          {
+            parameters: [
+              ["w", w],
+              ["w", b],
+            ],
+          },
+        ],
+        { lr: 1 },
+      ),
+    ).toThrow(/comes twice/);
   });
 
   test("saved activations notice that a step has changed the weight", () => {

@@ -85,7 +85,9 @@ function groupsOf(trainable: Trainable): readonly ParameterGroup[] {
 /** The number must be at least 0 (and below `limit`). */
 export function checkNumber(op: string, name: string, value: number, limit = Number.POSITIVE_INFINITY): void {
   if (!(value >= 0) || value >= limit) {
-    throw new ConfigError(`${op}: bad ${name}, expected a number of at least 0${limit === Number.POSITIVE_INFINITY ? "" : ` and below ${limit}`}, got ${value}. Correct it.`);
+    throw new ConfigError(
+      `${op}: bad ${name}, expected a number of at least 0${limit === Number.POSITIVE_INFINITY ? "" : ` and below ${limit}`}, got ${value}. Correct it.`,
+    );
   }
 }
 
@@ -93,18 +95,32 @@ export function checkNumber(op: string, name: string, value: number, limit = Num
  * An optimiser from its update rule. `slots` name the state tensors of each parameter, all zero at first.
  * @throws ConfigError for bad numbers or a parameter that comes twice
  */
-export function createOptimizer(kind: string, trainable: Trainable, options: CommonOptions & { weightDecay: number }, slots: readonly string[], update: (u: Update) => void): Optimizer {
+export function createOptimizer(
+  kind: string,
+  trainable: Trainable,
+  options: CommonOptions & { weightDecay: number },
+  slots: readonly string[],
+  update: (u: Update) => void,
+): Optimizer {
   const { maxGradNorm } = options;
   checkNumber(kind, "lr", options.lr);
   checkNumber(kind, "weightDecay", options.weightDecay);
-  if (maxGradNorm !== undefined && !(maxGradNorm > 0)) throw new ConfigError(`${kind}: bad maxGradNorm, expected more than 0, got ${maxGradNorm}. Leave it out to turn clipping off.`);
+  if (maxGradNorm !== undefined && !(maxGradNorm > 0))
+    throw new ConfigError(`${kind}: bad maxGradNorm, expected more than 0, got ${maxGradNorm}. Leave it out to turn clipping off.`);
   const members = groupsOf(trainable).flatMap((group): Member[] =>
-    group.parameters.map(([name, parameter]) => ({ name, parameter, weightDecay: group.weightDecay ?? options.weightDecay, scale: group.learningRateScale ?? 1, states: null })),
+    group.parameters.map(([name, parameter]) => ({
+      name,
+      parameter,
+      weightDecay: group.weightDecay ?? options.weightDecay,
+      scale: group.learningRateScale ?? 1,
+      states: null,
+    })),
   );
   if (members.length === 0) throw new ConfigError(`${kind}: nothing to train, expected at least one parameter, got none. Pass a module or its parameters.`);
   const [names, tensors] = [new Set<string>(), new Set<Tensor>()];
   for (const { name, parameter } of members) {
-    if (names.has(name) || tensors.has(parameter)) throw new ConfigError(`${kind}: parameter ${name} comes twice, expected each in one group. Remove it from the others.`);
+    if (names.has(name) || tensors.has(parameter))
+      throw new ConfigError(`${kind}: parameter ${name} comes twice, expected each in one group. Remove it from the others.`);
     names.add(name);
     tensors.add(parameter);
   }
@@ -157,12 +173,15 @@ export function createOptimizer(kind: string, trainable: Trainable, options: Com
       return { kind, step: steps, tensors: new Map<string, Tensor>(all) };
     },
     loadState(state) {
-      if (state.kind !== kind) throw new FormatError(`${kind}: a state of another optimiser, expected ${kind}, got ${state.kind}. Use the optimiser that the run began with.`);
+      if (state.kind !== kind)
+        throw new FormatError(`${kind}: a state of another optimiser, expected ${kind}, got ${state.kind}. Use the optimiser that the run began with.`);
       const known = new Map<string, { m: Member; i: number }>(members.flatMap((m) => slots.map((slot, i) => [`${m.name}.${slot}`, { m, i }] as const)));
       for (const [name, t] of state.tensors) {
         const at = known.get(name);
         if (at === undefined || at.m.parameter.shape.join() !== t.shape.join()) {
-          throw new FormatError(`${kind}: the state does not fit the parameters, expected ${at === undefined ? "names of this model" : `shape (${at.m.parameter.shape.join(", ")})`}, got ${name} (${t.shape.join(", ")}). Load the model that the state belongs to.`);
+          throw new FormatError(
+            `${kind}: the state does not fit the parameters, expected ${at === undefined ? "names of this model" : `shape (${at.m.parameter.shape.join(", ")})`}, got ${name} (${t.shape.join(", ")}). Load the model that the state belongs to.`,
+          );
         }
       }
       for (const m of members) {
@@ -189,7 +208,9 @@ function badGradient(kind: string, members: readonly Member[], step: number): No
     const gradient = parameter.grad as Tensor;
     const place = firstNonFinite(gradient);
     if (place >= 0) {
-      return new NonFiniteError(`${kind}: step ${step}: the gradient of ${name} is not finite, expected finite numbers, got ${(gradient.dataSync() as Float32Array)[place]} at place ${place} of (${gradient.shape.join(", ")}). Lower the learning rate, clip gradients, or look at the data of this step.`);
+      return new NonFiniteError(
+        `${kind}: step ${step}: the gradient of ${name} is not finite, expected finite numbers, got ${(gradient.dataSync() as Float32Array)[place]} at place ${place} of (${gradient.shape.join(", ")}). Lower the learning rate, clip gradients, or look at the data of this step.`,
+      );
     }
   }
   return new NonFiniteError(`${kind}: step ${step}: the norm of all gradients overflows, expected a finite number. Lower the learning rate or clip gradients.`);

@@ -1,7 +1,7 @@
 /** The optimisers, in order of what they remember. Formulas and their order are PyTorch's, so that traces agree. */
 import { ConfigError } from "../errors.ts";
 import { adamwStep, rmspropStep, sgdStep, type Tensor } from "../tensor/index.ts";
-import { checkNumber, type CommonOptions, createOptimizer, type Optimizer, type Trainable } from "./optimizer.ts";
+import { type CommonOptions, checkNumber, createOptimizer, type Optimizer, type Trainable } from "./optimizer.ts";
 
 export interface SgdOptions extends CommonOptions {
   /** Default 0. */
@@ -16,7 +16,8 @@ export interface SgdOptions extends CommonOptions {
 export function sgd(trainable: Trainable, options: SgdOptions): Optimizer {
   const { momentum = 0, nesterov = false, weightDecay = 0 } = options;
   checkNumber("sgd", "momentum", momentum, 1);
-  if (nesterov && momentum === 0) throw new ConfigError("sgd: nesterov without momentum, expected a momentum above 0, got 0. Set momentum, or leave nesterov out.");
+  if (nesterov && momentum === 0)
+    throw new ConfigError("sgd: nesterov without momentum, expected a momentum above 0, got 0. Set momentum, or leave nesterov out.");
   // A velocity that begins at 0 and takes up the gradient as it is equals PyTorch's first step.
   return createOptimizer("sgd", trainable, { ...options, weightDecay }, momentum === 0 ? [] : ["velocity"], ({ lists, states }) =>
     sgdStep({ ...lists, velocities: states[0] ?? null }, { momentum, nesterov, first: false }),

@@ -18,7 +18,9 @@ export interface ScheduleOptions {
 function check(name: string, { steps, warmup = 0, final = 0 }: ScheduleOptions): Required<ScheduleOptions> {
   const whole = (n: number) => Number.isSafeInteger(n) && n >= 0;
   if (!whole(steps) || !whole(warmup) || !(final >= 0)) {
-    throw new ConfigError(`${name}: bad schedule, expected whole steps and warmup and a final factor of at least 0, got steps ${steps}, warmup ${warmup}, final ${final}. Correct them.`);
+    throw new ConfigError(
+      `${name}: bad schedule, expected whole steps and warmup and a final factor of at least 0, got steps ${steps}, warmup ${warmup}, final ${final}. Correct them.`,
+    );
   }
   return { steps, warmup, final };
 }
@@ -47,7 +49,8 @@ export const cosine = (options: ScheduleOptions): Schedule => {
 export const wsd = (options: ScheduleOptions & { decay?: number }): Schedule => {
   const o = check("wsd", options);
   const decay = options.decay ?? Math.ceil(o.steps / 5);
-  if (!(decay >= 0 && decay + o.warmup <= o.steps)) throw new ConfigError(`wsd: bad decay, expected 0 to ${o.steps - o.warmup} steps (what the warm-up leaves), got ${decay}. Correct it.`);
+  if (!(decay >= 0 && decay + o.warmup <= o.steps))
+    throw new ConfigError(`wsd: bad decay, expected 0 to ${o.steps - o.warmup} steps (what the warm-up leaves), got ${decay}. Correct it.`);
   return (step) => {
     if (step < o.warmup) return (step + 1) / (o.warmup + 1);
     const left = o.steps - step;
@@ -60,6 +63,5 @@ export const oneCycle = (options: ScheduleOptions & { start?: number }): Schedul
   const o = check("oneCycle", options);
   const low = 1 / (options.start ?? 25);
   const between = (from: number, to: number, part: number) => to + (from - to) * 0.5 * (1 + Math.cos(Math.PI * part));
-  return (step) =>
-    step < o.warmup ? between(low, 1, step / o.warmup) : between(1, o.final, Math.min(1, (step - o.warmup) / Math.max(1, o.steps - o.warmup)));
+  return (step) => (step < o.warmup ? between(low, 1, step / o.warmup) : between(1, o.final, Math.min(1, (step - o.warmup) / Math.max(1, o.steps - o.warmup))));
 };

@@ -8,7 +8,21 @@ test("ticks are round numbers inside the range", () => {
 });
 
 test("text from outside can't become markup, and numbers that are not finite leave no mark", () => {
-  const svg = chart({ title: "<script>", series: [{ name: "a&b", colour: 1, points: [[0, 1], [1, Number.NaN], [2, 3]] }, { name: "c", colour: 2, points: [[0, 2]], dots: true }] });
+  const svg = chart({
+    title: "<script>",
+    series: [
+      {
+        name: "a&b",
+        colour: 1,
+        points: [
+          [0, 1],
+          [1, Number.NaN],
+          [2, 3],
+        ],
+      },
+      { name: "c", colour: 2, points: [[0, 2]], dots: true },
+    ],
+  });
   expect(svg).not.toContain("<script>");
   expect(svg).toContain("a&#38;b");
   expect(svg).not.toContain("NaN");

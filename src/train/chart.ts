@@ -67,11 +67,23 @@ export function chart(options: ChartOptions): string {
   const px = (x: number) => (EDGE.left + ((x - x0) / (x1 - x0)) * (WIDTH - EDGE.left - EDGE.right)).toFixed(1);
   const py = (y: number) => (HEIGHT - EDGE.bottom - ((scale(y) - y0) / (y1 - y0)) * (HEIGHT - EDGE.top - EDGE.bottom)).toFixed(1);
   const marks = logarithmic ? logarithmicTicks(y0, y1) : ticks(y0, y1, 5);
-  const grid = marks.map((y) => `<line class="grid" x1="${EDGE.left}" x2="${WIDTH - EDGE.right}" y1="${py(y)}" y2="${py(y)}"/><text class="tick" x="${EDGE.left - 8}" y="${py(y)}" dy="0.32em" text-anchor="end">${escapeHtml(format(y))}</text>`);
-  const below = ticks(x0, x1, 7).map((x) => `<text class="tick" x="${px(x)}" y="${HEIGHT - EDGE.bottom + 17}" text-anchor="middle">${x.toLocaleString("en-US")}</text>`);
+  const grid = marks.map(
+    (y) =>
+      `<line class="grid" x1="${EDGE.left}" x2="${WIDTH - EDGE.right}" y1="${py(y)}" y2="${py(y)}"/><text class="tick" x="${EDGE.left - 8}" y="${py(y)}" dy="0.32em" text-anchor="end">${escapeHtml(format(y))}</text>`,
+  );
+  const below = ticks(x0, x1, 7).map(
+    (x) => `<text class="tick" x="${px(x)}" y="${HEIGHT - EDGE.bottom + 17}" text-anchor="middle">${x.toLocaleString("en-US")}</text>`,
+  );
   const lines = shown.map((s) => {
     const path = s.points.map(([x, y], i) => `${i === 0 ? "M" : "L"}${px(x)} ${py(y)}`).join("");
-    const dots = s.dots ? s.points.map(([x, y]) => `<circle class="c${s.colour}" cx="${px(x)}" cy="${py(y)}" r="3"><title>${xLabel} ${Math.round(x)}: ${escapeHtml(format(y))}</title></circle>`).join("") : "";
+    const dots = s.dots
+      ? s.points
+          .map(
+            ([x, y]) =>
+              `<circle class="c${s.colour}" cx="${px(x)}" cy="${py(y)}" r="3"><title>${xLabel} ${Math.round(x)}: ${escapeHtml(format(y))}</title></circle>`,
+          )
+          .join("")
+      : "";
     return `<path class="line c${s.colour}${s.faint ? " faint" : ""}" d="${path}"/>${dots}`;
   });
   const named = shown.filter((s) => !s.faint);
@@ -82,6 +94,9 @@ export function chart(options: ChartOptions): string {
 /** Horizontal bars with their labels. */
 export function bars(title: string, rows: readonly (readonly [label: string, value: number, shown: string])[]): string {
   const largest = Math.max(...rows.map(([, value]) => value), Number.MIN_VALUE);
-  const lines = rows.map(([label, value, shown]) => `<tr><th>${escapeHtml(label)}</th><td><span class="bar" style="width:${((100 * value) / largest).toFixed(1)}%"></span></td><td class="number">${escapeHtml(shown)}</td></tr>`);
+  const lines = rows.map(
+    ([label, value, shown]) =>
+      `<tr><th>${escapeHtml(label)}</th><td><span class="bar" style="width:${((100 * value) / largest).toFixed(1)}%"></span></td><td class="number">${escapeHtml(shown)}</td></tr>`,
+  );
   return `<figure><figcaption>${escapeHtml(title)}</figcaption><table class="bars">${lines.join("")}</table></figure>`;
 }

@@ -1,9 +1,21 @@
 /** What a checkpoint holds besides the model, and the way there and back. */
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
-import { FormatError, RunError } from "../errors.ts";
-import { checkpointName, encodeModelWeights, encodeSafetensors, lastGoodCheckpoint, listCheckpoints, openFile, openSafetensors, type StoredTensor, type WriteOptions, writeCheckpoint, writeFileAtomic } from "../formats/index.ts";
 import type { DataCursor } from "../data/index.ts";
+import { FormatError, RunError } from "../errors.ts";
+import {
+  checkpointName,
+  encodeModelWeights,
+  encodeSafetensors,
+  lastGoodCheckpoint,
+  listCheckpoints,
+  openFile,
+  openSafetensors,
+  type StoredTensor,
+  type WriteOptions,
+  writeCheckpoint,
+  writeFileAtomic,
+} from "../formats/index.ts";
 import { type CausalLM, configText, loadWeights, weightEntries } from "../models/index.ts";
 import type { Optimizer } from "../optim/index.ts";
 import { scope, streams, type Tensor, tensorFromBytes } from "../tensor/index.ts";
@@ -42,7 +54,12 @@ const OPTIMIZER = "training/optimizer.safetensors";
 const STATE = "training/state.json";
 
 /** Writes `checkpoints/step-NNNNNN`, whole or not at all. */
-export async function saveCheckpoint(root: string, state: TrainingState, { model, optimizer, tokenizerFiles }: CheckpointParts, options: WriteOptions = {}): Promise<string> {
+export async function saveCheckpoint(
+  root: string,
+  state: TrainingState,
+  { model, optimizer, tokenizerFiles }: CheckpointParts,
+  options: WriteOptions = {},
+): Promise<string> {
   const saved = optimizer.state();
   const meta: Saved = { version: 1, ...state, optimizer: { kind: saved.kind, step: saved.step }, streams: structuredClone(streams) };
   const entries = [...saved.tensors].map(([name, t]) => ({ name, dtype: "F32" as const, shape: t.shape, data: () => t.bytesSync() }));
@@ -50,7 +67,8 @@ export async function saveCheckpoint(root: string, state: TrainingState, { model
     root,
     state.step,
     async (folder) => {
-      for (const { file, bytes, content } of encodeModelWeights(weightEntries(model), { metadata: { format: "pt" } })) await folder.write(file, content, { bytes });
+      for (const { file, bytes, content } of encodeModelWeights(weightEntries(model), { metadata: { format: "pt" } }))
+        await folder.write(file, content, { bytes });
       await folder.write("config.json", configText(model));
       for (const [name, text] of Object.entries(tokenizerFiles)) await folder.write(name, text);
       const { bytes, content } = encodeSafetensors(entries);
@@ -91,7 +109,9 @@ export async function loadCheckpoint(path: string, { model, optimizer }: Checkpo
 export async function newestCheckpoint(root: string): Promise<{ path: string | null; notes: string[] }> {
   const { checkpoint, damaged } = await lastGoodCheckpoint(root);
   if (checkpoint === undefined && damaged.length > 0) {
-    throw new RunError(`${root}: no checkpoint is whole, expected at least one, got ${damaged.length} damaged: ${damaged[0]?.error.message} Restore one from a copy, or start a new run.`);
+    throw new RunError(
+      `${root}: no checkpoint is whole, expected at least one, got ${damaged.length} damaged: ${damaged[0]?.error.message} Restore one from a copy, or start a new run.`,
+    );
   }
   for (const { checkpoint: bad } of damaged) await fs.rm(bad.path, { recursive: true, force: true });
   return { path: checkpoint?.path ?? null, notes: damaged.map(({ error }) => `A damaged checkpoint was left out: ${error.message}`) };

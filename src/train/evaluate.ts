@@ -20,7 +20,11 @@ export interface EvaluationResult {
  *
  * @param options.bytes size of the text that the tokens were made from, for bits per byte
  */
-export async function evaluateLoss(model: CausalLM, data: TokenData, options: { context: number; batch?: number; bytes?: number; signal?: AbortSignal }): Promise<EvaluationResult> {
+export async function evaluateLoss(
+  model: CausalLM,
+  data: TokenData,
+  options: { context: number; batch?: number; bytes?: number; signal?: AbortSignal },
+): Promise<EvaluationResult> {
   const started = performance.now();
   const wasTraining = model.training;
   let [sum, tokens] = [0, 0];

@@ -1,6 +1,7 @@
 /** Is the run still sane? Finite numbers, and losses that do not leap. */
-import { NonFiniteError } from "../errors.ts";
+
 import type { Batch } from "../data/index.ts";
+import { NonFiniteError } from "../errors.ts";
 import { type CausalLM, CausalLMOutput } from "../models/index.ts";
 import { firstNonFinite, noGrad, scope, Tensor } from "../tensor/index.ts";
 import { inputsOf } from "./step.ts";
@@ -45,7 +46,10 @@ function firstBad(t: Tensor): string | null {
 export function checkWeights(model: CausalLM, step: number): void {
   for (const [name, p] of model.namedParameters()) {
     const place = firstBad(p);
-    if (place !== null) throw new NonFiniteError(`training: step ${step}: the weight ${name} is not finite, expected numbers, got NaN or infinity ${place}; no checkpoint was written. Resume from the last one with a lower training.lr.`);
+    if (place !== null)
+      throw new NonFiniteError(
+        `training: step ${step}: the weight ${name} is not finite, expected numbers, got NaN or infinity ${place}; no checkpoint was written. Resume from the last one with a lower training.lr.`,
+      );
   }
 }
 

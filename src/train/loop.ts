@@ -5,7 +5,7 @@
 import type { Batch, DataLoader, ShardData } from "../data/index.ts";
 import { ConfigError, NonFiniteError, RunError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
-import { constant, cosine, linear, oneCycle, type Optimizer, type Schedule, wsd } from "../optim/index.ts";
+import { constant, cosine, linear, type Optimizer, oneCycle, type Schedule, wsd } from "../optim/index.ts";
 import { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
 import { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
 import { checkWeights, isSpike, newWatch, nonFiniteLoss } from "./health.ts";
@@ -43,12 +43,20 @@ export interface TrainingParts extends CheckpointParts {
 }
 
 export const freshState = (loader: DataLoader): TrainingState => ({
-  step: 0, tokens: 0, seconds: 0, cursor: loader.cursor(), best: null, stale: 0, rollbacks: 0, watch: newWatch(),
+  step: 0,
+  tokens: 0,
+  seconds: 0,
+  cursor: loader.cursor(),
+  best: null,
+  stale: 0,
+  rollbacks: 0,
+  watch: newWatch(),
 });
 
 /** The recipe's schedule as a function of the step. */
 export function scheduleOf({ training: t }: Recipe): Schedule {
-  if (t.warmup > t.steps) throw new ConfigError(`recipe: training.warmup is too long, expected at most training.steps ${t.steps}, got ${t.warmup}. Shorten it.`);
+  if (t.warmup > t.steps)
+    throw new ConfigError(`recipe: training.warmup is too long, expected at most training.steps ${t.steps}, got ${t.warmup}. Shorten it.`);
   const options = { steps: t.steps, warmup: t.warmup, final: t.final_lr };
   switch (t.schedule) {
     case "constant":
@@ -86,7 +94,11 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
       }
     }
     if (step % evaluation.every !== 0 && !last) return null;
-    const result = await evaluateLoss(model, parts.validation, { context: training.context, batch: evaluation.batch, bytes: parts.validation.manifest.statistics.bytes });
+    const result = await evaluateLoss(model, parts.validation, {
+      context: training.context,
+      batch: evaluation.batch,
+      bytes: parts.validation.manifest.statistics.bytes,
+    });
     // The untrained model is measured for the curve only: its weights are not worth keeping.
     const best = step > 0 && result.loss < (state.best?.loss ?? Number.POSITIVE_INFINITY);
     if (best) state.best = { step, loss: result.loss };
@@ -141,10 +153,13 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     let rule = training.on_non_finite;
     if (!Number.isFinite(loss)) trouble = nonFiniteLoss(state.step + 1, loss, model, batches);
     else if (isSpike(state.watch, loss, training.spike_sigmas)) {
-      if (training.on_spike === "note") yield { type: "note", text: `Step ${state.step + 1}: the loss leapt to ${loss.toFixed(3)} from about ${state.watch.mean.toFixed(3)}.` };
+      if (training.on_spike === "note")
+        yield { type: "note", text: `Step ${state.step + 1}: the loss leapt to ${loss.toFixed(3)} from about ${state.watch.mean.toFixed(3)}.` };
       else {
         rule = training.on_spike;
-        trouble = new RunError(`training: step ${state.step + 1}: the loss leapt, expected about ${state.watch.mean.toFixed(4)}, got ${loss}. Lower training.lr or look at the data of this step.`);
+        trouble = new RunError(
+          `training: step ${state.step + 1}: the loss leapt, expected about ${state.watch.mean.toFixed(4)}, got ${loss}. Lower training.lr or look at the data of this step.`,
+        );
       }
     }
     if (trouble === null) {
@@ -167,7 +182,15 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     state.tokens += tokens;
     const seconds = (performance.now() - began) / 1000;
     state.seconds += seconds;
-    const metrics: StepMetrics = { step: state.step, loss, lr: optimizer.learningRate, grad_norm: gradNorm, tokens: state.tokens, tokens_per_second: tokens / seconds, seconds: state.seconds };
+    const metrics: StepMetrics = {
+      step: state.step,
+      loss,
+      lr: optimizer.learningRate,
+      grad_norm: gradNorm,
+      tokens: state.tokens,
+      tokens_per_second: tokens / seconds,
+      seconds: state.seconds,
+    };
     yield { type: "step", metrics };
     const result = yield* look(state.step);
     if (result !== null) Object.assign(metrics, { val_loss: result.loss, val_bits_per_byte: result.bitsPerByte });

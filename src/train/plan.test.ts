@@ -10,9 +10,32 @@ const still = { resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0 };
 const CASES: [name: string, model: Record<string, unknown>, training: Record<string, unknown>, vocabulary: number][] = [
   ["the character model", { model_type: "gpt2", n_embd: 128, n_layer: 4, n_head: 4, ...still }, { batch: 12, context: 64 }, 65],
   ["a large vocabulary", { model_type: "gpt2", n_embd: 128, n_layer: 2, n_head: 4, ...still }, { batch: 2, context: 64 }, 8000],
-  ["the quickstart", { model_type: "llama", hidden_size: 192, intermediate_size: 512, num_hidden_layers: 4, num_attention_heads: 6, num_key_value_heads: 3, tie_word_embeddings: true }, { batch: 8, context: 128 }, 2048],
-  ["an untied llama", { model_type: "llama", hidden_size: 128, intermediate_size: 384, num_hidden_layers: 3, num_attention_heads: 8, num_key_value_heads: 2 }, { batch: 8, context: 128 }, 1024],
-  ["accumulation", { model_type: "llama", hidden_size: 128, intermediate_size: 384, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 4 }, { batch: 1, context: 64, accumulate: 2 }, 4096],
+  [
+    "the quickstart",
+    {
+      model_type: "llama",
+      hidden_size: 192,
+      intermediate_size: 512,
+      num_hidden_layers: 4,
+      num_attention_heads: 6,
+      num_key_value_heads: 3,
+      tie_word_embeddings: true,
+    },
+    { batch: 8, context: 128 },
+    2048,
+  ],
+  [
+    "an untied llama",
+    { model_type: "llama", hidden_size: 128, intermediate_size: 384, num_hidden_layers: 3, num_attention_heads: 8, num_key_value_heads: 2 },
+    { batch: 8, context: 128 },
+    1024,
+  ],
+  [
+    "accumulation",
+    { model_type: "llama", hidden_size: 128, intermediate_size: 384, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 4 },
+    { batch: 1, context: 64, accumulate: 2 },
+    4096,
+  ],
 ];
 
 test.each(CASES)("planned memory against the measured peak, to 10 percent: %s", (_, config, training, vocabulary) => {

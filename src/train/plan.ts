@@ -89,7 +89,10 @@ export function planTraining(model: CausalLM, recipe: Recipe, peakFlops: number)
   const tokens = tokensPerStep * training.steps;
   const flops = flopsPerToken(model, training.context) * tokens;
   return {
-    parameters, tokensPerStep, tokens, flops,
+    parameters,
+    tokensPerStep,
+    tokens,
+    flops,
     memory: { weights, gradients, optimizer, activations, peak, process: 1.1 * peak + 110e6 },
     checkpointBytes: weights + optimizer,
     seconds: flops / (peakFlops * EFFICIENCY),

@@ -1,7 +1,17 @@
 /** From text to tokens: the split, the tokenizer, the shards, all inside the run's folder, so that a resumed run finds them as they were. */
 import * as fs from "node:fs";
 import { fileURLToPath } from "node:url";
-import { type DocumentFiles, type DocumentMode, openDocuments, openShards, planSplit, type ShardData, type Side, type SplitPlan, writeShards } from "../data/index.ts";
+import {
+  type DocumentFiles,
+  type DocumentMode,
+  openDocuments,
+  openShards,
+  planSplit,
+  type ShardData,
+  type Side,
+  type SplitPlan,
+  writeShards,
+} from "../data/index.ts";
 import { RunError } from "../errors.ts";
 import { hashFile, openFolder } from "../formats/index.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
@@ -47,15 +57,28 @@ export async function openText(recipe: Recipe, onNote: (sentence: string) => voi
 /** @throws RunError naming the files that are new, gone or changed since the run began */
 export function checkSameData(before: DataHashes, now: DataHashes, run: string): void {
   const changed = [
-    ...Object.keys(before).filter((file) => !Object.hasOwn(now, file)).map((file) => `${file} is gone`),
-    ...Object.keys(now).filter((file) => !Object.hasOwn(before, file)).map((file) => `${file} is new`),
-    ...Object.keys(now).filter((file) => Object.hasOwn(before, file) && before[file] !== now[file]).map((file) => `${file} has changed`),
+    ...Object.keys(before)
+      .filter((file) => !Object.hasOwn(now, file))
+      .map((file) => `${file} is gone`),
+    ...Object.keys(now)
+      .filter((file) => !Object.hasOwn(before, file))
+      .map((file) => `${file} is new`),
+    ...Object.keys(now)
+      .filter((file) => Object.hasOwn(before, file) && before[file] !== now[file])
+      .map((file) => `${file} has changed`),
   ];
-  if (changed.length > 0) throw new RunError(`${run}: the data has changed, expected the files that the run began with, got\n  ${changed.join("\n  ")}\nPut them back, or start a new run.`);
+  if (changed.length > 0)
+    throw new RunError(
+      `${run}: the data has changed, expected the files that the run began with, got\n  ${changed.join("\n  ")}\nPut them back, or start a new run.`,
+    );
 }
 
 /** Trains or loads the tokenizer and writes the shards, or finds both in the run's folder. */
-export async function prepareData(run: RunFolder, { documents, hashes: _ }: DataText, options: { onNote: (sentence: string) => void; signal?: AbortSignal }): Promise<PreparedData> {
+export async function prepareData(
+  run: RunFolder,
+  { documents, hashes: _ }: DataText,
+  options: { onNote: (sentence: string) => void; signal?: AbortSignal },
+): Promise<PreparedData> {
   const { recipe } = run;
   const plan = await planSplit(documents, { validationFraction: recipe.data.validation_fraction, seed: recipe.run.seed, by: recipe.data.split_by });
   for (const note of plan.notes) options.onNote(note);
@@ -75,7 +98,10 @@ export async function prepareData(run: RunFolder, { documents, hashes: _ }: Data
     if (!fs.existsSync(place)) {
       const encoder = { encode: (text: string) => tokenizer.encode(text, { addSpecialTokens: false }) };
       await writeShards(place, plan.side(documents, side), encoder, {
-        vocabSize: tokenizer.vocabSize, tokenizerHash, ...(endOfText === undefined ? {} : { endOfText }), ...(options.signal === undefined ? {} : { signal: options.signal }),
+        vocabSize: tokenizer.vocabSize,
+        tokenizerHash,
+        ...(endOfText === undefined ? {} : { endOfText }),
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
       });
     }
     sides[side] = await openShards(openFolder(place));
@@ -92,7 +118,8 @@ async function makeTokenizer(recipe: Recipe, documents: DocumentFiles, plan: Spl
   const specialTokens = endsDocuments(recipe) ? [END_OF_TEXT] : [];
   switch (type) {
     case "file":
-      if (path === null) throw new RunError("recipe: tokenizer.path is missing, expected a tokenizer's folder or file with tokenizer.type file, got null. Set it.");
+      if (path === null)
+        throw new RunError("recipe: tokenizer.path is missing, expected a tokenizer's folder or file with tokenizer.type file, got null. Set it.");
       return loadTokenizer(path);
     case "bytes":
       return byteTokenizer({ specialTokens });

@@ -9,9 +9,9 @@ import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim
 import { backend, manualSeed, memory } from "../tensor/index.ts";
 import { type Tokenizer, tokenizerFiles } from "../tokenizers/index.ts";
 import { loadCheckpoint, newestCheckpoint, type TrainingState } from "./checkpoint.ts";
-import { freshState, type Sampler, type TrainingEvent, trainingLoop, type TrainingParts } from "./loop.ts";
-import { checkSameData, type DataHashes, openText, type PreparedData, prepareData } from "./prepare-data.ts";
+import { freshState, type Sampler, type TrainingEvent, type TrainingParts, trainingLoop } from "./loop.ts";
 import { checkMemory, planTraining } from "./plan.ts";
+import { checkSameData, type DataHashes, openText, type PreparedData, prepareData } from "./prepare-data.ts";
 import { modelConfig, type Recipe } from "./recipe.ts";
 import { openRun, type RunFolder } from "./run-folder.ts";
 
@@ -81,7 +81,9 @@ export function optimizerOf(recipe: Recipe, model: CausalLM): Optimizer {
 export async function openPretraining(recipe: Recipe, options: PretrainOptions): Promise<PretrainSession> {
   const { out, signal } = options;
   if (recipe.training.precision === "bf16") {
-    throw new ConfigError(`recipe: training.precision bf16 can't be had, expected f32, got bf16 on ${os.cpus()[0]?.model.trim() ?? "this CPU"}: bf16 products are not in this version of groundup. Set training.precision=f32.`);
+    throw new ConfigError(
+      `recipe: training.precision bf16 can't be had, expected f32, got bf16 on ${os.cpus()[0]?.model.trim() ?? "this CPU"}: bf16 products are not in this version of groundup. Set training.precision=f32.`,
+    );
   }
   const run = await openRun(out, recipe, { resume: options.resume ?? false });
   const notes: string[] = [];
@@ -96,7 +98,10 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
     const before = fs.existsSync(manifestFile) ? (JSON.parse(fs.readFileSync(manifestFile, "utf8")) as Manifest) : null;
     if (before !== null) checkSameData(before.data, text.hashes, run.path);
     const data = await prepareData(run, text, { onNote: note, ...(signal === undefined ? {} : { signal }) });
-    close.push(() => data.train.close(), () => data.validation.close());
+    close.push(
+      () => data.train.close(),
+      () => data.validation.close(),
+    );
     const { training } = recipe;
     const { seed } = recipe.run;
 
@@ -121,9 +126,26 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
     const manifest = before ?? describeRun(recipe, data, model, text.hashes, options.version ?? "unknown");
     if (before === null) await writeFileAtomic(manifestFile, `${JSON.stringify(manifest, null, 2)}\n`);
     const sampler = options.sampler?.(data.tokenizer, recipe);
-    const parts: TrainingParts = { ...checkpointParts, recipe, run, loader, loaderAt, validation: data.validation, state, resumed: path !== null, ...(sampler === undefined ? {} : { sampler }) };
+    const parts: TrainingParts = {
+      ...checkpointParts,
+      recipe,
+      run,
+      loader,
+      loaderAt,
+      validation: data.validation,
+      state,
+      resumed: path !== null,
+      ...(sampler === undefined ? {} : { sampler }),
+    };
     return {
-      run, recipe, data, model, parts, manifest, state, notes,
+      run,
+      recipe,
+      data,
+      model,
+      parts,
+      manifest,
+      state,
+      notes,
       train: () => trainingLoop(parts, signal === undefined ? {} : { signal }),
       close: closeAll,
     };
@@ -134,7 +156,10 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
 }
 
 function describeRun(recipe: Recipe, data: PreparedData, model: CausalLM, hashes: DataHashes, version: string): Manifest {
-  const both = (pick: (statistics: PreparedData["train"]["manifest"]["statistics"]) => number) => ({ train: pick(data.train.manifest.statistics), validation: pick(data.validation.manifest.statistics) });
+  const both = (pick: (statistics: PreparedData["train"]["manifest"]["statistics"]) => number) => ({
+    train: pick(data.train.manifest.statistics),
+    validation: pick(data.validation.manifest.statistics),
+  });
   return {
     groundup: version,
     node: process.versions.node,

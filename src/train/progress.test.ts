@@ -2,7 +2,10 @@ import { expect, test } from "vitest";
 import type { TrainingEvent } from "./loop.ts";
 import { createProgress, duration } from "./progress.ts";
 
-const step = (n: number, loss: number): TrainingEvent => ({ type: "step", metrics: { step: n, loss, lr: 1e-3, grad_norm: 1, tokens: 100 * n, tokens_per_second: 1000, seconds: n / 10 } });
+const step = (n: number, loss: number): TrainingEvent => ({
+  type: "step",
+  metrics: { step: n, loss, lr: 1e-3, grad_norm: 1, tokens: 100 * n, tokens_per_second: 1000, seconds: n / 10 },
+});
 
 test("without a terminal there are whole lines: the first step, then one now and then, and the last", () => {
   let text = "";

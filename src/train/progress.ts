@@ -59,7 +59,9 @@ export function createProgress(options: ProgressOptions): Progress {
         case "evaluation": {
           const { loss, perplexity, bitsPerByte } = event.result;
           const bytes = bitsPerByte === null ? "" : `, ${bitsPerByte.toFixed(3)} bits per byte`;
-          say(`  step ${String(event.step).padStart(String(steps).length)}  validation loss ${loss.toFixed(4)}, perplexity ${perplexity.toFixed(1)}${bytes}${event.best ? "  (best)" : ""}`);
+          say(
+            `  step ${String(event.step).padStart(String(steps).length)}  validation loss ${loss.toFixed(4)}, perplexity ${perplexity.toFixed(1)}${bytes}${event.best ? "  (best)" : ""}`,
+          );
           return;
         }
         case "step": {

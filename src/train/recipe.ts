@@ -8,30 +8,42 @@ const count = z.int().min(1);
 const factor = z.number().nonnegative();
 
 /** A model config without the keys that data and training decide; its own schema checks the rest. */
-const modelSchema = z.looseObject({ model_type: z.string().describe("architecture: llama or gpt2; its other keys are those of config.json") }).superRefine((model, ctx) => {
-  const known = Object.keys(architectures);
-  const architecture = Object.hasOwn(architectures, model.model_type) ? architectures[model.model_type] : undefined;
-  if (architecture === undefined) {
-    ctx.addIssue({ code: "custom", path: ["model_type"], message: `unknown architecture, expected one of ${known.join(", ")}.${didYouMean(model.model_type, known)}` });
-    return;
-  }
-  try {
-    parseModelConfig(architecture.schema, architecture.keys, model as never, "model");
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    for (const line of error.message.split("\n").slice(1)) ctx.addIssue({ code: "custom", message: line.trim() });
-  }
-});
+const modelSchema = z
+  .looseObject({ model_type: z.string().describe("architecture: llama or gpt2; its other keys are those of config.json") })
+  .superRefine((model, ctx) => {
+    const known = Object.keys(architectures);
+    const architecture = Object.hasOwn(architectures, model.model_type) ? architectures[model.model_type] : undefined;
+    if (architecture === undefined) {
+      ctx.addIssue({
+        code: "custom",
+        path: ["model_type"],
+        message: `unknown architecture, expected one of ${known.join(", ")}.${didYouMean(model.model_type, known)}`,
+      });
+      return;
+    }
+    try {
+      parseModelConfig(architecture.schema, architecture.keys, model as never, "model");
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      for (const line of error.message.split("\n").slice(1)) ctx.addIssue({ code: "custom", message: line.trim() });
+    }
+  });
 
 export const recipeSchema = z.strictObject({
   run: z
     .strictObject({
-      name: z.string().regex(/^[\w.-]+$/, "must be letters, digits, dots, dashes").default("pretrain").describe("name of the run; its folder is runs/<name> unless --out says otherwise"),
+      name: z
+        .string()
+        .regex(/^[\w.-]+$/, "must be letters, digits, dots, dashes")
+        .default("pretrain")
+        .describe("name of the run; its folder is runs/<name> unless --out says otherwise"),
       seed: z.int().min(0).default(0).describe("seed of initialisation, data order, dropout and sampling"),
     })
     .prefault({}),
   data: z.strictObject({
-    path: z.union([z.string(), z.array(z.string()).min(1)]).describe("text: files, folders or globs (.txt, .jsonl, also .gz, .zst); bundled:NAME is text that groundup brings along"),
+    path: z
+      .union([z.string(), z.array(z.string()).min(1)])
+      .describe("text: files, folders or globs (.txt, .jsonl, also .gz, .zst); bundled:NAME is text that groundup brings along"),
     document: z.string().default("file").describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"'),
     field: z.string().default("text").describe("key of the text in .jsonl files"),
     validation_fraction: z.number().gt(0).lt(1).default(0.1).describe("share of the documents held out for validation"),
@@ -69,7 +81,10 @@ export const recipeSchema = z.strictObject({
     decay: z.int().min(0).nullable().default(null).describe("wsd: steps of decay at the end (null: a fifth)"),
     checkpoint_every: count.default(500).describe("steps between checkpoints; the best and the last are always written"),
     keep: count.default(2).describe("newest checkpoints that are kept, besides the best"),
-    on_non_finite: z.enum(["stop", "rollback"]).default("stop").describe("when a loss or gradient is NaN or infinite: stop, or go back to the last good checkpoint and leave out that batch"),
+    on_non_finite: z
+      .enum(["stop", "rollback"])
+      .default("stop")
+      .describe("when a loss or gradient is NaN or infinite: stop, or go back to the last good checkpoint and leave out that batch"),
     on_spike: z.enum(["note", "rollback", "stop"]).default("note").describe("when the loss leaps above spike_sigmas"),
     spike_sigmas: z.number().positive().default(8).describe("a leap is a loss this many standard deviations above its running mean"),
     max_rollbacks: z.int().min(0).default(3),
@@ -98,7 +113,9 @@ export type Recipe = z.output<typeof recipeSchema>;
 export function differences(before: unknown, now: unknown, path = ""): string[] {
   const isTree = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null && !Array.isArray(v);
   if (isTree(before) && isTree(now)) {
-    return [...new Set([...Object.keys(before), ...Object.keys(now)])].flatMap((key) => differences(before[key], now[key], path === "" ? key : `${path}.${key}`));
+    return [...new Set([...Object.keys(before), ...Object.keys(now)])].flatMap((key) =>
+      differences(before[key], now[key], path === "" ? key : `${path}.${key}`),
+    );
   }
   const [a, b] = [JSON.stringify(before), JSON.stringify(now)];
   return a === b ? [] : [`${path}: ${a ?? "absent"} → ${b ?? "absent"}`];
@@ -111,7 +128,11 @@ export function modelConfig(recipe: Recipe, tokens: number): Record<string, unkn
   const { model, training } = recipe;
   const key = CONTEXT_KEYS[model.model_type] as string;
   const config: Record<string, unknown> = { vocab_size: tokens, [key]: training.context, ...model };
-  if (Number(config.vocab_size) < tokens) throw new ConfigError(`recipe: model.vocab_size is too small, expected at least the tokenizer's ${tokens} tokens, got ${config.vocab_size}. Leave it out.`);
-  if (Number(config[key]) < training.context) throw new ConfigError(`recipe: model.${key} is too small, expected at least training.context ${training.context}, got ${config[key]}. Raise it or shorten the context.`);
+  if (Number(config.vocab_size) < tokens)
+    throw new ConfigError(`recipe: model.vocab_size is too small, expected at least the tokenizer's ${tokens} tokens, got ${config.vocab_size}. Leave it out.`);
+  if (Number(config[key]) < training.context)
+    throw new ConfigError(
+      `recipe: model.${key} is too small, expected at least training.context ${training.context}, got ${config[key]}. Raise it or shorten the context.`,
+    );
   return config;
 }

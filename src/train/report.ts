@@ -64,8 +64,16 @@ export async function writeReport(run: RunFolder, manifest: Manifest, options: R
 }
 
 /** The page as text. */
-export function reportHtml(name: string, metrics: readonly StepMetrics[], samples: readonly RunSample[], manifest: Manifest, recipe: object, options: ReportOptions): string {
-  const of = (pick: (m: StepMetrics) => number | null | undefined): Series["points"] => metrics.flatMap((m) => (typeof pick(m) === "number" ? [[m.step, pick(m) as number] as const] : []));
+export function reportHtml(
+  name: string,
+  metrics: readonly StepMetrics[],
+  samples: readonly RunSample[],
+  manifest: Manifest,
+  recipe: object,
+  options: ReportOptions,
+): string {
+  const of = (pick: (m: StepMetrics) => number | null | undefined): Series["points"] =>
+    metrics.flatMap((m) => (typeof pick(m) === "number" ? [[m.step, pick(m) as number] as const] : []));
   const [loss, validation] = [of((m) => m.loss), of((m) => m.val_loss)];
   const last = metrics.at(-1);
   const best = metrics.filter((m) => m.val_loss !== undefined).toSorted((a, b) => (a.val_loss as number) - (b.val_loss as number))[0];
@@ -78,22 +86,52 @@ export function reportHtml(name: string, metrics: readonly StepMetrics[], sample
     ["training time", last === undefined ? "–" : duration(last.seconds)],
   ];
   const charts = [
-    chart({ title: "Loss (nats a token)", series: [{ name: "training, each step", colour: 1, points: loss, faint: true }, { name: "training, smoothed", colour: 1, points: smoothed(loss) }, { name: "validation", colour: 2, points: validation, dots: true }] }),
-    chart({ title: "Learning rate", series: [{ name: "learning rate", colour: 3, points: of((m) => m.lr) }], format: (y) => (y === 0 ? "0" : y.toExponential(1).replace("e-", "e−").replace("e+", "e")) }),
-    chart({ title: "Gradient norm before clipping", logarithmic: true, series: [{ name: "each step", colour: 1, points: of((m) => m.grad_norm), faint: true }, { name: "smoothed", colour: 1, points: smoothed(of((m) => m.grad_norm)) }] }),
-    chart({ title: "Speed (tokens a second)", series: [{ name: "each step", colour: 3, points: of((m) => m.tokens_per_second), faint: true }, { name: "smoothed", colour: 3, points: smoothed(of((m) => m.tokens_per_second)) }], format: count }),
+    chart({
+      title: "Loss (nats a token)",
+      series: [
+        { name: "training, each step", colour: 1, points: loss, faint: true },
+        { name: "training, smoothed", colour: 1, points: smoothed(loss) },
+        { name: "validation", colour: 2, points: validation, dots: true },
+      ],
+    }),
+    chart({
+      title: "Learning rate",
+      series: [{ name: "learning rate", colour: 3, points: of((m) => m.lr) }],
+      format: (y) => (y === 0 ? "0" : y.toExponential(1).replace("e-", "e−").replace("e+", "e")),
+    }),
+    chart({
+      title: "Gradient norm before clipping",
+      logarithmic: true,
+      series: [
+        { name: "each step", colour: 1, points: of((m) => m.grad_norm), faint: true },
+        { name: "smoothed", colour: 1, points: smoothed(of((m) => m.grad_norm)) },
+      ],
+    }),
+    chart({
+      title: "Speed (tokens a second)",
+      series: [
+        { name: "each step", colour: 3, points: of((m) => m.tokens_per_second), faint: true },
+        { name: "smoothed", colour: 3, points: smoothed(of((m) => m.tokens_per_second)) },
+      ],
+      format: count,
+    }),
   ];
   const facts: [string, string][] = [
     ["Data", Object.keys(manifest.data).join(", ")],
     ["Split", `${count(manifest.documents.train)} training and ${count(manifest.documents.validation)} validation documents`],
     ["Text", `${count(manifest.bytes.train)} and ${count(manifest.bytes.validation)} bytes`],
-    ["Tokens", `${count(manifest.tokens.train)} and ${count(manifest.tokens.validation)}, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each, vocabulary ${count(manifest.vocabulary)}`],
+    [
+      "Tokens",
+      `${count(manifest.tokens.train)} and ${count(manifest.tokens.validation)}, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each, vocabulary ${count(manifest.vocabulary)}`,
+    ],
     ["Machine", `${manifest.host.cpu}, ${manifest.host.backend} kernels (${manifest.host.isa}), ${manifest.host.threads} threads`],
     ["Software", `groundup ${manifest.groundup}, Node ${manifest.node}, seed ${manifest.seed}`],
     ["Started", manifest.started],
   ];
   const comparison = options.comparison ?? [];
-  const shownSamples = samples.map(({ step, prompt, text }) => `<div class="sample"><small>step ${count(step)}</small><p><mark>${escapeHtml(prompt)}</mark>${escapeHtml(text)}</p></div>`);
+  const shownSamples = samples.map(
+    ({ step, prompt, text }) => `<div class="sample"><small>step ${count(step)}</small><p><mark>${escapeHtml(prompt)}</mark>${escapeHtml(text)}</p></div>`,
+  );
   const frequent = (options.frequent ?? []).slice(0, 24).map(({ text, count: n }) => [JSON.stringify(text), n, count(n)] as const);
   return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>${escapeHtml(name)} · groundup</title><style>${STYLE}</style></head><body><main>
 <h1>${escapeHtml(name)}</h1><p class="sub">A training run of groundup.</p>

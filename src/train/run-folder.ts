@@ -62,16 +62,24 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
   const config = join(path, "config.yaml");
   const exists = fs.existsSync(config);
   if (exists && options.resume !== true) {
-    throw new RunError(`${path}: there is a run in this folder, expected a new or empty one, got config.yaml. Go on with it by --resume, or choose another folder with --out.`);
+    throw new RunError(
+      `${path}: there is a run in this folder, expected a new or empty one, got config.yaml. Go on with it by --resume, or choose another folder with --out.`,
+    );
   }
-  if (!exists && options.resume === true) throw new RunError(`${path}: no run to resume, expected config.yaml in the folder, got none. Check --out, or start without --resume.`);
+  if (!exists && options.resume === true)
+    throw new RunError(`${path}: no run to resume, expected config.yaml in the folder, got none. Check --out, or start without --resume.`);
   if (!exists && fs.existsSync(path) && fs.readdirSync(path).some((name) => name !== LOCK && !name.startsWith("."))) {
-    throw new RunError(`${path}: the folder is not empty, expected a new or empty one, got ${fs.readdirSync(path).slice(0, 5).join(", ")}. Choose another with --out.`);
+    throw new RunError(
+      `${path}: the folder is not empty, expected a new or empty one, got ${fs.readdirSync(path).slice(0, 5).join(", ")}. Choose another with --out.`,
+    );
   }
   try {
     fs.mkdirSync(path, { recursive: true });
   } catch (cause) {
-    throw new RunError(`${path}: the folder can't be made, expected a place that can be written, got ${(cause as NodeJS.ErrnoException).code}. Choose another with --out.`, { cause });
+    throw new RunError(
+      `${path}: the folder can't be made, expected a place that can be written, got ${(cause as NodeJS.ErrnoException).code}. Choose another with --out.`,
+      { cause },
+    );
   }
   const unlock = lock(join(path, LOCK), path);
   try {
@@ -79,7 +87,9 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
       // Through JSON on both sides: YAML has no undefined.
       const changed = differences(parse(fs.readFileSync(config, "utf8")), JSON.parse(JSON.stringify(recipe)));
       if (changed.length > 0) {
-        throw new RunError(`${path}: the recipe has changed, expected the one that the run began with, got\n  ${changed.join("\n  ")}\nResume with the old values (or name the run folder in place of the recipe), or start a new run.`);
+        throw new RunError(
+          `${path}: the recipe has changed, expected the one that the run began with, got\n  ${changed.join("\n  ")}\nResume with the old values (or name the run folder in place of the recipe), or start a new run.`,
+        );
       }
     } else {
       await writeFileAtomic(config, stringify(recipe));
@@ -175,12 +185,17 @@ function lock(file: string, run: string): () => void {
       };
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== "EEXIST") {
-        throw new RunError(`${run}: the lock can't be written, expected a folder that can be written, got ${(cause as NodeJS.ErrnoException).code}. Choose another with --out.`, { cause });
+        throw new RunError(
+          `${run}: the lock can't be written, expected a folder that can be written, got ${(cause as NodeJS.ErrnoException).code}. Choose another with --out.`,
+          { cause },
+        );
       }
     }
     const holder = readLock(file);
     if (holder !== null && isAlive(holder)) {
-      throw new RunError(`${run}: another process is training in this folder, expected nobody, got process ${holder.pid} on ${holder.host}. Wait for it, stop it, or choose another folder with --out (if it is gone, remove ${file}).`);
+      throw new RunError(
+        `${run}: another process is training in this folder, expected nobody, got process ${holder.pid} on ${holder.host}. Wait for it, stop it, or choose another folder with --out (if it is gone, remove ${file}).`,
+      );
     }
     fs.rmSync(file, { force: true });
   }

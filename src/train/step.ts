@@ -23,7 +23,8 @@ export function inputsOf(batch: Batch, targetCount = batch.targetTokens): Causal
  */
 export function accumulateGradients(model: CausalLM, batches: readonly Batch[]): { loss: number; tokens: number } {
   const tokens = batches.reduce((n, batch) => n + batch.targetTokens, 0);
-  if (tokens === 0) throw new DataError("training: a step without a target, expected at least one token to predict, got none. Use a longer context or more text.");
+  if (tokens === 0)
+    throw new DataError("training: a step without a target, expected at least one token to predict, got none. Use a longer context or more text.");
   let loss = 0;
   for (const batch of batches) {
     loss += scope(() => {

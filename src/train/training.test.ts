@@ -91,12 +91,28 @@ describe("a run", () => {
 
 test("the gradients of accumulated small batches are those of one large batch", () => {
   manualSeed(1);
-  const model = createModel({ model_type: "gpt2", vocab_size: 11, n_positions: 6, n_embd: 8, n_layer: 2, n_head: 2, resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0 });
+  const model = createModel({
+    model_type: "gpt2",
+    vocab_size: 11,
+    n_positions: 6,
+    n_embd: 8,
+    n_layer: 2,
+    n_head: 2,
+    resid_pdrop: 0,
+    embd_pdrop: 0,
+    attn_pdrop: 0,
+  });
   const ids = (n: number, factor: number) => Int32Array.from({ length: n }, (_, i) => (i * factor + 3) % 11);
   const large = { rows: 4, context: 6, inputIds: ids(24, 5), targets: ids(24, 7), targetTokens: 22 };
   // Uneven parts: the second row counts only four targets.
   large.targets.set([-100, -100], 6);
-  const part = (row: number) => ({ rows: 1, context: 6, inputIds: large.inputIds.slice(row * 6, row * 6 + 6), targets: large.targets.slice(row * 6, row * 6 + 6), targetTokens: row === 1 ? 4 : 6 });
+  const part = (row: number) => ({
+    rows: 1,
+    context: 6,
+    inputIds: large.inputIds.slice(row * 6, row * 6 + 6),
+    targets: large.targets.slice(row * 6, row * 6 + 6),
+    targetTokens: row === 1 ? 4 : 6,
+  });
   const gradients = (batches: Parameters<typeof accumulateGradients>[1]) => {
     model.zeroGrad();
     const { loss, tokens } = accumulateGradients(model, batches);
@@ -121,14 +137,23 @@ describe("what goes wrong is said", () => {
         return (error as Error).message;
       }
     })();
-    for (const part of [/data\.path is missing/, /data\.paht is unknown.*"?path"?/, /hiden_size is unknown.*hidden_size/, /training\.steps is too small/, /training\.shedule is unknown.*schedule/]) expect(message).toMatch(part);
+    for (const part of [
+      /data\.path is missing/,
+      /data\.paht is unknown.*"?path"?/,
+      /hiden_size is unknown.*hidden_size/,
+      /training\.steps is too small/,
+      /training\.shedule is unknown.*schedule/,
+    ])
+      expect(message).toMatch(part);
   });
 
   test("a folder that holds a run, no run, or another recipe", async () => {
     await run(await open(recipeOf()));
     await expect(open(recipeOf())).rejects.toThrow(/there is a run in this folder.*--resume/);
     await expect(open(recipeOf(), { out: join(dir, "none"), resume: true })).rejects.toThrow(/no run to resume/);
-    await expect(open(recipeOf({ lr: 0.5, batch: 4 }), { resume: true })).rejects.toThrow(/recipe has changed[\s\S]*training\.batch: 2 → 4[\s\S]*training\.lr: 0\.001 → 0\.5/);
+    await expect(open(recipeOf({ lr: 0.5, batch: 4 }), { resume: true })).rejects.toThrow(
+      /recipe has changed[\s\S]*training\.batch: 2 → 4[\s\S]*training\.lr: 0\.001 → 0\.5/,
+    );
   });
 
   test("changed data", async () => {
@@ -199,10 +224,18 @@ describe("health", () => {
   test("with rollback it goes back, leaves out the batch and ends", async () => {
     const session = await open(recipeOf({ on_non_finite: "rollback" }, { eval: { every: 12 } }));
     const events = await run(session, poison(session, 6));
-    expect(events.filter((e) => e.type === "note").map((e) => e.text).join("\n")).toMatch(/Step 7 went wrong; back at step 4/);
+    expect(
+      events
+        .filter((e) => e.type === "note")
+        .map((e) => e.text)
+        .join("\n"),
+    ).toMatch(/Step 7 went wrong; back at step 4/);
     const steps = events.filter((e) => e.type === "step").map((e) => e.metrics.step);
     expect(steps).toEqual([1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 10, 11, 12]);
-    const logged = readFileSync(join(dir, "run", "metrics.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line).step);
+    const logged = readFileSync(join(dir, "run", "metrics.jsonl"), "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line).step);
     expect(logged).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
   });
 

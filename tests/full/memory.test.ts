@@ -32,7 +32,11 @@ test.skipIf(process.env.GROUNDUP_FULL === undefined)("steps 100 and 1,000 hold t
     const session = await openPretraining(recipe, { out: join(dir, "run") });
     const at: Record<number, ReturnType<typeof settled>> = {};
     for await (const event of session.train()) if (event.type === "step" && event.metrics.step % 100 === 0) at[event.metrics.step] = settled();
-    console.info(Object.entries(at).map(([step, { live, rss }]) => `${step}: ${live} live, ${(rss / MEGABYTE).toFixed(1)} MB`).join("\n"));
+    console.info(
+      Object.entries(at)
+        .map(([step, { live, rss }]) => `${step}: ${live} live, ${(rss / MEGABYTE).toFixed(1)} MB`)
+        .join("\n"),
+    );
     expect(at[1000].live).toBe(at[100].live);
     expect(at[1000].rss - at[100].rss).toBeLessThan(10 * MEGABYTE);
 

@@ -22,12 +22,16 @@ export interface StepLists {
 /** The lists as kernels want them: contiguous float32, one size each. States are written in place, so they are never copied. */
 function checked(op: string, { parameters, gradients }: StepLists, states: readonly (readonly Tensor[])[]): { gradients: Tensor[]; sizes: number[] } {
   for (const list of [gradients, ...states]) {
-    if (list.length !== parameters.length) throw new ShapeError(`${op}: lists of different lengths, expected ${parameters.length} tensors, got ${list.length}. Give one of each for every parameter`);
+    if (list.length !== parameters.length)
+      throw new ShapeError(
+        `${op}: lists of different lengths, expected ${parameters.length} tensors, got ${list.length}. Give one of each for every parameter`,
+      );
   }
   for (const [i, p] of parameters.entries()) {
     for (const t of [p, gradients[i] as Tensor, ...states.map((list) => list[i] as Tensor)]) {
       t.check(op);
-      if (t.dtype !== "f32" || !sameShape(t.shape, p.shape)) throw new ShapeError(`${op}: expected f32${show(p.shape)} like its parameter, got ${t.dtype}${show(t.shape)} at place ${i}`);
+      if (t.dtype !== "f32" || !sameShape(t.shape, p.shape))
+        throw new ShapeError(`${op}: expected f32${show(p.shape)} like its parameter, got ${t.dtype}${show(t.shape)} at place ${i}`);
     }
     for (const t of [p, ...states.map((list) => list[i] as Tensor)]) {
       if (!t.isContiguous) throw new ShapeError(`${op}: expected contiguous parameters and states, got strides ${show(t.strides)} at place ${i}`);
@@ -55,7 +59,21 @@ export function adamwStep(
 ): void {
   const { parameters, means, squares, learningRates, weightDecays, gradScale = 1 } = lists;
   step("adamw", lists, [means, squares], (gradients, sizes) =>
-    backend().adamw(parameters, gradients, means, squares, sizes, learningRates, weightDecays, options.beta1, options.beta2, options.eps, options.step, gradScale, options.decoupled ? 1 : 0),
+    backend().adamw(
+      parameters,
+      gradients,
+      means,
+      squares,
+      sizes,
+      learningRates,
+      weightDecays,
+      options.beta1,
+      options.beta2,
+      options.eps,
+      options.step,
+      gradScale,
+      options.decoupled ? 1 : 0,
+    ),
   );
 }
 
@@ -63,14 +81,27 @@ export function adamwStep(
 export function sgdStep(lists: StepLists & { velocities: readonly Tensor[] | null }, options: { momentum: number; nesterov: boolean; first: boolean }): void {
   const { parameters, velocities, learningRates, weightDecays, gradScale = 1 } = lists;
   step("sgd", lists, velocities === null ? [] : [velocities], (gradients, sizes) =>
-    backend().sgd(parameters, gradients, velocities ?? parameters, sizes, learningRates, weightDecays, options.momentum, options.nesterov ? 1 : 0, options.first ? 1 : 0, gradScale),
+    backend().sgd(
+      parameters,
+      gradients,
+      velocities ?? parameters,
+      sizes,
+      learningRates,
+      weightDecays,
+      options.momentum,
+      options.nesterov ? 1 : 0,
+      options.first ? 1 : 0,
+      gradScale,
+    ),
   );
 }
 
 /** RMSprop (Hinton 2012, lecture 6e). */
 export function rmspropStep(lists: StepLists & { squares: readonly Tensor[] }, options: { alpha: number; eps: number }): void {
   const { parameters, squares, learningRates, weightDecays, gradScale = 1 } = lists;
-  step("rmsprop", lists, [squares], (gradients, sizes) => backend().rmsprop(parameters, gradients, squares, sizes, learningRates, weightDecays, options.alpha, options.eps, gradScale));
+  step("rmsprop", lists, [squares], (gradients, sizes) =>
+    backend().rmsprop(parameters, gradients, squares, sizes, learningRates, weightDecays, options.alpha, options.eps, gradScale),
+  );
 }
 
 /** √Σ x² over all items of all tensors (f32), summed in float64: the global gradient norm. */
@@ -83,7 +114,12 @@ export function globalNorm(tensors: readonly Tensor[]): number {
       if (t.dtype !== "f32") throw new ShapeError(`globalNorm: expected f32 tensors, got ${t.dtype}${show(t.shape)}`);
       return packed(t);
     });
-    return Math.sqrt(backend().sumSquares(parts, parts.map((t) => t.size)));
+    return Math.sqrt(
+      backend().sumSquares(
+        parts,
+        parts.map((t) => t.size),
+      ),
+    );
   } finally {
     leave(mark, "the end of globalNorm", undefined);
   }
