@@ -65,6 +65,7 @@ pub struct Product {
 
 // SAFETY: tasks write disjoint parts of out (and of `pre`); operands are only read.
 unsafe impl Sync for Product {}
+// SAFETY: as above.
 unsafe impl Send for Product {}
 
 /// One piece of a product, as the tasks see it: columns `j0..j1` and items `k0..k1` of k.
