@@ -127,7 +127,9 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     return `Step ${failed} went wrong; back at step ${state.step}, and the data of that step is left out (${rollbacks} of ${training.max_rollbacks} times).`;
   }
 
-  if (!parts.resumed) {
+  // A kill may have come between a checkpoint and the tidying after it.
+  if (parts.resumed) await pruneCheckpoints(run.path, state, training.keep);
+  else {
     yield* look(0);
     // Going back needs something to go back to.
     if (training.on_non_finite === "rollback" || training.on_spike === "rollback") yield await save();
