@@ -1,5 +1,5 @@
 /** A run that is killed again and again, against the same run left in peace. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { philox4x32 } from "../src/tensor/philox.ts";
@@ -53,7 +53,7 @@ function resultOf(run: string): Result {
   };
 }
 
-/** Kills a run with SIGKILL at `kills` random moments of its working time, resumes it each time, and lets it end. */
+/** Kills a run with SIGKILL at `kills` random moments of its work, resumes it each time, and lets it end. */
 export async function killAndResume(kills: number, seed: number): Promise<Outcome> {
   ensureBuilt();
   const folder = mkdtempSync(join(tmpdir(), "groundup-kill-"));
@@ -62,18 +62,28 @@ export async function killAndResume(kills: number, seed: number): Promise<Outcom
     writeFileSync(text, textOf(60));
     writeFileSync(yaml, recipe(text));
     const args = (run: string, resume: boolean) => ["pretrain", yaml, "--out", join(folder, run), ...(resume ? ["--resume"] : [])];
-    const began = performance.now();
     const whole = await groundup(args("straight", false));
     if (whole.code !== 0) throw new Error(`the straight run failed: ${whole.stdout}${whole.stderr}`);
-    const took = performance.now() - began;
+    const metrics = join(folder, "killed", "metrics.jsonl");
+    const stepsDone = () => (existsSync(metrics) ? readFileSync(metrics, "utf8").split("\n").length - 1 : 0);
     let [done, resume] = [0, false];
     for (let attempt = 0; ; attempt++) {
       const { child, ended } = start(args("killed", resume));
-      // Somewhere in a window in which it trains: start-up alone is about a quarter of the whole.
-      const wait = took * (0.15 + (0.6 * (philox4x32([attempt, 0, 0, 0], [seed, 0])[0] as number)) / 2 ** 32);
-      const timer = done < kills ? setTimeout(() => child.kill("SIGKILL"), wait) : undefined;
+      const [few, little, early] = philox4x32([attempt, 0, 0, 0], [seed, 0]);
+      // Some steps further (or, now and then, while it still prepares), then a moment more: it may be in a step, an evaluation or a checkpoint.
+      const goal = stepsDone() + 1 + (few % 6);
+      const moment = (15 * little) / 2 ** 32;
+      let killing: NodeJS.Timeout | undefined;
+      const kill = (wait: number) => {
+        killing ??= setTimeout(() => child.kill("SIGKILL"), wait);
+      };
+      if (done < kills && early % 5 === 0) kill(100 + 20 * moment);
+      const watch = setInterval(() => {
+        if (done < kills && stepsDone() >= goal) kill(moment);
+      }, 2);
       const { code, signal, stderr } = await ended;
-      clearTimeout(timer);
+      clearInterval(watch);
+      clearTimeout(killing);
       if (signal === "SIGKILL") {
         done++;
         resume ||= readdirSync(folder).includes("killed") && readdirSync(join(folder, "killed")).includes("config.yaml");
