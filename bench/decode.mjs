@@ -45,8 +45,19 @@ export async function run({ setting = "gpt2@0", rounds = 5 }) {
   const [median, best] = [rates[rates.length >> 1], rates.at(-1)];
   const b = backend();
   return {
-    name: "decode", setting, median, best, unit: "tokens/s", peakRssBytes: process.resourceUsage().maxRSS * 1024,
-    bytesPerToken: bytes, dramBytesPerSecond: Math.round(dram), bound: dram / bytes, ofBound: (median * bytes) / dram, bestOfBound: (best * bytes) / dram,
-    backend: b.name, isa: b.isa(), threads: b.threads(),
+    name: "decode",
+    setting,
+    median,
+    best,
+    unit: "tokens/s",
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    bytesPerToken: bytes,
+    dramBytesPerSecond: Math.round(dram),
+    bound: dram / bytes,
+    ofBound: (median * bytes) / dram,
+    bestOfBound: (best * bytes) / dram,
+    backend: b.name,
+    isa: b.isa(),
+    threads: b.threads(),
   };
 }

@@ -18,7 +18,12 @@ export const command = defineCommand({
   examples: ["groundup eval runs/quickstart --data book.txt", "groundup eval ./gpt2 --tasks perplexity --data wiki.valid.txt.gz --stride 512 --json"],
   async run([path], { tasks: names, data, context, stride, checkpoint }, io) {
     const { signal } = io;
-    const wanted = tasksNamed(names.split(",").map((n) => n.trim()).filter((n) => n !== ""));
+    const wanted = tasksNamed(
+      names
+        .split(",")
+        .map((n) => n.trim())
+        .filter((n) => n !== ""),
+    );
     if (!/[*?]/.test(data)) checkPath(data);
     const documents: string[] = [];
     for await (const { text } of await openDocuments(data, { onNote: (sentence) => io.log(sentence) })) documents.push(text);
@@ -27,7 +32,8 @@ export const command = defineCommand({
     for (const task of wanted) {
       results[task.name] = await task.run({ model, tokenizer, documents, options: { context, stride, signal, progress: progressLine(task.name) } });
       io.print(`${task.name}`);
-      for (const [name, value] of Object.entries(results[task.name])) io.print(`  ${name.padEnd(14)}${Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(4)}`);
+      for (const [name, value] of Object.entries(results[task.name]))
+        io.print(`  ${name.padEnd(14)}${Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(4)}`);
     }
     return { model: folder, data, documents: documents.length, results };
   },
@@ -44,8 +50,10 @@ function progressLine(task: string): ((scored: number, of: number) => void) | un
       if (shown > 0) process.stderr.write("\r\u001b[K");
     } else if (now - started > 2000 && now - shown > 200) {
       shown = now;
-      const left = ((now - started) / scored) * (of - scored) / 1000;
-      process.stderr.write(`\r\u001b[K${task}: ${scored.toLocaleString("en")} of ${of.toLocaleString("en")} tokens, ${((scored / (now - started)) * 1000).toFixed(0)} tokens/s, ${left.toFixed(0)} s left`);
+      const left = (((now - started) / scored) * (of - scored)) / 1000;
+      process.stderr.write(
+        `\r\u001b[K${task}: ${scored.toLocaleString("en")} of ${of.toLocaleString("en")} tokens, ${((scored / (now - started)) * 1000).toFixed(0)} tokens/s, ${left.toFixed(0)} s left`,
+      );
     }
   };
 }

@@ -35,7 +35,7 @@ export const command = defineCommand({
     const started = performance.now();
     let [text, first] = ["", 0];
     const [ids, logprobs]: [number[], number[]] = [[], []];
-    let done: string = "length";
+    let done = "length";
     if (live) io.write(prompt);
     try {
       for await (const event of generateStream(model, prompt, { ...options, tokenizer, stopIds, signal })) {
@@ -55,7 +55,21 @@ export const command = defineCommand({
     else io.print(prompt + text);
     const decode = ids.length > 1 ? (ids.length - 1) / (seconds - first / 1000) : null;
     const why = { stop: "at a stop text", length: "at --max-new-tokens", context: "at the end of the model's context", stopped: "by Ctrl-C" }[done];
-    io.log(`\n${ids.length} tokens after a prompt of ${promptTokens}, ended ${why}; first token after ${first.toFixed(0)} ms${decode === null ? "" : `, then ${decode.toFixed(1)} tokens/s`}`);
-    return { model: folder, prompt, text, ids, logprobs, done, promptTokens, seed: options.seed, firstTokenSeconds: first / 1000, seconds, tokensPerSecond: decode };
+    io.log(
+      `\n${ids.length} tokens after a prompt of ${promptTokens}, ended ${why}; first token after ${first.toFixed(0)} ms${decode === null ? "" : `, then ${decode.toFixed(1)} tokens/s`}`,
+    );
+    return {
+      model: folder,
+      prompt,
+      text,
+      ids,
+      logprobs,
+      done,
+      promptTokens,
+      seed: options.seed,
+      firstTokenSeconds: first / 1000,
+      seconds,
+      tokensPerSecond: decode,
+    };
   },
 });

@@ -4,7 +4,16 @@ import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
 import { ConfigError } from "../errors.ts";
-import { listCheckpoints, openFile, openFolder, openModelWeights, openSafetensors, parseModelConfig, readConfigJson, type TensorReader } from "../formats/index.ts";
+import {
+  listCheckpoints,
+  openFile,
+  openFolder,
+  openModelWeights,
+  openSafetensors,
+  parseModelConfig,
+  readConfigJson,
+  type TensorReader,
+} from "../formats/index.ts";
 import { architectures, type ModelCounts, modelCounts } from "../models/index.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
@@ -44,11 +53,15 @@ async function inspect(path: string, tensors: boolean): Promise<Inspected> {
     if (has("manifest.json") && has("documents.bin")) return inspectShards(path);
     if (has("tokenizer.json") || has("vocab.json") || has("encoder.json")) return inspectTokenizer(path);
     if (has("model.safetensors") || has("model.safetensors.index.json")) return inspectWeights(path, await openModelWeights(openFolder(path)), tensors);
-    throw new ConfigError(`${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${readdirSync(path).slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`);
+    throw new ConfigError(
+      `${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${readdirSync(path).slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`,
+    );
   }
   if (path.endsWith(".safetensors")) return inspectWeights(path, await openSafetensors(await openFile(path)), tensors);
   if (/\.(json|tiktoken|txt|bpe)$/.test(path) && basename(path) !== "config.json") return inspectTokenizer(path);
-  throw new ConfigError(`${path}: nothing that groundup knows, expected .safetensors or a tokenizer's file, got ${basename(path)}. Name the model's folder in place of a file in it.`);
+  throw new ConfigError(
+    `${path}: nothing that groundup knows, expected .safetensors or a tokenizer's file, got ${basename(path)}. Name the model's folder in place of a file in it.`,
+  );
 }
 
 async function inspectModel(path: string, tensors: boolean): Promise<Inspected> {
@@ -67,7 +80,9 @@ async function inspectModel(path: string, tensors: boolean): Promise<Inspected> 
       `parameters ${thousands(counts.parameters.total)}: ${parts.map(([name, n]) => `${name} ${thousands(n)}`).join(", ")}`,
       `arithmetic ${si(counts.forwardFlops(1))}FLOP a token, ${si(counts.trainingFlops(1))}FLOP to train on one (without attention's share, which grows with length)`,
       `state      ${thousands(counts.stateBytesPerToken)} bytes a position`,
-      `config     ${Object.entries(config).map(([k, v]) => `${k} ${typeof v === "object" && v !== null ? JSON.stringify(v) : v}`).join(", ")}`,
+      `config     ${Object.entries(config)
+        .map(([k, v]) => `${k} ${typeof v === "object" && v !== null ? JSON.stringify(v) : v}`)
+        .join(", ")}`,
     );
   } else lines.push(`config     an architecture that groundup does not run; it runs ${Object.keys(architectures).join(", ")}`);
   const parts: Record<string, unknown> = { config: json, parameters: counts?.parameters ?? null, stateBytesPerToken: counts?.stateBytesPerToken ?? null };
@@ -93,7 +108,9 @@ async function inspectWeights(path: string, reader: TensorReader, tensors: boole
   const files = new Set(list.map((t) => t.file)).size;
   const lines = [
     `safetensors ${path}`,
-    `weights    ${list.length} tensors, ${thousands(values)} values, ${mib(bytes)} in ${files} ${files === 1 ? "file" : "files"}: ${Object.entries(dtypes).map(([d, n]) => `${n} ${d}`).join(", ")}`,
+    `weights    ${list.length} tensors, ${thousands(values)} values, ${mib(bytes)} in ${files} ${files === 1 ? "file" : "files"}: ${Object.entries(dtypes)
+      .map(([d, n]) => `${n} ${d}`)
+      .join(", ")}`,
   ];
   if (Object.keys(reader.metadata).length > 0) lines.push(`metadata   ${JSON.stringify(reader.metadata)}`);
   if (tensors) {
@@ -101,7 +118,20 @@ async function inspectWeights(path: string, reader: TensorReader, tensors: boole
     for (const t of list) lines.push(`  ${t.name.padEnd(width)}  ${t.dtype.padEnd(5)} (${t.shape.join(", ")})`);
   }
   const described = list.map(({ name, dtype, shape, bytes: b }) => ({ name, dtype, shape, bytes: b }));
-  return { report: { kind: "safetensors", path, tensors: list.length, values, bytes, files, dtypes, metadata: reader.metadata, ...(tensors ? { list: described } : {}) }, lines };
+  return {
+    report: {
+      kind: "safetensors",
+      path,
+      tensors: list.length,
+      values,
+      bytes,
+      files,
+      dtypes,
+      metadata: reader.metadata,
+      ...(tensors ? { list: described } : {}),
+    },
+    lines,
+  };
 }
 
 async function inspectTokenizer(path: string): Promise<Inspected> {
@@ -132,7 +162,13 @@ async function inspectRun(path: string, tensors: boolean): Promise<Inspected> {
   const head = { kind: "run", path, checkpoints: steps.map(({ step }) => step), steps: written.length, last };
   const lines = [
     `run        ${path}`,
-    `steps      ${written.length}${last === null ? "" : `, the last: ${Object.entries(last).map(([k, v]) => `${k} ${typeof v === "number" ? Number(v.toPrecision(5)) : v}`).join(", ")}`}`,
+    `steps      ${written.length}${
+      last === null
+        ? ""
+        : `, the last: ${Object.entries(last)
+            .map(([k, v]) => `${k} ${typeof v === "number" ? Number(v.toPrecision(5)) : v}`)
+            .join(", ")}`
+    }`,
     `saved      ${steps.length === 0 ? "no checkpoint yet" : steps.map(({ step }) => step).join(", ")}`,
   ];
   if (steps.length === 0) return { report: head, lines };

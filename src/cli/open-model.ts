@@ -27,7 +27,9 @@ export async function openModel(path: string, checkpoint?: string): Promise<Open
   const tokenizer = await loadTokenizer(folder);
   const { vocabulary } = model.dimensions;
   if (tokenizer.vocabSize > vocabulary) {
-    throw new ConfigError(`${folder}: model and tokenizer do not belong together, expected a vocabulary of at most the model's ${vocabulary} tokens, got ${tokenizer.vocabSize}. Use the tokenizer that the model was trained with.`);
+    throw new ConfigError(
+      `${folder}: model and tokenizer do not belong together, expected a vocabulary of at most the model's ${vocabulary} tokens, got ${tokenizer.vocabSize}. Use the tokenizer that the model was trained with.`,
+    );
   }
   return { model, tokenizer, folder, stopIds: stopIdsOf(folder, tokenizer) };
 }
@@ -36,7 +38,8 @@ export async function openModel(path: string, checkpoint?: string): Promise<Open
 export async function findModel(path: string, checkpoint?: string): Promise<string> {
   checkPath(path);
   if (existsSync(join(path, "config.json"))) {
-    if (checkpoint !== undefined) throw new ConfigError(`${path}: a model folder, expected a run's folder with --checkpoint, got config.json. Leave --checkpoint out.`);
+    if (checkpoint !== undefined)
+      throw new ConfigError(`${path}: a model folder, expected a run's folder with --checkpoint, got config.json. Leave --checkpoint out.`);
     return path;
   }
   const root = join(path, "checkpoints");
@@ -54,12 +57,18 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
   if (checkpoint === undefined) return best !== null && existsSync(best) ? best : last;
   if (checkpoint === "last") return last;
   if (checkpoint === "best") {
-    if (best === null || !existsSync(best)) throw new ConfigError(`${path}: no best checkpoint, expected best.json and the checkpoint it names, got ${best ?? "no best.json"}. Take --checkpoint last.`);
+    if (best === null || !existsSync(best))
+      throw new ConfigError(
+        `${path}: no best checkpoint, expected best.json and the checkpoint it names, got ${best ?? "no best.json"}. Take --checkpoint last.`,
+      );
     return best;
   }
   const wanted = Number(checkpoint.replace(/^step-/, ""));
   const found = steps.find(({ step }) => step === wanted);
-  if (found === undefined) throw new ConfigError(`${path}: no such checkpoint, expected best, last or one of ${steps.map(({ step }) => step).join(", ")}, got "${checkpoint}".${didYouMean(checkpoint, ["best", "last"])} Correct --checkpoint.`);
+  if (found === undefined)
+    throw new ConfigError(
+      `${path}: no such checkpoint, expected best, last or one of ${steps.map(({ step }) => step).join(", ")}, got "${checkpoint}".${didYouMean(checkpoint, ["best", "last"])} Correct --checkpoint.`,
+    );
   return found.path;
 }
 
@@ -69,9 +78,17 @@ export function checkPath(path: string): void {
   const parent = dirname(path);
   const beside = isFolder(parent) ? readdirSync(parent) : [];
   const runs = isFolder("runs") ? readdirSync("runs").map((name) => join("runs", name)) : [];
-  const hint = didYouMean(basename(path), beside) || didYouMean(basename(path), runs.map((r) => basename(r)));
-  const suggestion = hint === "" ? "" : ` Did you mean "${beside.some((name) => hint.includes(`"${name}"`)) ? join(parent, nameIn(hint)) : join("runs", nameIn(hint))}"?`;
-  throw new ConfigError(`${path}: not found, expected a file or folder, got nothing at this path.${suggestion}${runs.length > 0 && suggestion === "" ? ` There are ${list(runs)}.` : ""} Check the path.`);
+  const hint =
+    didYouMean(basename(path), beside) ||
+    didYouMean(
+      basename(path),
+      runs.map((r) => basename(r)),
+    );
+  const suggestion =
+    hint === "" ? "" : ` Did you mean "${beside.some((name) => hint.includes(`"${name}"`)) ? join(parent, nameIn(hint)) : join("runs", nameIn(hint))}"?`;
+  throw new ConfigError(
+    `${path}: not found, expected a file or folder, got nothing at this path.${suggestion}${runs.length > 0 && suggestion === "" ? ` There are ${list(runs)}.` : ""} Check the path.`,
+  );
 }
 
 const nameIn = (hint: string): string => /"(.*)"/.exec(hint)?.[1] ?? "";
@@ -83,7 +100,10 @@ function bestOf(run: string): string | null {
   if (!existsSync(file)) return null;
   const json = parseJson(readFileSync(file, "utf8"), file);
   const name = isJsonObject(json) ? json.checkpoint : undefined;
-  if (typeof name !== "string" || !/^checkpoints\/step-[0-9]+$/.test(name)) throw new FormatError(`${file}: unknown content, expected { "checkpoint": "checkpoints/step-…" }, got ${JSON.stringify(json).slice(0, 80)}. Take --checkpoint last.`);
+  if (typeof name !== "string" || !/^checkpoints\/step-[0-9]+$/.test(name))
+    throw new FormatError(
+      `${file}: unknown content, expected { "checkpoint": "checkpoints/step-…" }, got ${JSON.stringify(json).slice(0, 80)}. Take --checkpoint last.`,
+    );
   return join(run, name);
 }
 
@@ -98,4 +118,3 @@ function stopIdsOf(folder: string, tokenizer: Tokenizer): number[] {
   }
   return [...ids];
 }
-

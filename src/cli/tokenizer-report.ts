@@ -38,7 +38,14 @@ export function tokenizerLines(r: TokenizerReport): string[] {
   return [
     `kind       ${r.kind}${r.pattern === null ? "" : `, words cut as in ${r.pattern}`}`,
     `tokens     ${r.vocabSize.toLocaleString("en")}${r.merges === null ? "" : `, ${r.merges.toLocaleString("en")} merges`}`,
-    `special    ${special.length === 0 ? "none" : special.slice(0, 12).map(([text, id]) => `${text} (${id})`).join(", ") + (special.length > 12 ? `, … ${special.length} in all` : "")}`,
+    `special    ${
+      special.length === 0
+        ? "none"
+        : special
+            .slice(0, 12)
+            .map(([text, id]) => `${text} (${id})`)
+            .join(", ") + (special.length > 12 ? `, … ${special.length} in all` : "")
+    }`,
     ...(r.normalizer.length > 0 ? [`normalised ${r.normalizer.join(", ")}`] : []),
     ...(before.length + after.length > 0 ? [`template   ${[...before, "text", ...after].join(" ")}`] : []),
     `longest    ${r.longestTokens.map(({ text }) => JSON.stringify(text.length > 24 ? `${text.slice(0, 24)}…` : text)).join(" ")}`,

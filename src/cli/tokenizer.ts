@@ -1,8 +1,8 @@
 /** `groundup tokenizer train|encode|decode|inspect`. */
 import { readFileSync } from "node:fs";
 import * as z from "zod";
-import { DataError } from "../errors.ts";
 import { openDocuments } from "../data/index.ts";
+import { DataError } from "../errors.ts";
 import { type EncodeOptions, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
 import type { CommandTable } from "./dispatch.ts";
@@ -10,7 +10,10 @@ import { UsageError } from "./failure.ts";
 import { checkPath } from "./open-model.ts";
 import { tokenizerLines, tokenizerReport } from "./tokenizer-report.ts";
 
-const TOKENIZER = { name: "TOKENIZER", description: "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), or a model's folder" } as const;
+const TOKENIZER = {
+  name: "TOKENIZER",
+  description: "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), or a model's folder",
+} as const;
 
 async function open(path: string): Promise<Tokenizer> {
   checkPath(path);
@@ -18,17 +21,24 @@ async function open(path: string): Promise<Tokenizer> {
 }
 
 const train = defineCommand({
-  about: "Trains a byte-level BPE tokenizer on text and writes tokenizer.json, vocab.json and merges.txt, which Hugging Face tokenizers opens. The result depends on the text and the flags only.",
+  about:
+    "Trains a byte-level BPE tokenizer on text and writes tokenizer.json, vocab.json and merges.txt, which Hugging Face tokenizers opens. The result depends on the text and the flags only.",
   arguments: [{ name: "FILES", description: "text files, JSONL, or folders of them (also .gz, .zst)", variadic: true }],
   options: z.object({
     out: z.string().describe("folder to write").meta({ placeholder: "FOLDER" }),
     vocabSize: z.int().min(256).default(8192).describe("tokens, the 256 bytes and special tokens included"),
-    pattern: z.enum(["gpt2", "cl100k", "qwen2", "o200k", "whole"]).default("gpt2").describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
+    pattern: z
+      .enum(["gpt2", "cl100k", "qwen2", "o200k", "whole"])
+      .default("gpt2")
+      .describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
     special: z.array(z.string().min(1)).default(["<|endoftext|>"]).describe("special tokens; they get the first ids").meta({ placeholder: "TOKEN" }),
     minFrequency: z.int().min(0).default(0).describe("pairs seen less often are not merged"),
     field: z.string().default("text").describe("of a JSONL line that holds the text"),
   }),
-  examples: ["groundup tokenizer train book.txt --vocab-size 4096 --out my-tokenizer", "groundup tokenizer train corpus/ --pattern cl100k --vocab-size 32768 --out tok32k"],
+  examples: [
+    "groundup tokenizer train book.txt --vocab-size 4096 --out my-tokenizer",
+    "groundup tokenizer train corpus/ --pattern cl100k --vocab-size 32768 --out tok32k",
+  ],
   async run(paths, { out, vocabSize, pattern, special, minFrequency, field }, io) {
     const { signal } = io;
     const started = performance.now();
@@ -46,7 +56,9 @@ const train = defineCommand({
     const tokenizer = await trainBpeStream(texts(), { vocabSize, pattern, specialTokens: special, minFrequency });
     await tokenizer.save(out);
     const seconds = (performance.now() - started) / 1000;
-    io.print(`${tokenizer.vocabSize.toLocaleString("en")} tokens from ${bytes.toLocaleString("en")} bytes in ${documents.toLocaleString("en")} documents, ${seconds.toFixed(1)} s`);
+    io.print(
+      `${tokenizer.vocabSize.toLocaleString("en")} tokens from ${bytes.toLocaleString("en")} bytes in ${documents.toLocaleString("en")} documents, ${seconds.toFixed(1)} s`,
+    );
     if (tokenizer.vocabSize < vocabSize) io.print(`The text has no more pairs to merge, so there are fewer than the ${vocabSize} that were asked for.`);
     io.print(`Written to ${out}. Look at it with: groundup tokenizer inspect ${out}`);
     return { out, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
@@ -66,7 +78,10 @@ const encode = defineCommand({
   }),
   examples: ['groundup tokenizer encode gpt2/ --text "Call me Ishmael." --pieces', "groundup tokenizer encode my-tokenizer --file book.txt --count --json"],
   async run([path], { text, file, count, pieces, allowSpecial, addSpecialTokens }, io) {
-    if ((text === undefined) === (file === undefined)) throw new UsageError("groundup tokenizer encode: expected one of --text and --file, got " + (text === undefined ? "neither. Add one." : "both. Leave one out."));
+    if ((text === undefined) === (file === undefined))
+      throw new UsageError(
+        `groundup tokenizer encode: expected one of --text and --file, got ${text === undefined ? "neither. Add one." : "both. Leave one out."}`,
+      );
     if (file !== undefined && file !== "-") checkPath(file);
     const input = text ?? readFileSync(file === "-" ? 0 : (file as string), "utf8");
     const tokenizer = await open(path);
@@ -91,7 +106,13 @@ const decode = defineCommand({
   async run([path, ...words], { skipSpecialTokens }, io) {
     const numbers = words.flatMap((w) => w.split(/[\s,]+/)).filter((w) => w !== "");
     const bad = numbers.filter((w) => !/^[0-9]+$/.test(w));
-    if (bad.length > 0) throw new DataError(`groundup tokenizer decode: not ids, expected whole numbers, got ${bad.slice(0, 5).map((w) => JSON.stringify(w)).join(", ")}. Correct them.`);
+    if (bad.length > 0)
+      throw new DataError(
+        `groundup tokenizer decode: not ids, expected whole numbers, got ${bad
+          .slice(0, 5)
+          .map((w) => JSON.stringify(w))
+          .join(", ")}. Correct them.`,
+      );
     const tokenizer = await open(path);
     const text = tokenizer.decode(numbers.map(Number), { skipSpecialTokens });
     io.print(text);

@@ -16,11 +16,18 @@ function walk(n: number, vocabulary: number, seed = 1): Int32Array {
 /** The definition written out over strings: modified Kneser-Ney of Chen and Goodman, one probability at a time. */
 function plainKneserNey(train: readonly number[], order: number, vocabulary: number) {
   const padded = [...Array<string>(order - 1).fill("B"), ...train.map(String)];
-  const grams = (n: number) => new Set(padded.slice(n - 1).map((_, i) => padded.slice(i, i + n).join(" ")).filter((g) => !g.endsWith("B")));
+  const grams = (n: number) =>
+    new Set(
+      padded
+        .slice(n - 1)
+        .map((_, i) => padded.slice(i, i + n).join(" "))
+        .filter((g) => !g.endsWith("B")),
+    );
   const values: Map<string, number>[] = [];
   for (let n = 1; n <= order; n++) {
     const counted = new Map<string, number>();
-    if (n === order) for (let i = 0; i + n <= padded.length; i++) counted.set(padded.slice(i, i + n).join(" "), (counted.get(padded.slice(i, i + n).join(" ")) ?? 0) + 1);
+    if (n === order)
+      for (let i = 0; i + n <= padded.length; i++) counted.set(padded.slice(i, i + n).join(" "), (counted.get(padded.slice(i, i + n).join(" ")) ?? 0) + 1);
     else for (const g of grams(n + 1)) counted.set(g.split(" ").slice(1).join(" "), (counted.get(g.split(" ").slice(1).join(" ")) ?? 0) + 1);
     values[n] = counted;
   }

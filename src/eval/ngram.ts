@@ -4,7 +4,7 @@
  * beat it has learned little more than word neighbours.
  */
 import { ConfigError, DataError } from "../errors.ts";
-import { likelihood, type Likelihood } from "./likelihood.ts";
+import { type Likelihood, likelihood } from "./likelihood.ts";
 
 export interface NgramOptions {
   /** Tokens that an n-gram spans, 1 to 6: the last is predicted from those before. Default 4. */
@@ -101,7 +101,8 @@ const ROOT = -1;
  */
 export function ngramModel(trainIds: ArrayLike<number> | readonly ArrayLike<number>[], options: NgramOptions = {}): NgramModel {
   const { order = 4 } = options;
-  if (!Number.isInteger(order) || order < 1 || order > 6) throw new ConfigError(`ngramModel: bad order, expected a whole number from 1 to 6, got ${order}. Give another order.`);
+  if (!Number.isInteger(order) || order < 1 || order > 6)
+    throw new ConfigError(`ngramModel: bad order, expected a whole number from 1 to 6, got ${order}. Give another order.`);
   const documents = Array.isArray(trainIds) && typeof trainIds[0] === "object" ? (trainIds as readonly ArrayLike<number>[]) : [trainIds as ArrayLike<number>];
   const vocabSize = options.vocabSize ?? 1 + largest(documents);
   if (documents.every((ids) => ids.length === 0)) throw new DataError("ngramModel: no training ids, expected at least one, got none. Check the training text.");
@@ -234,7 +235,9 @@ function check(where: string, documents: readonly ArrayLike<number>[], vocabSize
     for (let i = 0; i < ids.length; i++) {
       const id = ids[i];
       if (!(Number.isInteger(id) && id >= 0 && id < vocabSize)) {
-        throw new DataError(`${where}: id ${id} at place ${i} is outside the vocabulary, expected a whole number from 0 to ${vocabSize - 1}, got ${id}. Pass the tokenizer's vocabSize.`);
+        throw new DataError(
+          `${where}: id ${id} at place ${i} is outside the vocabulary, expected a whole number from 0 to ${vocabSize - 1}, got ${id}. Pass the tokenizer's vocabSize.`,
+        );
       }
     }
   }

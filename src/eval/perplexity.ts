@@ -3,7 +3,7 @@ import { ConfigError, DataError } from "../errors.ts";
 import { logprobs } from "../generate/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
-import { likelihood, type Likelihood } from "./likelihood.ts";
+import { type Likelihood, likelihood } from "./likelihood.ts";
 
 export interface PerplexityOptions {
   /** Tokens in a window. Default: the model's context. */
@@ -50,9 +50,11 @@ export async function negativeLogLikelihood(model: CausalLM, ids: Int32Array, op
   const { signal, progress } = options;
   const most = model.dimensions.context;
   const context = options.context ?? most;
-  if (!(Number.isInteger(context) && context >= 2 && context <= most)) throw new ConfigError(`perplexity: bad context, expected a whole number from 2 to ${most} (the model's context), got ${context}. Correct it.`);
+  if (!(Number.isInteger(context) && context >= 2 && context <= most))
+    throw new ConfigError(`perplexity: bad context, expected a whole number from 2 to ${most} (the model's context), got ${context}. Correct it.`);
   const stride = options.stride ?? Math.ceil(context / 2);
-  if (!(Number.isInteger(stride) && stride >= 1 && stride < context)) throw new ConfigError(`perplexity: bad stride, expected a whole number from 1 to ${context - 1} (the context less one), got ${stride}. Correct it.`);
+  if (!(Number.isInteger(stride) && stride >= 1 && stride < context))
+    throw new ConfigError(`perplexity: bad stride, expected a whole number from 1 to ${context - 1} (the context less one), got ${stride}. Correct it.`);
   let sum = 0;
   let scored = 1;
   for (let end = Math.min(context, ids.length); ; end = Math.min(end + stride, ids.length)) {

@@ -3,7 +3,7 @@ import { ConfigError } from "../errors.ts";
 import { didYouMean } from "../formats/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
-import { perplexity, type PerplexityOptions } from "./perplexity.ts";
+import { type PerplexityOptions, perplexity } from "./perplexity.ts";
 
 export interface TaskInput {
   model: CausalLM;
@@ -34,7 +34,9 @@ export function tasksNamed(names: readonly string[]): Task[] {
   const unknown = names.filter((name) => !known.includes(name));
   if (unknown.length > 0 || names.length === 0) {
     const got = unknown.map((n) => `"${n}"`).join(", ") || "none";
-    throw new ConfigError(`eval: unknown tasks, expected some of ${known.join(", ")}, got ${got}.${unknown.map((n) => didYouMean(n, known)).join("")} Correct --tasks.`);
+    throw new ConfigError(
+      `eval: unknown tasks, expected some of ${known.join(", ")}, got ${got}.${unknown.map((n) => didYouMean(n, known)).join("")} Correct --tasks.`,
+    );
   }
   return names.map((name) => tasks[known.indexOf(name)]);
 }

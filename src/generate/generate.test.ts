@@ -10,7 +10,16 @@ let tokenizer: Tokenizer;
 beforeAll(() => {
   tokenizer = byteTokenizer({ specialTokens: ["<|endoftext|>"] });
   // Two rows more than the tokenizer has ids, as padded vocabularies do.
-  model = new Llama({ vocab_size: 259, max_position_embeddings: 96, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, initializer_range: 0.3 }).eval();
+  model = new Llama({
+    vocab_size: 259,
+    max_position_embeddings: 96,
+    hidden_size: 32,
+    intermediate_size: 48,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    initializer_range: 0.3,
+  }).eval();
 });
 afterAll(() => model.dispose());
 
@@ -24,7 +33,9 @@ async function events(...args: Parameters<typeof generateStream>): Promise<Token
 function plainGreedy(ids: Int32Array, count: number): number[] {
   const all = [...ids];
   for (let i = 0; i < count; i++) {
-    const logits = scope(() => ({ data: noGrad(() => model.forward({ inputIds: tensor([Int32Array.from(all)]) }).logits.narrow(1, all.length - 1, 1)).dataSync() })).data;
+    const logits = scope(() => ({
+      data: noGrad(() => model.forward({ inputIds: tensor([Int32Array.from(all)]) }).logits.narrow(1, all.length - 1, 1)).dataSync(),
+    })).data;
     all.push(logits.indexOf(Math.max(...logits)));
   }
   return all.slice(ids.length);
@@ -65,7 +76,12 @@ describe("generate", () => {
     const stopped = await generate(model, "abc", { tokenizer, maxNewTokens: 30, temperature: 0, stopIds: [stopId] });
     expect([...stopped.ids]).toEqual([...free.ids.subarray(0, at + 1)]);
     expect(stopped.done).toBe("stop");
-    expect(stopped.text).toBe(tokenizer.decode(free.ids.subarray(0, at).filter((id) => id < 257), { skipSpecialTokens: true }));
+    expect(stopped.text).toBe(
+      tokenizer.decode(
+        free.ids.subarray(0, at).filter((id) => id < 257),
+        { skipSpecialTokens: true },
+      ),
+    );
     const full = await generate(model, "abc", { tokenizer, temperature: 1, stopIds: [], maxNewTokens: 500 });
     expect([full.done, full.ids.length]).toEqual(["context", 94]);
     expect((await generate(model, "abc", { tokenizer, maxNewTokens: 0 })).ids).toHaveLength(0);
@@ -108,11 +124,15 @@ describe("generate", () => {
   });
 
   test("says what is wrong", async () => {
-    await expect(generate(model, "x".repeat(97), { tokenizer })).rejects.toThrow(/prompt 0 is too long, expected at most 96 tokens \(the model's context\), got 97/);
+    await expect(generate(model, "x".repeat(97), { tokenizer })).rejects.toThrow(
+      /prompt 0 is too long, expected at most 96 tokens \(the model's context\), got 97/,
+    );
     await expect(generate(model, "abc")).rejects.toThrow(/without a tokenizer/);
     await expect(generate(model, new Int32Array(0))).rejects.toThrow(/prompt 0 is empty/);
     await expect(generate(model, Int32Array.of(300))).rejects.toThrow(/id 300 at place 0/);
-    await expect(generate(model, ["a", "b"], { tokenizer, seed: [1], maxNewTokens: -1, stop: [""] })).rejects.toThrow(/maxNewTokens: .*; stop: .*; seed: expected 2 of them/);
+    await expect(generate(model, ["a", "b"], { tokenizer, seed: [1], maxNewTokens: -1, stop: [""] })).rejects.toThrow(
+      /maxNewTokens: .*; stop: .*; seed: expected 2 of them/,
+    );
     await expect(generate(model, "a", { tokenizer, topP: 2 })).rejects.toThrow(/topP: expected a number above 0/);
   });
 

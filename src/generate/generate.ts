@@ -4,7 +4,7 @@ import type { CausalLM } from "../models/index.ts";
 import { crossEntropy, logsumexp, noGrad, scope, tensor } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { createPagedState, type Sequence } from "./paged-state.ts";
-import { checkSampling, sample, type SamplingOptions, uniformAt } from "./samplers.ts";
+import { checkSampling, type SamplingOptions, sample, uniformAt } from "./samplers.ts";
 import { createTextStream, type TextStream } from "./text-stream.ts";
 
 /** Text (with a tokenizer) or token ids. */
@@ -73,7 +73,11 @@ interface Request {
 }
 
 /** Yields each token of each request as it comes. */
-export async function* generateStream(model: CausalLM, prompts: Prompt | readonly Prompt[], options: GenerateOptions = {}): AsyncGenerator<TokenEvent, void, undefined> {
+export async function* generateStream(
+  model: CausalLM,
+  prompts: Prompt | readonly Prompt[],
+  options: GenerateOptions = {},
+): AsyncGenerator<TokenEvent, void, undefined> {
   const { tokenizer, signal, prefillTokens = 512 } = options;
   const list = typeof prompts === "string" || prompts instanceof Int32Array ? [prompts] : prompts;
   checkOptions(list, options);
@@ -87,9 +91,15 @@ export async function* generateStream(model: CausalLM, prompts: Prompt | readonl
       const room = model.dimensions.context - ids.length + 1;
       const wanted = options.maxNewTokens ?? 128;
       return {
-        index, prompt: ids, filled: 0, sequence: state.allocate(), generated: [], text: tokenizer === undefined ? null : createTextStream(tokenizer, stop),
+        index,
+        prompt: ids,
+        filled: 0,
+        sequence: state.allocate(),
+        generated: [],
+        text: tokenizer === undefined ? null : createTextStream(tokenizer, stop),
         seed: typeof options.seed === "object" ? options.seed[index] : (options.seed ?? 0),
-        most: Math.min(wanted, room), limit: wanted <= room ? "length" : "context",
+        most: Math.min(wanted, room),
+        limit: wanted <= room ? "length" : "context",
       };
     });
     open = open.filter((r) => r.most > 0);
@@ -135,7 +145,9 @@ export async function* generateStream(model: CausalLM, prompts: Prompt | readonl
 function next(request: Request, logits: Float32Array, norm: number, options: SamplingOptions, stopIds: ReadonlySet<number>): TokenEvent {
   const { index, prompt, generated, seed, most, limit, text: stream } = request;
   if (!Number.isFinite(norm)) {
-    throw new NonFiniteError(`generate: the model's logits are not finite after ${prompt.length + generated.length} tokens of prompt ${index}, expected numbers, got ${norm}. The weights are damaged, or training diverged; try an earlier checkpoint.`);
+    throw new NonFiniteError(
+      `generate: the model's logits are not finite after ${prompt.length + generated.length} tokens of prompt ${index}, expected numbers, got ${norm}. The weights are damaged, or training diverged; try an earlier checkpoint.`,
+    );
   }
   const id = sample(logits.slice(), options, prompt, generated, uniformAt(seed, generated.length));
   generated.push(id);
@@ -178,7 +190,10 @@ export async function generate(model: CausalLM, prompts: Prompt | readonly Promp
 export function logprobs(model: CausalLM, ids: ArrayLike<number>): Float32Array {
   const { context, vocabulary } = model.dimensions;
   if (ids.length < 2) throw new DataError(`logprobs: too few ids, expected at least 2, got ${ids.length}. The first is only what the second follows.`);
-  if (ids.length > context) throw new DataError(`logprobs: too many ids, expected at most ${context} (the model's context), got ${ids.length}. Use perplexity(), which slides a window over longer texts.`);
+  if (ids.length > context)
+    throw new DataError(
+      `logprobs: too many ids, expected at most ${context} (the model's context), got ${ids.length}. Use perplexity(), which slides a window over longer texts.`,
+    );
   checkIds("logprobs", ids, vocabulary);
   const training = model.training;
   if (training) model.eval();
@@ -194,7 +209,9 @@ export function logprobs(model: CausalLM, ids: ArrayLike<number>): Float32Array 
         const result = new Float32Array(n);
         for (let at = 0; at < n; at += step) {
           const m = Math.min(step, n - at);
-          const part = scope(() => ({ data: crossEntropy(out.logitsOf(rows.narrow(0, at, m)), tensor(all.slice(at + 1, at + 1 + m)), { reduction: "none" }).dataSync() })).data;
+          const part = scope(() => ({
+            data: crossEntropy(out.logitsOf(rows.narrow(0, at, m)), tensor(all.slice(at + 1, at + 1 + m)), { reduction: "none" }).dataSync(),
+          })).data;
           for (let i = 0; i < m; i++) result[at + i] = -part[i];
         }
         return result;
@@ -210,7 +227,9 @@ const turn = (): Promise<void> => new Promise((resolve) => void (globalThis.setI
 function checkIds(where: string, ids: ArrayLike<number>, vocabulary: number): void {
   for (let i = 0; i < ids.length; i++) {
     if (!(Number.isInteger(ids[i]) && ids[i] >= 0 && ids[i] < vocabulary)) {
-      throw new DataError(`${where}: id ${ids[i]} at place ${i} is outside the model's vocabulary, expected a whole number from 0 to ${vocabulary - 1}, got ${ids[i]}. Was the text encoded with another tokenizer?`);
+      throw new DataError(
+        `${where}: id ${ids[i]} at place ${i} is outside the model's vocabulary, expected a whole number from 0 to ${vocabulary - 1}, got ${ids[i]}. Was the text encoded with another tokenizer?`,
+      );
     }
   }
 }
@@ -219,14 +238,16 @@ function promptIds(model: CausalLM, prompt: Prompt, index: number, tokenizer: To
   const { context, vocabulary } = model.dimensions;
   let ids: Int32Array;
   if (typeof prompt !== "string") ids = prompt;
-  else if (tokenizer === undefined) throw new ConfigError("generate: a prompt of text without a tokenizer, expected options.tokenizer, got none. Pass the model's tokenizer, or token ids.");
+  else if (tokenizer === undefined)
+    throw new ConfigError("generate: a prompt of text without a tokenizer, expected options.tokenizer, got none. Pass the model's tokenizer, or token ids.");
   else {
     ids = tokenizer.encode(prompt).ids;
     // An empty text begins where the one before it ended.
     if (ids.length === 0) ids = Int32Array.from(endIds(tokenizer).slice(0, 1));
   }
   if (ids.length === 0) throw new DataError(`generate: prompt ${index} is empty, expected at least one token, got none. Give it a first word.`);
-  if (ids.length > context) throw new DataError(`generate: prompt ${index} is too long, expected at most ${context} tokens (the model's context), got ${ids.length}. Shorten it.`);
+  if (ids.length > context)
+    throw new DataError(`generate: prompt ${index} is too long, expected at most ${context} tokens (the model's context), got ${ids.length}. Shorten it.`);
   checkIds("generate", ids, vocabulary);
   return ids;
 }
@@ -235,12 +256,14 @@ function checkOptions(prompts: readonly Prompt[], options: GenerateOptions): voi
   checkSampling(options);
   const { maxNewTokens, stop = [], seed = 0, prefillTokens = 1, tokenizer } = options;
   const problems: string[] = [];
-  if (maxNewTokens !== undefined && !(Number.isInteger(maxNewTokens) && maxNewTokens >= 0)) problems.push(`maxNewTokens: expected a whole number of at least 0, got ${maxNewTokens}`);
+  if (maxNewTokens !== undefined && !(Number.isInteger(maxNewTokens) && maxNewTokens >= 0))
+    problems.push(`maxNewTokens: expected a whole number of at least 0, got ${maxNewTokens}`);
   if (!(Number.isInteger(prefillTokens) && prefillTokens >= 1)) problems.push(`prefillTokens: expected a whole number of at least 1, got ${prefillTokens}`);
   if (stop.includes("")) problems.push("stop: expected strings with at least one character, got an empty one");
   if (stop.length > 0 && tokenizer === undefined) problems.push("stop: expected a tokenizer with stop strings, got none");
   const seeds = typeof seed === "object" ? seed : [seed];
-  if (typeof seed === "object" && seed.length !== prompts.length) problems.push(`seed: expected ${prompts.length} of them, one for each prompt, got ${seed.length}`);
+  if (typeof seed === "object" && seed.length !== prompts.length)
+    problems.push(`seed: expected ${prompts.length} of them, one for each prompt, got ${seed.length}`);
   for (const s of seeds) if (!(Number.isSafeInteger(s) && s >= 0)) problems.push(`seed: expected a whole number of at least 0, got ${s}`);
   if (problems.length > 0) throw new ConfigError(`generate: bad options. ${problems.join("; ")}. Correct them.`);
 }

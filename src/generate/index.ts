@@ -1,7 +1,20 @@
 /** Generation: prompts to text, samplers, log-probabilities, and the paged state underneath. */
-export { type Done, endIds, generate, type GenerateOptions, generateStream, type Generation, logprobs, type Prompt, type TokenEvent } from "./generate.ts";
+export { type Done, endIds, type GenerateOptions, type Generation, generate, generateStream, logprobs, type Prompt, type TokenEvent } from "./generate.ts";
 export { createPagedState, PAGE, type PagedState, type Sequence, type StepEntry } from "./paged-state.ts";
 export {
-  addLogitBias, applyTemperature, checkSampling, draw, greedy, keepMinP, keepTopK, keepTopP, penalizePresence, penalizeRepetition, sample, type SamplingOptions, shapeLogits, uniformAt,
+  addLogitBias,
+  applyTemperature,
+  checkSampling,
+  draw,
+  greedy,
+  keepMinP,
+  keepTopK,
+  keepTopP,
+  penalizePresence,
+  penalizeRepetition,
+  type SamplingOptions,
+  sample,
+  shapeLogits,
+  uniformAt,
 } from "./samplers.ts";
 export { createTextStream, type TextStream } from "./text-stream.ts";

@@ -5,7 +5,20 @@ import { createPagedState, PAGE, type PagedState } from "./paged-state.ts";
 
 const models: [string, () => CausalLM][] = [
   ["gpt2", () => new GPT2({ vocab_size: 97, n_positions: 256, n_embd: 32, n_layer: 2, n_head: 4, initializer_range: 0.2 }).eval()],
-  ["llama, grouped queries", () => new Llama({ vocab_size: 97, max_position_embeddings: 256, hidden_size: 32, intermediate_size: 48, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, initializer_range: 0.2 }).eval()],
+  [
+    "llama, grouped queries",
+    () =>
+      new Llama({
+        vocab_size: 97,
+        max_position_embeddings: 256,
+        hidden_size: 32,
+        intermediate_size: 48,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        initializer_range: 0.2,
+      }).eval(),
+  ],
 ];
 const open: { dispose(): void }[] = [];
 const use = <T extends { dispose(): void }>(x: T): T => {
@@ -49,13 +62,35 @@ describe.each(models)("%s", (_, make) => {
     const [sa, sb, sc] = [state.allocate(), state.allocate(), state.allocate()];
     expect(stepped(state, [{ sequence: sa, ids: a.subarray(0, 70) }])).toEqual([alonea[0]]);
     // One decodes while another's prompt comes in, whole.
-    expect(stepped(state, [{ sequence: sa, ids: [a[70]] }, { sequence: sb, ids: b.subarray(0, 137) }])).toEqual([alonea[1], aloneb[0]]);
-    expect(stepped(state, [{ sequence: sb, ids: [b[137]] }, { sequence: sc, ids: c.subarray(0, 5) }, { sequence: sa, ids: [a[71]] }])).toEqual([aloneb[1], alonec[0], alonea[2]]);
-    expect(stepped(state, [{ sequence: sc, ids: [c[5]] }, { sequence: sb, ids: [b[138]] }])).toEqual([alonec[1], aloneb[2]]);
+    expect(
+      stepped(state, [
+        { sequence: sa, ids: [a[70]] },
+        { sequence: sb, ids: b.subarray(0, 137) },
+      ]),
+    ).toEqual([alonea[1], aloneb[0]]);
+    expect(
+      stepped(state, [
+        { sequence: sb, ids: [b[137]] },
+        { sequence: sc, ids: c.subarray(0, 5) },
+        { sequence: sa, ids: [a[71]] },
+      ]),
+    ).toEqual([aloneb[1], alonec[0], alonea[2]]);
+    expect(
+      stepped(state, [
+        { sequence: sc, ids: [c[5]] },
+        { sequence: sb, ids: [b[138]] },
+      ]),
+    ).toEqual([alonec[1], aloneb[2]]);
     // The first leaves, a newcomer takes its pages.
     state.free(sa);
     const sd = state.allocate();
-    expect(stepped(state, [{ sequence: sd, ids: a.subarray(0, 70) }, { sequence: sc, ids: [c[6]] }, { sequence: sb, ids: [b[139]] }])).toEqual([alonea[0], alonec[2], aloneb[3]]);
+    expect(
+      stepped(state, [
+        { sequence: sd, ids: a.subarray(0, 70) },
+        { sequence: sc, ids: [c[6]] },
+        { sequence: sb, ids: [b[139]] },
+      ]),
+    ).toEqual([alonea[0], alonec[2], aloneb[3]]);
   });
 
   test("cached equals uncached, and a prompt in chunks equals a whole one, byte for byte", () => {
@@ -80,7 +115,10 @@ describe.each(models)("%s", (_, make) => {
     stepped(state, [{ sequence: first, ids: a.subarray(0, 75) }]);
     const second = state.fork(first, 70);
     expect(state.usage().used).toBe(2);
-    const outA = stepped(state, [{ sequence: first, ids: a.subarray(75) }, { sequence: second, ids: b.subarray(70) }]);
+    const outA = stepped(state, [
+      { sequence: first, ids: a.subarray(75) },
+      { sequence: second, ids: b.subarray(70) },
+    ]);
     expect(outA).toEqual([uncached(model, a), uncached(model, b)]);
     expect(state.usage().used).toBe(3);
     state.free(first);
@@ -95,8 +133,15 @@ describe("paged state", () => {
     const state = use(createPagedState(model));
     const round = (): number => {
       const [a, b] = [state.allocate(), state.allocate()];
-      stepped(state, [{ sequence: a, ids: text(70, 1) }, { sequence: b, ids: text(3, 2) }]);
-      for (let i = 0; i < 5; i++) stepped(state, [{ sequence: b, ids: [i] }, { sequence: a, ids: [i] }]);
+      stepped(state, [
+        { sequence: a, ids: text(70, 1) },
+        { sequence: b, ids: text(3, 2) },
+      ]);
+      for (let i = 0; i < 5; i++)
+        stepped(state, [
+          { sequence: b, ids: [i] },
+          { sequence: a, ids: [i] },
+        ]);
       state.free(a);
       state.free(b);
       return memory().liveBytes;
@@ -118,7 +163,12 @@ describe("paged state", () => {
     const state = use(createPagedState(model, { maxPages: 2 }));
     const [a, b] = [state.allocate(), state.allocate()];
     stepped(state, [{ sequence: a, ids: text(64, 1) }]);
-    expect(() => stepped(state, [{ sequence: a, ids: [1] }, { sequence: b, ids: [1] }])).toThrow(/at most 2 pages of 64 positions, got 1 in use and 2 more needed/);
+    expect(() =>
+      stepped(state, [
+        { sequence: a, ids: [1] },
+        { sequence: b, ids: [1] },
+      ]),
+    ).toThrow(/at most 2 pages of 64 positions, got 1 in use and 2 more needed/);
     expect([a.length, b.length]).toEqual([64, 0]);
     expect(stepped(state, [{ sequence: a, ids: [5] }])).toEqual([uncached(model, Int32Array.of(...text(64, 1), 5))]);
   });
@@ -138,7 +188,12 @@ describe("paged state", () => {
     expect(() => state.step([{ sequence, ids: [97] }])).toThrow(/id 97 is outside the model's vocabulary, expected a whole number from 0 to 96/);
     expect(() => state.step([{ sequence, ids: text(257, 1) }])).toThrow(/at most 256 positions \(the model's context\), got 257/);
     expect(() => state.step([{ sequence, ids: [] }])).toThrow(/without new ids/);
-    expect(() => state.step([{ sequence, ids: [1] }, { sequence, ids: [1] }])).toThrow(/twice/);
+    expect(() =>
+      state.step([
+        { sequence, ids: [1] },
+        { sequence, ids: [1] },
+      ]),
+    ).toThrow(/twice/);
     state.free(sequence);
     expect(() => state.step([{ sequence, ids: [1] }])).toThrow(/unknown sequence/);
   });

@@ -115,7 +115,8 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
   }
 
   function known(where: string, sequence: Sequence): MutableSequence {
-    if (!live.has(sequence as MutableSequence)) throw new GroundupError(`${where}: unknown sequence, expected one that allocate() gave and free() has not ended, got another. Allocate it first.`);
+    if (!live.has(sequence as MutableSequence))
+      throw new GroundupError(`${where}: unknown sequence, expected one that allocate() gave and free() has not ended, got another. Allocate it first.`);
     return sequence as MutableSequence;
   }
 
@@ -136,11 +137,15 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
       if (ids.length === 0) throw new DataError("paged state: a sequence without new ids, expected at least one, got none. Leave it out of the step.");
       for (let i = 0; i < ids.length; i++) {
         if (!(Number.isInteger(ids[i]) && ids[i] >= 0 && ids[i] < vocabulary)) {
-          throw new DataError(`paged state: id ${ids[i]} is outside the model's vocabulary, expected a whole number from 0 to ${vocabulary - 1}, got ${ids[i]}. Was the text encoded with another tokenizer?`);
+          throw new DataError(
+            `paged state: id ${ids[i]} is outside the model's vocabulary, expected a whole number from 0 to ${vocabulary - 1}, got ${ids[i]}. Was the text encoded with another tokenizer?`,
+          );
         }
       }
       if (sequence.length + ids.length > context) {
-        throw new DataError(`paged state: the sequence is too long, expected at most ${context} positions (the model's context), got ${sequence.length + ids.length}. Shorten the prompt or generate less.`);
+        throw new DataError(
+          `paged state: the sequence is too long, expected at most ${context} positions (the model's context), got ${sequence.length + ids.length}. Shorten the prompt or generate less.`,
+        );
       }
     }
   }
@@ -204,7 +209,8 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
     },
     fork(sequence, length = sequence.length) {
       const { pages, length: filled } = known("fork", sequence);
-      if (!(Number.isInteger(length) && length >= 0 && length <= filled)) throw new GroundupError(`fork: bad length, expected a whole number up to the sequence's ${filled} positions, got ${length}.`);
+      if (!(Number.isInteger(length) && length >= 0 && length <= filled))
+        throw new GroundupError(`fork: bad length, expected a whole number up to the sequence's ${filled} positions, got ${length}.`);
       const copy: MutableSequence = { length, pages: pages.slice(0, Math.ceil(length / PAGE)) };
       for (const page of copy.pages) holders[page]++;
       live.add(copy);

@@ -1,6 +1,18 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { checkSampling, draw, greedy, keepMinP, keepTopK, keepTopP, penalizePresence, sample, type SamplingOptions, shapeLogits, uniformAt } from "./samplers.ts";
+import {
+  checkSampling,
+  draw,
+  greedy,
+  keepMinP,
+  keepTopK,
+  keepTopP,
+  penalizePresence,
+  type SamplingOptions,
+  sample,
+  shapeLogits,
+  uniformAt,
+} from "./samplers.ts";
 
 interface Fixture {
   prompt: number[];
@@ -99,7 +111,9 @@ describe("drawing", () => {
 });
 
 test("options outside their ranges are named, all at once", () => {
-  expect(() => checkSampling({ temperature: -1, topP: 0, topK: 1.5 })).toThrow(/temperature: expected a number of at least 0, got -1; topK: .*got 1.5; topP: .*got 0/);
+  expect(() => checkSampling({ temperature: -1, topP: 0, topK: 1.5 })).toThrow(
+    /temperature: expected a number of at least 0, got -1; topK: .*got 1.5; topP: .*got 0/,
+  );
   expect(() => checkSampling({ logitBias: { [-1]: 2 } })).toThrow(/logitBias/);
   expect(() => checkSampling({ temperature: 0, topK: 0, topP: 1, minP: 0, logitBias: { 3: -Infinity } })).not.toThrow();
 });

@@ -4,8 +4,8 @@
  * min-p. Nothing sorts the whole vocabulary.
  */
 import { ConfigError } from "../errors.ts";
-import { philoxInto } from "../tensor/philox.ts";
 import { STREAMS } from "../tensor/index.ts";
+import { philoxInto } from "../tensor/philox.ts";
 
 export interface SamplingOptions {
   /** Divides the logits: below 1 sharper, above 1 flatter; 0 always takes the likeliest token. Default 1. */
@@ -38,9 +38,12 @@ const RANGES: readonly [key: keyof SamplingOptions, expected: string, good: (x: 
 
 /** @throws ConfigError that lists every option outside its range */
 export function checkSampling(options: SamplingOptions, where = "generate"): void {
-  const problems = RANGES.filter(([key, , good]) => options[key] !== undefined && !good(options[key] as number)).map(([key, expected]) => `${key}: expected ${expected}, got ${options[key]}`);
+  const problems = RANGES.filter(([key, , good]) => options[key] !== undefined && !good(options[key] as number)).map(
+    ([key, expected]) => `${key}: expected ${expected}, got ${options[key]}`,
+  );
   for (const [id, bias] of Object.entries(options.logitBias ?? {})) {
-    if (!(Number.isInteger(Number(id)) && Number(id) >= 0) || Number.isNaN(bias) || bias === Infinity) problems.push(`logitBias: expected token ids with numbers below infinity, got ${id}: ${bias}`);
+    if (!(Number.isInteger(Number(id)) && Number(id) >= 0) || Number.isNaN(bias) || bias === Infinity)
+      problems.push(`logitBias: expected token ids with numbers below infinity, got ${id}: ${bias}`);
   }
   if (problems.length > 0) throw new ConfigError(`${where}: bad sampling options. ${problems.join("; ")}. Correct them.`);
 }
@@ -120,8 +123,11 @@ export function shapeLogits(logits: Float32Array, options: SamplingOptions, prom
 
 /** The place of the largest logit, the first of equals. */
 export function greedy(logits: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < logits.length; i++) if (logits[i] > logits[best]) best = i;
+  let [best, most] = [0, -Infinity];
+  for (let i = 0; i < logits.length; i++) {
+    const x = logits[i];
+    if (x > most) [best, most] = [i, x];
+  }
   return best;
 }
 
@@ -206,7 +212,8 @@ function leastOfMass(items: Float64Array, target: number): { least: number; equa
     }
     const count = end - equal;
     if (above + larger >= target && equal > low) high = equal;
-    else if (above + larger + count * pivot >= target || end === high) return { least: pivot, equals: Math.max(1, Math.min(count, Math.ceil((target - above - larger) / pivot))) };
+    else if (above + larger + count * pivot >= target || end === high)
+      return { least: pivot, equals: Math.max(1, Math.min(count, Math.ceil((target - above - larger) / pivot))) };
     else {
       above += larger + count * pivot;
       low = end;

@@ -1,16 +1,46 @@
 import { expect, test } from "vitest";
 import { backend, noGrad, scope, tensor, useBackend } from "../tensor/index.ts";
+import { architectures } from "./auto.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { gpt2Counts, llamaCounts, modelCounts } from "./counts.ts";
-import { architectures } from "./auto.ts";
 import { GPT2, gpt2ConfigSchema } from "./gpt2.ts";
 import { Llama, llamaConfigSchema } from "./llama.ts";
 
 const models: [string, () => CausalLM][] = [
   ["gpt2", () => new GPT2({ vocab_size: 53, n_positions: 24, n_embd: 16, n_layer: 3, n_head: 2 })],
-  ["gpt2, head of its own, wide", () => new GPT2({ vocab_size: 53, n_positions: 24, n_embd: 16, n_layer: 1, n_head: 4, n_inner: 40, tie_word_embeddings: false })],
-  ["llama", () => new Llama({ vocab_size: 41, hidden_size: 24, intermediate_size: 20, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, max_position_embeddings: 64 })],
-  ["llama, tied, biases, heads of another size", () => new Llama({ vocab_size: 41, hidden_size: 24, intermediate_size: 20, num_hidden_layers: 2, num_attention_heads: 4, head_dim: 10, attention_bias: true, mlp_bias: true, tie_word_embeddings: true, max_position_embeddings: 64 })],
+  [
+    "gpt2, head of its own, wide",
+    () => new GPT2({ vocab_size: 53, n_positions: 24, n_embd: 16, n_layer: 1, n_head: 4, n_inner: 40, tie_word_embeddings: false }),
+  ],
+  [
+    "llama",
+    () =>
+      new Llama({
+        vocab_size: 41,
+        hidden_size: 24,
+        intermediate_size: 20,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        max_position_embeddings: 64,
+      }),
+  ],
+  [
+    "llama, tied, biases, heads of another size",
+    () =>
+      new Llama({
+        vocab_size: 41,
+        hidden_size: 24,
+        intermediate_size: 20,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        head_dim: 10,
+        attention_bias: true,
+        mlp_bias: true,
+        tie_word_embeddings: true,
+        max_position_embeddings: 64,
+      }),
+  ],
 ];
 
 const PART: [part: string, names: RegExp][] = [
@@ -59,11 +89,20 @@ test.each(models)("%s: formulas equal the real thing", (_, make) => {
 test("published sizes", () => {
   // GPT-2 small, and SmolLM2-135M.
   expect(gpt2Counts(gpt2ConfigSchema.parse({})).parameters.total).toBe(124_439_808);
-  const smol = { vocab_size: 49152, hidden_size: 576, intermediate_size: 1536, num_hidden_layers: 30, num_attention_heads: 9, num_key_value_heads: 3, tie_word_embeddings: true };
+  const smol = {
+    vocab_size: 49152,
+    hidden_size: 576,
+    intermediate_size: 1536,
+    num_hidden_layers: 30,
+    num_attention_heads: 9,
+    num_key_value_heads: 3,
+    tie_word_embeddings: true,
+  };
   expect(llamaCounts(llamaConfigSchema.parse(smol)).parameters.total).toBe(134_515_008);
 });
 
 test("every architecture has a formula", () => {
-  for (const name of Object.keys(architectures)) expect(() => modelCounts({ modelType: name, config: architectures[name].schema.parse({}) as object })).not.toThrow();
+  for (const name of Object.keys(architectures))
+    expect(() => modelCounts({ modelType: name, config: architectures[name].schema.parse({}) as object })).not.toThrow();
   expect(() => modelCounts({ modelType: "gpt3", config: {} })).toThrow(/Did you mean "gpt2"/);
 });

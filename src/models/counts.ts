@@ -63,17 +63,50 @@ export function gpt2Counts(config: GPT2Config): ModelCounts {
   const { vocab_size, n_positions, n_embd, n_layer, n_head, n_inner, tie_word_embeddings } = config;
   const inner = n_inner ?? 4 * n_embd;
   return countsFrom({
-    vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, inner, matrices: 2,
-    positions: n_positions, tied: tie_word_embeddings, attentionBias: 4 * n_embd, mlpBias: inner + n_embd, norm: 2 * n_embd,
+    vocabulary: vocab_size,
+    hidden: n_embd,
+    layers: n_layer,
+    heads: n_head,
+    kvHeads: n_head,
+    headDim: n_embd / n_head,
+    inner,
+    matrices: 2,
+    positions: n_positions,
+    tied: tie_word_embeddings,
+    attentionBias: 4 * n_embd,
+    mlpBias: inner + n_embd,
+    norm: 2 * n_embd,
   });
 }
 
 export function llamaCounts(config: LlamaConfig): ModelCounts {
-  const { vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads: heads, num_key_value_heads, head_dim, attention_bias, mlp_bias, tie_word_embeddings } = config;
+  const {
+    vocab_size,
+    hidden_size,
+    intermediate_size,
+    num_hidden_layers,
+    num_attention_heads: heads,
+    num_key_value_heads,
+    head_dim,
+    attention_bias,
+    mlp_bias,
+    tie_word_embeddings,
+  } = config;
   const [kvHeads, headDim] = [num_key_value_heads ?? heads, head_dim ?? hidden_size / heads];
   return countsFrom({
-    vocabulary: vocab_size, hidden: hidden_size, layers: num_hidden_layers, heads, kvHeads, headDim, inner: intermediate_size, matrices: 3, positions: 0, tied: tie_word_embeddings,
-    attentionBias: attention_bias ? (heads + 2 * kvHeads) * headDim + hidden_size : 0, mlpBias: mlp_bias ? 2 * intermediate_size + hidden_size : 0, norm: hidden_size,
+    vocabulary: vocab_size,
+    hidden: hidden_size,
+    layers: num_hidden_layers,
+    heads,
+    kvHeads,
+    headDim,
+    inner: intermediate_size,
+    matrices: 3,
+    positions: 0,
+    tied: tie_word_embeddings,
+    attentionBias: attention_bias ? (heads + 2 * kvHeads) * headDim + hidden_size : 0,
+    mlpBias: mlp_bias ? 2 * intermediate_size + hidden_size : 0,
+    norm: hidden_size,
   });
 }
 
@@ -85,6 +118,9 @@ const COUNTS: Record<string, (config: never) => ModelCounts> = { gpt2: gpt2Count
  */
 export function modelCounts({ modelType, config }: { modelType: string; config: object }): ModelCounts {
   const known = Object.keys(COUNTS);
-  if (!Object.hasOwn(COUNTS, modelType)) throw new ConfigError(`modelCounts: unknown architecture, expected one of ${known.join(", ")}, got ${JSON.stringify(modelType)}.${didYouMean(modelType, known)} Add its formula to counts.ts.`);
+  if (!Object.hasOwn(COUNTS, modelType))
+    throw new ConfigError(
+      `modelCounts: unknown architecture, expected one of ${known.join(", ")}, got ${JSON.stringify(modelType)}.${didYouMean(modelType, known)} Add its formula to counts.ts.`,
+    );
   return COUNTS[modelType](config as never);
 }

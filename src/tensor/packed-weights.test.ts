@@ -3,42 +3,46 @@ import { backend, keep, linear, memory, noGrad, ones, scope, type Tensor, zeros 
 import { randn } from "./random.ts";
 
 const packedBytes = (): number => memory().owners.find((o) => o.name === "packed weights")?.bytes ?? 0;
-const call = (x: Tensor, w: Tensor, transposed = false): Float32Array => noGrad(() => scope(() => ({ data: linear(x, w, null, { transposed }).dataSync() as Float32Array })).data);
+const call = (x: Tensor, w: Tensor, transposed = false): Float32Array =>
+  noGrad(() => scope(() => ({ data: linear(x, w, null, { transposed }).dataSync() as Float32Array })).data);
 
-test.runIf(backend().name === "native").each([false, true])("a weight that serves few rows again and again is packed, with the same bytes (transposed: %s)", (transposed) => {
-  const [n, k] = [300, 200];
-  const w = keep(randn(transposed ? [k, n] : [n, k]));
-  const xs = [1, 5, 70].map((m) => keep(randn([m, k])));
-  expect(packedBytes()).toBe(0);
-  // Many rows need no packed copy, and a row has the same bytes among others as alone.
-  const plain = xs.map((x) => call(keep(x.concat([zeros([100, k])])), w, transposed).slice(0, x.shape[0] * n));
-  expect(call(xs[0], w, transposed)).toEqual(plain[0]);
-  expect(packedBytes()).toBe(0);
-  for (const [i, x] of xs.entries()) expect(call(x, w, transposed)).toEqual(plain[i]);
-  expect(packedBytes()).toBe(304 * k * 4);
+test.runIf(backend().name === "native").each([false, true])(
+  "a weight that serves few rows again and again is packed, with the same bytes (transposed: %s)",
+  (transposed) => {
+    const [n, k] = [300, 200];
+    const w = keep(randn(transposed ? [k, n] : [n, k]));
+    const xs = [1, 5, 70].map((m) => keep(randn([m, k])));
+    expect(packedBytes()).toBe(0);
+    // Many rows need no packed copy, and a row has the same bytes among others as alone.
+    const plain = xs.map((x) => call(keep(x.concat([zeros([100, k])])), w, transposed).slice(0, x.shape[0] * n));
+    expect(call(xs[0], w, transposed)).toEqual(plain[0]);
+    expect(packedBytes()).toBe(0);
+    for (const [i, x] of xs.entries()) expect(call(x, w, transposed)).toEqual(plain[i]);
+    expect(packedBytes()).toBe(304 * k * 4);
 
-  // Written over: the old copy is of no use.
-  w.write(new Float32Array(n * k).fill(2));
-  const two = call(ones([1, k]), w, transposed);
-  expect([two[0], two[n - 1]]).toEqual([2 * k, 2 * k]);
-  expect(packedBytes()).toBe(0);
-  call(xs[0], w, transposed);
-  expect(packedBytes()).toBe(304 * k * 4);
+    // Written over: the old copy is of no use.
+    w.write(new Float32Array(n * k).fill(2));
+    const two = call(ones([1, k]), w, transposed);
+    expect([two[0], two[n - 1]]).toEqual([2 * k, 2 * k]);
+    expect(packedBytes()).toBe(0);
+    call(xs[0], w, transposed);
+    expect(packedBytes()).toBe(304 * k * 4);
 
-  // Training drops it; so does the end of the weight.
-  w.requiresGrad = true;
-  scope(() => linear(xs[0], w, null, { transposed }).sum().backward());
-  expect(packedBytes()).toBe(0);
-  call(xs[0], w, transposed);
-  call(xs[0], w, transposed);
-  expect(packedBytes()).toBeGreaterThan(0);
-  const before = memory().liveBuffers;
-  w.grad?.dispose();
-  w.dispose();
-  expect(packedBytes()).toBe(0);
-  expect(memory().liveBuffers).toBe(before - 3);
-  for (const x of xs) x.dispose();
-});
+    // Training drops it; so does the end of the weight.
+    w.requiresGrad = true;
+    scope(() => linear(xs[0], w, null, { transposed }).sum().backward());
+    expect(packedBytes()).toBe(0);
+    call(xs[0], w, transposed);
+    call(xs[0], w, transposed);
+    expect(packedBytes()).toBeGreaterThan(0);
+    const before = memory().liveBuffers;
+    w.grad?.dispose();
+    w.dispose();
+    expect(packedBytes()).toBe(0);
+    expect(memory().liveBuffers).toBe(before - 3);
+    for (const x of xs) x.dispose();
+  },
+);
 
 test.runIf(backend().name === "native")("results of a scope are not packed before their second use, and leave nothing behind", () => {
   const x = keep(randn([2, 256]));

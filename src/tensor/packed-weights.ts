@@ -29,7 +29,8 @@ export function packedWeight(weight: Tensor, row: number, column: number, n: num
     }
     storage.dropDerived();
   }
-  if (!training && rows <= FEW_ROWS && n * k * 4 >= LEAST_BYTES && backend().name === "native") storage.derived = { storage: null, version: storage.version, key: shape };
+  if (!training && rows <= FEW_ROWS && n * k * 4 >= LEAST_BYTES && backend().name === "native")
+    storage.derived = { storage: null, version: storage.version, key: shape };
   return null;
 }
 

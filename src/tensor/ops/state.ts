@@ -14,13 +14,25 @@ import { asRows } from "./attention.ts";
 export const writeRows = defineOp<[target: Tensor, source: Tensor, runs: Int32Array]>({
   name: "writeRows",
   shape: (target, source, runs) => {
-    if (target.rank !== 3 || source.rank !== 3 || target.dtype !== "f32" || !target.isContiguous || target.requiresGrad || show(target.shape.slice(1)) !== show(source.shape.slice(1)) || runs.length % 3 !== 0) {
-      throw new ShapeError(`writeRows: expected a contiguous f32 target (rows, heads, dim) outside the graph and a source like it, got ${target.dtype}${show(target.shape)} and ${show(source.shape)}, ${runs.length} numbers of runs`);
+    if (
+      target.rank !== 3 ||
+      source.rank !== 3 ||
+      target.dtype !== "f32" ||
+      !target.isContiguous ||
+      target.requiresGrad ||
+      show(target.shape.slice(1)) !== show(source.shape.slice(1)) ||
+      runs.length % 3 !== 0
+    ) {
+      throw new ShapeError(
+        `writeRows: expected a contiguous f32 target (rows, heads, dim) outside the graph and a source like it, got ${target.dtype}${show(target.shape)} and ${show(source.shape)}, ${runs.length} numbers of runs`,
+      );
     }
     for (let i = 0; i < runs.length; i += 3) {
       const [from, to, count] = [runs[i], runs[i + 1], runs[i + 2]];
       if (from < 0 || to < 0 || count < 0 || from + count > source.shape[0] || to + count > target.shape[0]) {
-        throw new ShapeError(`writeRows: expected rows below ${source.shape[0]} of the source and ${target.shape[0]} of the target, got ${count} rows from ${from} to ${to}`);
+        throw new ShapeError(
+          `writeRows: expected rows below ${source.shape[0]} of the source and ${target.shape[0]} of the target, got ${count} rows from ${from} to ${to}`,
+        );
       }
     }
     return target.shape;

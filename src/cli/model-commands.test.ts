@@ -1,0 +1,130 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { GPT2, saveModel } from "../models/index.ts";
+import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
+import { type CommandTable, dispatch } from "./dispatch.ts";
+
+let folder: string;
+let out = "";
+let err = "";
+const table: CommandTable = [
+  ["generate", "", () => import("./generate.ts")],
+  ["eval", "", () => import("./eval.ts")],
+  ["tokenizer", "", () => import("./tokenizer.ts")],
+  ["inspect", "", () => import("./inspect.ts")],
+];
+
+/** Runs a command line; gives stdout, stderr and the exit code. */
+async function groundup(...argv: string[]): Promise<{ out: string; err: string; code: unknown }> {
+  out = "";
+  err = "";
+  process.exitCode = undefined;
+  await dispatch(table, argv, "0.0.0");
+  return { out, err, code: process.exitCode };
+}
+const json = async (...argv: string[]) => JSON.parse((await groundup(...argv, "--json")).out);
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "groundup-cli-"));
+  writeFileSync(join(folder, "text.txt"), "It was a bright cold day in April, and the clocks were striking.\n".repeat(40));
+  const tokenizer = trainBpe("It was a bright cold day in April. ".repeat(20), { vocabSize: 280, specialTokens: ["<|endoftext|>"] });
+  const config = { vocab_size: 280, n_positions: 64, n_embd: 16, n_layer: 1, n_head: 2 };
+  const run = join(folder, "runs", "mine");
+  for (const step of [5, 10, 15]) {
+    const checkpoint = join(run, "checkpoints", `step-0000${String(step).padStart(2, "0")}`);
+    const model = new GPT2(config);
+    await saveModel(model, checkpoint);
+    await tokenizer.save(checkpoint);
+    model.dispose();
+  }
+  writeFileSync(join(run, "config.yaml"), "run: {}\n");
+  writeFileSync(join(run, "best.json"), JSON.stringify({ step: 10, loss: 1, checkpoint: "checkpoints/step-000010" }));
+  writeFileSync(join(run, "metrics.jsonl"), '{"step":1,"loss":5}\n{"step":2,"loss":4.5}\n{"step":3,"lo');
+  mkdirSync(join(folder, "empty"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+beforeEach(() => {
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    out += text;
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    err += text;
+    return true;
+  });
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  process.exitCode = undefined;
+});
+const at = (...names: string[]) => join(folder, ...names);
+
+describe("generate", () => {
+  test("streams prompt and continuation; the same seed gives the same text, in JSON too", async () => {
+    const args = ["generate", at("runs/mine"), "--prompt", "It was", "--max-new-tokens", "12", "--seed", "3"];
+    const first = await groundup(...args);
+    const result = await json(...args);
+    expect(first.out).toBe(`It was${result.text}\n`);
+    expect(result).toMatchObject({ done: "length", prompt: "It was", seed: 3, model: at("runs/mine/checkpoints/step-000010") });
+    expect(result.ids).toHaveLength(12);
+    expect(first.err).toContain("12 tokens after a prompt of");
+    expect((await groundup(...args, "--no-stream")).out).toBe(first.out);
+    expect((await json(...args.slice(0, -1), "4")).ids).not.toEqual(result.ids);
+  });
+
+  test("best, last and single checkpoints of a run", async () => {
+    const model = async (...more: string[]) => (await json("generate", at("runs/mine"), "--prompt", "a", "--max-new-tokens", "1", ...more)).model;
+    expect(await model("--checkpoint", "last")).toBe(at("runs/mine/checkpoints/step-000015"));
+    expect(await model("--checkpoint", "best")).toBe(at("runs/mine/checkpoints/step-000010"));
+    expect(await model("--checkpoint", "5")).toBe(at("runs/mine/checkpoints/step-000005"));
+    expect((await groundup("generate", at("runs/mine"), "--prompt", "a", "--checkpoint", "7")).err).toContain("expected best, last or one of 5, 10, 15");
+  });
+
+  test("wrong flags, paths and folders are explained", async () => {
+    expect(await groundup("generate", at("runs/mine"), "--promt", "a")).toMatchObject({ code: 2, err: expect.stringContaining('Did you mean "--prompt"?') });
+    expect(await groundup("generate", at("runs/mien"), "--prompt", "a")).toMatchObject({
+      code: 1,
+      err: expect.stringContaining(`Did you mean "${at("runs/mine")}"?`),
+    });
+    expect((await groundup("generate", at("empty"), "--prompt", "a")).err).toContain("no model here");
+    expect((await groundup("generate", at("runs/mine"), "--prompt", "a", "--top-p", "1.5")).err).toContain("--top-p");
+    expect((await groundup("generate", at("runs/mine"), "--prompt", "It was ".repeat(200))).err).toContain("at most 64 tokens (the model's context)");
+  });
+});
+
+test("eval gives one JSON object with the measures", async () => {
+  const { results, documents } = await json("eval", at("runs/mine"), "--tasks", "perplexity", "--data", at("text.txt"), "--stride", "20");
+  const { nll, perplexity, bitsPerByte, tokens, bytes } = results.perplexity;
+  expect(documents).toBe(1);
+  expect(perplexity).toBeCloseTo(Math.exp(nll), 6);
+  expect(bitsPerByte).toBeCloseTo((nll * tokens) / bytes / Math.LN2, 6);
+  expect((await groundup("eval", at("runs/mine"), "--data", at("text.text"))).err).toContain('Did you mean "');
+  expect((await groundup("eval", at("runs/mine"), "--data", at("text.txt"), "--tasks", "perplexty")).err).toContain('Did you mean "perplexity"?');
+});
+
+test("tokenizer train, encode, decode, inspect", async () => {
+  const trained = await json("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("tok"));
+  expect(trained.vocabSize).toBe(290);
+  const { ids } = await json("tokenizer", "encode", at("tok"), "--text", "the clocks");
+  expect(ids).toEqual([...(await loadTokenizer(at("tok"))).encode("the clocks").ids]);
+  expect((await groundup("tokenizer", "decode", at("tok"), ...ids.map(String))).out).toBe("the clocks\n");
+  expect(await json("tokenizer", "encode", at("tok"), "--file", at("text.txt"), "--count")).toMatchObject({ tokens: expect.any(Number) });
+  expect(await json("tokenizer", "inspect", at("tok"))).toMatchObject({ kind: "byte-level BPE", vocabSize: 290, specialTokens: { "<|endoftext|>": 0 } });
+  expect(await groundup("tokenizer", "encode", at("tok"))).toMatchObject({ code: 2, err: expect.stringContaining("one of --text and --file, got neither") });
+  expect((await groundup("tokenizer", "decode", at("tok"), "x1")).err).toContain("expected whole numbers");
+  expect((await groundup("tokenizer", "decode", at("tok"), "999")).err).toContain("outside the vocabulary");
+});
+
+test("inspect knows runs, models, weights and tokenizers", async () => {
+  const run = await json("inspect", at("runs/mine"));
+  expect(run).toMatchObject({ kind: "run", checkpoints: [5, 10, 15], last: { step: 2, loss: 4.5 } });
+  expect(run.model.parameters.total).toBe(280 * 16 + 64 * 16 + 12 * 16 * 16 + 13 * 16 + 2 * 16);
+  const weights = await json("inspect", at("runs/mine/checkpoints/step-000005/model.safetensors"), "--tensors");
+  expect(weights).toMatchObject({ kind: "safetensors", values: run.model.parameters.total, dtypes: { F32: 16 } });
+  expect(weights.list).toContainEqual({ name: "transformer.wte.weight", dtype: "F32", shape: [280, 16], bytes: 280 * 64 });
+  expect((await groundup("inspect", at("runs/mine/checkpoints/step-000005"))).out).toContain("model      gpt2");
+  expect((await groundup("inspect", at("empty"))).err).toContain("an empty folder");
+  expect((await groundup("inspect", at("text.txd"))).err).toContain('Did you mean "');
+});
