@@ -9,7 +9,8 @@ const SIZES = { "8k": 8192, "32k": 32_768 };
 
 export async function run({ setting = "8k", rounds = 5 }) {
   const vocabSize = SIZES[setting];
-  if (vocabSize === undefined) throw new Error(`bench bpe-train: unknown setting, expected ${Object.keys(SIZES).join(" or ")}, got ${setting}. Correct --setting.`);
+  if (vocabSize === undefined)
+    throw new Error(`bench bpe-train: unknown setting, expected ${Object.keys(SIZES).join(" or ")}, got ${setting}. Correct --setting.`);
   const { text, source } = benchText();
   const documents = cutDocuments(text);
   const seconds = [];

@@ -52,7 +52,17 @@ console.log(`${cpus()[0].model}, ${cpus().length} cores; ${used.length} of ${rou
 const summary = commands.map((command, i) => {
   const list = used.map((r) => results[i][r]);
   const ratios = used.map((r) => (faster(list[0].unit) ? ours[r].median / results[i][r].median : results[i][r].median / ours[r].median));
-  return { command: command.join(" "), median: median(list.map((l) => l.median)), best: faster(list[0].unit) ? Math.max(...list.map((l) => l.best)) : Math.min(...list.map((l) => l.best)), unit: list[0].unit, peakRssBytes: median(list.map((l) => l.peakRssBytes ?? 0)), speedOfOurs: median(ratios) };
+  return {
+    command: command.join(" "),
+    median: median(list.map((l) => l.median)),
+    best: faster(list[0].unit) ? Math.max(...list.map((l) => l.best)) : Math.min(...list.map((l) => l.best)),
+    unit: list[0].unit,
+    peakRssBytes: median(list.map((l) => l.peakRssBytes ?? 0)),
+    speedOfOurs: median(ratios),
+  };
 });
-for (const s of summary) console.log(`${s.median.toFixed(2)} (best ${s.best.toFixed(2)}) ${s.unit}, ${(s.peakRssBytes / 1e6).toFixed(0)} MB, ours is ${s.speedOfOurs.toFixed(2)} x: ${s.command}`);
+for (const s of summary)
+  console.log(
+    `${s.median.toFixed(2)} (best ${s.best.toFixed(2)}) ${s.unit}, ${(s.peakRssBytes / 1e6).toFixed(0)} MB, ours is ${s.speedOfOurs.toFixed(2)} x: ${s.command}`,
+  );
 console.log(JSON.stringify({ name: "compare", rounds: used.length, cpu: cpus()[0].model, results: summary }));

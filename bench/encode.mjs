@@ -22,7 +22,8 @@ function makeTokenizer(pattern, text) {
 
 export async function run({ setting = "gpt2", rounds = 7 }) {
   const pattern = PATTERN[setting];
-  if (pattern === undefined) throw new Error(`bench encode: unknown setting, expected ${Object.keys(PATTERN).join(" or ")}, got ${setting}. Correct --setting.`);
+  if (pattern === undefined)
+    throw new Error(`bench encode: unknown setting, expected ${Object.keys(PATTERN).join(" or ")}, got ${setting}. Correct --setting.`);
   const { text, source } = benchText();
   const { tokenizer, vocabulary } = makeTokenizer(pattern, text);
   const documents = cutDocuments(text);

@@ -1,5 +1,5 @@
 // Matrix products x (M, K) · weightᵀ (N, K): a linear layer's forward. Setting MxNxK, default 1024x1536x384. GFLOP/s.
-import { backend, noGrad, linear, randn, scope } from "groundup";
+import { backend, linear, noGrad, randn, scope } from "groundup";
 
 export async function run({ setting = "1024x1536x384" }) {
   const shape = /^(\d+)x(\d+)x(\d+)$/.exec(setting);
@@ -20,5 +20,15 @@ export async function run({ setting = "1024x1536x384" }) {
   );
   rates.sort((a, b) => a - b);
   const b = backend();
-  return { name: "gemm", setting, median: rates[rates.length >> 1], best: rates.at(-1), unit: "GFLOP/s", peakRssBytes: process.resourceUsage().maxRSS * 1024, backend: b.name, isa: b.isa(), threads: b.threads() };
+  return {
+    name: "gemm",
+    setting,
+    median: rates[rates.length >> 1],
+    best: rates.at(-1),
+    unit: "GFLOP/s",
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    backend: b.name,
+    isa: b.isa(),
+    threads: b.threads(),
+  };
 }

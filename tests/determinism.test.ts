@@ -12,7 +12,15 @@ afterAll(() => {
 });
 
 const config = {
-  model_type: "llama", vocab_size: 301, hidden_size: 96, intermediate_size: 200, num_hidden_layers: 2, num_attention_heads: 6, num_key_value_heads: 2, max_position_embeddings: 160, tie_word_embeddings: true,
+  model_type: "llama",
+  vocab_size: 301,
+  hidden_size: 96,
+  intermediate_size: 200,
+  num_hidden_layers: 2,
+  num_attention_heads: 6,
+  num_key_value_heads: 2,
+  max_position_embeddings: 160,
+  tie_word_embeddings: true,
 };
 
 /** Weights after some training steps, as one string of bytes. */

@@ -31,7 +31,16 @@ beforeAll(async () => {
   home = mkdtempSync(join(tmpdir(), "groundup-program-"));
   mkdirSync(join(home, "node_modules"));
   symlinkSync(root, join(home, "node_modules", "groundup"), "dir");
-  const model = createModel({ model_type: "llama", vocab_size: 257, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 32, tie_word_embeddings: true });
+  const model = createModel({
+    model_type: "llama",
+    vocab_size: 257,
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    max_position_embeddings: 32,
+    tie_word_embeddings: true,
+  });
   const folder = join(home, "model");
   mkdirSync(folder);
   await saveModel(model, folder);
@@ -47,5 +56,5 @@ test("prints every parameter with its gradient, and the logits", () => {
   const lines = stdout.trim().split("\n");
   expect(lines).toContain("model.embed_tokens.weight [ 257, 16 ] 4112");
   expect(lines).toContain("model.layers.0.self_attn.q_proj.weight [ 16, 16 ] 256");
-  expect(lines.at(-1)).toBe('Int32Array Float32Array [1,16,257] 4112');
+  expect(lines.at(-1)).toBe("Int32Array Float32Array [1,16,257] 4112");
 });

@@ -39,11 +39,7 @@ test("documents are files, lines, paragraphs, or lie between separators", async 
   expect(await cut("a\n\nb\n", "file")).toEqual(["a\n\nb\n"]);
   expect(await cut("a\r\n\n b\nc", "line")).toEqual(["a", " b", "c"]);
   expect(await cut("\n\na\nb\n\n \t\n\nc\r\n\r\nd\n\n", "blank-line")).toEqual(["a\nb", "c", "d"]);
-  expect(await cut("a\n<|endoftext|>\nb<|endoftext|><|endoftext|> \n<|endoftext|>c <|endof", "<|endoftext|>")).toEqual([
-    "a",
-    "b",
-    "c <|endof",
-  ]);
+  expect(await cut("a\n<|endoftext|>\nb<|endoftext|><|endoftext|> \n<|endoftext|>c <|endof", "<|endoftext|>")).toEqual(["a", "b", "c <|endof"]);
   await expect(cut("a", "blank_line" as DocumentMode)).rejects.toThrow(ConfigError);
   await expect(cut("a", "blank_line" as DocumentMode)).rejects.toThrow('Did you mean "blank-line"?');
 });
@@ -59,9 +55,7 @@ test("a document that is too long is cut at line ends, and nothing is lost", asy
     expect(part).not.toMatch(/\p{Surrogate}/u);
   }
   expect(parts[0]).toBe("word and word\n".repeat(7));
-  expect((await cut(`${"a".repeat(30)}\n\nb`, "blank-line", 16)).join("|")).toBe(
-    `${"a".repeat(16)}|${"a".repeat(14)}|b`,
-  );
+  expect((await cut(`${"a".repeat(30)}\n\nb`, "blank-line", 16)).join("|")).toBe(`${"a".repeat(16)}|${"a".repeat(14)}|b`);
 });
 
 async function decode(bytes: Uint8Array) {
@@ -95,19 +89,14 @@ test.each<[string, Uint8Array, RegExp]>([
   ["a PNG", new Uint8Array([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0, 0, 13]), /binary data/],
   ["gzip", new Uint8Array(gzipSync("hello")), /compressed with gzip; name it \.gz/],
   ["UTF-16", new Uint8Array([0xff, 0xfe, 0x61, 0]), /got UTF-16/],
-  [
-    "another encoding",
-    new Uint8Array(Buffer.from("日本語テキスト".repeat(20), "latin1")).map((b) => b | 0x80),
-    /another encoding/,
-  ],
+  ["another encoding", new Uint8Array(Buffer.from("日本語テキスト".repeat(20), "latin1")).map((b) => b | 0x80), /another encoding/],
   ["control characters", new Uint8Array(50).fill(7), /binary data/],
 ])("%s is refused", async (_, bytes, message) => {
   await expect(decode(bytes)).rejects.toThrow(DataError);
   await expect(decode(bytes)).rejects.toThrow(message);
 });
 
-const read = async (paths: string | string[], options: ReadOptions = {}): Promise<Document[]> =>
-  all(await openDocuments(paths, options));
+const read = async (paths: string | string[], options: ReadOptions = {}): Promise<Document[]> => all(await openDocuments(paths, options));
 
 test("reads txt, jsonl, gz and zst from folders and globs in a fixed order", async () => {
   await fs.mkdir(join(dir, "sub"));
@@ -158,18 +147,10 @@ test.each<[string, Record<string, string | Uint8Array>, RegExp, ReadOptions?]>([
   ["a field that is missing", { "a.jsonl": '{"content":"x","id":1}' }, /line 1: no text.*"text".*keys content, id/],
   ["a field that is misspelt", { "a.jsonl": '{"content":"x"}' }, /Did you mean "content"\?/, { field: "contents" }],
   ["a text that is no string", { "a.jsonl": '{"text":["x"]}' }, /line 1: no text/],
-  [
-    "a damaged gz",
-    { "a.txt.gz": gzipSync("x".repeat(1000)).subarray(0, 20) },
-    /a\.txt\.gz: can't be decompressed, expected gzip/,
-  ],
+  ["a damaged gz", { "a.txt.gz": gzipSync("x".repeat(1000)).subarray(0, 20) }, /a\.txt\.gz: can't be decompressed, expected gzip/],
   ["no gz", { "a.txt.gz": "plain text" }, /can't be decompressed/],
   ["no zst", { "a.txt.zst": "plain text, long enough" }, /can't be decompressed, expected Zstandard/],
-  [
-    "a zst cut off",
-    { "a.txt.zst": Buffer.from("KLUv/QRYIQAAemVk", "base64") },
-    /can't be decompressed, expected Zstandard/,
-  ],
+  ["a zst cut off", { "a.txt.zst": Buffer.from("KLUv/QRYIQAAemVk", "base64") }, /can't be decompressed, expected Zstandard/],
   ["binary in a gz", { "a.txt.gz": gzipSync(new Uint8Array(99)) }, /binary data/],
   ["nothing that is text", { "a.png": "x" }, /no data, expected text files .* in the folder, got none of 1 files/],
 ])("refuses %s", async (_, files, message, options = {}) => {

@@ -143,10 +143,7 @@ export function documentOfJsonLine(line: string, field: string, where: string): 
   try {
     value = JSON.parse(line);
   } catch (cause) {
-    throw new DataError(
-      `${where}: not JSON, expected an object on each line, got ${JSON.stringify(line.slice(0, 40))}. Correct the line.`,
-      { cause },
-    );
+    throw new DataError(`${where}: not JSON, expected an object on each line, got ${JSON.stringify(line.slice(0, 40))}. Correct the line.`, { cause });
   }
   const text = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[field] : undefined;
   if (typeof text === "string") return text;

@@ -60,12 +60,7 @@ export function dataLoader(source: SampleSource, options: LoaderOptions): DataLo
 
 function startOf(cursor: unknown, source: SampleSource): number {
   const { version, nextSample, source: identity } = (cursor ?? {}) as Partial<DataCursor>;
-  if (
-    version !== 1 ||
-    !Number.isSafeInteger(nextSample) ||
-    (nextSample as number) < 0 ||
-    typeof identity !== "string"
-  ) {
+  if (version !== 1 || !Number.isSafeInteger(nextSample) || (nextSample as number) < 0 || typeof identity !== "string") {
     throw new RunError(
       `data cursor: damaged, expected { version: 1, nextSample, source }, got ${JSON.stringify(cursor)?.slice(0, 120)}. Resume from another checkpoint.`,
     );

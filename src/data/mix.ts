@@ -21,9 +21,7 @@ function quotas(weights: readonly number[]): number[] {
   const exact = weights.map((weight) => (weight / sum) * PERIOD);
   const shares = exact.map((value) => Math.max(1, Math.floor(value)));
   let open = PERIOD - shares.reduce((a, b) => a + b, 0);
-  const byRemainder = exact
-    .map((value, i) => ({ i, rest: value - shares[i] }))
-    .sort((a, b) => b.rest - a.rest || a.i - b.i);
+  const byRemainder = exact.map((value, i) => ({ i, rest: value - shares[i] })).sort((a, b) => b.rest - a.rest || a.i - b.i);
   for (let k = 0; open > 0; k++, open--) shares[byRemainder[k % shares.length].i]++;
   // Shares that were lifted to 1 are taken from the largest.
   for (; open < 0; open++) shares[shares.indexOf(Math.max(...shares))]--;
@@ -38,11 +36,7 @@ function quotas(weights: readonly number[]): number[] {
 export function weightedMix(parts: readonly MixPart[]): SampleSource {
   const weights = parts.map(({ weight }) => weight);
   const sum = weights.reduce((a, b) => a + b, 0);
-  if (
-    parts.length === 0 ||
-    !Number.isFinite(sum) ||
-    !weights.every((weight) => weight > 0 && weight / sum >= 0.5 / PERIOD)
-  ) {
+  if (parts.length === 0 || !Number.isFinite(sum) || !weights.every((weight) => weight > 0 && weight / sum >= 0.5 / PERIOD)) {
     throw new ConfigError(
       `mix: bad weights, expected numbers above 0, each at least 1/${2 * PERIOD} of their sum, got [${weights.join(", ")}]. ` +
         "Leave out sources that should not be read.",
@@ -50,10 +44,7 @@ export function weightedMix(parts: readonly MixPart[]): SampleSource {
   }
   const context = parts[0].source.context;
   const odd = parts.find(({ source }) => source.context !== context);
-  if (odd)
-    throw new ConfigError(
-      `mix: sources of different context length, expected ${context}, got ${odd.source.context}. Give all the same.`,
-    );
+  if (odd) throw new ConfigError(`mix: sources of different context length, expected ${context}, got ${odd.source.context}. Give all the same.`);
 
   const shares = quotas(weights);
   const choice = new Uint16Array(PERIOD);

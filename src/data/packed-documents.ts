@@ -21,10 +21,7 @@ interface Epoch {
  * @param options.shuffle false keeps the order of the data; default true
  * @throws DataError when no document has two tokens
  */
-export function packedDocuments(
-  data: TokenData,
-  options: { context: number; seed?: number; shuffle?: boolean },
-): SampleSource {
+export function packedDocuments(data: TokenData, options: { context: number; seed?: number; shuffle?: boolean }): SampleSource {
   const { context, seed = 0, shuffle = true } = options;
   checkContext(context, data.name);
   const places = data.documentStarts;

@@ -9,15 +9,7 @@ export const DRAW = { window: 0, documents: 1, rows: 2, split: 3 } as const;
 const words = new Uint32Array(4);
 
 function draw(seed: number, position: number, use: number): void {
-  philoxInto(
-    words,
-    position,
-    Math.floor(position / 0x1_0000_0000),
-    use,
-    STREAM,
-    seed,
-    Math.floor(seed / 0x1_0000_0000),
-  );
+  philoxInto(words, position, Math.floor(position / 0x1_0000_0000), use, STREAM, seed, Math.floor(seed / 0x1_0000_0000));
 }
 
 /**

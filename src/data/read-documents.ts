@@ -10,13 +10,7 @@ import * as zlib from "node:zlib";
 import { Decompress } from "fzstd";
 import { DataError } from "../errors.ts";
 import { readError } from "../formats/node-file.ts";
-import {
-  type Document,
-  type DocumentMode,
-  documentOfJsonLine,
-  MAX_DOCUMENT_CHARACTERS,
-  splitIntoDocuments,
-} from "./documents.ts";
+import { type Document, type DocumentMode, documentOfJsonLine, MAX_DOCUMENT_CHARACTERS, splitIntoDocuments } from "./documents.ts";
 import { type DecodeCounts, decodeText } from "./text-decoding.ts";
 
 export interface ReadOptions {
@@ -47,10 +41,7 @@ const IN_FOLDERS = /\.(txt|text|md|jsonl|ndjson)(\.gz|\.zst)?$/;
  * @returns documents in a fixed order: paths as given, files of a folder or glob by name
  * @throws DataError when a path matches nothing
  */
-export async function openDocuments(
-  paths: string | readonly string[],
-  options: ReadOptions = {},
-): Promise<DocumentFiles> {
+export async function openDocuments(paths: string | readonly string[], options: ReadOptions = {}): Promise<DocumentFiles> {
   const told = new Set<string>();
   const note = (sentence: string) => {
     if (!told.has(sentence)) options.onNote?.(sentence);
@@ -60,8 +51,7 @@ export async function openDocuments(
   for (const path of typeof paths === "string" ? [paths] : paths) {
     for (const file of await filesOf(path, note)) if (!files.includes(file)) files.push(file);
   }
-  if (files.length === 0)
-    throw new DataError("data: no paths, expected at least one file, folder or glob, got none. Name one.");
+  if (files.length === 0) throw new DataError("data: no paths, expected at least one file, folder or glob, got none. Name one.");
   return { files, [Symbol.asyncIterator]: () => readFiles(files, options, note) };
 }
 
@@ -76,9 +66,7 @@ async function filesOf(path: string, note: (sentence: string) => void): Promise<
   const wanted = stat ? IN_FOLDERS : globPattern(path);
   const found = all.filter((file) => wanted.test(stat ? file : file.split(sep).join("/")));
   if (stat && found.length < all.length) {
-    note(
-      `${path}: ${all.length - found.length} files that are not .txt, .text, .md, .jsonl or .ndjson (or those as .gz, .zst) were skipped.`,
-    );
+    note(`${path}: ${all.length - found.length} files that are not .txt, .text, .md, .jsonl or .ndjson (or those as .gz, .zst) were skipped.`);
   }
   if (found.length === 0) {
     throw new DataError(
@@ -100,8 +88,7 @@ async function walk(folder: string): Promise<string[]> {
     const path = join(folder, entry.name);
     // Links to files are followed, links to folders not: they could run in circles.
     if (entry.isDirectory()) files.push(...(await walk(path)));
-    else if (entry.isFile() || (entry.isSymbolicLink() && (await fs.stat(path).catch(() => undefined))?.isFile()))
-      files.push(path);
+    else if (entry.isFile() || (entry.isSymbolicLink() && (await fs.stat(path).catch(() => undefined))?.isFile())) files.push(path);
   }
   return files;
 }
@@ -123,11 +110,7 @@ function globPattern(glob: string): RegExp {
   return new RegExp(`^${source}$`);
 }
 
-async function* readFiles(
-  files: readonly string[],
-  options: ReadOptions,
-  note: (sentence: string) => void,
-): AsyncGenerator<Document> {
+async function* readFiles(files: readonly string[], options: ReadOptions, note: (sentence: string) => void): AsyncGenerator<Document> {
   let documents = 0;
   for (const file of files) {
     const counts = { bytes: 0, replaced: 0 };
@@ -151,18 +134,11 @@ async function* readFiles(
   }
 }
 
-async function* readFile(
-  file: string,
-  options: ReadOptions,
-  counts: DecodeCounts,
-  note: (sentence: string) => void,
-): AsyncGenerator<string> {
+async function* readFile(file: string, options: ReadOptions, counts: DecodeCounts, note: (sentence: string) => void): AsyncGenerator<string> {
   const limit = options.maxDocumentCharacters ?? MAX_DOCUMENT_CHARACTERS;
   const onCut = () => note(`${file}: documents longer than ${limit} characters were cut into several at a line's end.`);
   if (/\.json(\.gz|\.zst)?$/.test(file)) {
-    throw new DataError(
-      `${file}: one JSON value, expected text or JSONL (an object on each line), got .json. Convert it to .jsonl.`,
-    );
+    throw new DataError(`${file}: one JSON value, expected text or JSONL (an object on each line), got .json. Convert it to .jsonl.`);
   }
   const text = decodeText(readBytes(file), file, counts);
   if (!JSON_LINES.test(file)) {
@@ -173,14 +149,11 @@ async function* readFile(
   for await (const line of splitLines(text, file)) {
     number++;
     if (!/\S/.test(line)) continue;
-    const content = documentOfJsonLine(line, options.field ?? "text", `${file}, line ${number}`).replace(
-      /\p{Surrogate}/gu,
-      () => {
-        // JSON can spell half of a surrogate pair, which no UTF-8 text holds.
-        counts.replaced++;
-        return "\ufffd";
-      },
-    );
+    const content = documentOfJsonLine(line, options.field ?? "text", `${file}, line ${number}`).replace(/\p{Surrogate}/gu, () => {
+      // JSON can spell half of a surrogate pair, which no UTF-8 text holds.
+      counts.replaced++;
+      return "\ufffd";
+    });
     yield* splitIntoDocuments(single(content), "file", limit, onCut);
   }
 }
@@ -207,9 +180,7 @@ async function* splitLines(chunks: AsyncIterable<string>, where: string): AsyncG
     pending.push(chunk.slice(from));
     length += chunk.length - from;
     if (length > MAX_LINE) {
-      throw new DataError(
-        `${where}: a line is too long, expected at most ${MAX_LINE} characters, got more. This is probably no JSONL.`,
-      );
+      throw new DataError(`${where}: a line is too long, expected at most ${MAX_LINE} characters, got more. This is probably no JSONL.`);
     }
   }
   yield pending.join("");

@@ -24,11 +24,7 @@ test("sampled windows are T + 1 consecutive tokens from anywhere, by seed and nu
   expect(seen.size).toBe(16);
   for (const times of seen.values()) expect(Math.abs(times - 500)).toBeLessThan(108);
   const starts = async (seed: number, from = 0) =>
-    Promise.all(
-      [0, 1, 2, 3, 4, 5].map(
-        async (i) => (await sampledWindows(data, { context: 4, seed }).read(from + i)).inputIds[0],
-      ),
-    );
+    Promise.all([0, 1, 2, 3, 4, 5].map(async (i) => (await sampledWindows(data, { context: 4, seed }).read(from + i)).inputIds[0]));
   expect(await starts(7)).toEqual([14, 10, 5, 3, 5, 15]);
   expect(await starts(7)).not.toEqual(await starts(8));
   expect(await starts(7)).not.toEqual(await starts(7 + 2 ** 32));
@@ -54,30 +50,27 @@ test.each([
   [100, 7, 6],
   [8, 7, 2],
   [9, 7, 2],
-])(
-  "sequential windows over %i tokens (context %i, overlap %i) score each token once, after the right one",
-  async (tokens, context, overlap) => {
-    const source = sequentialWindows(counting(tokens), { context, overlap });
-    const scored: number[] = [];
-    let batches = 0;
-    let total = 0;
-    for await (const batch of batchesOnce(source, 4)) {
-      batches += batch.rows;
-      total += batch.targetTokens;
-      batch.targets.forEach((target, i) => {
-        if (target === IGNORE) return;
-        scored.push(target);
-        expect(batch.inputIds[i]).toBe(target - 1);
-        // With overlap, all but the first window's targets have that much past.
-        if (target > context) expect(i % context).toBeGreaterThanOrEqual(overlap);
-      });
-    }
-    expect(scored).toEqual(Array.from({ length: tokens - 1 }, (_, i) => i + 1));
-    expect(batches).toBe(source.samples);
-    expect(total).toBe(tokens - 1);
-    await expect(source.read(source.samples)).rejects.toThrow(DataError);
-  },
-);
+])("sequential windows over %i tokens (context %i, overlap %i) score each token once, after the right one", async (tokens, context, overlap) => {
+  const source = sequentialWindows(counting(tokens), { context, overlap });
+  const scored: number[] = [];
+  let batches = 0;
+  let total = 0;
+  for await (const batch of batchesOnce(source, 4)) {
+    batches += batch.rows;
+    total += batch.targetTokens;
+    batch.targets.forEach((target, i) => {
+      if (target === IGNORE) return;
+      scored.push(target);
+      expect(batch.inputIds[i]).toBe(target - 1);
+      // With overlap, all but the first window's targets have that much past.
+      if (target > context) expect(i % context).toBeGreaterThanOrEqual(overlap);
+    });
+  }
+  expect(scored).toEqual(Array.from({ length: tokens - 1 }, (_, i) => i + 1));
+  expect(batches).toBe(source.samples);
+  expect(total).toBe(tokens - 1);
+  await expect(source.read(source.samples)).rejects.toThrow(DataError);
+});
 
 /** Documents whose ids say where they are: document · 1000 + place. */
 function labelled(lengths: number[]): TokenData {
@@ -89,48 +82,43 @@ function labelled(lengths: number[]): TokenData {
   );
 }
 
-test.each([true, false])(
-  "packed documents: every step within a document once in an epoch, none across (shuffle %s)",
-  async (shuffle) => {
-    const lengths = [5, 1, 17, 3, 8, 30, 2];
-    const data = labelled(lengths);
-    const context = 8;
-    const source = packedDocuments(data, { context, seed: 1, shuffle });
-    expect(source.samples).toBe(Math.ceil(66 / context));
-    const orders: string[] = [];
-    for (const epoch of [0, 1]) {
-      const steps: string[] = [];
-      const inputs: number[] = [];
-      for (let i = 0; i < source.samples; i++) {
-        const batch = await readBatch(source, epoch * source.samples + i, 1);
-        const { inputIds, targets } = batch;
-        const borders = [...(batch.cuSeqlens as Int32Array)];
-        expect(borders[0]).toBe(0);
-        expect(borders.at(-1)).toBe(context);
-        let segment = 0;
-        for (let t = 0; t < context; t++) {
-          if (t === borders[segment + 1]) segment++;
-          expect(batch.positions?.[t]).toBe(t - borders[segment]);
-          const last = t + 1 === borders[segment + 1];
-          if (targets[t] !== IGNORE) {
-            expect(targets[t]).toBe(inputIds[t] + 1);
-            steps.push(`${inputIds[t]}`);
-            if (!last) expect(inputIds[t + 1]).toBe(targets[t]);
-          } else {
-            expect(last || inputIds.subarray(borders[segment], t + 1).every((id) => id === 0)).toBe(true);
-          }
+test.each([true, false])("packed documents: every step within a document once in an epoch, none across (shuffle %s)", async (shuffle) => {
+  const lengths = [5, 1, 17, 3, 8, 30, 2];
+  const data = labelled(lengths);
+  const context = 8;
+  const source = packedDocuments(data, { context, seed: 1, shuffle });
+  expect(source.samples).toBe(Math.ceil(66 / context));
+  const orders: string[] = [];
+  for (const epoch of [0, 1]) {
+    const steps: string[] = [];
+    const inputs: number[] = [];
+    for (let i = 0; i < source.samples; i++) {
+      const batch = await readBatch(source, epoch * source.samples + i, 1);
+      const { inputIds, targets } = batch;
+      const borders = [...(batch.cuSeqlens as Int32Array)];
+      expect(borders[0]).toBe(0);
+      expect(borders.at(-1)).toBe(context);
+      let segment = 0;
+      for (let t = 0; t < context; t++) {
+        if (t === borders[segment + 1]) segment++;
+        expect(batch.positions?.[t]).toBe(t - borders[segment]);
+        const last = t + 1 === borders[segment + 1];
+        if (targets[t] !== IGNORE) {
+          expect(targets[t]).toBe(inputIds[t] + 1);
+          steps.push(`${inputIds[t]}`);
+          if (!last) expect(inputIds[t + 1]).toBe(targets[t]);
+        } else {
+          expect(last || inputIds.subarray(borders[segment], t + 1).every((id) => id === 0)).toBe(true);
         }
-        inputs.push(...inputIds);
       }
-      expect(steps.sort()).toEqual(
-        lengths.flatMap((length, d) => Array.from({ length: length - 1 }, (_, i) => `${d * 1000 + i}`)).sort(),
-      );
-      orders.push(inputs.join());
+      inputs.push(...inputIds);
     }
-    expect(orders[0] === orders[1]).toBe(!shuffle);
-    expect(await source.read(3)).toEqual(await packedDocuments(data, { context, seed: 1, shuffle }).read(3));
-  },
-);
+    expect(steps.sort()).toEqual(lengths.flatMap((length, d) => Array.from({ length: length - 1 }, (_, i) => `${d * 1000 + i}`)).sort());
+    orders.push(inputs.join());
+  }
+  expect(orders[0] === orders[1]).toBe(!shuffle);
+  expect(await source.read(3)).toEqual(await packedDocuments(data, { context, seed: 1, shuffle }).read(3));
+});
 
 test("a batch of packed rows has one list of borders, and documents smaller than a row are fine", async () => {
   const batch = await readBatch(packedDocuments(labelled([3, 4, 5]), { context: 4, shuffle: false }), 0, 3);
@@ -227,11 +215,8 @@ test("a cursor of other data or settings is refused, with what changed", () => {
     () =>
       dataLoader(other, { batchSize: 4, cursor: state });
   expect(resume(sampledWindows(counting(51), { context: 3, seed: 2 }))).toThrow(RunError);
-  expect(resume(sampledWindows(counting(50), { context: 3, seed: 9 }))).toThrow(
-    /settings have changed, expected .*seed 2.* got .*seed 9/,
-  );
-  for (const damaged of [null, 3, {}, { ...cursor, nextSample: -1 }, { ...cursor, version: 2 }])
-    expect(resume(source, damaged)).toThrow(RunError);
+  expect(resume(sampledWindows(counting(50), { context: 3, seed: 9 }))).toThrow(/settings have changed, expected .*seed 2.* got .*seed 9/);
+  for (const damaged of [null, 3, {}, { ...cursor, nextSample: -1 }, { ...cursor, version: 2 }]) expect(resume(source, damaged)).toThrow(RunError);
   for (const options of [{ batchSize: 0 }, { batchSize: 3, world: 2 }, { batchSize: 4, rank: 1 }])
     expect(() => dataLoader(source, options)).toThrow(ConfigError);
 });

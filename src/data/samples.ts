@@ -84,9 +84,7 @@ export async function readBatch(source: SampleSource, first: number, count: numb
 
 /** A data set too small for what is asked of it. */
 export function tooSmall(name: string, expected: string, tokens: number): DataError {
-  return new DataError(
-    `${name}: text smaller than one window, expected ${expected}, got ${tokens} tokens. Use more text or a shorter context.`,
-  );
+  return new DataError(`${name}: text smaller than one window, expected ${expected}, got ${tokens} tokens. Use more text or a shorter context.`);
 }
 
 export function checkContext(context: number, name: string): void {

@@ -62,9 +62,7 @@ export async function openShards(folder: Folder, options: { keepBytes?: number }
     const source = await folder.open(file);
     opened.push(source);
     if (source.size !== bytes) {
-      throw new FormatError(
-        `${source.name}: wrong size, expected ${bytes} bytes by the manifest, got ${source.size}. Make the shards again.`,
-      );
+      throw new FormatError(`${source.name}: wrong size, expected ${bytes} bytes by the manifest, got ${source.size}. Make the shards again.`);
     }
     return source;
   };
@@ -93,9 +91,7 @@ export async function openShards(folder: Folder, options: { keepBytes?: number }
         for (const [i, source] of [...files.map((file) => file.source), boundaries].entries()) {
           const found = await digest(await source.read(0, source.size));
           if (found !== hashes[i]) {
-            throw new FormatError(
-              `${source.name}: damaged, expected SHA-256 ${hashes[i]} by the manifest, got ${found}. Make the shards again.`,
-            );
+            throw new FormatError(`${source.name}: damaged, expected SHA-256 ${hashes[i]} by the manifest, got ${found}. Make the shards again.`);
           }
         }
       },
@@ -108,9 +104,7 @@ export async function openShards(folder: Folder, options: { keepBytes?: number }
 
 async function readManifest(folder: Folder): Promise<{ manifest: ShardManifest; text: string }> {
   if (!(await folder.has(MANIFEST))) {
-    throw new DataError(
-      `${folder.name}: no token shards, expected a folder with ${MANIFEST}, got none. Check the path, or make the shards first.`,
-    );
+    throw new DataError(`${folder.name}: no token shards, expected a folder with ${MANIFEST}, got none. Check the path, or make the shards first.`);
   }
   const source = await folder.open(MANIFEST);
   const text = await readText(source, 64 << 20).finally(() => source.close());
@@ -121,19 +115,15 @@ async function readManifest(folder: Folder): Promise<{ manifest: ShardManifest; 
 
 function checkManifest(manifest: ShardManifest, where: string): void {
   const fail = (what: string, expected: unknown, got: unknown) => {
-    throw new FormatError(
-      `${where}: ${what}, expected ${expected}, got ${got}. The manifest is damaged; make the shards again.`,
-    );
+    throw new FormatError(`${where}: ${what}, expected ${expected}, got ${got}. The manifest is damaged; make the shards again.`);
   };
   manifest.shards.forEach(({ file }, i) => {
     if (file !== shardName(i)) fail("bad shard name", shardName(i), JSON.stringify(file));
   });
   const sum = manifest.shards.reduce((total, { tokens }) => total + tokens, 0);
   if (sum !== manifest.tokens) fail("shards don't add up", `${manifest.tokens} tokens`, sum);
-  if (manifest.documents > manifest.tokens)
-    fail("more documents than tokens", `at most ${manifest.tokens}`, manifest.documents);
-  if (manifest.dtype === "u16" && manifest.vocabSize > 0x10000)
-    fail("vocabulary too large for u16", "at most 65536", manifest.vocabSize);
+  if (manifest.documents > manifest.tokens) fail("more documents than tokens", `at most ${manifest.tokens}`, manifest.documents);
+  if (manifest.dtype === "u16" && manifest.vocabSize > 0x10000) fail("vocabulary too large for u16", "at most 65536", manifest.vocabSize);
   if (manifest.endOfText !== null && manifest.endOfText >= manifest.vocabSize) {
     fail("end-of-text id outside the vocabulary", `less than ${manifest.vocabSize}`, manifest.endOfText);
   }

@@ -18,11 +18,8 @@ afterEach(() => fs.rm(dir, { recursive: true, force: true }));
 
 const bytes = { encode: (text: string) => ({ ids: new Uint8Array(Buffer.from(text)) }) };
 const documents = (texts: string[]): Document[] => texts.map((text, index) => ({ text, source: "t.txt", index }));
-const write = (
-  texts: string[],
-  options: Partial<WriteShardsOptions> = {},
-  encoder = bytes as { encode(text: string): { ids: ArrayLike<number> } },
-) => writeShards(join(dir, "out"), documents(texts), encoder, { vocabSize: 257, ...options });
+const write = (texts: string[], options: Partial<WriteShardsOptions> = {}, encoder = bytes as { encode(text: string): { ids: ArrayLike<number> } }) =>
+  writeShards(join(dir, "out"), documents(texts), encoder, { vocabSize: 257, ...options });
 
 test.each([
   [257, "u16"],
@@ -45,8 +42,7 @@ test.each([
     expect([...data.documentStarts]).toEqual([0, 6, 13, 54]);
     for (let start = 0; start <= 54; start++) {
       for (const length of [0, 1, 6, 8, 54 - start]) {
-        if (start + length <= 54)
-          expect([...(await data.read(start, length))]).toEqual(wanted.slice(start, start + length));
+        if (start + length <= 54) expect([...(await data.read(start, length))]).toEqual(wanted.slice(start, start + length));
       }
     }
     await expect(data.read(50, 5)).rejects.toThrow(DataError);
@@ -61,9 +57,7 @@ test("blocks larger than the buffer and shards of any size keep every id", async
   const progress: number[] = [];
   await write([text, text.slice(0, 99)], { shardTokens: 250_001, onProgress: ({ tokens }) => progress.push(tokens) });
   const data = await openShards(openFolder(join(dir, "out")));
-  expect(Buffer.from(Uint8Array.from(await data.read(0, data.tokens))).toString() === text + text.slice(0, 99)).toBe(
-    true,
-  );
+  expect(Buffer.from(Uint8Array.from(await data.read(0, data.tokens))).toString() === text + text.slice(0, 99)).toBe(true);
   expect(progress.length).toBe(3);
   await data.close();
 });
@@ -98,22 +92,14 @@ test("shards that were damaged are refused", async () => {
   const open = () => openShards(openFolder(out));
   const shard = await fs.readFile(join(out, "shard-00000.bin"));
 
-  await fs.writeFile(
-    join(out, "shard-00000.bin"),
-    Buffer.concat([shard.subarray(0, 8), Buffer.from([1, 0]), shard.subarray(10)]),
-  );
+  await fs.writeFile(join(out, "shard-00000.bin"), Buffer.concat([shard.subarray(0, 8), Buffer.from([1, 0]), shard.subarray(10)]));
   const changed = await open();
   await expect(changed.verify()).rejects.toThrow(/shard-00000\.bin: damaged, expected SHA-256/);
   await changed.close();
 
-  await fs.writeFile(
-    join(out, "shard-00000.bin"),
-    Buffer.concat([shard.subarray(0, 8), Buffer.from([255, 255]), shard.subarray(10)]),
-  );
+  await fs.writeFile(join(out, "shard-00000.bin"), Buffer.concat([shard.subarray(0, 8), Buffer.from([255, 255]), shard.subarray(10)]));
   const foreign = await open();
-  await expect(foreign.read(0, 10)).rejects.toThrow(
-    /token id outside the vocabulary at token 4, expected 0 to 256, got 65535/,
-  );
+  await expect(foreign.read(0, 10)).rejects.toThrow(/token id outside the vocabulary at token 4, expected 0 to 256, got 65535/);
   await foreign.close();
 
   await fs.writeFile(join(out, "shard-00000.bin"), shard.subarray(0, 19));
@@ -127,8 +113,7 @@ test("shards that were damaged are refused", async () => {
 test("no damaged manifest does anything but throw a typed error", async () => {
   await write(["hello", "world"], { shardTokens: 6, endOfText: 256 });
   const files: Record<string, Uint8Array | string> = {};
-  for (const name of await fs.readdir(join(dir, "out")))
-    files[name] = new Uint8Array(await fs.readFile(join(dir, "out", name)));
+  for (const name of await fs.readdir(join(dir, "out"))) files[name] = new Uint8Array(await fs.readFile(join(dir, "out", name)));
   const good = Buffer.from(files["manifest.json"]).toString();
   await (await openShards(memoryFolder(files))).verify();
   for (const [from, to, message] of [
@@ -140,9 +125,7 @@ test("no damaged manifest does anything but throw a typed error", async () => {
     ['"format"', '"fromat"', /fromat is unknown/],
   ] as const) {
     expect(good).toContain(from);
-    await expect(openShards(memoryFolder({ ...files, "manifest.json": good.replace(from, to) }))).rejects.toThrow(
-      message,
-    );
+    await expect(openShards(memoryFolder({ ...files, "manifest.json": good.replace(from, to) }))).rejects.toThrow(message);
   }
   let seed = 5;
   const random = (n: number) => {

@@ -37,9 +37,7 @@ test("a document stays on its side when others come and go, and copies stay toge
 
 test("the split never changes between versions", async () => {
   expect(hashHex(hashText("Call me Ishmael."))).toBe("ad27e9fcb416c19c");
-  expect((await sides(documents(many.slice(0, 40)))).validation.map((text) => Number(text.slice(16)))).toEqual([
-    5, 12, 20, 22, 24, 26, 29,
-  ]);
+  expect((await sides(documents(many.slice(0, 40)))).validation.map((text) => Number(text.slice(16)))).toEqual([5, 12, 20, 22, 24, 26, 29]);
 });
 
 test("a single document is cut at its tail, exactly as nanoGPT cuts, and that is said", async () => {
@@ -52,9 +50,7 @@ test("a single document is cut at its tail, exactly as nanoGPT cuts, and that is
     documents: { train: 1, validation: 1 },
     characters: { train: 94, validation: 11 },
   });
-  expect(plan.notes).toEqual([
-    "The data is a single document, so its last 10 % (by characters) are the validation text.",
-  ]);
+  expect(plan.notes).toEqual(["The data is a single document, so its last 10 % (by characters) are the validation text."]);
   expect((await sides(documents([text, text]))).plan.by).toBe("tail");
   const emoji = await sides(documents(["😀".repeat(5)]), { validationFraction: 0.5 });
   expect(emoji.train).toEqual(["😀😀"]);

@@ -37,15 +37,10 @@ export interface SplitPlan {
  *
  * @throws DataError when there is too little text for two sides
  */
-export async function planSplit(
-  documents: AsyncIterable<Document> | Iterable<Document>,
-  options: SplitOptions = {},
-): Promise<SplitPlan> {
+export async function planSplit(documents: AsyncIterable<Document> | Iterable<Document>, options: SplitOptions = {}): Promise<SplitPlan> {
   const { validationFraction = 0.1, seed = 0 } = options;
   if (!(validationFraction > 0 && validationFraction < 1)) {
-    throw new ConfigError(
-      `split: bad validation fraction, expected more than 0 and less than 1, got ${validationFraction}. Correct it.`,
-    );
+    throw new ConfigError(`split: bad validation fraction, expected more than 0 and less than 1, got ${validationFraction}. Correct it.`);
   }
   const position = (document: Document) => fractionOfHash(hashText(document.text), seed);
   const whole = { documents: { train: 0, validation: 0 }, characters: { train: 0, validation: 0 } };

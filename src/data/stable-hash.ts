@@ -34,5 +34,4 @@ export function hashText(text: string): [number, number] {
 }
 
 /** The two words as 16 hexadecimal digits. */
-export const hashHex = ([high, low]: [number, number]): string =>
-  high.toString(16).padStart(8, "0") + low.toString(16).padStart(8, "0");
+export const hashHex = ([high, low]: [number, number]): string => high.toString(16).padStart(8, "0") + low.toString(16).padStart(8, "0");

@@ -28,11 +28,7 @@ export const emptyStatistics = (): DataStatistics => ({
 });
 
 /** Counts one document into `statistics`. */
-export function countDocument(
-  statistics: DataStatistics,
-  document: Pick<Document, "text" | "replaced">,
-  tokens = 0,
-): void {
+export function countDocument(statistics: DataStatistics, document: Pick<Document, "text" | "replaced">, tokens = 0): void {
   const { characters, bytes } = measureText(document.text);
   statistics.documents++;
   statistics.characters += characters;
@@ -44,10 +40,7 @@ export function countDocument(
 }
 
 /** Passes documents through and counts them. */
-export async function* withStatistics<D extends Document>(
-  documents: AsyncIterable<D> | Iterable<D>,
-  statistics: DataStatistics,
-): AsyncGenerator<D> {
+export async function* withStatistics<D extends Document>(documents: AsyncIterable<D> | Iterable<D>, statistics: DataStatistics): AsyncGenerator<D> {
   for await (const document of documents) {
     countDocument(statistics, document);
     yield document;

@@ -18,11 +18,7 @@ const HEAD_BYTES = 1 << 16;
  * @param counts is counted up as the text is read
  * @throws DataError for UTF-16, for binary data, and for text that is mostly invalid (another encoding)
  */
-export async function* decodeText(
-  chunks: AsyncIterable<Uint8Array>,
-  where: string,
-  counts: DecodeCounts = { bytes: 0, replaced: 0 },
-): AsyncGenerator<string> {
+export async function* decodeText(chunks: AsyncIterable<Uint8Array>, where: string, counts: DecodeCounts = { bytes: 0, replaced: 0 }): AsyncGenerator<string> {
   const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
   let carried: Uint8Array = new Uint8Array(0);
@@ -104,23 +100,15 @@ function incompleteTail(bytes: Uint8Array): number {
 function checkHead(bytes: Uint8Array, where: string): Uint8Array {
   const [a, b, c] = bytes;
   if ((a === 0xff && b === 0xfe) || (a === 0xfe && b === 0xff)) {
-    throw new DataError(
-      `${where}: not UTF-8, expected UTF-8 text, got UTF-16 (by its byte order mark). Save it as UTF-8.`,
-    );
+    throw new DataError(`${where}: not UTF-8, expected UTF-8 text, got UTF-16 (by its byte order mark). Save it as UTF-8.`);
   }
   const head = bytes.subarray(0, HEAD_BYTES);
   const kind =
-    a === 0x1f && b === 0x8b
-      ? " compressed with gzip; name it .gz"
-      : a === 0x28 && b === 0xb5 && c === 0x2f
-        ? " compressed with Zstandard; name it .zst"
-        : "";
+    a === 0x1f && b === 0x8b ? " compressed with gzip; name it .gz" : a === 0x28 && b === 0xb5 && c === 0x2f ? " compressed with Zstandard; name it .zst" : "";
   let control = 0;
   for (const byte of head) if (byte < 9 || (byte > 13 && byte < 32 && byte !== 27)) control++;
   if (kind !== "" || head.includes(0) || (control >= 8 && control > head.length * 0.1)) {
-    throw new DataError(
-      `${where}: not text, expected UTF-8 text, got binary data${kind}. Remove it from the data or extract its text first.`,
-    );
+    throw new DataError(`${where}: not text, expected UTF-8 text, got binary data${kind}. Remove it from the data or extract its text first.`);
   }
   return a === 0xef && b === 0xbb && c === 0xbf ? bytes.subarray(3) : bytes;
 }

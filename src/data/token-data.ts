@@ -30,10 +30,7 @@ export type TokenDtype = "u16" | "u32";
 export const TOKEN_BYTES: Record<TokenDtype, number> = { u16: 2, u32: 4 };
 
 /** Ids that were made in this process. */
-export function memoryTokens(
-  ids: ArrayLike<number>,
-  options: { vocabSize?: number; documentStarts?: ArrayLike<number>; name?: string } = {},
-): TokenData {
+export function memoryTokens(ids: ArrayLike<number>, options: { vocabSize?: number; documentStarts?: ArrayLike<number>; name?: string } = {}): TokenData {
   const name = options.name ?? "<memory>";
   const kept = Int32Array.from(ids);
   const documentStarts = Float64Array.from(options.documentStarts ?? [0, kept.length]);
@@ -58,22 +55,12 @@ export function checkDocumentStarts(starts: Float64Array, tokens: number, where:
   let good = starts.length >= 1 && starts[0] === 0 && starts[starts.length - 1] === tokens;
   for (let i = 1; good && i < starts.length; i++) good = Number.isSafeInteger(starts[i]) && starts[i] > starts[i - 1];
   if (!good) {
-    throw new DataError(
-      `${where}: bad document boundaries, expected growing places from 0 to ${tokens}, got others. Make the shards again.`,
-    );
+    throw new DataError(`${where}: bad document boundaries, expected growing places from 0 to ${tokens}, got others. Make the shards again.`);
   }
 }
 
 export function checkTokenRange(start: number, length: number, tokens: number, where: string): void {
-  if (
-    !(
-      Number.isSafeInteger(start) &&
-      Number.isSafeInteger(length) &&
-      start >= 0 &&
-      length >= 0 &&
-      start + length <= tokens
-    )
-  ) {
+  if (!(Number.isSafeInteger(start) && Number.isSafeInteger(length) && start >= 0 && length >= 0 && start + length <= tokens)) {
     throw new DataError(
       `${where}: token range outside the data, expected at most ${tokens} tokens, got ${length} from ${start}. Check the cursor and the context length.`,
     );
@@ -116,10 +103,7 @@ export async function tokenFilesReader(
   for (const { tokens } of files) firsts.push((firsts.at(-1) as number) + tokens);
   const total = firsts.at(-1) as number;
   const bytes = files.reduce((sum, { dtype, tokens }) => sum + tokens * TOKEN_BYTES[dtype], 0);
-  const kept =
-    bytes <= keepBytes
-      ? await Promise.all(files.map((file) => file.source.read(0, file.tokens * TOKEN_BYTES[file.dtype])))
-      : undefined;
+  const kept = bytes <= keepBytes ? await Promise.all(files.map((file) => file.source.read(0, file.tokens * TOKEN_BYTES[file.dtype]))) : undefined;
   const name = files[0]?.source.name ?? "<no files>";
 
   return async (start, length) => {
@@ -163,10 +147,7 @@ export function upperBound(sorted: ArrayLike<number>, value: number): number {
  * Its identity covers the size and 64 pieces spread over the file, because hashing tens of gigabytes at each start would
  * take longer than it helps; shards with a manifest have full hashes.
  */
-export async function openTokenFile(
-  source: Source,
-  options: { dtype?: TokenDtype; vocabSize?: number; keepBytes?: number } = {},
-): Promise<TokenData> {
+export async function openTokenFile(source: Source, options: { dtype?: TokenDtype; vocabSize?: number; keepBytes?: number } = {}): Promise<TokenData> {
   const dtype = options.dtype ?? "u16";
   const size = TOKEN_BYTES[dtype];
   if (source.size === 0 || source.size % size !== 0) {

@@ -37,9 +37,7 @@ export function sequentialWindows(data: TokenData, options: { context: number; o
   const { context, overlap = 0 } = options;
   checkContext(context, data.name);
   if (!Number.isSafeInteger(overlap) || overlap < 0 || overlap >= context) {
-    throw new DataError(
-      `${data.name}: bad overlap of windows, expected 0 to ${context - 1}, got ${overlap}. Correct it.`,
-    );
+    throw new DataError(`${data.name}: bad overlap of windows, expected 0 to ${context - 1}, got ${overlap}. Correct it.`);
   }
   if (data.tokens < 2) throw tooSmall(data.name, "at least 2 tokens", data.tokens);
   const step = context - overlap;
@@ -50,9 +48,7 @@ export function sequentialWindows(data: TokenData, options: { context: number; o
     identity: `sequentialWindows(context ${context}, overlap ${overlap}, data ${data.identity})`,
     async read(index): Promise<Sample> {
       if (!(index >= 0 && index < samples)) {
-        throw new DataError(
-          `${data.name}: no such window, expected 0 to ${samples - 1}, got ${index}. Stop at the last one.`,
-        );
+        throw new DataError(`${data.name}: no such window, expected 0 to ${samples - 1}, got ${index}. Stop at the last one.`);
       }
       const start = index * step;
       const length = Math.min(context, data.tokens - 1 - start);

@@ -48,9 +48,7 @@ export async function writeShards(
     throw new ConfigError(`${folder}: bad vocabulary size, expected 1 to 2147483647, got ${vocabSize}. Correct it.`);
   }
   if (endOfText !== undefined && !(Number.isInteger(endOfText) && endOfText >= 0 && endOfText < vocabSize)) {
-    throw new ConfigError(
-      `${folder}: end-of-text id outside the vocabulary, expected 0 to ${vocabSize - 1}, got ${endOfText}. Correct it.`,
-    );
+    throw new ConfigError(`${folder}: end-of-text id outside the vocabulary, expected 0 to ${vocabSize - 1}, got ${endOfText}. Correct it.`);
   }
   const dtype: TokenDtype = vocabSize <= 0x10000 ? "u16" : "u32";
   const statistics = emptyStatistics();
@@ -85,9 +83,7 @@ export async function writeShards(
         shards.push({ file, tokens, sha256: hash.digest("hex") });
       }
       if (statistics.tokens === 0) {
-        throw new DataError(
-          `${folder}: no tokens, expected text in the documents, got ${statistics.documents} documents without a token. Check the data.`,
-        );
+        throw new DataError(`${folder}: no tokens, expected text in the documents, got ${statistics.documents} documents without a token. Check the data.`);
       }
       const boundaries = starts.bytes(statistics.tokens);
       await writer.write(DOCUMENTS, boundaries);

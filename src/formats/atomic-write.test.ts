@@ -4,16 +4,10 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { FormatError, RunError } from "../errors.ts";
 import { isTemporary, type WriteFileSystem, writeFileAtomic, writeFolderAtomic } from "./atomic-write.ts";
-import {
-  lastGoodCheckpoint,
-  listCheckpoints,
-  removeLeftovers,
-  verifyCheckpoint,
-  writeCheckpoint,
-} from "./checkpoint-folder.ts";
+import { lastGoodCheckpoint, listCheckpoints, removeLeftovers, verifyCheckpoint, writeCheckpoint } from "./checkpoint-folder.ts";
 import { openFile, openFolder } from "./node-file.ts";
-import { openModelWeights } from "./safetensors-shards.ts";
 import { saveModelWeights } from "./safetensors-save.ts";
+import { openModelWeights } from "./safetensors-shards.ts";
 
 let dir: string;
 beforeEach(async () => {
@@ -27,11 +21,7 @@ function smallDisk(room: number, code = "ENOSPC"): WriteFileSystem {
     ...fs,
     open: async (...args: Parameters<typeof fs.open>) => {
       const handle = await fs.open(...args);
-      const write = handle.write.bind(handle) as (
-        bytes: Uint8Array,
-        offset: number,
-        length: number,
-      ) => Promise<unknown>;
+      const write = handle.write.bind(handle) as (bytes: Uint8Array, offset: number, length: number) => Promise<unknown>;
       handle.write = (async (bytes: Uint8Array, offset: number, length: number) => {
         if (room <= 0) throw Object.assign(new Error(`${code}: write`), { code, syscall: "write" });
         const taken = Math.min(length, room);
@@ -60,22 +50,17 @@ test("writes text, bytes and streams of both, and replaces what was there", asyn
   expect(await names(join(dir, "new"))).toEqual(["a.txt"]);
 });
 
-test.each(["ENOSPC", "EDQUOT", "EIO"])(
-  "%s in the middle of a file keeps the old one and says how much was needed",
-  async (code) => {
-    const path = join(dir, "weights.bin");
-    await writeFileAtomic(path, "the good one");
-    const attempt = writeFileAtomic(path, new Uint8Array(1000), { fileSystem: smallDisk(300, code) });
-    await expect(attempt).rejects.toThrow(RunError);
-    await expect(attempt).rejects.toThrow(
-      new RegExp(
-        `weights\\.bin: could not be written.*${code}.*to write 1000 bytes.*byte 300.*before is untouched and still good`,
-      ),
-    );
-    expect(await fs.readFile(path, "utf8")).toBe("the good one");
-    expect(await names()).toEqual(["weights.bin"]);
-  },
-);
+test.each(["ENOSPC", "EDQUOT", "EIO"])("%s in the middle of a file keeps the old one and says how much was needed", async (code) => {
+  const path = join(dir, "weights.bin");
+  await writeFileAtomic(path, "the good one");
+  const attempt = writeFileAtomic(path, new Uint8Array(1000), { fileSystem: smallDisk(300, code) });
+  await expect(attempt).rejects.toThrow(RunError);
+  await expect(attempt).rejects.toThrow(
+    new RegExp(`weights\\.bin: could not be written.*${code}.*to write 1000 bytes.*byte 300.*before is untouched and still good`),
+  );
+  expect(await fs.readFile(path, "utf8")).toBe("the good one");
+  expect(await names()).toEqual(["weights.bin"]);
+});
 
 test("a rename that fails leaves the old file", async () => {
   const path = join(dir, "a");
@@ -129,9 +114,7 @@ test("a folder appears whole or not at all", async () => {
   await expect(writeFolderAtomic(path, async () => {})).rejects.toThrow(/already exists/);
   await writeFolderAtomic(path, (folder) => folder.write("c", "2"), { replace: true });
   expect(await names(path)).toEqual(["c"]);
-  await expect(writeFolderAtomic(join(dir, "o2"), (folder) => folder.write("../escape", ""))).rejects.toThrow(
-    /bad file name/,
-  );
+  await expect(writeFolderAtomic(join(dir, "o2"), (folder) => folder.write("../escape", ""))).rejects.toThrow(/bad file name/);
   expect(await names()).toEqual(["out"]);
 });
 
@@ -142,9 +125,7 @@ test("a full disk in the middle of a checkpoint leaves the previous one good", a
   };
   await writeCheckpoint(dir, 100, fill("a".repeat(50)));
   await writeCheckpoint(dir, 200, fill("b".repeat(50)));
-  await expect(writeCheckpoint(dir, 300, fill("c".repeat(50)), { fileSystem: smallDisk(70) })).rejects.toThrow(
-    RunError,
-  );
+  await expect(writeCheckpoint(dir, 300, fill("c".repeat(50)), { fileSystem: smallDisk(70) })).rejects.toThrow(RunError);
   expect((await listCheckpoints(dir)).map(({ step }) => step)).toEqual([100, 200]);
   await verifyCheckpoint(join(dir, "step-000200"), { hashes: true });
   expect(await lastGoodCheckpoint(dir)).toMatchObject({ checkpoint: { step: 200 }, damaged: [] });
@@ -155,9 +136,7 @@ test("a damaged checkpoint is noticed and the one before it is used; leftovers a
   await fs.writeFile(join(dir, "step-000003", "w"), "weights x");
   await fs.truncate(join(dir, "step-000002", "w"), 3);
   await verifyCheckpoint(join(dir, "step-000003"));
-  await expect(verifyCheckpoint(join(dir, "step-000003"), { hashes: true })).rejects.toThrow(
-    /w: damaged, expected SHA-256/,
-  );
+  await expect(verifyCheckpoint(join(dir, "step-000003"), { hashes: true })).rejects.toThrow(/w: damaged, expected SHA-256/);
   await expect(verifyCheckpoint(join(dir, "step-000002"))).rejects.toThrow(/expected 9 bytes, got 3/);
   const { checkpoint, damaged } = await lastGoodCheckpoint(dir);
   expect(checkpoint?.step).toBe(1);

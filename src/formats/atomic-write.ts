@@ -31,10 +31,7 @@ export interface FolderWriter {
 const CAUSES: Record<string, [what: string, advice: string]> = {
   ENOSPC: ["the disk is full (ENOSPC)", "Free some space, or write to another disk, and run again."],
   EDQUOT: ["your disk quota is used up (EDQUOT)", "Free some space, or write elsewhere, and run again."],
-  EFBIG: [
-    "the file is too large for this file system or limit (EFBIG)",
-    "Write to another disk, or in smaller shards.",
-  ],
+  EFBIG: ["the file is too large for this file system or limit (EFBIG)", "Write to another disk, or in smaller shards."],
   EACCES: ["no permission to write there (EACCES)", "Change the folder's permissions or choose another folder."],
   EPERM: ["writing there is not permitted (EPERM)", "Change the folder's permissions or choose another folder."],
   EROFS: ["the disk is read-only (EROFS)", "Choose another folder."],
@@ -60,8 +57,7 @@ function writeError(target: string, kind: "file" | "folder", cause: unknown, wri
 }
 
 /** A name that sorts beside its target, is unlikely to exist, and is recognised by `isTemporary`. */
-const temporaryName = (target: string) =>
-  join(dirname(target), `.${basename(target)}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`);
+const temporaryName = (target: string) => join(dirname(target), `.${basename(target)}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`);
 
 /** Whether a file or folder name is a leftover of a write that did not finish. */
 export const isTemporary = (name: string): boolean => /^\..+\.[0-9]+-[0-9a-f]{8}\.tmp$/.test(name);
@@ -109,12 +105,7 @@ async function checkRoom(folder: string, bytes: number, fs: WriteFileSystem): Pr
 }
 
 /** Writes and flushes one file under its own name. Returns the number of bytes; `progress` survives a failure. */
-async function writePlain(
-  path: string,
-  content: Content,
-  fs: WriteFileSystem,
-  progress: { written: number },
-): Promise<void> {
+async function writePlain(path: string, content: Content, fs: WriteFileSystem, progress: { written: number }): Promise<void> {
   const pieces = typeof content === "string" || content instanceof Uint8Array ? single(content) : content;
   const handle = await fs.open(path, "wx");
   try {
@@ -177,9 +168,7 @@ export async function writeFolderAtomic(
   const progress = { written: 0 };
   const exists = async () => (await fs.stat(target).catch(() => undefined)) !== undefined;
   if (!options.replace && (await exists())) {
-    throw new RunError(
-      `${path}: already exists, expected a new name, got one in use. Remove it or choose another name.`,
-    );
+    throw new RunError(`${path}: already exists, expected a new name, got one in use. Remove it or choose another name.`);
   }
   let needed = options.bytes;
   try {
@@ -191,13 +180,10 @@ export async function writeFolderAtomic(
       async write(name, content, fileOptions = {}) {
         const file = join(temporary, name);
         if (!file.startsWith(temporary))
-          throw new RunError(
-            `${path}: bad file name, expected one inside the folder, got ${JSON.stringify(name)}. Remove the "..".`,
-          );
+          throw new RunError(`${path}: bad file name, expected one inside the folder, got ${JSON.stringify(name)}. Remove the "..".`);
         const size = fileOptions.bytes ?? (content instanceof Uint8Array ? content.byteLength : undefined);
         needed = options.bytes ?? (size === undefined ? undefined : progress.written + size);
-        for (let folder = dirname(file); folder.length > temporary.length; folder = dirname(folder))
-          folders.add(folder);
+        for (let folder = dirname(file); folder.length > temporary.length; folder = dirname(folder)) folders.add(folder);
         await makeFolder(dirname(file), fs);
         if (size !== undefined) await checkRoom(temporary, size, fs);
         await writePlain(file, content, fs, progress);

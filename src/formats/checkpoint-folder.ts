@@ -16,10 +16,7 @@ import { readText } from "./source.ts";
 
 const FILES = "files.json";
 const filesSchema = z.strictObject({
-  files: z.record(
-    z.string(),
-    z.strictObject({ bytes: z.int().nonnegative(), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
-  ),
+  files: z.record(z.string(), z.strictObject({ bytes: z.int().nonnegative(), sha256: z.string().regex(/^[0-9a-f]{64}$/) })),
 });
 
 export interface Checkpoint {
@@ -99,14 +96,10 @@ export async function verifyCheckpoint(path: string, options: { hashes?: boolean
     const file = join(path, name);
     const size = (await fs.stat(file).catch(() => undefined))?.size;
     if (size !== bytes) {
-      throw new FormatError(
-        `${file}: damaged, expected ${bytes} bytes, got ${size ?? "no file"}. Resume from an earlier checkpoint.`,
-      );
+      throw new FormatError(`${file}: damaged, expected ${bytes} bytes, got ${size ?? "no file"}. Resume from an earlier checkpoint.`);
     }
     if (options.hashes && (await hashFile(file)) !== sha256) {
-      throw new FormatError(
-        `${file}: damaged, expected SHA-256 ${sha256}, got another. Resume from an earlier checkpoint.`,
-      );
+      throw new FormatError(`${file}: damaged, expected SHA-256 ${sha256}, got another. Resume from an earlier checkpoint.`);
     }
   }
 }
@@ -121,9 +114,7 @@ export async function hashFile(path: string): Promise<string> {
 /**
  * The newest checkpoint that passes `verifyCheckpoint` with hashes, and the ones after it that did not.
  */
-export async function lastGoodCheckpoint(
-  root: string,
-): Promise<{ checkpoint: Checkpoint | undefined; damaged: { checkpoint: Checkpoint; error: Error }[] }> {
+export async function lastGoodCheckpoint(root: string): Promise<{ checkpoint: Checkpoint | undefined; damaged: { checkpoint: Checkpoint; error: Error }[] }> {
   const damaged: { checkpoint: Checkpoint; error: Error }[] = [];
   for (const checkpoint of (await listCheckpoints(root)).reverse()) {
     try {

@@ -38,8 +38,7 @@ export function closestName(name: string, candidates: Iterable<string>): string 
   let best: string | undefined;
   let bestDistance = limit + 1;
   for (const candidate of candidates) {
-    const distance =
-      words(candidate) === wantedWords ? 0.5 : editDistance(wanted, plain(candidate).slice(0, 100), limit);
+    const distance = words(candidate) === wantedWords ? 0.5 : editDistance(wanted, plain(candidate).slice(0, 100), limit);
     if (distance < bestDistance) {
       best = candidate;
       bestDistance = distance;

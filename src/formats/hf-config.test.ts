@@ -47,19 +47,12 @@ test("older, newer and nested spellings become the table's own", () => {
 
 test("two spellings may agree but not contradict", () => {
   expect(normaliseKeys({ n_embd: 8, hidden_size: 8 }, table, "c")).toEqual({ hidden_size: 8 });
-  expect(message(() => normaliseKeys({ n_embd: 8, hidden_size: 9 }, table, "c"))).toMatch(
-    /hidden_size and n_embd .*contradict.* got 9 and 8/,
-  );
+  expect(message(() => normaliseKeys({ n_embd: 8, hidden_size: 9 }, table, "c"))).toMatch(/hidden_size and n_embd .*contradict.* got 9 and 8/);
 });
 
 test("missing, unknown, contradictory and wrong keys are reported at once", () => {
   const text = message(() =>
-    parseModelConfig(
-      schema,
-      table,
-      { hiden_size: 8, n_layer: 2, num_layers: 3, activation: "gelu_nwe", rope_theta: -1 },
-      "dir/config.json",
-    ),
+    parseModelConfig(schema, table, { hiden_size: 8, n_layer: 2, num_layers: 3, activation: "gelu_nwe", rope_theta: -1 }, "dir/config.json"),
   );
   expect(text.split("\n")).toEqual([
     "dir/config.json: 5 problems",
@@ -77,9 +70,7 @@ test("nested problems have dotted paths, and suggestions come from the right lev
     optim: z.strictObject({ learning_rate: z.number() }).prefault({ learning_rate: 1 }),
     mode: z.union([z.literal("auto"), z.number()]).optional(),
   });
-  const text = message(() =>
-    parseConfig(recipe, { data: { pth: "x", weights: [1, "2"] }, optim: { learningRate: 1 }, mode: [] }, "r.yaml"),
-  );
+  const text = message(() => parseConfig(recipe, { data: { pth: "x", weights: [1, "2"] }, optim: { learningRate: 1 }, mode: [] }, "r.yaml"));
   expect(text).toContain("data.path is missing, expected string, got nothing");
   expect(text).toContain('data.weights.1 has the wrong type, expected number, got "2"');
   expect(text).toMatch(/data\.pth is unknown.*Did you mean "path"\?/);
@@ -91,9 +82,7 @@ test("text that is no object, or cut off, is refused with its place", async () =
   expect(() => parseConfigText("[1]", "c.json")).toThrow(ConfigError);
   expect(() => parseConfigText('{"a": 1', "c.json")).toThrow(/c\.json, line 1, column 8: bad object.*cut off/);
   expect(parseConfigText('{"time_step_limit": [0.0, Infinity]}', "c")).toEqual({ time_step_limit: [0, Infinity] });
-  await expect(readConfigJson(memoryFolder({ "config.json": new Uint8Array([0x7b, 0xff, 0x7d]) }))).rejects.toThrow(
-    FormatError,
-  );
+  await expect(readConfigJson(memoryFolder({ "config.json": new Uint8Array([0x7b, 0xff, 0x7d]) }))).rejects.toThrow(FormatError);
   await expect(readConfigJson(memoryFolder({}, "some/dir"))).rejects.toThrow("some/dir/config.json: not found");
 });
 

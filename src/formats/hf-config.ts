@@ -6,7 +6,7 @@ import type * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { didYouMean } from "./did-you-mean.ts";
 import { isJsonObject, type Json, parseJson } from "./json.ts";
-import { readText, type Folder } from "./source.ts";
+import { type Folder, readText } from "./source.ts";
 
 // Real configs have a few kilobytes; some list thousands of class labels.
 const MAX_CONFIG_BYTES = 16 << 20;
@@ -55,9 +55,7 @@ export async function readConfigJson(folder: Folder, file = "config.json"): Prom
 export function parseConfigText(text: string, where: string): JsonObject {
   const json = parseJson(text, where, { maxDepth: 32, pythonNumbers: true });
   if (isJsonObject(json)) return json;
-  throw new ConfigError(
-    `${where}: bad config, expected an object { … }, got ${describe(json)}. Check that this is the right file.`,
-  );
+  throw new ConfigError(`${where}: bad config, expected an object { … }, got ${describe(json)}. Check that this is the right file.`);
 }
 
 /**
@@ -78,9 +76,7 @@ function collectKeys(json: JsonObject, table: ConfigKeys): { values: JsonObject;
   const spellings = Object.entries(table.keys).flatMap(([key, others]) => [key, ...others]);
   const known = new Set([...spellings.map((name) => name.split(".")[0]), ...(table.ignored ?? []), ...COMMON_KEYS]);
   for (const [key, others] of Object.entries(table.keys)) {
-    const found = [key, ...others]
-      .map((name) => [name, lookUp(json, name)] as const)
-      .filter(([, value]) => value !== undefined);
+    const found = [key, ...others].map((name) => [name, lookUp(json, name)] as const).filter(([, value]) => value !== undefined);
     if (found.length === 0) continue;
     const [first, value] = found[0] as [string, Json];
     for (const [name, other] of found.slice(1)) {
@@ -94,9 +90,7 @@ function collectKeys(json: JsonObject, table: ConfigKeys): { values: JsonObject;
   }
   for (const key of Object.keys(json)) {
     if (!known.has(key)) {
-      problems.push(
-        `${key} is unknown, expected a key of this model, got ${describe(json[key])}.${didYouMean(key, spellings)} Correct or remove it.`,
-      );
+      problems.push(`${key} is unknown, expected a key of this model, got ${describe(json[key])}.${didYouMean(key, spellings)} Correct or remove it.`);
     }
   }
   return { values, problems };
@@ -116,12 +110,7 @@ export function parseConfig<S extends z.ZodType>(schema: S, value: unknown, wher
 }
 
 /** `normaliseKeys`, then `parseConfig`: what a model file calls on its `config.json`. */
-export function parseModelConfig<S extends z.ZodType>(
-  schema: S,
-  table: ConfigKeys,
-  json: JsonObject,
-  where: string,
-): z.output<S> {
+export function parseModelConfig<S extends z.ZodType>(schema: S, table: ConfigKeys, json: JsonObject, where: string): z.output<S> {
   // A wrong name and a wrong value are reported together.
   const { values, problems } = collectKeys(json, table);
   const result = schema.safeParse(values);
@@ -144,8 +133,7 @@ function lookUp(json: JsonObject, name: string): Json | undefined {
 }
 
 function sameJson(a: Json, b: Json): boolean {
-  if (Object.is(a, b) || typeof a !== "object" || typeof b !== "object" || a === null || b === null)
-    return Object.is(a, b);
+  if (Object.is(a, b) || typeof a !== "object" || typeof b !== "object" || a === null || b === null) return Object.is(a, b);
   const [left, right] = [Object.entries(a), b as JsonObject];
   return (
     Array.isArray(a) === Array.isArray(b) &&
@@ -183,26 +171,18 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
     case "invalid_value": {
       const expected = issue.values.map((value) => describe(value)).join(", ");
       const hint = typeof got === "string" ? didYouMean(got, issue.values.map(String)) : "";
-      return [
-        `${at(path)} is ${got === undefined ? "missing" : "not one of its values"}, expected ${expected}, got ${describe(got)}.${hint}`,
-      ];
+      return [`${at(path)} is ${got === undefined ? "missing" : "not one of its values"}, expected ${expected}, got ${describe(got)}.${hint}`];
     }
     case "invalid_type":
       if (got === undefined) return [`${at(path)} is missing, expected ${issue.expected}, got nothing. Add it.`];
       return [`${at(path)} has the wrong type, expected ${issue.expected}, got ${describe(got)}. Correct it.`];
     case "too_small":
-      return [
-        `${at(path)} is too small, expected ${issue.inclusive === false ? "more than" : "at least"} ${issue.minimum}, got ${describe(got)}. Correct it.`,
-      ];
+      return [`${at(path)} is too small, expected ${issue.inclusive === false ? "more than" : "at least"} ${issue.minimum}, got ${describe(got)}. Correct it.`];
     case "too_big":
-      return [
-        `${at(path)} is too large, expected ${issue.inclusive === false ? "less than" : "at most"} ${issue.maximum}, got ${describe(got)}. Correct it.`,
-      ];
+      return [`${at(path)} is too large, expected ${issue.inclusive === false ? "less than" : "at most"} ${issue.maximum}, got ${describe(got)}. Correct it.`];
     case "invalid_union": {
       // Of the ways that a value may take, the one that it nearly fits says most.
-      const nearest = issue.errors.toSorted(
-        (a, b) => b.reduce((n, e) => Math.max(n, e.path.length), 0) - a.reduce((n, e) => Math.max(n, e.path.length), 0),
-      )[0];
+      const nearest = issue.errors.toSorted((a, b) => b.reduce((n, e) => Math.max(n, e.path.length), 0) - a.reduce((n, e) => Math.max(n, e.path.length), 0))[0];
       if (nearest?.some((inner) => inner.path.length > 0)) {
         return issueLines(
           nearest.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })),
@@ -210,11 +190,7 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
           root,
         );
       }
-      const expected = [
-        ...new Set(
-          issue.errors.flat().map((inner) => (inner.code === "invalid_type" ? inner.expected : inner.message)),
-        ),
-      ];
+      const expected = [...new Set(issue.errors.flat().map((inner) => (inner.code === "invalid_type" ? inner.expected : inner.message)))];
       return [
         `${at(path)} is ${got === undefined ? "missing" : "none of what it may be"}, expected ${expected.join(" or ") || "one of its forms"}, got ${describe(got)}. Correct it.`,
       ];
@@ -227,8 +203,7 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
 
 function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
   let value = root;
-  for (const part of path)
-    value = value === null || typeof value !== "object" ? undefined : (value as Record<PropertyKey, unknown>)[part];
+  for (const part of path) value = value === null || typeof value !== "object" ? undefined : (value as Record<PropertyKey, unknown>)[part];
   return value;
 }
 
@@ -239,11 +214,7 @@ function keysAt(schema: z.ZodType, path: readonly string[]): string[] {
   switch (def.type) {
     case "object": {
       const shape = def.shape as Record<string, unknown>;
-      return path.length === 0
-        ? Object.keys(shape)
-        : Object.hasOwn(shape, path[0])
-          ? go(shape[path[0]], path.slice(1))
-          : [];
+      return path.length === 0 ? Object.keys(shape) : Object.hasOwn(shape, path[0]) ? go(shape[path[0]], path.slice(1)) : [];
     }
     case "array":
       return go(def.element, path.slice(1));

@@ -2,15 +2,12 @@ import { expect, test } from "vitest";
 import { FormatError } from "../errors.ts";
 import { parseJson } from "./json.ts";
 
-test.each([
-  "null",
-  " [ ] ",
-  '{"a":{"b":[1,-2.5e3,true,false,null,"x\\u00e9\\n\\"\\\\/"]},"__proto__":1,"2":0,"1":0}',
-  '"\\ud83d\\ude00 plain é 😀"',
-  "-0",
-])("reads what JSON.parse reads: %s", (text) => {
-  expect(JSON.stringify(parseJson(text, "t"))).toBe(JSON.stringify(JSON.parse(text)));
-});
+test.each(["null", " [ ] ", '{"a":{"b":[1,-2.5e3,true,false,null,"x\\u00e9\\n\\"\\\\/"]},"__proto__":1,"2":0,"1":0}', '"\\ud83d\\ude00 plain é 😀"', "-0"])(
+  "reads what JSON.parse reads: %s",
+  (text) => {
+    expect(JSON.stringify(parseJson(text, "t"))).toBe(JSON.stringify(JSON.parse(text)));
+  },
+);
 
 test.each([
   ["", "not JSON"],
@@ -37,9 +34,7 @@ test.each([
 });
 
 test("says line and column", () => {
-  expect(() => parseJson('{\n  "a": 1,\n  "b" 2\n}', "c.json")).toThrow(
-    "c.json, line 3, column 7: bad object, expected a colon after the key, got",
-  );
+  expect(() => parseJson('{\n  "a": 1,\n  "b" 2\n}', "c.json")).toThrow("c.json, line 3, column 7: bad object, expected a colon after the key, got");
 });
 
 test("reads Python's numbers only when asked", () => {

@@ -84,8 +84,7 @@ export function parseJson(text: string, where: string, options: JsonOptions = {}
         value += String.fromCharCode(Number.parseInt(digits, 16));
         at += 6;
       } else {
-        if (letter === undefined || !Object.hasOwn(ESCAPES, letter))
-          fail("bad escape", 'one of \\" \\\\ \\/ \\b \\f \\n \\r \\t \\u');
+        if (letter === undefined || !Object.hasOwn(ESCAPES, letter)) fail("bad escape", 'one of \\" \\\\ \\/ \\b \\f \\n \\r \\t \\u');
         value += ESCAPES[letter];
         at += 2;
       }

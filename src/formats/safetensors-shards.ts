@@ -21,9 +21,7 @@ const MAX_SHARDS = 10_000;
 export async function openModelWeights(folder: Folder): Promise<TensorReader> {
   const [single, index] = [await folder.has(SINGLE_FILE), await folder.has(INDEX_FILE)];
   if (single && index) {
-    throw new FormatError(
-      `${folder.name}: two sets of weights, expected ${SINGLE_FILE} or ${INDEX_FILE}, got both. Remove the one that is out of date.`,
-    );
+    throw new FormatError(`${folder.name}: two sets of weights, expected ${SINGLE_FILE} or ${INDEX_FILE}, got both. Remove the one that is out of date.`);
   }
   if (single) return open(await folder.open(SINGLE_FILE));
   if (index) return openShards(folder);
@@ -49,9 +47,7 @@ async function readIndex(folder: Folder): Promise<{ where: string; weightMap: Ma
   const json = parseJson(text, where, { maxDepth: 16 });
   const map = isJsonObject(json) ? json.weight_map : undefined;
   if (!isJsonObject(map) || Object.keys(map).length === 0) {
-    throw new FormatError(
-      `${where}: bad index, expected "weight_map" with tensor names and files, got none. Fetch the file again.`,
-    );
+    throw new FormatError(`${where}: bad index, expected "weight_map" with tensor names and files, got none. Fetch the file again.`);
   }
   const weightMap = new Map<string, string>();
   for (const [tensor, file] of Object.entries(map)) {
@@ -71,9 +67,7 @@ async function openShards(folder: Folder): Promise<TensorReader> {
   const { where, weightMap } = await readIndex(folder);
   const files = [...new Set(weightMap.values())].sort();
   if (files.length > MAX_SHARDS) {
-    throw new FormatError(
-      `${where}: too many files, expected at most ${MAX_SHARDS}, got ${files.length}. Fetch the index again.`,
-    );
+    throw new FormatError(`${where}: too many files, expected at most ${MAX_SHARDS}, got ${files.length}. Fetch the index again.`);
   }
   const sources = new Map<string, Source>();
   const closeAll = async () => {

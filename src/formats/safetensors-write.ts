@@ -25,10 +25,7 @@ export interface SafetensorsFile {
 }
 
 /** A dtype's place in the Python package's order: aligned data needs the widest dtypes first. */
-const RANK = Object.fromEntries(Object.keys(SAFETENSORS_DTYPES).map((dtype, rank) => [dtype, rank])) as Record<
-  SafetensorsDtype,
-  number
->;
+const RANK = Object.fromEntries(Object.keys(SAFETENSORS_DTYPES).map((dtype, rank) => [dtype, rank])) as Record<SafetensorsDtype, number>;
 
 /** Order of UTF-8 bytes, which is the order of code points, not of JavaScript's UTF-16 units. */
 function compareText(a: string, b: string): number {
@@ -57,17 +54,12 @@ function checkedBytes(entry: TensorEntry, where: string): number {
  * @param metadata strings stored under `__metadata__` (keys in sorted order)
  * @throws FormatError for a duplicate name or impossible shape; while iterating, for data of the wrong length
  */
-export function encodeSafetensors(
-  entries: readonly TensorEntry[],
-  options: { metadata?: Record<string, string>; file?: string } = {},
-): SafetensorsFile {
+export function encodeSafetensors(entries: readonly TensorEntry[], options: { metadata?: Record<string, string>; file?: string } = {}): SafetensorsFile {
   const file = options.file ?? SINGLE_FILE;
   const names = new Set<string>();
   for (const { name } of entries) {
     if (names.has(name)) {
-      throw new FormatError(
-        `${file}: tensor ${JSON.stringify(name)} comes twice, expected each name once, got two. Rename one.`,
-      );
+      throw new FormatError(`${file}: tensor ${JSON.stringify(name)} comes twice, expected each name once, got two. Rename one.`);
     }
     names.add(name);
   }
@@ -77,16 +69,12 @@ export function encodeSafetensors(
   const fields: string[] = [];
   const metadata = Object.entries(options.metadata ?? {}).sort(([a], [b]) => compareText(a, b));
   if (metadata.length > 0) {
-    fields.push(
-      `"__metadata__":{${metadata.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",")}}`,
-    );
+    fields.push(`"__metadata__":{${metadata.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",")}}`);
   }
   let dataBytes = 0;
   for (const entry of ordered) {
     const end = dataBytes + checkedBytes(entry, file);
-    fields.push(
-      `${JSON.stringify(entry.name)}:{"dtype":"${entry.dtype}","shape":[${entry.shape.join(",")}],"data_offsets":[${dataBytes},${end}]}`,
-    );
+    fields.push(`${JSON.stringify(entry.name)}:{"dtype":"${entry.dtype}","shape":[${entry.shape.join(",")}],"data_offsets":[${dataBytes},${end}]}`);
     dataBytes = end;
   }
   const json = new TextEncoder().encode(`{${fields.join(",")}}`);
@@ -153,17 +141,13 @@ export function encodeModelWeights(
   shards.forEach((shard, i) => {
     for (const { name } of shard) {
       if (homes.has(name)) {
-        throw new FormatError(
-          `${INDEX_FILE}: tensor ${JSON.stringify(name)} comes twice, expected each name once, got two. Rename one.`,
-        );
+        throw new FormatError(`${INDEX_FILE}: tensor ${JSON.stringify(name)} comes twice, expected each name once, got two. Rename one.`);
       }
       homes.set(name, names[i]);
     }
   });
   // Python writes the map sorted, with two spaces, by the order of code points.
-  const lines = [...homes]
-    .sort(([a], [b]) => compareText(a, b))
-    .map(([name, file]) => `    ${JSON.stringify(name)}: ${JSON.stringify(file)}`);
+  const lines = [...homes].sort(([a], [b]) => compareText(a, b)).map(([name, file]) => `    ${JSON.stringify(name)}: ${JSON.stringify(file)}`);
   const index = `{\n  "metadata": {\n    "total_size": ${totalBytes}\n  },\n  "weight_map": {\n${lines.join(",\n")}\n  }\n}\n`;
   const indexBytes = new TextEncoder().encode(index);
   return [

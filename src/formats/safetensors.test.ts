@@ -55,9 +55,7 @@ test("writes the very bytes of the Python package (safetensors.fixture.py)", asy
     const bytes = await bytesOf(file);
     expect(bytes.length).toBe(918);
     expect(file.bytes).toBe(918);
-    expect(createHash("sha256").update(bytes).digest("hex")).toBe(
-      "a0b1e8e4cb77f18e849b140bb1b2671e22a739df9e785dec6ecdeb067d179678",
-    );
+    expect(createHash("sha256").update(bytes).digest("hex")).toBe("a0b1e8e4cb77f18e849b140bb1b2671e22a739df9e785dec6ecdeb067d179678");
   }
   const reader = await openBytes(await bytesOf(encodeSafetensors(entries, { metadata: { format: "pt" } })));
   expect(reader.metadata).toEqual({ format: "pt" });
@@ -94,16 +92,8 @@ test.each<[string, Uint8Array, RegExp]>([
   ["space before the object", raw(" {}", 0), /expected it to begin with/],
   ["header cut in the middle", raw('{"t":{"dtype":"F3', 0), /line 1, column 18: bad string/],
   ["text after the header", raw("{}x", 0), /text after the value/],
-  [
-    "not UTF-8",
-    raw(`{"${"x"}":1}`.replace("x", "\u00ff"), 0).map((byte, i) => (i === 10 ? 0xff : byte)),
-    /damaged header, expected UTF-8/,
-  ],
-  [
-    "duplicate names",
-    raw(`{"t":${JSON.stringify(F32(0, 4))},"t":${JSON.stringify(F32(4, 8))}}`, 8),
-    /duplicate key "t"/,
-  ],
+  ["not UTF-8", raw(`{"${"x"}":1}`.replace("x", "\u00ff"), 0).map((byte, i) => (i === 10 ? 0xff : byte)), /damaged header, expected UTF-8/],
+  ["duplicate names", raw(`{"t":${JSON.stringify(F32(0, 4))},"t":${JSON.stringify(F32(4, 8))}}`, 8), /duplicate key "t"/],
   ["deep nesting", raw(`{"t":${"[".repeat(5000)}`, 0), /nested too deep/],
   ["metadata of numbers", raw({ __metadata__: { a: 1 } }, 0), /bad "__metadata__"/],
   ["entry no object", raw({ t: 3 }, 0), /a bad entry/],
@@ -119,17 +109,9 @@ test.each<[string, Uint8Array, RegExp]>([
   ["absurd size times 0", raw(tensor("F32", [2 ** 50, 2 ** 50, 0], [0, 0]), 0), /impossible shape/],
   ["absurd size that fits a double", raw(tensor("F32", [2 ** 40], [0, 2 ** 42]), 4), /data_offsets outside the file/],
   ["too many dimensions", raw(tensor("F32", Array(65).fill(1), [0, 4]), 4), /a bad shape/],
-  [
-    "wrong dtype for the bytes",
-    raw(tensor("F16", [2], [0, 8]), 8),
-    /don't fit its shape, expected 4 bytes for F16 \[2\], got 8/,
-  ],
+  ["wrong dtype for the bytes", raw(tensor("F16", [2], [0, 8]), 8), /don't fit its shape, expected 4 bytes for F16 \[2\], got 8/],
   ["wrong shape for the bytes", raw(tensor("F32", [3], [0, 8]), 8), /don't fit its shape/],
-  [
-    "offsets past the end (truncated)",
-    raw(tensor("F32", [4], [0, 16]), 12),
-    /data_offsets outside the file \(it may be cut off\)/,
-  ],
+  ["offsets past the end (truncated)", raw(tensor("F32", [4], [0, 16]), 12), /data_offsets outside the file \(it may be cut off\)/],
   ["offsets reversed", raw(tensor("F32", [1], [4, 0]), 4), /data_offsets outside/],
   ["negative offset", raw(tensor("F32", [1], [-4, 0]), 4), /data_offsets outside/],
   ["three offsets", raw(tensor("F32", [1], [0, 4, 8]), 8), /data_offsets outside/],
@@ -148,9 +130,7 @@ test("floats below 16 bits can be listed but not read", async () => {
   const reader = await openBytes(raw(tensor("F8_E4M3", [4], [0, 4]), 4));
   expect(reader.tensors.get("t")).toMatchObject({ dtype: "F8_E4M3", shape: [4], bytes: 4 });
   await expect(reader.read("t")).rejects.toThrow(/"t" is F8_E4M3.*8-bit and smaller floats.*Convert the file/);
-  await expect((await openBytes(raw(tensor("BOOL", [2], [0, 2]), new Uint8Array([1, 2])))).read("t")).rejects.toThrow(
-    /expected 0 or 1.*got 2/,
-  );
+  await expect((await openBytes(raw(tensor("BOOL", [2], [0, 2]), new Uint8Array([1, 2])))).read("t")).rejects.toThrow(/expected 0 or 1.*got 2/);
 });
 
 test("an unknown tensor gets a suggestion", async () => {
@@ -160,13 +140,9 @@ test("an unknown tensor gets a suggestion", async () => {
 
 test("the writer refuses duplicate names, bad shapes and data of another length", async () => {
   expect(() => encodeSafetensors([f32("a", [1], [1]), f32("a", [1], [1])])).toThrow(/comes twice/);
-  expect(() => encodeModelWeights([f32("a", [1], [1]), f32("a", [1], [1])], { maxShardBytes: 4 })).toThrow(
-    /comes twice/,
-  );
+  expect(() => encodeModelWeights([f32("a", [1], [1]), f32("a", [1], [1])], { maxShardBytes: 4 })).toThrow(/comes twice/);
   expect(() => encodeSafetensors([f32("a", [1.5], [1])])).toThrow(/can't be stored/);
-  await expect(bytesOf(encodeSafetensors([f32("a", [2], [1])]))).rejects.toThrow(
-    /expected 8 bytes for F32 \[2\], got 4/,
-  );
+  await expect(bytesOf(encodeSafetensors([f32("a", [2], [1])]))).rejects.toThrow(/expected 8 bytes for F32 \[2\], got 4/);
 });
 
 async function shardedFolder() {
@@ -180,12 +156,7 @@ const text = (bytes: Uint8Array | string) => (typeof bytes === "string" ? bytes 
 
 test("sharded models are cut like transformers does and read back", async () => {
   const files = await shardedFolder();
-  expect(Object.keys(files)).toEqual([
-    "model-00001-of-00003.safetensors",
-    "model-00002-of-00003.safetensors",
-    "model-00003-of-00003.safetensors",
-    INDEX,
-  ]);
+  expect(Object.keys(files)).toEqual(["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors", INDEX]);
   expect(JSON.parse(text(files[INDEX]))).toEqual({
     metadata: { total_size: 56 },
     weight_map: {
@@ -280,12 +251,7 @@ test.each<[string, (files: Record<string, Uint8Array | string>) => void, RegExp]
 });
 
 test("no damaged file does anything but throw a FormatError", async () => {
-  const good = await bytesOf(
-    encodeSafetensors([
-      f32("alpha", [2, 3], [1, 2, 3, 4, 5, 6]),
-      { name: "beta", dtype: "U8", shape: [5], data: new Uint8Array(5) },
-    ]),
-  );
+  const good = await bytesOf(encodeSafetensors([f32("alpha", [2, 3], [1, 2, 3, 4, 5, 6]), { name: "beta", dtype: "U8", shape: [5], data: new Uint8Array(5) }]));
   let seed = 99;
   const random = (n: number) => {
     seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
@@ -301,10 +267,7 @@ test("no damaged file does anything but throw a FormatError", async () => {
       if (kind === 0) bytes[random(bytes.length)] = random(256);
       else if (kind === 1) bytes = bytes.slice(0, random(bytes.length + 1));
       else if (kind === 2 && bytes.length > 40)
-        bytes.set(
-          new TextEncoder().encode(tokens[random(tokens.length)]),
-          8 + random(Math.min(header, bytes.length) - 30),
-        );
+        bytes.set(new TextEncoder().encode(tokens[random(tokens.length)]), 8 + random(Math.min(header, bytes.length) - 30));
       else bytes = new Uint8Array([...bytes, ...new Uint8Array(random(9))]);
       if (bytes.length === 0) break;
     }

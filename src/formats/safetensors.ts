@@ -118,9 +118,7 @@ export function findTensor(tensors: ReadonlyMap<string, TensorInfo>, name: strin
 export async function readTensor(source: Source, info: TensorInfo): Promise<StoredTensor> {
   const { name, dtype, shape, offset, bytes } = info;
   if (!isReadable(dtype)) {
-    const family = /^F[468]/.test(dtype)
-      ? "8-bit and smaller floats are not computed with yet"
-      : "this dtype is not computed with";
+    const family = /^F[468]/.test(dtype) ? "8-bit and smaller floats are not computed with yet" : "this dtype is not computed with";
     throw new FormatError(
       `${info.file}: tensor ${JSON.stringify(name)} is ${dtype}, expected ${readableDtypes.join(", ")}, got ${dtype}: ${family}. ` +
         "Convert the file to F32, BF16 or F16.",
@@ -166,38 +164,29 @@ interface Header {
 async function readHeader(source: Source): Promise<Header> {
   const file = source.name;
   if (source.size < 8) {
-    throw new FormatError(
-      `${file}: cut off, expected a safetensors file of at least 8 bytes, got ${source.size}. Fetch or copy the file again.`,
-    );
+    throw new FormatError(`${file}: cut off, expected a safetensors file of at least 8 bytes, got ${source.size}. Fetch or copy the file again.`);
   }
   const start = await source.read(0, 8);
   const length = new DataView(start.buffer).getBigUint64(0, true);
   const limit = Math.min(MAX_HEADER_BYTES, source.size - 8);
   if (length < 2n || length > BigInt(limit)) {
     throw new FormatError(
-      `${file}: bad header length, expected 2 to ${limit} bytes, got ${length}. ` +
-        "This is no safetensors file, or it is cut off; fetch it again.",
+      `${file}: bad header length, expected 2 to ${limit} bytes, got ${length}. This is no safetensors file, or it is cut off; fetch it again.`,
     );
   }
   const headerBytes = Number(length);
   const bytes = await source.read(8, headerBytes);
   if (bytes[0] !== 0x7b) {
-    throw new FormatError(
-      `${file}: bad header, expected it to begin with "{", got byte ${bytes[0]}. This is no safetensors file; fetch it again.`,
-    );
+    throw new FormatError(`${file}: bad header, expected it to begin with "{", got byte ${bytes[0]}. This is no safetensors file; fetch it again.`);
   }
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (cause) {
-    throw new FormatError(
-      `${file}: damaged header, expected UTF-8, got bytes that are no characters. Fetch it again.`,
-      { cause },
-    );
+    throw new FormatError(`${file}: damaged header, expected UTF-8, got bytes that are no characters. Fetch it again.`, { cause });
   }
   const json = parseJson(text, `${file} (header)`, { maxDepth: 4 });
-  if (!isJsonObject(json))
-    throw new FormatError(`${file}: bad header, expected an object, got another value. Fetch it again.`);
+  if (!isJsonObject(json)) throw new FormatError(`${file}: bad header, expected an object, got another value. Fetch it again.`);
 
   const dataStart = 8 + headerBytes;
   const dataBytes = source.size - dataStart;
@@ -215,9 +204,7 @@ function parseMetadata(entry: Json, file: string): Record<string, string> {
   if (isJsonObject(entry) && Object.values(entry).every((value) => typeof value === "string")) {
     return entry as Record<string, string>;
   }
-  throw new FormatError(
-    `${file}: bad "__metadata__", expected an object of strings, got something else. Write the file again without it.`,
-  );
+  throw new FormatError(`${file}: bad "__metadata__", expected an object of strings, got something else. Write the file again without it.`);
 }
 
 function parseTensor(name: string, entry: Json, file: string, dataStart: number, dataBytes: number): TensorInfo {
@@ -229,47 +216,28 @@ function parseTensor(name: string, entry: Json, file: string, dataStart: number,
   };
   if (!isJsonObject(entry)) return fail("a bad entry", "an object with dtype, shape and data_offsets", entry);
   const { dtype, shape, data_offsets: offsets, ...rest } = entry;
-  if (Object.keys(rest).length > 0)
-    return fail("an unknown field", "dtype, shape and data_offsets", Object.keys(rest)[0]);
+  if (Object.keys(rest).length > 0) return fail("an unknown field", "dtype, shape and data_offsets", Object.keys(rest)[0]);
   if (typeof dtype !== "string" || !Object.hasOwn(SAFETENSORS_DTYPES, dtype)) {
     return fail("an unknown dtype", Object.keys(SAFETENSORS_DTYPES).join(", "), dtype);
   }
   if (!Array.isArray(shape) || shape.length > MAX_DIMENSIONS) {
-    return fail(
-      "a bad shape",
-      `a list of at most ${MAX_DIMENSIONS} sizes`,
-      Array.isArray(shape) ? shape.length : shape,
-    );
+    return fail("a bad shape", `a list of at most ${MAX_DIMENSIONS} sizes`, Array.isArray(shape) ? shape.length : shape);
   }
   const bytes = tensorBytes(dtype as SafetensorsDtype, shape);
-  if (bytes === undefined)
-    return fail("an impossible shape", "sizes that are counts, with a product below 2^53 bits", shape);
+  if (bytes === undefined) return fail("an impossible shape", "sizes that are counts, with a product below 2^53 bits", shape);
   const [begin, end] = Array.isArray(offsets) && offsets.length === 2 ? offsets : [undefined, undefined];
   const isOffset = (value: Json | undefined): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
   if (!isOffset(begin) || !isOffset(end) || begin > end || end > dataBytes) {
-    return fail(
-      "data_offsets outside the file (it may be cut off)",
-      `[begin, end] with begin <= end <= ${dataBytes}`,
-      offsets,
-    );
+    return fail("data_offsets outside the file (it may be cut off)", `[begin, end] with begin <= end <= ${dataBytes}`, offsets);
   }
   if (end - begin !== bytes) {
-    return fail(
-      "data_offsets that don't fit its shape",
-      `${bytes} bytes for ${dtype} [${shape.join(", ")}]`,
-      end - begin,
-    );
+    return fail("data_offsets that don't fit its shape", `${bytes} bytes for ${dtype} [${shape.join(", ")}]`, end - begin);
   }
   return { name, dtype: dtype as SafetensorsDtype, shape: shape as number[], bytes, offset: dataStart + begin, file };
 }
 
 /** The tensors must cover the data exactly: no byte twice (two tensors could alias), no byte unused (it could hide a payload). */
-function checkLayout(
-  tensors: ReadonlyMap<string, TensorInfo>,
-  file: string,
-  dataStart: number,
-  dataBytes: number,
-): void {
+function checkLayout(tensors: ReadonlyMap<string, TensorInfo>, file: string, dataStart: number, dataBytes: number): void {
   const inOrder = [...tensors.values()].sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
   let next = dataStart;
   let previous = "the header";

@@ -41,10 +41,7 @@ export function checkRange(source: { name: string; size: number }, offset: numbe
     );
   }
   if (offset + length > source.size) {
-    throw new FormatError(
-      `${source.name}: cut off, expected at least ${offset + length} bytes, got ${source.size}. ` +
-        "Fetch or copy the file again.",
-    );
+    throw new FormatError(`${source.name}: cut off, expected at least ${offset + length} bytes, got ${source.size}. Fetch or copy the file again.`);
   }
 }
 
@@ -88,17 +85,13 @@ export function memoryFolder(files: Record<string, Uint8Array | string>, name = 
 export async function readText(source: Source, maxBytes: number): Promise<string> {
   if (source.size > maxBytes) {
     throw new FormatError(
-      `${source.name}: too large, expected at most ${maxBytes} bytes of text, got ${source.size}. ` +
-        "This is probably not the file it is named after.",
+      `${source.name}: too large, expected at most ${maxBytes} bytes of text, got ${source.size}. This is probably not the file it is named after.`,
     );
   }
   const bytes = await source.read(0, source.size);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new FormatError(
-      `${source.name}: not text, expected UTF-8, got bytes that are no characters. Fetch or save the file again as UTF-8.`,
-      { cause },
-    );
+    throw new FormatError(`${source.name}: not text, expected UTF-8, got bytes that are no characters. Fetch or save the file again as UTF-8.`, { cause });
   }
 }

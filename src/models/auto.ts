@@ -30,7 +30,9 @@ export function createModel(config: Record<string, unknown>, where = "config"): 
   const known = Object.keys(architectures);
   const architecture = typeof type === "string" && Object.hasOwn(architectures, type) ? architectures[type] : undefined;
   if (architecture === undefined) {
-    throw new ConfigError(`${where}: unknown architecture, expected model_type to be one of ${known.join(", ")}, got ${JSON.stringify(type)}.${typeof type === "string" ? didYouMean(type, known) : ""} Choose a supported model.`);
+    throw new ConfigError(
+      `${where}: unknown architecture, expected model_type to be one of ${known.join(", ")}, got ${JSON.stringify(type)}.${typeof type === "string" ? didYouMean(type, known) : ""} Choose a supported model.`,
+    );
   }
   const model = architecture.create(parseModelConfig(architecture.schema, architecture.keys, config as never, where) as never);
   const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, config, where);
@@ -81,7 +83,9 @@ export async function loadWeights(model: CausalLM, place: string | Folder): Prom
       if (target === undefined) continue;
       const info = reader.tensors.get(file);
       if (info === undefined || info.shape.join() !== target.shape.join()) {
-        throw new FormatError(`${reader.name}: tensor ${file} has the wrong shape, expected (${target.shape.join(", ")}), got (${info?.shape.join(", ")}). config.json and weights do not belong together`);
+        throw new FormatError(
+          `${reader.name}: tensor ${file} has the wrong shape, expected (${target.shape.join(", ")}), got (${info?.shape.join(", ")}). config.json and weights do not belong together`,
+        );
       }
       copyWeight(await reader.read(file), target, reader.name);
     }
@@ -93,7 +97,11 @@ export async function loadWeights(model: CausalLM, place: string | Folder): Prom
 const isMask = (name: string): boolean => /(^|\.)attn\.(masked_)?bias$|rotary_emb\.inv_freq$/.test(name);
 
 function misfit(where: string, missing: readonly string[], unexpected: readonly string[]): string {
-  const list = (names: readonly string[]) => names.slice(0, 20).map((n) => `\n  ${n}`).join("") + (names.length > 20 ? `\n  … and ${names.length - 20} more` : "");
+  const list = (names: readonly string[]) =>
+    names
+      .slice(0, 20)
+      .map((n) => `\n  ${n}`)
+      .join("") + (names.length > 20 ? `\n  … and ${names.length - 20} more` : "");
   return (
     `${where}: the weights do not fit config.json, expected the model's own names, got` +
     (missing.length > 0 ? ` ${missing.length} missing:${list(missing)}` : "") +
@@ -104,7 +112,8 @@ function misfit(where: string, missing: readonly string[], unexpected: readonly 
 
 function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
   const dtype = DTYPE_OF_FILE[stored.dtype];
-  if (dtype === undefined) throw new FormatError(`${where}: tensor ${stored.name} has the wrong dtype, expected F32, BF16 or F16, got ${stored.dtype}. Convert the file first`);
+  if (dtype === undefined)
+    throw new FormatError(`${where}: tensor ${stored.name} has the wrong dtype, expected F32, BF16 or F16, got ${stored.dtype}. Convert the file first`);
   scope(() => {
     const t = noGrad(() => cast(tensorFromBytes(stored.data, stored.shape, dtype), "f32"));
     target.write(t.dataSync());

@@ -55,10 +55,12 @@ export class CausalLMOutput {
 /** Positions of every row: those given, or counted from 0 in each sequence. */
 export function contextOf(inputs: CausalLMInputs, training: boolean): ForwardContext {
   const { inputIds, positions, cuSeqlens, state } = inputs;
-  if (inputIds.rank !== 2 || inputIds.dtype !== "i32") throw new ShapeError(`forward: expected inputIds i32 (B, T), got ${inputIds.dtype} (${inputIds.shape.join(", ")}). One sequence is tensor([ids])`);
+  if (inputIds.rank !== 2 || inputIds.dtype !== "i32")
+    throw new ShapeError(`forward: expected inputIds i32 (B, T), got ${inputIds.dtype} (${inputIds.shape.join(", ")}). One sequence is tensor([ids])`);
   const [b, t] = inputIds.shape as [number, number];
   if (cuSeqlens !== undefined && b !== 1) throw new ShapeError(`forward: expected ragged rows (1, ΣT) with cuSeqlens, got (${b}, ${t})`);
-  if (state !== undefined && (cuSeqlens === undefined || positions === undefined)) throw new ShapeError("forward: expected cuSeqlens and positions with state, got none. Say where each sequence's rows are");
+  if (state !== undefined && (cuSeqlens === undefined || positions === undefined))
+    throw new ShapeError("forward: expected cuSeqlens and positions with state, got none. Say where each sequence's rows are");
   if (positions !== undefined) return { positions, cuSeqlens, state, training };
   if (cuSeqlens === undefined) return { positions: noGrad(() => arange(t).expand([b, t]).contiguous()), training };
   const parts = [...cuSeqlens.subarray(1)].map((end, i) => arange(end - (cuSeqlens[i] as number)));
@@ -76,7 +78,8 @@ export function shiftLabels(labels: Tensor): Tensor {
 /** The loss where there is something to learn from, and the output. `headWeight` is (vocabulary, hidden). */
 export function outputOf(hidden: Tensor, headWeight: Tensor, inputs: CausalLMInputs): CausalLMOutput {
   const { inputIds, labels, targets, targetCount } = inputs;
-  if (labels !== undefined && targets !== undefined) throw new ShapeError("forward: expected labels or targets, got both. Labels are shifted inside, targets are not");
+  if (labels !== undefined && targets !== undefined)
+    throw new ShapeError("forward: expected labels or targets, got both. Labels are shifted inside, targets are not");
   const wanted = targets ?? (labels === undefined ? undefined : shiftLabels(labels));
   let loss: Tensor | null = null;
   if (wanted !== undefined) {
@@ -105,7 +108,11 @@ export abstract class CausalLM extends Module {
   abstract readonly modelType: string;
   abstract readonly dimensions: ModelDimensions;
   /** Ids that the tokenizer gives a meaning, kept in config.json; generation stops at `eos_token_id`. */
-  tokenIds: { bos_token_id: number | null; eos_token_id: number | readonly number[] | null; pad_token_id: number | null } = { bos_token_id: null, eos_token_id: null, pad_token_id: null };
+  tokenIds: { bos_token_id: number | null; eos_token_id: number | readonly number[] | null; pad_token_id: number | null } = {
+    bos_token_id: null,
+    eos_token_id: null,
+    pad_token_id: null,
+  };
   abstract override forward(inputs: CausalLMInputs): CausalLMOutput;
   /** What config.json should hold. */
   abstract configJson(): Record<string, unknown>;

@@ -34,15 +34,34 @@ export type GPT2Config = z.output<typeof gpt2ConfigSchema>;
 
 export const gpt2ConfigKeys: ConfigKeys = {
   keys: {
-    vocab_size: [], n_positions: ["max_position_embeddings"], n_embd: ["hidden_size"], n_layer: ["num_hidden_layers"], n_head: ["num_attention_heads"], n_inner: [], activation_function: [], resid_pdrop: [],
-    embd_pdrop: [], attn_pdrop: [], layer_norm_epsilon: [], initializer_range: [], scale_attn_weights: [], scale_attn_by_inverse_layer_idx: [], tie_word_embeddings: [],
+    vocab_size: [],
+    n_positions: ["max_position_embeddings"],
+    n_embd: ["hidden_size"],
+    n_layer: ["num_hidden_layers"],
+    n_head: ["num_attention_heads"],
+    n_inner: [],
+    activation_function: [],
+    resid_pdrop: [],
+    embd_pdrop: [],
+    attn_pdrop: [],
+    layer_norm_epsilon: [],
+    initializer_range: [],
+    scale_attn_weights: [],
+    scale_attn_by_inverse_layer_idx: [],
+    tie_word_embeddings: [],
   },
   // reorder_and_upcast_attn changes the order of a division in half precision only; n_ctx is an older, unused size.
   ignored: ["n_ctx", "reorder_and_upcast_attn", "summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"],
 };
 
 const ACTIVATION: Record<GPT2Config["activation_function"], Activation> = {
-  gelu_new: "gelu_tanh", gelu_pytorch_tanh: "gelu_tanh", gelu_fast: "gelu_tanh", gelu: "gelu", relu: "relu", silu: "silu", swish: "silu",
+  gelu_new: "gelu_tanh",
+  gelu_pytorch_tanh: "gelu_tanh",
+  gelu_fast: "gelu_tanh",
+  gelu: "gelu",
+  relu: "relu",
+  silu: "silu",
+  swish: "silu",
 };
 
 /** A linear layer whose weight lies (in, out), as GPT-2's files have it. */
@@ -170,7 +189,8 @@ export class GPT2 extends CausalLM {
     super();
     this.config = gpt2ConfigSchema.parse(config);
     const { n_embd, n_head, vocab_size } = this.config;
-    if (n_embd % n_head !== 0) throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
+    if (n_embd % n_head !== 0)
+      throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
     this.transformer = new Transformer(this.config);
     this.lm_head = this.config.tie_word_embeddings ? null : new Linear(n_embd, vocab_size, { bias: false });
     if (this.lm_head) init.normal(this.lm_head.weight, { std: this.config.initializer_range });

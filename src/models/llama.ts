@@ -6,9 +6,9 @@ import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import type { ConfigKeys } from "../formats/hf-config.ts";
 import { attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
-import { gated, type GatedActivation, rope, type Tensor } from "../tensor/index.ts";
+import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";
-import { ropeParametersSchema, RopeTables } from "./rope-tables.ts";
+import { RopeTables, ropeParametersSchema } from "./rope-tables.ts";
 
 const size = z.int().min(1);
 
@@ -38,9 +38,23 @@ export type LlamaConfig = z.output<typeof llamaConfigSchema>;
 
 export const llamaConfigKeys: ConfigKeys = {
   keys: {
-    vocab_size: [], hidden_size: [], intermediate_size: [], num_hidden_layers: [], num_attention_heads: [], num_key_value_heads: [], head_dim: [], hidden_act: ["hidden_activation"],
-    max_position_embeddings: [], initializer_range: [], rms_norm_eps: [], tie_word_embeddings: [], rope_theta: ["rope_parameters.rope_theta", "rope_scaling.rope_theta"], rope_parameters: ["rope_scaling"],
-    attention_bias: [], mlp_bias: [], attention_dropout: [],
+    vocab_size: [],
+    hidden_size: [],
+    intermediate_size: [],
+    num_hidden_layers: [],
+    num_attention_heads: [],
+    num_key_value_heads: [],
+    head_dim: [],
+    hidden_act: ["hidden_activation"],
+    max_position_embeddings: [],
+    initializer_range: [],
+    rms_norm_eps: [],
+    tie_word_embeddings: [],
+    rope_theta: ["rope_parameters.rope_theta", "rope_scaling.rope_theta"],
+    rope_parameters: ["rope_scaling"],
+    attention_bias: [],
+    mlp_bias: [],
+    attention_dropout: [],
   },
   ignored: ["rope_interleaved", "is_llama_config"],
 };
@@ -158,10 +172,14 @@ export class Llama extends CausalLM {
     this.config = llamaConfigSchema.parse(config);
     const { hidden_size, num_attention_heads, num_key_value_heads, head_dim, vocab_size } = this.config;
     if (head_dim === null && hidden_size % num_attention_heads !== 0) {
-      throw new ConfigError(`llama: hidden_size must be a multiple of num_attention_heads, expected no rest, got ${hidden_size} and ${num_attention_heads}. Change one of them, or set head_dim.`);
+      throw new ConfigError(
+        `llama: hidden_size must be a multiple of num_attention_heads, expected no rest, got ${hidden_size} and ${num_attention_heads}. Change one of them, or set head_dim.`,
+      );
     }
     if (num_attention_heads % (num_key_value_heads ?? num_attention_heads) !== 0) {
-      throw new ConfigError(`llama: num_attention_heads must be a multiple of num_key_value_heads, expected no rest, got ${num_attention_heads} and ${num_key_value_heads}. Change one of them.`);
+      throw new ConfigError(
+        `llama: num_attention_heads must be a multiple of num_key_value_heads, expected no rest, got ${num_attention_heads} and ${num_key_value_heads}. Change one of them.`,
+      );
     }
     this.model = new Model(this.config);
     this.lm_head = this.config.tie_word_embeddings ? null : new Linear(hidden_size, vocab_size, { bias: false });
@@ -172,7 +190,15 @@ export class Llama extends CausalLM {
 
   get dimensions() {
     const { vocab_size, hidden_size, num_hidden_layers, num_attention_heads: heads, num_key_value_heads, head_dim, max_position_embeddings } = this.config;
-    return { vocabulary: vocab_size, hidden: hidden_size, layers: num_hidden_layers, heads, kvHeads: num_key_value_heads ?? heads, headDim: head_dim ?? hidden_size / heads, context: max_position_embeddings };
+    return {
+      vocabulary: vocab_size,
+      hidden: hidden_size,
+      layers: num_hidden_layers,
+      heads,
+      kvHeads: num_key_value_heads ?? heads,
+      headDim: head_dim ?? hidden_size / heads,
+      context: max_position_embeddings,
+    };
   }
 
   readonly tiedNames: readonly string[] = ["lm_head.weight"];
@@ -180,7 +206,10 @@ export class Llama extends CausalLM {
   override forward(inputs: CausalLMInputs): CausalLMOutput {
     const ctx = contextOf(inputs, this.training);
     // Positions given from outside may be anything up to the context; only their largest says how long the tables must be.
-    const longest = inputs.positions === undefined ? (inputs.inputIds.shape[1] as number) : 1 + (inputs.positions.dataSync() as Int32Array).reduce((a, b) => Math.max(a, b), 0);
+    const longest =
+      inputs.positions === undefined
+        ? (inputs.inputIds.shape[1] as number)
+        : 1 + (inputs.positions.dataSync() as Int32Array).reduce((a, b) => Math.max(a, b), 0);
     const hidden = this.model.forward(inputs.inputIds, ctx, longest);
     return outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs);
   }
@@ -192,8 +221,13 @@ export class Llama extends CausalLM {
     const { rope_theta: _, type, ...scaling } = rope_parameters ?? {};
     const kind = scaling.rope_type ?? type ?? "default";
     return {
-      architectures: ["LlamaForCausalLM"], model_type: "llama", ...rest, num_key_value_heads: dimensions.kvHeads, head_dim: dimensions.headDim,
-      rope_theta, rope_scaling: kind === "default" ? null : { ...scaling, rope_type: kind },
+      architectures: ["LlamaForCausalLM"],
+      model_type: "llama",
+      ...rest,
+      num_key_value_heads: dimensions.kvHeads,
+      head_dim: dimensions.headDim,
+      rope_theta,
+      rope_scaling: kind === "default" ? null : { ...scaling, rope_type: kind },
     };
   }
 }

@@ -34,7 +34,12 @@ export const ropeParametersSchema = z
   .superRefine((p, ctx) => {
     const kind = p.rope_type ?? p.type ?? "default";
     const needed: Record<string, readonly (keyof typeof p)[]> = {
-      default: [], linear: ["factor"], dynamic: ["factor"], yarn: ["factor"], longrope: ["short_factor", "long_factor"], su: ["short_factor", "long_factor"],
+      default: [],
+      linear: ["factor"],
+      dynamic: ["factor"],
+      yarn: ["factor"],
+      longrope: ["short_factor", "long_factor"],
+      su: ["short_factor", "long_factor"],
       llama3: ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
     };
     for (const key of needed[kind] as readonly (keyof typeof p)[]) {
@@ -52,7 +57,11 @@ export interface RopeShape {
 }
 
 /** Inverse frequencies (rotary/2, float64), and the factor on cos and sin. `length` is the sequence length that "dynamic" and "longrope" adapt to. */
-export function frequencies(parameters: RopeParameters | null, { rotary, context, theta }: RopeShape, length: number): { inverse: Float64Array; attentionFactor: number } {
+export function frequencies(
+  parameters: RopeParameters | null,
+  { rotary, context, theta }: RopeShape,
+  length: number,
+): { inverse: Float64Array; attentionFactor: number } {
   const half = rotary / 2;
   const plain = (base: number) => Float64Array.from({ length: half }, (_, i) => base ** ((-2 * i) / rotary));
   const p = parameters ?? {};

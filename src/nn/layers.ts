@@ -1,5 +1,17 @@
 /** The layers that models are made of. Parameter names and shapes are PyTorch's. */
-import { type Activation, attention, type AttentionOptions, dropout, embedding, layerNorm, linear, ones, rmsNorm, type Tensor, zeros } from "../tensor/index.ts";
+import {
+  type Activation,
+  type AttentionOptions,
+  attention,
+  dropout,
+  embedding,
+  layerNorm,
+  linear,
+  ones,
+  rmsNorm,
+  type Tensor,
+  zeros,
+} from "../tensor/index.ts";
 import { kaimingUniform, normal, uniform } from "./init.ts";
 import { Module, parameter } from "./module.ts";
 
@@ -109,7 +121,12 @@ export class MultiHeadAttention extends Module {
   override forward(x: Tensor, options: AttentionOptions & { memory?: Tensor } = {}): Tensor {
     const { memory = x, ...rest } = options;
     const heads = (y: Tensor, n: number) => y.reshape([...y.shape.slice(0, -1), n, this.headDim]); // (B, T, H, D)
-    const y = attention(heads(this.q_proj.forward(x), this.heads), heads(this.k_proj.forward(memory), this.kvHeads), heads(this.v_proj.forward(memory), this.kvHeads), rest);
+    const y = attention(
+      heads(this.q_proj.forward(x), this.heads),
+      heads(this.k_proj.forward(memory), this.kvHeads),
+      heads(this.v_proj.forward(memory), this.kvHeads),
+      rest,
+    );
     return this.out_proj.forward(y.reshape([...x.shape.slice(0, -1), this.heads * this.headDim]));
   }
 }

@@ -104,7 +104,9 @@ export abstract class Module {
   get(name: string): Module {
     for (const [path, module] of this.namedModules()) if (path === name) return module;
     const names = [...this.namedModules()].map(([path]) => path).filter((path) => path !== "");
-    throw new GroundupError(`module: no module is named "${name}", expected one of ${names.slice(0, 6).join(", ")}${names.length > 6 ? ", …" : ""}. Names come from namedModules()`);
+    throw new GroundupError(
+      `module: no module is named "${name}", expected one of ${names.slice(0, 6).join(", ")}${names.length > 6 ? ", …" : ""}. Names come from namedModules()`,
+    );
   }
 
   train(training = true): this {
@@ -133,7 +135,8 @@ export abstract class Module {
       p.requiresGrad = trainable;
       count++;
     }
-    if (count === 0) throw new GroundupError(`freeze: no parameter matches ${pattern}. Names come from namedParameters(), e.g. ${[...this.namedParameters()][0]?.[0]}`);
+    if (count === 0)
+      throw new GroundupError(`freeze: no parameter matches ${pattern}. Names come from namedParameters(), e.g. ${[...this.namedParameters()][0]?.[0]}`);
     return count;
   }
 

@@ -3,8 +3,8 @@
  * `src/tensor/` knows which one runs.
  */
 import type { Kernels } from "./kernels.ts";
-import { loadNative } from "./native-binding.ts";
 import { createNative } from "./native.ts";
+import { loadNative } from "./native-binding.ts";
 import { createReference } from "./reference/index.ts";
 
 /** A backend's memory: blocks named by numbers (0 is never one). Contents of a new block are undefined. */

@@ -3,7 +3,17 @@ import { GroundupError } from "../errors.ts";
 import { DTYPES, type DType } from "./kernels.ts";
 
 export type TypedArray =
-  | Float32Array | Float64Array | Int8Array | Uint8Array | Uint8ClampedArray | Int16Array | Uint16Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array;
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Uint8ClampedArray
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
 
 export const CODE: Record<DType, number> = Object.fromEntries(DTYPES.map((d, i) => [d, i])) as Record<DType, number>;
 
@@ -49,7 +59,9 @@ export function encode(op: string, values: ArrayLike<number | bigint | boolean>,
       for (let i = 0; i < n; i++) {
         const x = Number(values[i]);
         if (x !== Math.trunc(x) || x < -2147483648 || x > 2147483647) {
-          throw new GroundupError(`${op}: value does not fit i32, expected a whole number of 32 bits, got ${values[i]} at place ${i}. Use f32, or check the data`);
+          throw new GroundupError(
+            `${op}: value does not fit i32, expected a whole number of 32 bits, got ${values[i]} at place ${i}. Use f32, or check the data`,
+          );
         }
         out[i] = x;
       }
@@ -61,7 +73,9 @@ export function encode(op: string, values: ArrayLike<number | bigint | boolean>,
       for (let i = 0; i < n; i++) {
         const x = Number(values[i]);
         if (x !== Math.trunc(x) || x < 0 || x > 255) {
-          throw new GroundupError(`${op}: value does not fit u8, expected a whole number from 0 to 255, got ${values[i]} at place ${i}. Use i32, or check the data`);
+          throw new GroundupError(
+            `${op}: value does not fit u8, expected a whole number from 0 to 255, got ${values[i]} at place ${i}. Use i32, or check the data`,
+          );
         }
         out[i] = x;
       }

@@ -26,8 +26,30 @@ export const ITEM_BYTES: Record<DType, number> = { f32: 4, bf16: 2, f16: 2, i32:
 
 /** Functions of one number, in the order of their codes. `gelu` is exact (erf), `gelu_tanh` its tanh form (Hendrycks and Gimpel 2016); `round` takes halves to even. `logical_not` is not here: see `compare`. */
 export const UNARY = [
-  "neg", "abs", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal", "sin", "cos", "tanh", "sigmoid", "relu", "gelu", "gelu_tanh",
-  "silu", "erf", "floor", "ceil", "round", "sign", "log1p", "expm1", "softplus",
+  "neg",
+  "abs",
+  "exp",
+  "log",
+  "sqrt",
+  "rsqrt",
+  "square",
+  "reciprocal",
+  "sin",
+  "cos",
+  "tanh",
+  "sigmoid",
+  "relu",
+  "gelu",
+  "gelu_tanh",
+  "silu",
+  "erf",
+  "floor",
+  "ceil",
+  "round",
+  "sign",
+  "log1p",
+  "expm1",
+  "softplus",
 ] as const;
 export type Unary = (typeof UNARY)[number];
 
@@ -93,28 +115,78 @@ export interface Kernels {
    * added to the sum so far; alpha multiplies the finished sum, then it is added to c.
    */
   gemm(
-    a: Operand, aRow: number, aCol: number, aBatch: number, b: Operand, bRow: number, bCol: number, bBatch: number,
-    c: Operand, cRow: number, cBatch: number, batch: number, m: number, n: number, k: number, alpha: number, accumulate: number,
+    a: Operand,
+    aRow: number,
+    aCol: number,
+    aBatch: number,
+    b: Operand,
+    bRow: number,
+    bCol: number,
+    bBatch: number,
+    c: Operand,
+    cRow: number,
+    cBatch: number,
+    batch: number,
+    m: number,
+    n: number,
+    k: number,
+    alpha: number,
+    accumulate: number,
   ): void;
   /**
    * A linear layer: out (m, n) = activation(x (m, k) · weightᵀ + bias (n)) + residual (m, n); weight[j, p] (output j, input p) lies at j·wRow + p·wCol:
    * (k, 1) for PyTorch's Linear, (1, n) for GPT-2's Conv1D. The sum before the activation goes to `pre` (m, n) where given. Same chains as gemm.
    * Activation by its place in ACTIVATIONS. out may be residual.
    */
-  linear(x: Operand, weight: Operand, wRow: number, wCol: number, bias: Operand | null, residual: Operand | null, out: Operand, pre: Operand | null, m: number, n: number, k: number, activation: number): void;
+  linear(
+    x: Operand,
+    weight: Operand,
+    wRow: number,
+    wCol: number,
+    bias: Operand | null,
+    residual: Operand | null,
+    out: Operand,
+    pre: Operand | null,
+    m: number,
+    n: number,
+    k: number,
+    activation: number,
+  ): void;
   /**
    * Copies a weight (n, k), strides as in `linear`, to the layout that `linearPacked` reads in one stream: groups of 16 outputs, [⌈n/16⌉][k][16],
    * absent outputs 0. out holds ⌈n/16⌉·16·k items. For weights that serve many calls: generation.
    */
   packWeight(weight: Operand, wRow: number, wCol: number, out: Operand, n: number, k: number): void;
   /** `linear` with a weight that `packWeight` has copied: the same bytes. */
-  linearPacked(x: Operand, packed: Operand, bias: Operand | null, residual: Operand | null, out: Operand, pre: Operand | null, m: number, n: number, k: number, activation: number): void;
+  linearPacked(
+    x: Operand,
+    packed: Operand,
+    bias: Operand | null,
+    residual: Operand | null,
+    out: Operand,
+    pre: Operand | null,
+    m: number,
+    n: number,
+    k: number,
+    activation: number,
+  ): void;
 
   // --- norms and softmax --------------------------------------------------------------------------------------------
   /** Layer normalisation (Ba et al. 2016) of each row: (x − mean)·rstd·weight + bias; mean and rstd = 1/√(variance + eps) (rows) are kept for the gradient. */
   layerNorm(x: Operand, weight: Operand | null, bias: Operand | null, out: Operand, mean: Operand, rstd: Operand, rows: number, n: number, eps: number): void;
   /** gx (stores), gw and gb (add; null: not wanted). Sums over rows run in fixed blocks of rows, so they depend on nothing else. */
-  layerNormGrad(x: Operand, weight: Operand | null, mean: Operand, rstd: Operand, gy: Operand, gx: Operand | null, gw: Operand | null, gb: Operand | null, rows: number, n: number): void;
+  layerNormGrad(
+    x: Operand,
+    weight: Operand | null,
+    mean: Operand,
+    rstd: Operand,
+    gy: Operand,
+    gx: Operand | null,
+    gw: Operand | null,
+    gb: Operand | null,
+    rows: number,
+    n: number,
+  ): void;
   /** RMS normalisation (Zhang and Sennrich 2019): x·rstd·weight, rstd = 1/√(mean(x²) + eps) (rows). */
   rmsNorm(x: Operand, weight: Operand | null, out: Operand, rstd: Operand, rows: number, n: number, eps: number): void;
   rmsNormGrad(x: Operand, weight: Operand | null, rstd: Operand, gy: Operand, gx: Operand | null, gw: Operand | null, rows: number, n: number): void;
@@ -130,7 +202,18 @@ export interface Kernels {
    */
   crossEntropy(logits: Operand, targets: Operand, losses: Operand, lse: Operand, rows: number, n: number, ignoreIndex: number, smoothing: number): void;
   /** gx[r,j] = scale[r·scaleStride]·(softmax_j − (1−s)·[j = target] − s/n), 0 for ignored rows. gx may be logits. */
-  crossEntropyGrad(logits: Operand, targets: Operand, lse: Operand, scale: Operand, scaleStride: number, gx: Operand, rows: number, n: number, ignoreIndex: number, smoothing: number): void;
+  crossEntropyGrad(
+    logits: Operand,
+    targets: Operand,
+    lse: Operand,
+    scale: Operand,
+    scaleStride: number,
+    gx: Operand,
+    rows: number,
+    n: number,
+    ignoreIndex: number,
+    smoothing: number,
+  ): void;
 
   // --- transformer parts --------------------------------------------------------------------------------------------
   /**
@@ -138,7 +221,21 @@ export interface Kernels {
    * cos and sin are tables (positions, rotary/2); row r uses the table row positions[r] (i32). Of each head's first `rotary` items, item i pairs with
    * i + rotary/2 (or 2i with 2i+1 where `interleaved` = 1); the rest is copied. `inverse` = 1 turns back (the gradient). In place is fine.
    */
-  rope(x: Operand, xRow: number, out: Operand, outRow: number, cos: Operand, sin: Operand, positions: Operand, rows: number, heads: number, headDim: number, rotary: number, interleaved: number, inverse: number): void;
+  rope(
+    x: Operand,
+    xRow: number,
+    out: Operand,
+    outRow: number,
+    cos: Operand,
+    sin: Operand,
+    positions: Operand,
+    rows: number,
+    heads: number,
+    headDim: number,
+    rotary: number,
+    interleaved: number,
+    inverse: number,
+  ): void;
   /** out = activation(gate)·up, activation by its place in ACTIVATIONS. */
   gated(activation: number, gate: Operand, up: Operand, out: Operand, n: number): void;
   gatedGrad(activation: number, gate: Operand, up: Operand, gy: Operand, ggate: Operand, gup: Operand, n: number): void;
@@ -155,19 +252,72 @@ export interface Kernels {
    * without any key, or whose scores are all −∞, gives 0 and lse −∞.
    */
   attention(
-    q: Operand, qRow: number, k: Operand, kRow: number, v: Operand, vRow: number, out: Operand, oRow: number, lse: Operand | null,
-    cuQ: Operand, startK: Operand | null, lenK: Operand, pages: Operand | null, maxPages: number, sequences: number, rowsQ: number, rowsK: number, heads: number, kvHeads: number, dim: number,
-    scale: number, causal: number, window: number, softcap: number, slopes: Operand | null, mask: Operand | null, maskStrides: Sizes,
+    q: Operand,
+    qRow: number,
+    k: Operand,
+    kRow: number,
+    v: Operand,
+    vRow: number,
+    out: Operand,
+    oRow: number,
+    lse: Operand | null,
+    cuQ: Operand,
+    startK: Operand | null,
+    lenK: Operand,
+    pages: Operand | null,
+    maxPages: number,
+    sequences: number,
+    rowsQ: number,
+    rowsK: number,
+    heads: number,
+    kvHeads: number,
+    dim: number,
+    scale: number,
+    causal: number,
+    window: number,
+    softcap: number,
+    slopes: Operand | null,
+    mask: Operand | null,
+    maskStrides: Sizes,
   ): void;
   /**
    * The gradients of attention (no pages): gq, gk, gv (store; row strides gqRow, gkRow, gvRow) from out, lse and gout (rows goRow apart).
    * Recomputes the probabilities block by block. The mask gets no gradient here.
    */
   attentionGrad(
-    q: Operand, qRow: number, k: Operand, kRow: number, v: Operand, vRow: number, out: Operand, oRow: number, lse: Operand, gout: Operand, goRow: number,
-    gq: Operand, gqRow: number, gk: Operand, gkRow: number, gv: Operand, gvRow: number,
-    cuQ: Operand, startK: Operand, lenK: Operand, sequences: number, rowsQ: number, rowsK: number, heads: number, kvHeads: number, dim: number,
-    scale: number, causal: number, window: number, softcap: number, slopes: Operand | null, mask: Operand | null, maskStrides: Sizes,
+    q: Operand,
+    qRow: number,
+    k: Operand,
+    kRow: number,
+    v: Operand,
+    vRow: number,
+    out: Operand,
+    oRow: number,
+    lse: Operand,
+    gout: Operand,
+    goRow: number,
+    gq: Operand,
+    gqRow: number,
+    gk: Operand,
+    gkRow: number,
+    gv: Operand,
+    gvRow: number,
+    cuQ: Operand,
+    startK: Operand,
+    lenK: Operand,
+    sequences: number,
+    rowsQ: number,
+    rowsK: number,
+    heads: number,
+    kvHeads: number,
+    dim: number,
+    scale: number,
+    causal: number,
+    window: number,
+    softcap: number,
+    slopes: Operand | null,
+    mask: Operand | null,
+    maskStrides: Sizes,
   ): void;
 
   // --- randomness: Philox4x32-10 (Salmon et al. 2011). Item i uses word i mod 4 of the block at counter (block + ⌊i/4⌋), key (keyLow, keyHigh); counters are
@@ -183,11 +333,46 @@ export interface Kernels {
 
   // --- optimisers: `count` tensors in one pass; arrays of operands p, g, and states; sizes[i] items, own learning rate and weight decay each. `gradScale` multiplies every gradient first (clipping) ---
   /** Decoupled Adam (Loshchilov and Hutter 2019), or Adam with L2 (decoupled = 0). step counts from 1. p −= lr·wd·p; m, v updated; p −= lr·(m/(1−β1ᵗ)) / (√(v/(1−β2ᵗ)) + eps), in PyTorch's order. */
-  adamw(p: readonly Operand[], g: readonly Operand[], m: readonly Operand[], v: readonly Operand[], sizes: Sizes, learningRates: Sizes, weightDecays: Sizes, beta1: number, beta2: number, eps: number, step: number, gradScale: number, decoupled: number): void;
+  adamw(
+    p: readonly Operand[],
+    g: readonly Operand[],
+    m: readonly Operand[],
+    v: readonly Operand[],
+    sizes: Sizes,
+    learningRates: Sizes,
+    weightDecays: Sizes,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    step: number,
+    gradScale: number,
+    decoupled: number,
+  ): void;
   /** SGD with momentum (buffer null-like: pass the parameters again when momentum = 0), dampening 0, optional Nesterov; L2 weight decay. `first` = 1 at the first step: buf = g. */
-  sgd(p: readonly Operand[], g: readonly Operand[], buf: readonly Operand[], sizes: Sizes, learningRates: Sizes, weightDecays: Sizes, momentum: number, nesterov: number, first: number, gradScale: number): void;
+  sgd(
+    p: readonly Operand[],
+    g: readonly Operand[],
+    buf: readonly Operand[],
+    sizes: Sizes,
+    learningRates: Sizes,
+    weightDecays: Sizes,
+    momentum: number,
+    nesterov: number,
+    first: number,
+    gradScale: number,
+  ): void;
   /** RMSprop (Hinton 2012): v = αv + (1−α)g²; p −= lr·g/(√v + eps). */
-  rmsprop(p: readonly Operand[], g: readonly Operand[], v: readonly Operand[], sizes: Sizes, learningRates: Sizes, weightDecays: Sizes, alpha: number, eps: number, gradScale: number): void;
+  rmsprop(
+    p: readonly Operand[],
+    g: readonly Operand[],
+    v: readonly Operand[],
+    sizes: Sizes,
+    learningRates: Sizes,
+    weightDecays: Sizes,
+    alpha: number,
+    eps: number,
+    gradScale: number,
+  ): void;
   /** Σ x² over all tensors, in float64 over fixed blocks: the square of the global gradient norm. */
   sumSquares(x: readonly Operand[], sizes: Sizes): number;
   /** The place of the first NaN or infinity of x, or −1. */

@@ -4,14 +4,14 @@ import { type GradientHook, registerHook } from "./graph.ts";
 import { addInPlace, copyFrom, fill } from "./in-place.ts";
 import type { DType } from "./kernels.ts";
 import { diagonal } from "./ops/einsum.ts";
-import * as elementwise from "./ops/elementwise.ts";
 import type { Numeric } from "./ops/elementwise.ts";
-import * as indexing from "./ops/indexing.ts";
+import * as elementwise from "./ops/elementwise.ts";
 import type { Ordered } from "./ops/indexing.ts";
+import * as indexing from "./ops/indexing.ts";
 import { matmul } from "./ops/matmul.ts";
 import * as movement from "./ops/movement.ts";
-import * as reduce from "./ops/reduce.ts";
 import type { ReduceOptions } from "./ops/reduce.ts";
+import * as reduce from "./ops/reduce.ts";
 import { logSoftmax, softmax } from "./ops/softmax.ts";
 import { type PrintOptions, print } from "./print.ts";
 import type { Shape } from "./shape.ts";
@@ -122,7 +122,8 @@ function method<F extends (x: Tensor, ...rest: never[]) => unknown>(f: F): Rest<
   } as Rest<F>;
 }
 
-const { neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, gelu, silu, add, sub, mul, div, pow, eq, ne, lt, le, gt, ge, maskedFill } = elementwise;
+const { neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, gelu, silu, add, sub, mul, div, pow, eq, ne, lt, le, gt, ge, maskedFill } =
+  elementwise;
 const { reciprocal, erf, floor, ceil, round, sign, log1p, expm1, softplus, maximum, minimum, remainder, clamp } = elementwise;
 const { gather, scatterAdd, indexSelect, topk, sort, argsort, cumsum, tril, triu, flip, roll, repeat, pad } = indexing;
 const { detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, split, cast, concat } = movement;
@@ -139,12 +140,82 @@ Object.assign(Tensor.prototype, {
   fill: method(fill),
   ...Object.fromEntries(
     Object.entries({
-      detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, gelu, silu,
-      add, sub, mul, div, pow, eq, ne, lt, le, gt, ge, maskedFill, matmul, softmax, logSoftmax,
-      reciprocal, erf, floor, ceil, round, sign, log1p, expm1, softplus, maximum, minimum, remainder, clamp,
-      gather, scatterAdd, indexSelect, topk, sort, argsort, cumsum, tril, triu, diagonal, flip, roll, repeat, pad,
-      prod: reduce.prod, variance: reduce.variance, logsumexp: reduce.logsumexp,
-      sum: reduce.sum, mean: reduce.mean, max: reduce.max, min: reduce.min, argmax: reduce.argmax, argmin: reduce.argmin,
+      detach,
+      clone,
+      contiguous,
+      reshape,
+      permute,
+      transpose,
+      narrow,
+      slice,
+      expand,
+      unsqueeze,
+      squeeze,
+      neg,
+      abs,
+      exp,
+      log,
+      sqrt,
+      rsqrt,
+      square,
+      sin,
+      cos,
+      tanh,
+      sigmoid,
+      relu,
+      gelu,
+      silu,
+      add,
+      sub,
+      mul,
+      div,
+      pow,
+      eq,
+      ne,
+      lt,
+      le,
+      gt,
+      ge,
+      maskedFill,
+      matmul,
+      softmax,
+      logSoftmax,
+      reciprocal,
+      erf,
+      floor,
+      ceil,
+      round,
+      sign,
+      log1p,
+      expm1,
+      softplus,
+      maximum,
+      minimum,
+      remainder,
+      clamp,
+      gather,
+      scatterAdd,
+      indexSelect,
+      topk,
+      sort,
+      argsort,
+      cumsum,
+      tril,
+      triu,
+      diagonal,
+      flip,
+      roll,
+      repeat,
+      pad,
+      prod: reduce.prod,
+      variance: reduce.variance,
+      logsumexp: reduce.logsumexp,
+      sum: reduce.sum,
+      mean: reduce.mean,
+      max: reduce.max,
+      min: reduce.min,
+      argmax: reduce.argmax,
+      argmin: reduce.argmin,
       to: cast,
       split: (x: Tensor, sizes: readonly number[], dim = 0) => split(x, sizes, dim),
       concat: (x: Tensor, others: readonly Tensor[], dim = 0) => concat([x, ...others], dim),

@@ -1,8 +1,8 @@
 /** Kernels that no operation's samples reach: random numbers and optimisers, native against reference. */
 import { describe, expect, test } from "vitest";
 import type { Backend } from "./backend.ts";
-import { loadNative } from "./native-binding.ts";
 import { createNative } from "./native.ts";
+import { loadNative } from "./native-binding.ts";
 import { createReference } from "./reference/index.ts";
 
 const { binding } = loadNative();
@@ -56,7 +56,12 @@ describe.runIf(binding !== null)("native equals reference", () => {
     const sizes = [5, 40, 1];
     const [expected, actual] = both.map((on) => {
       const list = (step: number) => sizes.map((n) => operand(on, wave(n, step)));
-      const squares = sizes.map((n) => operand(on, wave(n, 0.2).map((x) => x * x)));
+      const squares = sizes.map((n) =>
+        operand(
+          on,
+          wave(n, 0.2).map((x) => x * x),
+        ),
+      );
       const [p, g, m] = [list(0.3), list(0.5), list(0.9)];
       on.adamw(p, g, m, squares, sizes, [0.1, 0.01, 0.2], [0.1, 0, 0.3], 0.9, 0.95, 1e-8, 3, 0.5, 1);
       on.adamw(p, g, m, squares, sizes, [0.1, 0.01, 0.2], [0.1, 0, 0.3], 0.9, 0.95, 1e-8, 4, 0.5, 0);

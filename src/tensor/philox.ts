@@ -35,15 +35,7 @@ function multiplyHigh(a: number, b: number): number {
  * @param out at least 4 words; receives four unsigned 32-bit results
  * @param c0 lowest counter word … `c3` highest; @param k0 lower key word, `k1` upper (only the low 32 bits count)
  */
-export function philoxInto(
-  out: Uint32Array,
-  c0: number,
-  c1: number,
-  c2: number,
-  c3: number,
-  k0: number,
-  k1: number,
-): void {
+export function philoxInto(out: Uint32Array, c0: number, c1: number, c2: number, c3: number, k0: number, k1: number): void {
   let key0 = k0 | 0;
   let key1 = k1 | 0;
   for (let round = 0; round < ROUNDS; round++) {

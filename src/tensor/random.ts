@@ -5,7 +5,7 @@
  */
 import { ShapeError } from "../errors.ts";
 import { backend } from "./backend.ts";
-import { type Shape, checkShape } from "./shape.ts";
+import { checkShape, type Shape } from "./shape.ts";
 import { ownerNamed } from "./storage.ts";
 import { allocate, type Tensor, type TensorOptions } from "./tensor.ts";
 
@@ -74,7 +74,8 @@ export const randint = (low: number, high: number, shape: Shape, options: Random
 
 function overwrite(t: Tensor, stream: RandomStream | undefined, fill: (at: ReturnType<typeof take>) => void): Tensor {
   t.check("random fill");
-  if (t.dtype !== "f32" || !t.isContiguous) throw new ShapeError(`random fill: expected a contiguous f32 tensor, got ${t.dtype} with strides [${t.strides.join(", ")}]`);
+  if (t.dtype !== "f32" || !t.isContiguous)
+    throw new ShapeError(`random fill: expected a contiguous f32 tensor, got ${t.dtype} with strides [${t.strides.join(", ")}]`);
   fill(take(stream ?? streams.init, t.size));
   t.storage.version++;
   return t;

@@ -50,7 +50,9 @@ export function broadcast(op: string, a: Shape, b: Shape): Shape {
     const x = i <= a.length ? (a[a.length - i] as number) : 1;
     const y = i <= b.length ? (b[b.length - i] as number) : 1;
     if (x !== y && x !== 1 && y !== 1) {
-      throw new ShapeError(`${op}: shapes do not broadcast, expected equal sizes or 1 at dimension -${i}, got ${show(a)} and ${show(b)}. Reshape or unsqueeze one of them`);
+      throw new ShapeError(
+        `${op}: shapes do not broadcast, expected equal sizes or 1 at dimension -${i}, got ${show(a)} and ${show(b)}. Reshape or unsqueeze one of them`,
+      );
     }
     out[rank - i] = x === 1 ? y : x;
   }

@@ -167,9 +167,11 @@ export class Tensor {
   /** Writes values over the items, in place. For leaves and layer state; not part of the graph. */
   write(data: NestedData): this {
     this.check("write");
-    if (!this.isContiguous) throw new ShapeError(`write: expected a contiguous tensor, got strides ${show(this.strides)} for shape ${show(this.shape)}. Write to its base`);
+    if (!this.isContiguous)
+      throw new ShapeError(`write: expected a contiguous tensor, got strides ${show(this.strides)} for shape ${show(this.shape)}. Write to its base`);
     const { values, shape } = flatten(data);
-    if (values.length !== this.size) throw new ShapeError(`write: expected ${this.size} items for shape ${show(this.shape)}, got ${values.length} in shape ${show(shape)}`);
+    if (values.length !== this.size)
+      throw new ShapeError(`write: expected ${this.size} items for shape ${show(this.shape)}, got ${values.length} in shape ${show(shape)}`);
     backend().write(this.storage.buffer, this.offset * ITEM_BYTES[this.dtype], encode("write", values, this.dtype));
     this.storage.version++;
     return this;
@@ -197,7 +199,9 @@ function flatten(data: NestedData): { values: ArrayLike<number | bigint | boolea
   const first = parts[0] as (typeof parts)[0];
   for (const [i, p] of parts.entries()) {
     if (p.shape.length !== first.shape.length || p.shape.some((n, j) => n !== first.shape[j])) {
-      throw new ShapeError(`tensor: ragged data, expected every part of shape ${show(first.shape)}, got ${show(p.shape)} at place ${i}. Pad the parts or make several tensors`);
+      throw new ShapeError(
+        `tensor: ragged data, expected every part of shape ${show(first.shape)}, got ${show(p.shape)} at place ${i}. Pad the parts or make several tensors`,
+      );
     }
     if (p.dtype !== first.dtype) throw new ShapeError(`tensor: mixed data, expected every part to be ${first.dtype}, got ${p.dtype} at place ${i}`);
   }
@@ -262,7 +266,11 @@ export function arange(start: number, end?: number, step = 1, options: TensorOpt
 
 /** `count` numbers from start to end, both included. */
 export function linspace(start: number, end: number, count: number, options: TensorOptions = {}): Tensor {
-  return tensorFrom(Array.from({ length: count }, (_, i) => (count === 1 ? start : start + ((end - start) * i) / (count - 1))), [count], { dtype: "f32", ...options });
+  return tensorFrom(
+    Array.from({ length: count }, (_, i) => (count === 1 ? start : start + ((end - start) * i) / (count - 1))),
+    [count],
+    { dtype: "f32", ...options },
+  );
 }
 
 /** The n×n identity. */

@@ -14,9 +14,7 @@ const FORMS: readonly string[] = ["NFC", "NFD", "NFKC", "NFKD"] satisfies Unicod
 export type Normalizer = readonly UnicodeForm[];
 
 /** How text is cut: a pattern over bytes, or single characters. */
-export type PreTokenizer =
-  | { readonly kind: "bytes"; readonly pattern: PatternName; readonly addPrefixSpace: boolean }
-  | { readonly kind: "characters" };
+export type PreTokenizer = { readonly kind: "bytes"; readonly pattern: PatternName; readonly addPrefixSpace: boolean } | { readonly kind: "characters" };
 
 /** Ids put around a single text when special tokens are asked for, with their type ids. */
 export interface PostProcessor {
@@ -79,12 +77,15 @@ export function readPreTokenizer(value: unknown, place: Place): PreTokenizer {
   const pattern = SPLIT_PATTERNS.find((p) => p.spellings.includes(expression));
   const { useRegex, addPrefixSpace } = readByteLevel(second.object, inside.at(1));
   if (pattern === undefined) {
-    return inside.at(0).at("pattern").fail(
-      "unknown split pattern",
-      `one of the published ones (${SPLIT_PATTERNS.map((p) => p.name).join(", ")})`,
-      expression,
-      "Patterns are hand-written scanners here; ask for this one to be added.",
-    );
+    return inside
+      .at(0)
+      .at("pattern")
+      .fail(
+        "unknown split pattern",
+        `one of the published ones (${SPLIT_PATTERNS.map((p) => p.name).join(", ")})`,
+        expression,
+        "Patterns are hand-written scanners here; ask for this one to be added.",
+      );
   }
   if (useRegex) inside.at(1).at("use_regex").fail("two patterns", "false after a Split", true);
   if (addPrefixSpace) inside.at(1).at("add_prefix_space").fail("blank after a Split", "false", true);

@@ -140,7 +140,9 @@ it("random changes of good files never do worse than a typed error", () => {
   // Shorter documents change in more interesting places.
   const small = changed((d) => {
     d.model.merges = d.model.merges.slice(0, 3);
-    d.model.vocab = Object.fromEntries(Object.entries(d.model.vocab).filter(([token]) => token.length === 1 || d.model.merges.some((m: string[]) => m.join("") === token)));
+    d.model.vocab = Object.fromEntries(
+      Object.entries(d.model.vocab).filter(([token]) => token.length === 1 || d.model.merges.some((m: string[]) => m.join("") === token)),
+    );
     d.model.vocab = Object.fromEntries(Object.keys(d.model.vocab).map((token, i) => [token, i]));
     d.added_tokens[0].id = Object.keys(d.model.vocab).length;
   });

@@ -1,11 +1,11 @@
 /** Opening tokenizers. */
 import { FormatError } from "../errors.ts";
 import type { Engine } from "./native-text.ts";
+import type { PatternName } from "./split-patterns.ts";
 import { readTiktoken } from "./tiktoken-file.ts";
 import { createTokenizer, type Tokenizer } from "./tokenizer.ts";
 import { diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
 import { readTokenizerJson } from "./tokenizer-json.ts";
-import type { PatternName } from "./split-patterns.ts";
 import type { TokenizerSpec } from "./tokenizer-spec.ts";
 import { readVocabAndMerges } from "./vocab-merges.ts";
 
@@ -44,7 +44,9 @@ async function readSpec(files: TokenizerFiles, only: string | undefined, options
     try {
       return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     } catch (cause) {
-      throw new FormatError(`${full(file)}: not UTF-8 text, expected a tokenizer file, got ${bytes.length} other bytes. The file is damaged, or compressed.`, { cause });
+      throw new FormatError(`${full(file)}: not UTF-8 text, expected a tokenizer file, got ${bytes.length} other bytes. The file is damaged, or compressed.`, {
+        cause,
+      });
     }
   }
   async function needed(file: string): Promise<string> {

@@ -50,7 +50,14 @@ export function bpeTables(spec: TokenizerSpec): BpeTables {
     }
     at += lengths[id];
   }
-  return { bytes, lengths, merges: withoutHidden(model.merges, added, model.tokens), hidden: Int32Array.from(added.keys()), wholeWords: model.wholeWords, pattern: model.pattern };
+  return {
+    bytes,
+    lengths,
+    merges: withoutHidden(model.merges, added, model.tokens),
+    hidden: Int32Array.from(added.keys()),
+    wholeWords: model.wholeWords,
+    pattern: model.pattern,
+  };
 }
 
 /** Merges that would make or use a special token are left out: text can't become one. */

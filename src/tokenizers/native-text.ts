@@ -8,15 +8,7 @@ import { type PatternName, splitPattern } from "./split-patterns.ts";
 
 /** The functions of crates/node/src/text.rs. Handles are positive integers. */
 interface TextBinding {
-  textEncoderNew(
-    bytes: Uint8Array,
-    lengths: Int32Array,
-    merges: Int32Array,
-    byRank: boolean,
-    hidden: Int32Array,
-    wholeWords: boolean,
-    pattern: number,
-  ): number;
+  textEncoderNew(bytes: Uint8Array, lengths: Int32Array, merges: Int32Array, byRank: boolean, hidden: Int32Array, wholeWords: boolean, pattern: number): number;
   textEncoderFree(encoder: number): boolean;
   textEncode(encoder: number, text: Text, threads: number): Int32Array;
   textEncodeBatch(encoder: number, texts: readonly Text[], threads: number): [ids: Int32Array, counts: Int32Array, replaced: number];
@@ -73,9 +65,7 @@ export function createBpeEngine(tables: BpeTables, engine: Engine = "auto"): Bpe
 function createNativeBpe(binding: TextBinding, tables: BpeTables): BpeEngine {
   const { bytes, lengths, merges, hidden, wholeWords } = tables;
   const code = splitPattern(tables.pattern).code;
-  let handle = guarded("tokenizer", () =>
-    binding.textEncoderNew(bytes, lengths, merges ?? new Int32Array(0), merges === null, hidden, wholeWords, code),
-  );
+  let handle = guarded("tokenizer", () => binding.textEncoderNew(bytes, lengths, merges ?? new Int32Array(0), merges === null, hidden, wholeWords, code));
   const free = freeEncoder(binding, handle);
   const live = (): number => {
     if (handle === 0) throw new GroundupError("tokenizer: was disposed, expected a live tokenizer, got a freed one. Load it again.");
@@ -111,9 +101,7 @@ export function createBpeTrainer(pattern: PatternName, engine: Engine = "auto", 
       const specialLengths = Int32Array.from(specials, (special) => special?.length ?? -1);
       const used = trainer;
       trainer = 0;
-      const [bytes, lengths, merges] = guarded("trainBpe", () =>
-        binding.textTrainerFinish(used, vocabSize, minFrequency, specialBytes, specialLengths),
-      );
+      const [bytes, lengths, merges] = guarded("trainBpe", () => binding.textTrainerFinish(used, vocabSize, minFrequency, specialBytes, specialLengths));
       return { bytes, lengths, merges };
     },
     dispose() {

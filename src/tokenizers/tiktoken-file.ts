@@ -38,7 +38,11 @@ const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$
  * @throws ConfigError when the pattern is neither given nor known
  */
 export function readTiktoken(text: string, file: string, options: TiktokenOptions = {}): TokenizerSpec {
-  const name = file.split(/[\\/]/).at(-1)?.replace(/\.tiktoken$/, "") ?? "";
+  const name =
+    file
+      .split(/[\\/]/)
+      .at(-1)
+      ?.replace(/\.tiktoken$/, "") ?? "";
   const published = Object.hasOwn(PUBLISHED, name) ? PUBLISHED[name] : undefined;
   const pattern = options.pattern ?? published?.pattern;
   if (pattern === undefined) {

@@ -6,33 +6,11 @@ import type { AddedToken } from "./added-tokens.ts";
 import { BYTE_TO_CHARACTER, isAlphabet } from "./byte-alphabet.ts";
 import { checkDecoder, EACH_CHARACTER, type PreTokenizer, readNormalizer, readPostProcessor, readPreTokenizer } from "./components.ts";
 import { splitPattern } from "./split-patterns.ts";
-import {
-  asArray,
-  asBoolean,
-  asId,
-  asObject,
-  asString,
-  field,
-  type JsonObject,
-  onlyKeys,
-  optionalBoolean,
-  parseJsonText,
-  Place,
-} from "./strict-json.ts";
+import { asArray, asBoolean, asId, asObject, asString, field, type JsonObject, onlyKeys, optionalBoolean, Place, parseJsonText } from "./strict-json.ts";
 import type { BpeModel, CharacterModel, ModelSpec, TokenizerSpec } from "./tokenizer-spec.ts";
 import { checkIds, mergesFromPairs, mergesOf, tokensById, vocabText } from "./vocab-merges.ts";
 
-const TOP_KEYS = [
-  "version",
-  "truncation",
-  "padding",
-  "added_tokens",
-  "normalizer",
-  "pre_tokenizer",
-  "post_processor",
-  "decoder",
-  "model",
-];
+const TOP_KEYS = ["version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"];
 
 /**
  * Reads the text of a tokenizer.json.
@@ -174,7 +152,8 @@ function checkAdded(added: readonly AddedToken[], idOf: ReadonlyMap<string, numb
   for (const token of added) {
     const inside = idOf.get(token.content);
     const other = contents.get(token.id);
-    if (inside !== undefined && inside !== token.id) place.fail(`token ${JSON.stringify(token.content)} has two ids`, `id ${token.id} as in added_tokens`, inside);
+    if (inside !== undefined && inside !== token.id)
+      place.fail(`token ${JSON.stringify(token.content)} has two ids`, `id ${token.id} as in added_tokens`, inside);
     if (other !== undefined && other !== token.content) place.fail(`id ${token.id} has two tokens`, JSON.stringify(token.content), other);
   }
 }

@@ -1,7 +1,7 @@
 /** A tokenizer as data: what is read from files, made by training, and written back. */
 import type { AddedToken } from "./added-tokens.ts";
-import type { PatternName } from "./split-patterns.ts";
 import type { Normalizer, PostProcessor } from "./components.ts";
+import type { PatternName } from "./split-patterns.ts";
 
 /** A byte-level BPE vocabulary. */
 export interface BpeModel {

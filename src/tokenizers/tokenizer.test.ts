@@ -98,7 +98,14 @@ for (const engine of engines) {
       const options = { vocabSize: 400, engine };
       const expected = writeTokenizerJson(trainBpe(documents, options).spec);
       expect(writeTokenizerJson(trainBpe(documents, { ...options, threads: 1 }).spec)).toBe(expected);
-      expect(writeTokenizerJson(trainBpe(documents.map((d) => new TextEncoder().encode(d)), options).spec)).toBe(expected);
+      expect(
+        writeTokenizerJson(
+          trainBpe(
+            documents.map((d) => new TextEncoder().encode(d)),
+            options,
+          ).spec,
+        ),
+      ).toBe(expected);
       expect(writeTokenizerJson((await trainBpeStream(stream(), options)).spec)).toBe(expected);
     });
 
@@ -177,7 +184,16 @@ it("templates, normalisers, a blank before the text, stripping tokens", async ()
   });
   const encoding = tokenizer.encode("e\u0301 <m> x");
   expect(Array.from(encoding.ids)).toEqual([256, 32, 0xc3, 0xa9, 258, 32, 120, 257]);
-  expect(encoding.offsets).toEqual([[0, 0], [0, 0], [0, 2], [0, 2], [2, 7], [7, 7], [7, 8], [0, 0]]);
+  expect(encoding.offsets).toEqual([
+    [0, 0],
+    [0, 0],
+    [0, 2],
+    [0, 2],
+    [2, 7],
+    [7, 7],
+    [7, 8],
+    [0, 0],
+  ]);
   expect(Array.from(encoding.typeIds)).toEqual([1, 0, 0, 0, 0, 0, 0, 2]);
   expect(Array.from(tokenizer.encode("x", { addSpecialTokens: false }).ids)).toEqual([32, 120]);
   expect(Array.from(tokenizer.encodeAll(["x", "y"]).ids)).toEqual([256, 32, 120, 257, 256, 32, 121, 257]);

@@ -3,10 +3,10 @@ import { DataError } from "../errors.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
 import { textToString } from "./bpe.ts";
 import type { Text } from "./bpe-engine.ts";
+import { createDecodeStream, type DecodeStream } from "./decode-stream.ts";
 import { createEncoding, type Encoding } from "./encoding.ts";
 import { createModel } from "./model.ts";
 import type { Engine } from "./native-text.ts";
-import { createDecodeStream, type DecodeStream } from "./decode-stream.ts";
 import { saveTokenizer } from "./save.ts";
 import { specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
 
@@ -125,8 +125,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
   }
 
   /** Whether the model may have the text as it is. */
-  const isPlain = (tokens: readonly AddedToken[]): boolean =>
-    tokens.length === 0 && spec.normalizer.length === 0 && !addPrefixSpace;
+  const isPlain = (tokens: readonly AddedToken[]): boolean => tokens.length === 0 && spec.normalizer.length === 0 && !addPrefixSpace;
 
   function withTemplate(list: Int32Array, options: EncodeOptions): Int32Array {
     if (options.addSpecialTokens === false || before.length + after.length === 0) return list;

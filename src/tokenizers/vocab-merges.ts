@@ -1,10 +1,10 @@
 /** Vocabularies and merge lists as files have them: `{"token": id}` and `left right` by rank (vocab.json, merges.txt, tokenizer.json). */
 import { FormatError } from "../errors.ts";
-import type { PatternName } from "./split-patterns.ts";
-import { asArray, asId, asObject, parseJsonText, Place } from "./strict-json.ts";
-import { type BpeModel, specialToken, type TokenizerSpec } from "./tokenizer-spec.ts";
-import { NO_POST_PROCESSOR } from "./components.ts";
 import { isAlphabet } from "./byte-alphabet.ts";
+import { NO_POST_PROCESSOR } from "./components.ts";
+import type { PatternName } from "./split-patterns.ts";
+import { asArray, asId, asObject, Place, parseJsonText } from "./strict-json.ts";
+import { type BpeModel, specialToken, type TokenizerSpec } from "./tokenizer-spec.ts";
 
 /** Ids may have gaps, but not so wide that a table over them is absurd for the number of tokens. */
 export function checkIds(ids: Iterable<number>, count: number, place: Place): void {
@@ -110,14 +110,21 @@ export function readVocabAndMerges(
   const addedTokens = wanted.map((content) => {
     const id = idOf.get(content);
     if (id === undefined) {
-      throw new FormatError(`${vocab.file}: special token ${JSON.stringify(content)} is missing, expected it in the vocabulary, got ${idOf.size} other tokens. Correct specialTokens.`);
+      throw new FormatError(
+        `${vocab.file}: special token ${JSON.stringify(content)} is missing, expected it in the vocabulary, got ${idOf.size} other tokens. Correct specialTokens.`,
+      );
     }
     tokens[id] = undefined;
     return specialToken(content, id);
   });
   for (const token of tokens) {
     if (token !== undefined && !isAlphabet(token)) {
-      place.fail("token outside the byte alphabet", "characters that stand for bytes", token, "This is not a byte-level vocabulary, or a special token is not named as one.");
+      place.fail(
+        "token outside the byte alphabet",
+        "characters that stand for bytes",
+        token,
+        "This is not a byte-level vocabulary, or a special token is not named as one.",
+      );
     }
   }
   const model: BpeModel = { kind: "bpe", tokens, merges: list, wholeWords: false, pattern: options.pattern ?? "gpt2", addPrefixSpace: false };

@@ -65,9 +65,21 @@ const changes: [fixture: string, key: string, value: unknown][] = [
   ["llama-gelu", "hidden_act", "silu"],
   ["llama-rope-linear", "rope_parameters", { rope_type: "linear", factor: 2.1, rope_theta: 10000 }],
   ["llama-rope-dynamic", "rope_parameters", { rope_type: "dynamic", factor: 2.1, rope_theta: 10000 }],
-  ["llama-rope-yarn", "rope_parameters", { rope_type: "yarn", factor: 4.1, rope_theta: 10000, original_max_position_embeddings: 6, beta_fast: 4, beta_slow: 0.1 }],
-  ["llama-rope-llama3", "rope_parameters", { rope_type: "llama3", factor: 8, rope_theta: 10000, low_freq_factor: 1, high_freq_factor: 5, original_max_position_embeddings: 12 }],
-  ["llama-rope-longrope", "rope_parameters", { rope_type: "longrope", factor: 2, rope_theta: 10000, original_max_position_embeddings: 12, short_factor: [1, 1, 1, 1], long_factor: [1, 2, 3, 4.1] }],
+  [
+    "llama-rope-yarn",
+    "rope_parameters",
+    { rope_type: "yarn", factor: 4.1, rope_theta: 10000, original_max_position_embeddings: 6, beta_fast: 4, beta_slow: 0.1 },
+  ],
+  [
+    "llama-rope-llama3",
+    "rope_parameters",
+    { rope_type: "llama3", factor: 8, rope_theta: 10000, low_freq_factor: 1, high_freq_factor: 5, original_max_position_embeddings: 12 },
+  ],
+  [
+    "llama-rope-longrope",
+    "rope_parameters",
+    { rope_type: "longrope", factor: 2, rope_theta: 10000, original_max_position_embeddings: 12, short_factor: [1, 1, 1, 1], long_factor: [1, 2, 3, 4.1] },
+  ],
 ];
 
 test.each(changes)("%s notices another %s", async (name, key, value) => {

@@ -93,10 +93,29 @@ fn main() {
         let start_k: Vec<i32> = (0..s.batch).map(|i| (i * s.len_k) as i32).collect();
         let len_k = vec![s.len_k as i32; s.batch];
         let problem = Problem {
-            q: q.as_ptr(), q_row: row, k: k.as_ptr(), k_row: kv_row, v: v.as_ptr(), v_row: kv_row,
-            cu_q: cu_q.as_ptr(), start_k: Some(start_k.as_ptr()), len_k: len_k.as_ptr(), pages: None, max_pages: 0,
-            sequences: s.batch, rows_q, heads: s.heads, kv_heads: s.kv_heads, dim: s.dim, scale: (s.dim as f32).powf(-0.5),
-            causal: true, window: 0, softcap: 0.0, slopes: None, mask: None, mask_strides: [0; 4],
+            q: q.as_ptr(),
+            q_row: row,
+            k: k.as_ptr(),
+            k_row: kv_row,
+            v: v.as_ptr(),
+            v_row: kv_row,
+            cu_q: cu_q.as_ptr(),
+            start_k: Some(start_k.as_ptr()),
+            len_k: len_k.as_ptr(),
+            pages: None,
+            max_pages: 0,
+            sequences: s.batch,
+            rows_q,
+            heads: s.heads,
+            kv_heads: s.kv_heads,
+            dim: s.dim,
+            scale: (s.dim as f32).powf(-0.5),
+            causal: true,
+            window: 0,
+            softcap: 0.0,
+            slopes: None,
+            mask: None,
+            mask_strides: [0; 4],
         };
         // Scores that count, twice 2·dim operations each forward, five times backward.
         let pairs: usize = (0..s.len_q).map(|i| s.len_k - s.len_q + i + 1).sum();
@@ -110,8 +129,19 @@ fn main() {
             print!("{}, {threads} threads: forward {ms:.3} ms ({:.0} GFLOP/s)", s.name, 2.0 * product / ms);
             if s.len_q > 1 {
                 let job = AttentionGrad {
-                    problem, out: out.as_ptr(), o_row: row, lse: lse.as_ptr(), gout: gout.as_ptr(), go_row: row,
-                    gq: gq.as_mut_ptr(), gq_row: row, gk: gk.as_mut_ptr(), gk_row: kv_row, gv: gv.as_mut_ptr(), gv_row: kv_row, rows_k,
+                    problem,
+                    out: out.as_ptr(),
+                    o_row: row,
+                    lse: lse.as_ptr(),
+                    gout: gout.as_ptr(),
+                    go_row: row,
+                    gq: gq.as_mut_ptr(),
+                    gq_row: row,
+                    gk: gk.as_mut_ptr(),
+                    gk_row: kv_row,
+                    gv: gv.as_mut_ptr(),
+                    gv_row: kv_row,
+                    rows_k,
                 };
                 // SAFETY: as above.
                 let ms = best(threads, || unsafe { attention_grad(&job) });

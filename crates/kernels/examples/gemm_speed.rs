@@ -5,16 +5,39 @@
 //! Time is processor time over the number of threads. With more than one thread that is only right when all of them ran:
 //! a peak far above the usual one marks a line in which the system ran one thread after the other. Figures are the best round: other programs only ever slow a round down.
 
+use groundup_kernels::dispatch;
 use groundup_kernels::gemm::{Finish, Matrix, Product, Right, pack_weight, packed_size, product};
 use groundup_kernels::pool::{parallel_for, set_threads};
 use groundup_kernels::simd::Simd;
-use groundup_kernels::dispatch;
 
 const SHAPES: [(usize, usize, usize); 27] = [
-    (1024, 384, 384), (1024, 1152, 384), (1024, 1536, 384), (1024, 384, 1536), (3072, 1152, 384), (3072, 384, 384), (3072, 1536, 384),
-    (3072, 384, 1536), (1024, 2304, 768), (1024, 3072, 768), (1024, 768, 3072), (4096, 1536, 384), (256, 2304, 768), (256, 768, 768),
-    (256, 3072, 768), (256, 768, 3072), (256, 50304, 768), (768, 384, 128), (768, 512, 128), (768, 128, 512), (2048, 2048, 2048),
-    (32, 3072, 768), (16, 3072, 768), (8, 3072, 768), (4, 3072, 768), (1, 3072, 768), (1, 50304, 768),
+    (1024, 384, 384),
+    (1024, 1152, 384),
+    (1024, 1536, 384),
+    (1024, 384, 1536),
+    (3072, 1152, 384),
+    (3072, 384, 384),
+    (3072, 1536, 384),
+    (3072, 384, 1536),
+    (1024, 2304, 768),
+    (1024, 3072, 768),
+    (1024, 768, 3072),
+    (4096, 1536, 384),
+    (256, 2304, 768),
+    (256, 768, 768),
+    (256, 3072, 768),
+    (256, 768, 3072),
+    (256, 50304, 768),
+    (768, 384, 128),
+    (768, 512, 128),
+    (768, 128, 512),
+    (2048, 2048, 2048),
+    (32, 3072, 768),
+    (16, 3072, 768),
+    (8, 3072, 768),
+    (4, 3072, 768),
+    (1, 3072, 768),
+    (1, 50304, 768),
 ];
 
 const STEPS: usize = 200_000;
@@ -92,7 +115,8 @@ fn main() {
         let nn = Right::Plain(Matrix { data: b.as_ptr(), row: n, col: 1 });
         let rows = Matrix { data: a.as_ptr(), row: k, col: 1 };
         let columns = Matrix { data: a.as_ptr(), row: 1, col: m };
-        let kinds = [("NT", rows, Right::Plain(nt)), ("NN", rows, nn), ("TN", columns, nn), ("packed", rows, Right::Packed(packed.as_ptr()))];
+        let kinds =
+            [("NT", rows, Right::Plain(nt)), ("NN", rows, nn), ("TN", columns, nn), ("packed", rows, Right::Packed(packed.as_ptr()))];
         let flops = 2.0 * (m * n * k) as f64;
         let times = ((2e8 / flops) as usize).clamp(1, 400);
         let mut line = format!("{name:>16}");

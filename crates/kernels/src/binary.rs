@@ -66,7 +66,13 @@ pub unsafe fn binary(kind: Binary, a: *const f32, a_strides: &[usize], b: *const
 /// # Safety
 /// As [`binary`].
 pub unsafe fn binary_int(
-    kind: Binary, a: *const i32, a_strides: &[usize], b: *const i32, b_strides: &[usize], out: *mut u8, shape: &[usize],
+    kind: Binary,
+    a: *const i32,
+    a_strides: &[usize],
+    b: *const i32,
+    b_strides: &[usize],
+    out: *mut u8,
+    shape: &[usize],
 ) -> Result<(), String> {
     let walk = Walk::new(shape, [a_strides, b_strides]);
     let (a, b, out) = (Shared::new(a), Shared::new(b), Shared::new(out));
@@ -82,7 +88,9 @@ pub unsafe fn binary_int(
             zero = zero.or(found.map(|i| place + i));
         });
         if let Some(place) = zero {
-            return Err(format!("division of an integer by zero, expected a divisor that is not 0, got 0 at place {place}. Divide floats, or mask the zeros"));
+            return Err(format!(
+                "division of an integer by zero, expected a divisor that is not 0, got 0 at place {place}. Divide floats, or mask the zeros"
+            ));
         }
     }
     // SAFETY: blocks are disjoint parts of the shape.
@@ -96,7 +104,16 @@ pub unsafe fn binary_int(
 ///
 /// # Safety
 /// As [`binary`].
-pub unsafe fn choose(condition: *const u8, c_strides: &[usize], a: *const u32, a_strides: &[usize], b: *const u32, b_strides: &[usize], out: *mut u32, shape: &[usize]) {
+pub unsafe fn choose(
+    condition: *const u8,
+    c_strides: &[usize],
+    a: *const u32,
+    a_strides: &[usize],
+    b: *const u32,
+    b_strides: &[usize],
+    out: *mut u32,
+    shape: &[usize],
+) {
     let walk = Walk::new(shape, [c_strides, a_strides, b_strides]);
     let (c, a, b, out) = (Shared::new(condition), Shared::new(a), Shared::new(b), Shared::new(out));
     // SAFETY: blocks are disjoint parts of the shape.
@@ -149,7 +166,9 @@ unsafe fn float_run_on<S: Simd>(kind: Binary, a: *const f32, sa: usize, b: *cons
                     }};
                 }
                 match (sa, sb) {
-                    (1, 1) => run!(|i| S::load(a.add(i)), |i| S::load(b.add(i)), S::load_n(a.add(whole), tail), S::load_n(b.add(whole), tail)),
+                    (1, 1) => {
+                        run!(|i| S::load(a.add(i)), |i| S::load(b.add(i)), S::load_n(a.add(whole), tail), S::load_n(b.add(whole), tail))
+                    }
                     (1, 0) => {
                         let y = S::splat(*b);
                         run!(|i| S::load(a.add(i)), |_| y, S::load_n(a.add(whole), tail), y)

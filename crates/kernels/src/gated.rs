@@ -173,7 +173,15 @@ mod tests {
         // SAFETY: all vectors hold n items.
         unsafe {
             gated(&Gated { activation, gate: gate.as_ptr(), up: up.as_ptr(), out: out.as_mut_ptr(), n });
-            gated_grad(&GatedGrad { activation, gate: gate.as_ptr(), up: up.as_ptr(), gy: gy.as_ptr(), ggate: ggate.as_mut_ptr(), gup: gup.as_mut_ptr(), n });
+            gated_grad(&GatedGrad {
+                activation,
+                gate: gate.as_ptr(),
+                up: up.as_ptr(),
+                gy: gy.as_ptr(),
+                ggate: ggate.as_mut_ptr(),
+                gup: gup.as_mut_ptr(),
+                n,
+            });
         }
         [out, ggate, gup].concat()
     }
@@ -183,7 +191,10 @@ mod tests {
             Activation::None => x,
             Activation::Relu => x.max(0.0),
             // Φ by the midpoint rule from far left: slow, but plain.
-            Activation::Gelu => x * (0..40_000).map(|i| (-0.5 * (x - (f64::from(i) + 0.5) * 3e-4).powi(2)).exp()).sum::<f64>() * 3e-4 / (2.0 * std::f64::consts::PI).sqrt(),
+            Activation::Gelu => {
+                x * (0..40_000).map(|i| (-0.5 * (x - (f64::from(i) + 0.5) * 3e-4).powi(2)).exp()).sum::<f64>() * 3e-4
+                    / (2.0 * std::f64::consts::PI).sqrt()
+            }
             Activation::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
             Activation::Silu => x / (1.0 + (-x).exp()),
         }

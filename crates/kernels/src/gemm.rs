@@ -20,9 +20,9 @@ pub use pack::Matrix;
 
 mod finish;
 mod pack;
-mod tile;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use pack::{pack_panels, pack_rows};
 use tile::{Block, MAX_PANELS, MAX_ROWS, Tile};
@@ -130,7 +130,8 @@ pub unsafe fn product(p: &Product) {
     for j0 in (0..p.n).step_by(wide) {
         for k0 in (0..p.k).step_by(deep) {
             let (j1, k1) = ((j0 + wide).min(p.n), (k0 + deep).min(p.k));
-            let piece = Piece { p, j0, j1, k0, k1, sums, sums_row, packed: std::ptr::null_mut(), panel: 0, step: 0, plain: finish.is_plain() };
+            let piece =
+                Piece { p, j0, j1, k0, k1, sums, sums_row, packed: std::ptr::null_mut(), panel: 0, step: 0, plain: finish.is_plain() };
             // SAFETY: as promised above.
             unsafe { if few { few_rows(piece, parallel) } else { many_rows(piece, parallel) } };
         }
@@ -238,7 +239,19 @@ unsafe fn pack_b_panels<S: Tile>(piece: &Piece, i: usize) {
 /// All tiles of some rows (packed tile by tile at `a`) with `panels` panels at `b`, for one block of k.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn multiply<S: Tile>(piece: &Piece, a: *const f32, i0: usize, rows: usize, b: *const f32, panel: usize, panels: usize, j: usize, k: usize, deep: usize, next: *const f32) {
+unsafe fn multiply<S: Tile>(
+    piece: &Piece,
+    a: *const f32,
+    i0: usize,
+    rows: usize,
+    b: *const f32,
+    panel: usize,
+    panels: usize,
+    j: usize,
+    k: usize,
+    deep: usize,
+    next: *const f32,
+) {
     let p = piece.p;
     let columns = (panels * LANES).min(piece.j1 - j);
     let (first, last) = (k == 0, k + deep == p.k);
@@ -302,7 +315,19 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
             pack_tiles::<S>(p.a.at(i0, k), rows, deep, a);
             for j in (0..panels).step_by(group) {
                 let b = piece.packed.add(j * piece.panel + (k - piece.k0) * LANES);
-                multiply::<S>(piece, a, i0, rows, b, piece.panel, group.min(panels - j), piece.j0 + j * LANES, k, deep, b.wrapping_add(group * piece.panel));
+                multiply::<S>(
+                    piece,
+                    a,
+                    i0,
+                    rows,
+                    b,
+                    piece.panel,
+                    group.min(panels - j),
+                    piece.j0 + j * LANES,
+                    k,
+                    deep,
+                    b.wrapping_add(group * piece.panel),
+                );
             }
         }
     }

@@ -50,7 +50,13 @@ mod tests {
         let (e, m) = (i32::from(h >> 10 & 31), f64::from(h & 1023));
         let size = match e {
             0 => m * 2f64.powi(-24),
-            31 => if m == 0.0 { f64::INFINITY } else { f64::NAN },
+            31 => {
+                if m == 0.0 {
+                    f64::INFINITY
+                } else {
+                    f64::NAN
+                }
+            }
             _ => (1024.0 + m) * 2f64.powi(e - 25),
         };
         if h >> 15 == 1 { -size } else { size }

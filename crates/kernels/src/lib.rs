@@ -4,28 +4,28 @@
 //!
 //! Read `simd` first: all kernels are written once over its 16 virtual lanes.
 
-pub mod pool;
-pub mod simd;
-pub mod lanes;
+pub mod attention;
 pub mod binary;
+pub mod gated;
+pub mod gemm;
 pub mod half;
 pub mod indexing;
+pub mod lanes;
+pub mod loss;
 pub mod math;
 pub mod moving;
+pub mod norm;
 pub mod optim;
+pub mod pool;
 pub mod random;
 pub mod reduce;
+pub mod rope;
+pub mod scratch;
 pub mod shared;
+pub mod simd;
+pub mod softmax;
 pub mod sort;
 pub mod strided;
-pub mod unary;
-pub mod attention;
-pub mod norm;
-pub mod gemm;
-pub mod scratch;
-pub mod gated;
-pub mod rope;
-pub mod loss;
-pub mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unary;

@@ -149,13 +149,31 @@ mod tests {
         let (mut losses, mut lse) = (vec![7f32; rows], vec![7f32; rows]);
         let scale: Vec<f32> = (0..rows).map(|r| 0.5 + r as f32).collect();
         let mut gx = x.to_vec();
-        let job = CrossEntropy { logits: x.as_ptr(), targets: t.as_ptr(), losses: losses.as_mut_ptr(), lse: lse.as_mut_ptr(), rows, n, ignore: -100, smoothing };
+        let job = CrossEntropy {
+            logits: x.as_ptr(),
+            targets: t.as_ptr(),
+            losses: losses.as_mut_ptr(),
+            lse: lse.as_mut_ptr(),
+            rows,
+            n,
+            ignore: -100,
+            smoothing,
+        };
         // SAFETY: the vectors have the promised lengths, the targets are in range.
         unsafe {
             assert_eq!(bad_target(t.as_ptr(), rows, n, -100), None);
             cross_entropy(&job);
             cross_entropy_grad(&CrossEntropyGrad {
-                logits: gx.as_ptr(), targets: t.as_ptr(), lse: lse.as_ptr(), scale: scale.as_ptr(), scale_stride: 1, gx: gx.as_mut_ptr(), rows, n, ignore: -100, smoothing,
+                logits: gx.as_ptr(),
+                targets: t.as_ptr(),
+                lse: lse.as_ptr(),
+                scale: scale.as_ptr(),
+                scale_stride: 1,
+                gx: gx.as_mut_ptr(),
+                rows,
+                n,
+                ignore: -100,
+                smoothing,
             });
         }
         [losses, lse, gx].concat()

@@ -229,10 +229,7 @@ unsafe fn quadrant<S: Simd>(s: S::F, c: S::F, q: S::I) -> (S::F, S::F) {
         // The cosine is negative in quadrants 1 and 2, the sine in 2 and 3.
         let flip_cosine = S::shl::<30>(S::iand(S::iadd(q, S::isplat(1)), S::isplat(2)));
         let flip_sine = S::shl::<30>(S::iand(q, S::isplat(2)));
-        (
-            S::from_bits(S::ixor(S::bits(cosine), flip_cosine)),
-            S::from_bits(S::ixor(S::bits(sine), flip_sine)),
-        )
+        (S::from_bits(S::ixor(S::bits(cosine), flip_cosine)), S::from_bits(S::ixor(S::bits(sine), flip_sine)))
     }
 }
 

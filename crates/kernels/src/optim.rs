@@ -374,14 +374,28 @@ mod tests {
 
     #[test]
     fn sgd_agrees_with_float64() {
-        for (momentum, nesterov, first) in [(0.0, false, false), (0.9, false, true), (0.9, false, false), (0.9, true, false), (0.9, true, true)] {
+        for (momentum, nesterov, first) in
+            [(0.0, false, false), (0.9, false, true), (0.9, false, false), (0.9, true, false), (0.9, true, true)]
+        {
             // SAFETY: the tensors' vectors hold their items.
             let got = step(|t| unsafe { sgd(t, momentum, nesterov, first, 2.0) });
             let momentum = f64::from(momentum);
             let want = twin(|[p, g, a, b], lr, wd| {
                 let g = g * 2.0 + wd * p;
-                let buf = if momentum == 0.0 { a } else if first { g } else { momentum * a + g };
-                let d = if momentum == 0.0 { g } else if nesterov { g + momentum * buf } else { buf };
+                let buf = if momentum == 0.0 {
+                    a
+                } else if first {
+                    g
+                } else {
+                    momentum * a + g
+                };
+                let d = if momentum == 0.0 {
+                    g
+                } else if nesterov {
+                    g + momentum * buf
+                } else {
+                    buf
+                };
                 [p - lr * d, buf, b]
             });
             assert_close(&got, &want, 1e-6, "sgd");

@@ -45,8 +45,20 @@ impl Reduction {
         match self {
             Reduction::Sum => a + x,
             Reduction::Prod => a * x,
-            Reduction::Max => if a.is_nan() || a > x { a } else { x },
-            Reduction::Min => if a.is_nan() || a < x { a } else { x },
+            Reduction::Max => {
+                if a.is_nan() || a > x {
+                    a
+                } else {
+                    x
+                }
+            }
+            Reduction::Min => {
+                if a.is_nan() || a < x {
+                    a
+                } else {
+                    x
+                }
+            }
         }
     }
 

@@ -132,8 +132,19 @@ mod tests {
         let at = positions(s.rows);
         let mut out = x.to_vec();
         let job = Rope {
-            x: out.as_ptr(), x_row: row, out: out.as_mut_ptr(), out_row: row, cos: cos.as_ptr(), sin: sin.as_ptr(), positions: at.as_ptr(),
-            rows: s.rows, heads: s.heads, head_dim: s.head_dim, rotary: s.rotary, interleaved: s.interleaved, inverse,
+            x: out.as_ptr(),
+            x_row: row,
+            out: out.as_mut_ptr(),
+            out_row: row,
+            cos: cos.as_ptr(),
+            sin: sin.as_ptr(),
+            positions: at.as_ptr(),
+            rows: s.rows,
+            heads: s.heads,
+            head_dim: s.head_dim,
+            rotary: s.rotary,
+            interleaved: s.interleaved,
+            inverse,
         };
         // SAFETY: the vectors have the promised lengths.
         unsafe { rope(&job) };

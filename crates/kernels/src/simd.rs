@@ -197,10 +197,7 @@ pub fn available() -> Vec<Isa> {
         {
             list.push(Isa::Avx512);
         }
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-        {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
             list.push(Isa::Avx2);
         }
     }

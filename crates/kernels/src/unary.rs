@@ -272,7 +272,15 @@ mod tests {
         same(Unary::Ceil, f32::ceil);
         same(Unary::Round, f32::round_ties_even);
         same(Unary::Relu, |v| if v.is_nan() || v > 0.0 { v } else { 0.0 });
-        same(Unary::Sign, |v| if v > 0.0 { 1.0 } else if v < 0.0 { -1.0 } else { 0.0 });
+        same(Unary::Sign, |v| {
+            if v > 0.0 {
+                1.0
+            } else if v < 0.0 {
+                -1.0
+            } else {
+                0.0
+            }
+        });
         same(Unary::Sin, |v| f64::from(v).sin() as f32);
         same(Unary::Cos, |v| f64::from(v).cos() as f32);
     }
@@ -286,13 +294,19 @@ mod tests {
             let positive = matches!(kind, Log | Sqrt | Rsqrt | Log1p | Reciprocal);
             let x: Vec<f32> = x.iter().map(|v| if positive { v.abs() + 0.3 } else { *v }).collect();
             let step = 1.0 / 256.0;
-            let (high, low) = (run(kind, &x.iter().map(|v| v + step).collect::<Vec<_>>()), run(kind, &x.iter().map(|v| v - step).collect::<Vec<_>>()));
+            let (high, low) =
+                (run(kind, &x.iter().map(|v| v + step).collect::<Vec<_>>()), run(kind, &x.iter().map(|v| v - step).collect::<Vec<_>>()));
             let got = grad(kind, &x, &vec![3.0; x.len()]);
             for i in 0..x.len() {
                 let kink = matches!(kind, Abs | Relu | Sign | Floor | Ceil | Round) && (high[i] - low[i]).abs() > 2.5 * step
                     || x[i].abs() < step && matches!(kind, Abs | Relu);
                 let want = 3.0 * (f64::from(high[i]) - f64::from(low[i])) / (2.0 * f64::from(step));
-                assert!(kink || (f64::from(got[i]) - want).abs() < 2e-3 * (1.0 + want.abs()), "{kind:?} at {}: {} expected {want}", x[i], got[i]);
+                assert!(
+                    kink || (f64::from(got[i]) - want).abs() < 2e-3 * (1.0 + want.abs()),
+                    "{kind:?} at {}: {} expected {want}",
+                    x[i],
+                    got[i]
+                );
             }
         }
     }

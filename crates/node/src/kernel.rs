@@ -125,7 +125,10 @@ impl Place {
         match end {
             // SAFETY: the offset lies inside the buffer, as just checked.
             Some(end) if end <= bytes => Ok(Some(unsafe { pointer.add(self.offset * item) }.cast())),
-            _ => Err(format!("argument slot {}: expected room for {n} items of {item} bytes at offset {}, got a buffer of {bytes} bytes", self.slot, self.offset)),
+            _ => Err(format!(
+                "argument slot {}: expected room for {n} items of {item} bytes at offset {}, got a buffer of {bytes} bytes",
+                self.slot, self.offset
+            )),
         }
     }
 }

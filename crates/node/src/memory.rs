@@ -111,7 +111,8 @@ pub fn allocate(bytes: usize) -> Result<f64, String> {
         None => {
             if a.region_left < class {
                 let size = if class > REGION / 4 { class } else { REGION };
-                let region = reserve(size).ok_or_else(|| format!("out of memory: the operating system gave no {size} bytes ({} are live)", a.live_bytes))?;
+                let region = reserve(size)
+                    .ok_or_else(|| format!("out of memory: the operating system gave no {size} bytes ({} are live)", a.live_bytes))?;
                 a.reserved_bytes += size;
                 if size > REGION / 4 && size != REGION {
                     // A block of its own; the open region stays open.
@@ -182,7 +183,8 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
     x.function("read", |c| copy(c, false))?;
     x.function("memory", |c| {
         let guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
-        let (live, buffers, peak, reserved) = guard.as_ref().map_or((0, 0, 0, 0), |a| (a.live_bytes, a.live_buffers, a.peak_bytes, a.reserved_bytes));
+        let (live, buffers, peak, reserved) =
+            guard.as_ref().map_or((0, 0, 0, 0), |a| (a.live_bytes, a.live_buffers, a.peak_bytes, a.reserved_bytes));
         c.from_string(&format!("{{\"liveBytes\":{live},\"liveBuffers\":{buffers},\"peakBytes\":{peak},\"reservedBytes\":{reserved}}}"))
     })
 }

@@ -65,7 +65,11 @@ impl Call {
         self.data
     }
     fn argument(&self, i: usize) -> Result<sys::napi_value, String> {
-        if i < self.count { Ok(self.args[i]) } else { Err(format!("argument {i} is missing, expected at least {}, got {}", i + 1, self.count)) }
+        if i < self.count {
+            Ok(self.args[i])
+        } else {
+            Err(format!("argument {i} is missing, expected at least {}, got {}", i + 1, self.count))
+        }
     }
     pub fn raw(&self, i: usize) -> Result<sys::napi_value, String> {
         self.argument(i)
@@ -93,7 +97,8 @@ impl Call {
         }
         let mut bytes = vec![0u8; length + 1];
         // SAFETY: the buffer has room for the length asked for and the closing NUL.
-        let status = unsafe { sys::napi_get_value_string_utf8(self.env, value, bytes.as_mut_ptr().cast::<c_char>(), bytes.len(), &mut length) };
+        let status =
+            unsafe { sys::napi_get_value_string_utf8(self.env, value, bytes.as_mut_ptr().cast::<c_char>(), bytes.len(), &mut length) };
         check(status, "string argument")?;
         bytes.truncate(length);
         String::from_utf8(bytes).map_err(|_| format!("argument {i}: the engine gave a string that is not UTF-8"))

@@ -6,10 +6,10 @@ import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { show } from "../shape.ts";
 import { arange, type Tensor, tensor } from "../tensor.ts";
+import { dropout } from "./dropout.ts";
 import { add, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, sub, tanh } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
 import { cast, contiguous, expand, packed, permute, reshape, transpose, unsqueeze } from "./movement.ts";
-import { dropout } from "./dropout.ts";
 import { softmax } from "./softmax.ts";
 
 export interface AttentionOptions {
@@ -48,25 +48,38 @@ function layout(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Lay
   const ragged = options.cuSeqlens !== undefined;
   const rank = ragged ? 3 : 4;
   const words = ragged ? "(rows, heads, dim)" : "(B, T, heads, dim)";
-  for (const [name, x] of [["q", q], ["k", k], ["v", v]] as const) if (x.rank !== rank) throw new ShapeError(`attention: expected ${name} ${words}, got ${show(x.shape)}`);
+  for (const [name, x] of [
+    ["q", q],
+    ["k", k],
+    ["v", v],
+  ] as const)
+    if (x.rank !== rank) throw new ShapeError(`attention: expected ${name} ${words}, got ${show(x.shape)}`);
   const [heads, dim] = q.shape.slice(-2) as [number, number];
   const [kvHeads, dimK] = k.shape.slice(-2) as [number, number];
   if (dim !== dimK || dim !== v.shape.at(-1) || kvHeads !== v.shape.at(-2) || heads % kvHeads !== 0) {
-    throw new ShapeError(`attention: expected k and v with q's dim ${dim} and a number of heads that divides ${heads}, got q ${show(q.shape)}, k ${show(k.shape)}, v ${show(v.shape)}`);
+    throw new ShapeError(
+      `attention: expected k and v with q's dim ${dim} and a number of heads that divides ${heads}, got q ${show(q.shape)}, k ${show(k.shape)}, v ${show(v.shape)}`,
+    );
   }
   if (!ragged) {
     const [b, t] = q.shape as [number, number];
     const s = k.shape[1] as number;
-    if (k.shape[0] !== b || v.shape[0] !== b || v.shape[1] !== s) throw new ShapeError(`attention: expected k and v of one length and batch ${b}, got k ${show(k.shape)}, v ${show(v.shape)}`);
+    if (k.shape[0] !== b || v.shape[0] !== b || v.shape[1] !== s)
+      throw new ShapeError(`attention: expected k and v of one length and batch ${b}, got k ${show(k.shape)}, v ${show(v.shape)}`);
     const every = (n: number) => Int32Array.from({ length: b + 1 }, (_, i) => i * n);
     return { rowsQ: b * t, rowsK: b * s, heads, kvHeads, dim, sequences: b, cuQ: every(t), cuK: every(s) };
   }
   const cuQ = options.cuSeqlens as Int32Array;
   const cuK = options.cuSeqlensK ?? cuQ;
   const [rowsQ, rowsK] = [q.shape[0] as number, k.shape[0] as number];
-  for (const [name, cu, rows] of [["cuSeqlens", cuQ, rowsQ], ["cuSeqlensK", cuK, rowsK]] as const) {
+  for (const [name, cu, rows] of [
+    ["cuSeqlens", cuQ, rowsQ],
+    ["cuSeqlensK", cuK, rowsK],
+  ] as const) {
     if (cu[0] !== 0 || cu.at(-1) !== rows || cu.length !== cuQ.length || cu.some((x, i) => i > 0 && x < (cu[i - 1] as number))) {
-      throw new ShapeError(`attention: expected ${name} to rise from 0 to ${rows} in ${cuQ.length} steps, got [${[...cu].slice(0, 8).join(", ")}${cu.length > 8 ? ", …" : ""}]`);
+      throw new ShapeError(
+        `attention: expected ${name} to rise from 0 to ${rows} in ${cuQ.length} steps, got [${[...cu].slice(0, 8).join(", ")}${cu.length > 8 ? ", …" : ""}]`,
+      );
     }
   }
   if (v.shape[0] !== rowsK) throw new ShapeError(`attention: expected v with ${rowsK} rows like k, got ${show(v.shape)}`);
@@ -101,8 +114,33 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const [cuQ, startK, lenK] = [tensor(l.cuQ), tensor(l.cuK.subarray(0, l.sequences)), tensor(lengths(l.cuK))];
     const { mask, strides } = maskOf(q, k, options);
     backend().attention(
-      rq.x, rq.row, rk.x, rk.row, rv.x, rv.row, out, l.heads * l.dim, lse, cuQ, startK, lenK, null, 0, l.sequences, l.rowsQ, l.rowsK, l.heads, l.kvHeads, l.dim,
-      options.scale ?? 1 / Math.sqrt(l.dim), options.causal === false ? 0 : 1, options.window ?? 0, options.softcap ?? 0, options.slopes ?? null, mask, strides,
+      rq.x,
+      rq.row,
+      rk.x,
+      rk.row,
+      rv.x,
+      rv.row,
+      out,
+      l.heads * l.dim,
+      lse,
+      cuQ,
+      startK,
+      lenK,
+      null,
+      0,
+      l.sequences,
+      l.rowsQ,
+      l.rowsK,
+      l.heads,
+      l.kvHeads,
+      l.dim,
+      options.scale ?? 1 / Math.sqrt(l.dim),
+      options.causal === false ? 0 : 1,
+      options.window ?? 0,
+      options.softcap ?? 0,
+      options.slopes ?? null,
+      mask,
+      strides,
     );
     ctx.save(rq.x, rk.x, rv.x, out, lse);
     return out;
@@ -116,14 +154,49 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const { mask, strides } = maskOf(q, k, options);
     const [rowQ, rowK] = [l.heads * l.dim, l.kvHeads * l.dim];
     backend().attentionGrad(
-      rq.x, rq.row, rk.x, rk.row, rv.x, rv.row, ctx.get(3), rowQ, ctx.get(4), rg.x, rg.row, gq, rowQ, gk, rowK, gv, rowK, cuQ, startK, lenK, l.sequences, l.rowsQ, l.rowsK, l.heads, l.kvHeads, l.dim,
-      options.scale ?? 1 / Math.sqrt(l.dim), options.causal === false ? 0 : 1, options.window ?? 0, options.softcap ?? 0, options.slopes ?? null, mask, strides,
+      rq.x,
+      rq.row,
+      rk.x,
+      rk.row,
+      rv.x,
+      rv.row,
+      ctx.get(3),
+      rowQ,
+      ctx.get(4),
+      rg.x,
+      rg.row,
+      gq,
+      rowQ,
+      gk,
+      rowK,
+      gv,
+      rowK,
+      cuQ,
+      startK,
+      lenK,
+      l.sequences,
+      l.rowsQ,
+      l.rowsK,
+      l.heads,
+      l.kvHeads,
+      l.dim,
+      options.scale ?? 1 / Math.sqrt(l.dim),
+      options.causal === false ? 0 : 1,
+      options.window ?? 0,
+      options.softcap ?? 0,
+      options.slopes ?? null,
+      mask,
+      strides,
     );
     return [gq, gk, gv];
   },
   composed: composedAttention,
   samples: () => {
-    const qkv = (b: number, t: number, h: number, kv: number, d: number, s = t): [Tensor, Tensor, Tensor] => [values([b, t, h, d]), values([b, s, kv, d], { seed: 2 }), values([b, s, kv, d], { seed: 3 })];
+    const qkv = (b: number, t: number, h: number, kv: number, d: number, s = t): [Tensor, Tensor, Tensor] => [
+      values([b, t, h, d]),
+      values([b, s, kv, d], { seed: 2 }),
+      values([b, s, kv, d], { seed: 3 }),
+    ];
     const sdpa = (more: string) => `F.scaled_dot_product_attention(x0.transpose(1, 2), x1.transpose(1, 2), x2.transpose(1, 2), ${more}).transpose(1, 2)`;
     // The scores written out, for what PyTorch's own function does not take: head h of x1 and x2 is repeated, t and p are positions, `seen` marks the keys that count.
     const long = (score: string, seen: string) =>
@@ -133,13 +206,40 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     return [
       { name: "causal", args: () => [...qkv(2, 5, 2, 2, 4), {}], torch: sdpa("is_causal=True") },
       { name: "grouped queries, long", args: () => [...qkv(1, 150, 4, 2, 8), {}], torch: sdpa("is_causal=True, enable_gqa=True"), differences: false },
-      { name: "not causal, keys of another length, scaled", args: () => [...qkv(2, 3, 2, 1, 4, 7), { causal: false, scale: 0.3 }], torch: sdpa("scale=0.3, enable_gqa=True") },
+      {
+        name: "not causal, keys of another length, scaled",
+        args: () => [...qkv(2, 3, 2, 1, 4, 7), { causal: false, scale: 0.3 }],
+        torch: sdpa("scale=0.3, enable_gqa=True"),
+      },
       { name: "window", args: () => [...qkv(1, 9, 2, 2, 4), { window: 3 }], torch: long("s", "(p <= t) & (p > t - 3)") },
       { name: "softcap", args: () => [...qkv(1, 6, 2, 2, 4), { softcap: 1.5 }], torch: long("1.5 * (s / 1.5).tanh()", "p <= t") },
       { name: "ALiBi", args: () => [...qkv(1, 6, 2, 2, 4), { slopes: tensor([0.5, 0.25]) }], torch: long("s + slopes[:, None, None] * (p - t)", "p <= t") },
-      { name: "mask", args: () => [...qkv(2, 4, 2, 2, 4), { causal: false, mask: values([2, 1, 4, 4], { seed: 5, requiresGrad: false }) }], torch: sdpa("attn_mask=mask") },
-      { name: "ragged", args: () => [values([7, 2, 4]), values([7, 1, 4], { seed: 2 }), values([7, 1, 4], { seed: 3 }), { cuSeqlens: Int32Array.of(0, 3, 3, 7) }], torch: parts([[0, 3, 0, 3], [3, 7, 3, 7]]) },
-      { name: "ragged, more keys than queries", args: () => [values([3, 2, 4]), values([9, 1, 4], { seed: 2 }), values([9, 1, 4], { seed: 3 }), { cuSeqlens: Int32Array.of(0, 1, 3), cuSeqlensK: Int32Array.of(0, 4, 9) }], torch: parts([[0, 1, 0, 4], [1, 3, 4, 9]]) },
+      {
+        name: "mask",
+        args: () => [...qkv(2, 4, 2, 2, 4), { causal: false, mask: values([2, 1, 4, 4], { seed: 5, requiresGrad: false }) }],
+        torch: sdpa("attn_mask=mask"),
+      },
+      {
+        name: "ragged",
+        args: () => [values([7, 2, 4]), values([7, 1, 4], { seed: 2 }), values([7, 1, 4], { seed: 3 }), { cuSeqlens: Int32Array.of(0, 3, 3, 7) }],
+        torch: parts([
+          [0, 3, 0, 3],
+          [3, 7, 3, 7],
+        ]),
+      },
+      {
+        name: "ragged, more keys than queries",
+        args: () => [
+          values([3, 2, 4]),
+          values([9, 1, 4], { seed: 2 }),
+          values([9, 1, 4], { seed: 3 }),
+          { cuSeqlens: Int32Array.of(0, 1, 3), cuSeqlensK: Int32Array.of(0, 4, 9) },
+        ],
+        torch: parts([
+          [0, 1, 0, 4],
+          [1, 3, 4, 9],
+        ]),
+      },
     ];
   },
 });
@@ -213,14 +313,23 @@ export interface PagedKeys {
 export const pagedAttention = defineOp<[q: Tensor, paged: PagedKeys, options: AttentionOptions & { cuSeqlens: Int32Array }]>({
   name: "pagedAttention",
   shape: (q, { k, v, pageTable, maxPages, lengths: filled }, { cuSeqlens }) => {
-    if (q.rank !== 3 || k.rank !== 3 || k.shape.join() !== v.shape.join() || pageTable.length !== filled.length * maxPages || cuSeqlens.length !== filled.length + 1) {
-      throw new ShapeError(`pagedAttention: expected q (rows, heads, dim), pages (pages·64, kvHeads, dim) and a table of ${filled.length}×${maxPages}, got q ${show(q.shape)}, k ${show(k.shape)}, a table of ${pageTable.length}`);
+    if (
+      q.rank !== 3 ||
+      k.rank !== 3 ||
+      k.shape.join() !== v.shape.join() ||
+      pageTable.length !== filled.length * maxPages ||
+      cuSeqlens.length !== filled.length + 1
+    ) {
+      throw new ShapeError(
+        `pagedAttention: expected q (rows, heads, dim), pages (pages·64, kvHeads, dim) and a table of ${filled.length}×${maxPages}, got q ${show(q.shape)}, k ${show(k.shape)}, a table of ${pageTable.length}`,
+      );
     }
     const pages = (k.shape[0] as number) / 64;
     for (const [s, n] of filled.entries()) {
       for (let p = 0; p * 64 < n; p++) {
         const page = pageTable[s * maxPages + p] as number;
-        if (p >= maxPages || !(page >= 0 && page < pages)) throw new ShapeError(`pagedAttention: expected a page below ${pages} for page ${p} of sequence ${s}, got ${page}`);
+        if (p >= maxPages || !(page >= 0 && page < pages))
+          throw new ShapeError(`pagedAttention: expected a page below ${pages} for page ${p} of sequence ${s}, got ${page}`);
       }
     }
     return q.shape;
@@ -231,14 +340,45 @@ export const pagedAttention = defineOp<[q: Tensor, paged: PagedKeys, options: At
     const rq = asRows(q);
     const out = ctx.out(shape);
     backend().attention(
-      rq.x, rq.row, k, kvHeads * dim, v, kvHeads * dim, out, heads * dim, null, tensor(options.cuSeqlens), null, tensor(filled), tensor(pageTable), maxPages, filled.length, shape[0] as number, k.shape[0] as number, heads, kvHeads, dim,
-      options.scale ?? 1 / Math.sqrt(dim), options.causal === false ? 0 : 1, options.window ?? 0, options.softcap ?? 0, options.slopes ?? null, null, [0, 0, 0, 0],
+      rq.x,
+      rq.row,
+      k,
+      kvHeads * dim,
+      v,
+      kvHeads * dim,
+      out,
+      heads * dim,
+      null,
+      tensor(options.cuSeqlens),
+      null,
+      tensor(filled),
+      tensor(pageTable),
+      maxPages,
+      filled.length,
+      shape[0] as number,
+      k.shape[0] as number,
+      heads,
+      kvHeads,
+      dim,
+      options.scale ?? 1 / Math.sqrt(dim),
+      options.causal === false ? 0 : 1,
+      options.window ?? 0,
+      options.softcap ?? 0,
+      options.slopes ?? null,
+      null,
+      [0, 0, 0, 0],
     );
     return out;
   },
   backward: "none: generation runs without a graph",
   samples: () => {
-    const paged = (): PagedKeys => ({ k: values([192, 1, 4], { requiresGrad: false, seed: 2 }), v: values([192, 1, 4], { requiresGrad: false, seed: 3 }), pageTable: Int32Array.of(2, 0, 1, 1), maxPages: 2, lengths: Int32Array.of(70, 5) });
+    const paged = (): PagedKeys => ({
+      k: values([192, 1, 4], { requiresGrad: false, seed: 2 }),
+      v: values([192, 1, 4], { requiresGrad: false, seed: 3 }),
+      pageTable: Int32Array.of(2, 0, 1, 1),
+      maxPages: 2,
+      lengths: Int32Array.of(70, 5),
+    });
     return [{ name: "two sequences", args: () => [values([4, 2, 4], { requiresGrad: false }), paged(), { cuSeqlens: Int32Array.of(0, 1, 4) }] }];
   },
 });

@@ -27,12 +27,16 @@ const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, ex
   shape: (x, weight, options, extras, hasBias) => {
     const [out, inner] = options.transposed ? [weight.shape[1], weight.shape[0]] : [weight.shape[0], weight.shape[1]];
     if (weight.rank !== 2 || x.rank === 0 || x.shape.at(-1) !== inner) {
-      throw new ShapeError(`linear: expected x (…, ${inner}) for a weight ${show(weight.shape)}${options.transposed ? " (in, out)" : " (out, in)"}, got ${show(x.shape)}`);
+      throw new ShapeError(
+        `linear: expected x (…, ${inner}) for a weight ${show(weight.shape)}${options.transposed ? " (in, out)" : " (out, in)"}, got ${show(x.shape)}`,
+      );
     }
     const shape = [...x.shape.slice(0, -1), out as number];
     const [bias, residual] = hasBias ? extras : [undefined, extras[0]];
-    if (bias !== undefined && !sameShape(bias.shape, [out as number])) throw new ShapeError(`linear: expected a bias of shape (${out},), got ${show(bias.shape)}`);
-    if (residual !== undefined && !sameShape(residual.shape, shape)) throw new ShapeError(`linear: expected a residual of shape ${show(shape)}, got ${show(residual.shape)}`);
+    if (bias !== undefined && !sameShape(bias.shape, [out as number]))
+      throw new ShapeError(`linear: expected a bias of shape (${out},), got ${show(bias.shape)}`);
+    if (residual !== undefined && !sameShape(residual.shape, shape))
+      throw new ShapeError(`linear: expected a residual of shape ${show(shape)}, got ${show(residual.shape)}`);
     return shape;
   },
   forward: (ctx, shape, x, weight, options, extras, hasBias) => {
@@ -97,13 +101,28 @@ const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, ex
   samples: () => [
     { name: "plain", args: () => [values([2, 3, 5]), values([4, 5], { seed: 2 }), {}, [], false], torch: "F.linear(x0, x1)" },
     { name: "bias", args: () => [values([3, 5]), values([4, 5], { seed: 2 }), {}, [values([4], { seed: 3 })], true], torch: "F.linear(x0, x1, x2)" },
-    { name: "bias, gelu", args: () => [values([3, 5]), values([4, 5], { seed: 2 }), { activation: "gelu" }, [values([4], { seed: 3 })], true], torch: "F.gelu(F.linear(x0, x1, x2))" },
+    {
+      name: "bias, gelu",
+      args: () => [values([3, 5]), values([4, 5], { seed: 2 }), { activation: "gelu" }, [values([4], { seed: 3 })], true],
+      torch: "F.gelu(F.linear(x0, x1, x2))",
+    },
     {
       name: "everything, transposed",
-      args: () => [values([3, 5]), values([5, 20], { seed: 2 }), { activation: "gelu_tanh", transposed: true }, [values([20], { seed: 3 }), values([3, 20], { seed: 4 })], true],
+      args: () => [
+        values([3, 5]),
+        values([5, 20], { seed: 2 }),
+        { activation: "gelu_tanh", transposed: true },
+        [values([20], { seed: 3 }), values([3, 20], { seed: 4 })],
+        true,
+      ],
       torch: "F.gelu(x0 @ x1 + x2, approximate='tanh') + x3",
     },
-    { name: "silu, residual", args: () => [values([1, 300], { low: -0.3, high: 0.3 }), values([33, 300], { seed: 2 }), { activation: "silu" }, [values([1, 33], { seed: 4 })], false], torch: "F.silu(F.linear(x0, x1)) + x2", differences: false },
+    {
+      name: "silu, residual",
+      args: () => [values([1, 300], { low: -0.3, high: 0.3 }), values([33, 300], { seed: 2 }), { activation: "silu" }, [values([1, 33], { seed: 4 })], false],
+      torch: "F.silu(F.linear(x0, x1)) + x2",
+      differences: false,
+    },
   ],
 });
 

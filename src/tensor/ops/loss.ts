@@ -61,13 +61,32 @@ const crossEntropyOp = defineOp<[logits: Tensor, targets: Tensor, options: Cross
     const gx = ctx.out(logits.shape);
     const each = options.reduction === "none";
     const scale = packed(each ? (g as Tensor) : mul(ctx.get(3), reshape(g as Tensor, [1])));
-    backend().crossEntropyGrad(ctx.get(0), ctx.get(1), ctx.get(2), scale, each ? 1 : 0, gx, logits.size / Math.max(n, 1), n, options.ignoreIndex ?? -100, options.labelSmoothing ?? 0);
+    backend().crossEntropyGrad(
+      ctx.get(0),
+      ctx.get(1),
+      ctx.get(2),
+      scale,
+      each ? 1 : 0,
+      gx,
+      logits.size / Math.max(n, 1),
+      n,
+      options.ignoreIndex ?? -100,
+      options.labelSmoothing ?? 0,
+    );
     return [gx, null];
   },
   samples: () => [
     { name: "mean", args: () => [values([4, 11]), integers([4], 0, 11), {}], torch: "F.cross_entropy(x0, x1.long())" },
-    { name: "ignored rows", args: () => [values([2, 3, 5]), tensor([Int32Array.of(1, -100, 4), Int32Array.of(-100, 0, 2)]), {}], torch: "F.cross_entropy(x0.flatten(0, 1), x1.flatten().long())" },
-    { name: "smoothed sum", args: () => [values([4, 6]), integers([4], 0, 6), { labelSmoothing: 0.1, reduction: "sum" }], torch: "F.cross_entropy(x0, x1.long(), label_smoothing=0.1, reduction='sum')" },
+    {
+      name: "ignored rows",
+      args: () => [values([2, 3, 5]), tensor([Int32Array.of(1, -100, 4), Int32Array.of(-100, 0, 2)]), {}],
+      torch: "F.cross_entropy(x0.flatten(0, 1), x1.flatten().long())",
+    },
+    {
+      name: "smoothed sum",
+      args: () => [values([4, 6]), integers([4], 0, 6), { labelSmoothing: 0.1, reduction: "sum" }],
+      torch: "F.cross_entropy(x0, x1.long(), label_smoothing=0.1, reduction='sum')",
+    },
     { name: "one a row", args: () => [values([4, 6]), integers([4], 0, 6), { reduction: "none" }], torch: "F.cross_entropy(x0, x1.long(), reduction='none')" },
   ],
 });
@@ -126,9 +145,22 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
   },
   composed: (hidden, weight, targets, options) => crossEntropy(linear(hidden, weight), targets, options),
   samples: () => [
-    { name: "mean", args: () => [values([5, 8]), values([11, 8], { seed: 2 }), integers([5], 0, 11), {}], torch: "F.cross_entropy(F.linear(x0, x1), x2.long())" },
-    { name: "ignored rows, smoothed", args: () => [values([1, 3, 8]), values([7, 8], { seed: 2 }), tensor([Int32Array.of(1, -100, 4)]), { labelSmoothing: 0.2 }], torch: "F.cross_entropy(F.linear(x0, x1).flatten(0, 1), x2.flatten().long(), label_smoothing=0.2)" },
-    { name: "several chunks", args: () => [values([4100, 3]), values([5, 3], { seed: 2 }), integers([4100], 0, 5), {}], torch: "F.cross_entropy(F.linear(x0, x1), x2.long())", differences: false },
+    {
+      name: "mean",
+      args: () => [values([5, 8]), values([11, 8], { seed: 2 }), integers([5], 0, 11), {}],
+      torch: "F.cross_entropy(F.linear(x0, x1), x2.long())",
+    },
+    {
+      name: "ignored rows, smoothed",
+      args: () => [values([1, 3, 8]), values([7, 8], { seed: 2 }), tensor([Int32Array.of(1, -100, 4)]), { labelSmoothing: 0.2 }],
+      torch: "F.cross_entropy(F.linear(x0, x1).flatten(0, 1), x2.flatten().long(), label_smoothing=0.2)",
+    },
+    {
+      name: "several chunks",
+      args: () => [values([4100, 3]), values([5, 3], { seed: 2 }), integers([4100], 0, 5), {}],
+      torch: "F.cross_entropy(F.linear(x0, x1), x2.long())",
+      differences: false,
+    },
   ],
 });
 
@@ -149,7 +181,8 @@ function scaled(ctx: Context, i: number, scale: number, shape?: Shape): Gradient
  * "mean" or "sum" only. Its gradients are computed in the forward pass, so it suits the last step of a model, run once a backward.
  */
 export function linearCrossEntropy(hidden: Tensor, weight: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
-  if (options.reduction === "none") throw new ShapeError('linearCrossEntropy: expected reduction "mean" or "sum", got "none". Use crossEntropy(linear(…)) for a loss a row');
+  if (options.reduction === "none")
+    throw new ShapeError('linearCrossEntropy: expected reduction "mean" or "sum", got "none". Use crossEntropy(linear(…)) for a loss a row');
   return linearCrossEntropyOp(hidden, weight, targets, options);
 }
 

@@ -1,5 +1,6 @@
 /** Matrix products. */
 import { ShapeError } from "../../errors.ts";
+import { type Gradient, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
@@ -7,7 +8,6 @@ import { broadcast, broadcastStrides, type Shape, show, sizeOf } from "../shape.
 import type { Tensor } from "../tensor.ts";
 import { f32 } from "./elementwise.ts";
 import { contiguous, permute, reshape, sumTo, transpose } from "./movement.ts";
-import { type Gradient, noGrad } from "../autograd.ts";
 
 /** How a batch of matrices lies in memory: row and column stride, and one stride from matrix to matrix. */
 interface Batched {
@@ -72,16 +72,26 @@ const matmulOp = defineOp<[a: Tensor, b: Tensor]>({
     { name: "batched", args: () => [values([2, 3, 4]), values([2, 4, 5], { seed: 2 })], torch: "x0 @ x1" },
     { name: "broadcast batch", args: () => [values([2, 1, 3, 4]), values([3, 4, 2], { seed: 2 })], torch: "x0 @ x1" },
     { name: "inner size 0", args: () => [values([2, 0]), values([0, 3], { seed: 2 })], torch: "x0 @ x1" },
-    { name: "long inner size", args: () => [values([3, 700], { low: -1, high: 1 }), values([700, 17], { seed: 2, low: -1, high: 1 })], torch: "x0 @ x1", differences: false },
+    {
+      name: "long inner size",
+      args: () => [values([3, 700], { low: -1, high: 1 }), values([700, 17], { seed: 2, low: -1, high: 1 })],
+      torch: "x0 @ x1",
+      differences: false,
+    },
   ],
 });
 
 /** See above; vectors are welcome. */
 export function matmul(a: Tensor, b: Tensor): Tensor {
-  if (a.rank === 0 || b.rank === 0) throw new ShapeError(`matmul: expected vectors or matrices, got ${show(a.shape)} and ${show(b.shape)}. Use mul for scalars`);
+  if (a.rank === 0 || b.rank === 0)
+    throw new ShapeError(`matmul: expected vectors or matrices, got ${show(a.shape)} and ${show(b.shape)}. Use mul for scalars`);
   const x = a.rank === 1 ? reshape(a, [1, -1]) : a;
   const y = b.rank === 1 ? reshape(b, [-1, 1]) : b;
   const out = matmulOp(x, y);
   if (a.rank > 1 && b.rank > 1) return out;
-  return reshape(out, [...out.shape.slice(0, -2), ...(a.rank === 1 ? [] : [out.shape.at(-2) as number]), ...(b.rank === 1 ? [] : [out.shape.at(-1) as number])]);
+  return reshape(out, [
+    ...out.shape.slice(0, -2),
+    ...(a.rank === 1 ? [] : [out.shape.at(-2) as number]),
+    ...(b.rank === 1 ? [] : [out.shape.at(-1) as number]),
+  ]);
 }

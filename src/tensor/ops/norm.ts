@@ -14,7 +14,8 @@ import { mean } from "./reduce.ts";
 function rowsOf(op: string, x: Tensor, parameters: readonly Tensor[]): [rows: number, n: number] {
   const n = x.shape.at(-1);
   if (n === undefined) throw new ShapeError(`${op}: expected rows to normalise, got a scalar`);
-  for (const p of parameters) if (p.rank !== 1 || p.shape[0] !== n) throw new ShapeError(`${op}: expected a parameter of shape (${n},) for x ${show(x.shape)}, got ${show(p.shape)}`);
+  for (const p of parameters)
+    if (p.rank !== 1 || p.shape[0] !== n) throw new ShapeError(`${op}: expected a parameter of shape (${n},) for x ${show(x.shape)}, got ${show(p.shape)}`);
   return [n === 0 ? 0 : x.size / n, n];
 }
 
@@ -57,15 +58,28 @@ const layerNormOp = defineOp<[x: Tensor, parameters: Tensor[], hasWeight: boolea
     return bias === undefined ? y : add(y, bias);
   },
   samples: () => [
-    { name: "weight and bias", args: () => [values([3, 37]), [values([37], { seed: 2 }), values([37], { seed: 3 })], true, 1e-5], torch: "F.layer_norm(x0, (37,), x1, x2, 1e-5)" },
+    {
+      name: "weight and bias",
+      args: () => [values([3, 37]), [values([37], { seed: 2 }), values([37], { seed: 3 })], true, 1e-5],
+      torch: "F.layer_norm(x0, (37,), x1, x2, 1e-5)",
+    },
     { name: "bare", args: () => [values([2, 3, 16]), [], false, 1e-3], torch: "F.layer_norm(x0, (16,), None, None, 1e-3)" },
-    { name: "many rows", args: () => [values([70, 5]), [values([5], { seed: 2 }), values([5], { seed: 3 })], true, 1e-5], torch: "F.layer_norm(x0, (5,), x1, x2, 1e-5)" },
+    {
+      name: "many rows",
+      args: () => [values([70, 5]), [values([5], { seed: 2 }), values([5], { seed: 3 })], true, 1e-5],
+      torch: "F.layer_norm(x0, (5,), x1, x2, 1e-5)",
+    },
   ],
 });
 
 /** Layer normalisation (Ba et al. 2016) over the last dimension: (x − mean)/√(variance + eps)·weight + bias. */
 export function layerNorm(x: Tensor, weight: Tensor | null = null, bias: Tensor | null = null, eps = 1e-5): Tensor {
-  return layerNormOp(x, [weight, bias].filter((t) => t !== null), weight !== null, eps);
+  return layerNormOp(
+    x,
+    [weight, bias].filter((t) => t !== null),
+    weight !== null,
+    eps,
+  );
 }
 
 const rmsNormOp = defineOp<[x: Tensor, parameters: Tensor[], eps: number]>({

@@ -20,7 +20,12 @@ function over(op: string, x: Tensor, dims: number | readonly number[] | undefine
 }
 
 /** The dimensions of x brought into (kept…, reduced) order where they are not neighbours already. */
-function gathered(op: string, x: Tensor, dims: number | readonly number[] | undefined, keepDim: boolean): { input: Tensor; outer: number; n: number; inner: number; shape: Shape } {
+function gathered(
+  op: string,
+  x: Tensor,
+  dims: number | readonly number[] | undefined,
+  keepDim: boolean,
+): { input: Tensor; outer: number; n: number; inner: number; shape: Shape } {
   const list = over(op, x, dims);
   const shape = x.shape.flatMap((n, i) => (list.includes(i) ? (keepDim ? [1] : []) : [n]));
   const neighbours = list.every((d, i) => i === 0 || d === (list[i - 1] as number) + 1);
@@ -97,7 +102,12 @@ export function variance(x: Tensor, dims?: Dims, options: ReduceOptions & { corr
 export function logsumexp(x: Tensor, dim: number, options: ReduceOptions = {}): Tensor {
   const top = max(x, dim, { keepDim: true }).detach();
   const out = add(log(sum(exp(sub(x, top)), dim, { keepDim: true })), top);
-  return options.keepDim ? out : reshape(out, x.shape.filter((_, i) => i !== dimension("logsumexp", dim, x.rank)));
+  return options.keepDim
+    ? out
+    : reshape(
+        out,
+        x.shape.filter((_, i) => i !== dimension("logsumexp", dim, x.rank)),
+      );
 }
 
 function argReduction(name: "argmax" | "argmin", least: 0 | 1) {

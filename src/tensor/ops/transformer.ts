@@ -1,16 +1,16 @@
 /** The other parts of a transformer: embedding, rotary positions, gated activation. */
 import { ShapeError } from "../../errors.ts";
+import { ACCUMULATED } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
-import { ACCUMULATED } from "../autograd.ts";
 import { ACTIVATIONS } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { integers, values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
 import { type Tensor, tensor, tensorFrom } from "../tensor.ts";
+import { asRows } from "./attention.ts";
 import { add, f32, geluTanh, mul, neg, silu } from "./elementwise.ts";
 import { concat, narrow, packed, reshape } from "./movement.ts";
-import { asRows } from "./attention.ts";
 
 /** Rows of weight (rows, dim) named by ids (…), i32: (…, dim), f32. The gradient touches named rows only and needs no atomics. */
 export const embedding = defineOp<[ids: Tensor, weight: Tensor]>({
@@ -57,7 +57,9 @@ const ropeOp = defineOp<[x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor,
     const dim = x.shape.at(-1) as number;
     const rotary = options.rotary ?? dim;
     if (x.rank < 3 || rotary > dim || rotary % 2 !== 0 || c.shape[1] !== rotary / 2 || !sameShape(c.shape, s.shape)) {
-      throw new ShapeError(`rope: expected x (…, heads, dim) and tables (positions, ${rotary / 2}), got x ${show(x.shape)}, cos ${show(c.shape)}, sin ${show(s.shape)}`);
+      throw new ShapeError(
+        `rope: expected x (…, heads, dim) and tables (positions, ${rotary / 2}), got x ${show(x.shape)}, cos ${show(c.shape)}, sin ${show(s.shape)}`,
+      );
     }
     if (positions.dtype !== "i32" || positions.size * (x.shape.at(-2) as number) * dim !== x.size) {
       throw new ShapeError(`rope: expected one i32 position for each row of x ${show(x.shape)}, got ${positions.dtype}${show(positions.shape)}`);
@@ -77,7 +79,21 @@ const ropeOp = defineOp<[x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor,
     const [heads, dim] = x.shape.slice(-2) as [number, number];
     const from = asRows(g as Tensor);
     const gx = ctx.out(x.shape);
-    backend().rope(from.x, from.row, gx, heads * dim, ctx.get(0), ctx.get(1), ctx.get(2), ctx.get(2).size, heads, dim, options.rotary ?? dim, options.interleaved ? 1 : 0, 1);
+    backend().rope(
+      from.x,
+      from.row,
+      gx,
+      heads * dim,
+      ctx.get(0),
+      ctx.get(1),
+      ctx.get(2),
+      ctx.get(2).size,
+      heads,
+      dim,
+      options.rotary ?? dim,
+      options.interleaved ? 1 : 0,
+      1,
+    );
     return [gx, null, null, null];
   },
   composed: (x, c, s, positions, options) => {
@@ -103,8 +119,17 @@ const ropeOp = defineOp<[x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor,
       return [tensorFrom(angles.map(Math.cos), [n, half]), tensorFrom(angles.map(Math.sin), [n, half])];
     };
     return [
-      { name: "halves", args: () => [values([5, 2, 8]), ...table(9, 4), tensor(Int32Array.of(0, 3, 8, 1, 2)), {}], torch: "(lambda c, s, a, b: torch.cat([a * c - b * s, b * c + a * s], -1))(x1[x3.long()][:, None], x2[x3.long()][:, None], *x0.chunk(2, -1))" },
-      { name: "partial, interleaved", args: () => [values([1, 3, 2, 8]), ...table(4, 2), tensor([Int32Array.of(0, 1, 3)]), { rotary: 4, interleaved: true }], torch: "(lambda c, s, a, b: torch.cat([torch.stack([a * c - b * s, b * c + a * s], -1).flatten(-2), x0[..., 4:]], -1))(x1[x3.long()][:, :, None], x2[x3.long()][:, :, None], x0[..., 0:4:2], x0[..., 1:4:2])" },
+      {
+        name: "halves",
+        args: () => [values([5, 2, 8]), ...table(9, 4), tensor(Int32Array.of(0, 3, 8, 1, 2)), {}],
+        torch: "(lambda c, s, a, b: torch.cat([a * c - b * s, b * c + a * s], -1))(x1[x3.long()][:, None], x2[x3.long()][:, None], *x0.chunk(2, -1))",
+      },
+      {
+        name: "partial, interleaved",
+        args: () => [values([1, 3, 2, 8]), ...table(4, 2), tensor([Int32Array.of(0, 1, 3)]), { rotary: 4, interleaved: true }],
+        torch:
+          "(lambda c, s, a, b: torch.cat([torch.stack([a * c - b * s, b * c + a * s], -1).flatten(-2), x0[..., 4:]], -1))(x1[x3.long()][:, :, None], x2[x3.long()][:, :, None], x0[..., 0:4:2], x0[..., 1:4:2])",
+      },
     ];
   },
 });

@@ -37,9 +37,33 @@ function attend(s: Setting): { out: number[]; lse: number[] } {
   const out = place(be, new Float32Array(s.q.length));
   const lse = place(be, new Float32Array(heads * rowsQ));
   be.attention(
-    floats(s.q), qWidth, floats(s.k), kWidth, floats(s.v), kWidth, out, qWidth, lse,
-    ints(...cuQ), s.pages ? null : ints(...startK), ints(...lenK), s.pages ? ints(...s.pages) : null, (s.pages?.length ?? 0) / lenK.length, lenK.length, rowsQ, rowsK, heads, kvHeads, dim,
-    scale, causal, window, softcap, s.slopes ? floats(s.slopes) : null, s.mask ?? null, maskStrides,
+    floats(s.q),
+    qWidth,
+    floats(s.k),
+    kWidth,
+    floats(s.v),
+    kWidth,
+    out,
+    qWidth,
+    lse,
+    ints(...cuQ),
+    s.pages ? null : ints(...startK),
+    ints(...lenK),
+    s.pages ? ints(...s.pages) : null,
+    (s.pages?.length ?? 0) / lenK.length,
+    lenK.length,
+    rowsQ,
+    rowsK,
+    heads,
+    kvHeads,
+    dim,
+    scale,
+    causal,
+    window,
+    softcap,
+    s.slopes ? floats(s.slopes) : null,
+    s.mask ?? null,
+    maskStrides,
   );
   return { out: [...out.values()], lse: [...lse.values()] };
 }
@@ -115,8 +139,16 @@ describe("ragged sequences and pages", () => {
   const rows = (n: number, width: number, seed: number) => noise(n * width, seed);
 
   test("sequences in one call get the same bytes as alone", () => {
-    const lengths = [[3, 3], [1, 70], [2, 5]]; // queries, keys
-    const parts = lengths.map(([queries, keys], s) => ({ q: rows(queries, heads * dim, s), k: rows(keys, kvHeads * dim, s + 10), v: rows(keys, kvHeads * dim, s + 20) }));
+    const lengths = [
+      [3, 3],
+      [1, 70],
+      [2, 5],
+    ]; // queries, keys
+    const parts = lengths.map(([queries, keys], s) => ({
+      q: rows(queries, heads * dim, s),
+      k: rows(keys, kvHeads * dim, s + 10),
+      v: rows(keys, kvHeads * dim, s + 20),
+    }));
     const join = (name: "q" | "k" | "v") => parts.flatMap((p) => [...p[name]]);
     const together = attend({ q: join("q"), k: join("k"), v: join("v"), cuQ: [0, 3, 4, 6], startK: [0, 3, 73], lenK: [3, 70, 5], ...shared });
     const alone = parts.map((p) => attend({ ...p, ...shared }));

@@ -50,7 +50,15 @@ function checkRange(what: string, value: number, low: number, high: number, plac
 
 /** Reads and checks where each sequence's queries and keys lie. */
 function readSequences(
-  at: Views, cuQ: Operand, startK: Operand | null, lenK: Operand, pages: Operand | null, maxPages: number, sequences: number, rowsQ: number, rowsK: number,
+  at: Views,
+  cuQ: Operand,
+  startK: Operand | null,
+  lenK: Operand,
+  pages: Operand | null,
+  maxPages: number,
+  sequences: number,
+  rowsQ: number,
+  rowsK: number,
 ): Sequence[] {
   const cu = at.i32(cuQ, sequences + 1);
   const keys = at.i32(lenK, sequences);
@@ -75,8 +83,16 @@ function readSequences(
 }
 
 function readRules(
-  at: Views, list: readonly Sequence[], heads: number, scale: number, causal: number, window: number, softcap: number,
-  slopes: Operand | null, mask: Operand | null, maskStrides: Sizes,
+  at: Views,
+  list: readonly Sequence[],
+  heads: number,
+  scale: number,
+  causal: number,
+  window: number,
+  softcap: number,
+  slopes: Operand | null,
+  mask: Operand | null,
+  maskStrides: Sizes,
 ): Rules {
   const longest = (of: "queries" | "keys") => list.reduce((most, s) => Math.max(most, s[of]), 0);
   const masks = mask === null ? null : at.f32(mask, reach([list.length, heads, longest("queries"), longest("keys")], maskStrides));
@@ -120,9 +136,33 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
 
   return {
     attention(
-      q, qRow, k, kRow, v, vRow, out, oRow, lse,
-      cuQ, startK, lenK, pages, maxPages, sequences, rowsQ, rowsK, heads, kvHeads, dim,
-      scale, causal, window, softcap, slopes, mask, maskStrides,
+      q,
+      qRow,
+      k,
+      kRow,
+      v,
+      vRow,
+      out,
+      oRow,
+      lse,
+      cuQ,
+      startK,
+      lenK,
+      pages,
+      maxPages,
+      sequences,
+      rowsQ,
+      rowsK,
+      heads,
+      kvHeads,
+      dim,
+      scale,
+      causal,
+      window,
+      softcap,
+      slopes,
+      mask,
+      maskStrides,
     ) {
       const list = readSequences(at, cuQ, startK, lenK, pages, maxPages, sequences, rowsQ, rowsK);
       const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
@@ -153,9 +193,39 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
     },
 
     attentionGrad(
-      q, qRow, k, kRow, v, vRow, out, oRow, lse, gout, goRow, gq, gqRow, gk, gkRow, gv, gvRow,
-      cuQ, startK, lenK, sequences, rowsQ, rowsK, heads, kvHeads, dim,
-      scale, causal, window, softcap, slopes, mask, maskStrides,
+      q,
+      qRow,
+      k,
+      kRow,
+      v,
+      vRow,
+      out,
+      oRow,
+      lse,
+      gout,
+      goRow,
+      gq,
+      gqRow,
+      gk,
+      gkRow,
+      gv,
+      gvRow,
+      cuQ,
+      startK,
+      lenK,
+      sequences,
+      rowsQ,
+      rowsK,
+      heads,
+      kvHeads,
+      dim,
+      scale,
+      causal,
+      window,
+      softcap,
+      slopes,
+      mask,
+      maskStrides,
     ) {
       const list = readSequences(at, cuQ, startK, lenK, null, 0, sequences, rowsQ, rowsK);
       const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);

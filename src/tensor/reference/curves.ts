@@ -3,7 +3,7 @@
  *
  * df(x, y) is f'(x), where y = f(x). A function reads x or y, never both, so that a backward pass keeps only one of them.
  */
-import { ACTIVATIONS, UNARY, type Activation, type Unary } from "../kernels.ts";
+import { ACTIVATIONS, type Activation, UNARY, type Unary } from "../kernels.ts";
 
 export interface Curve {
   readonly f: (x: number) => number;
@@ -14,7 +14,6 @@ const { abs, cos, exp, max, PI, sin, sqrt, tanh } = Math;
 
 /** 0 for NaN, as in PyTorch. */
 const sign = (x: number) => (x > 0 ? 1 : x < 0 ? -1 : 0);
-
 
 /** erf x = 2/√π · e^(−x²) · Σ 2ⁿ x^(2n+1) / (1·3·5·…·(2n+1)): every term has x's sign, so nothing cancels (Abramowitz and Stegun 7.1.6). */
 export function erf(x: number): number {

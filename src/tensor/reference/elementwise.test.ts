@@ -15,7 +15,12 @@ function unary(name: Unary, ...items: number[]): number[] {
 
 test("erf and erfc have the tables' values", () => {
   // Abramowitz and Stegun, tables 7.1 and 7.3, to 15 digits.
-  const known = [[0.5, 0.5204998778130465], [1, 0.8427007929497149], [2, 0.9953222650189527], [3, 0.9999779095030014]];
+  const known = [
+    [0.5, 0.5204998778130465],
+    [1, 0.8427007929497149],
+    [2, 0.9953222650189527],
+    [3, 0.9999779095030014],
+  ];
   for (const [x, y] of known) {
     expect(Math.abs(erf(x) - y)).toBeLessThan(1e-15);
     expect(erf(-x)).toBe(-erf(x));

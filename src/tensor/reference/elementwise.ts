@@ -35,7 +35,8 @@ const OF_FLOATS: Record<Binary, OfTwo> = {
 };
 
 function notZero(op: string, a: number, b: number): void {
-  if (b === 0) throw new ShapeError(`${op}: division of an integer by zero, expected a divisor that is not 0, got ${a} and 0. Divide floats, or mask the zeros`);
+  if (b === 0)
+    throw new ShapeError(`${op}: division of an integer by zero, expected a divisor that is not 0, got ${a} and 0. Divide floats, or mask the zeros`);
 }
 
 /** Where i32 differs: sums and products wrap at 32 bits, division truncates towards zero. */
@@ -94,7 +95,10 @@ export function elementwiseKernels(at: Views): Pick<Kernels, "unary" | "unaryGra
       const c = at.u8(condition, reach(shape, conditionStrides));
       const x = at.i32(a, reach(shape, aStrides));
       const y = at.i32(b, reach(shape, bStrides));
-      const to = at.i32(out, shape.reduce((p, s) => p * s, 1));
+      const to = at.i32(
+        out,
+        shape.reduce((p, s) => p * s, 1),
+      );
       const n = shape.at(-1) ?? 1;
       const steps = [conditionStrides, aStrides, bStrides].map((s) => s.at(-1) ?? 0);
       let o = 0;

@@ -9,7 +9,10 @@ type Floats = Placed<Float32Array>;
 
 // Multiples of 1/256 between −2 and 2: a step of 1/64 to either side is exact in float32.
 const noise = (n: number, seed: number): Floats =>
-  place(be, Float32Array.from({ length: n }, (_, i) => Math.round(Math.sin((i + 1) * 12.9898 + seed * 78.233) * 512) / 256));
+  place(
+    be,
+    Float32Array.from({ length: n }, (_, i) => Math.round(Math.sin((i + 1) * 12.9898 + seed * 78.233) * 512) / 256),
+  );
 const zeros = (n: number): Floats => place(be, new Float32Array(n));
 const ints = (...items: number[]) => place(be, Int32Array.from(items));
 
@@ -49,8 +52,16 @@ test.each([true, false])("layer norm, with weight and bias: %s", (affine) => {
   for (let twice = 0; twice < 2; twice++) be.layerNormGrad(x, affine ? w : null, mean, rstd, gy, gx, gw, gb, rows, n);
   expectGradient(x, gx.values(), forward); // stored,
   if (!affine) return;
-  expectGradient(w, gw.values().map((g) => g / 2), forward); // but these were added twice
-  expectGradient(b, gb.values().map((g) => g / 2), forward);
+  expectGradient(
+    w,
+    gw.values().map((g) => g / 2),
+    forward,
+  ); // but these were added twice
+  expectGradient(
+    b,
+    gb.values().map((g) => g / 2),
+    forward,
+  );
 });
 
 test.each([true, false])("RMS norm, with weight: %s", (affine) => {
@@ -111,7 +122,8 @@ test.each([0, 1])("rope turned back is its gradient, interleaved = %i", (interle
   const [cos, sin] = [Math.cos, Math.sin].map((f) => place(be, Float32Array.from(angles, f)));
   const n = rows * heads * dim;
   const [x, gy, out, gx] = [noise(n, 1), noise(n, 2), zeros(n), zeros(n)];
-  const turn = (from: Floats, to: Floats, inverse: number) => be.rope(from, heads * dim, to, heads * dim, cos, sin, ints(1, 0), rows, heads, dim, 4, interleaved, inverse);
+  const turn = (from: Floats, to: Floats, inverse: number) =>
+    be.rope(from, heads * dim, to, heads * dim, cos, sin, ints(1, 0), rows, heads, dim, 4, interleaved, inverse);
   turn(gy, gx, 1);
   expectGradient(x, gx.values(), () => {
     turn(x, out, 0);
@@ -133,27 +145,89 @@ test.each([
   ["window and softcap", { causal: 1, window: 2, softcap: 1.5 }],
   ["both directions, ALiBi", { window: 2, slopes: noise(4, 7) }],
   ["mask with a hidden key", { mask: place(be, Float32Array.of(0.5, Number.NEGATIVE_INFINITY, -0.25, 0, 0.1)) }],
-] as [string, { causal?: number; window?: number; softcap?: number; slopes?: Floats; mask?: Floats }][])("attention over ragged sequences with shared kv heads: %s", (_, rules) => {
-  const { causal = 0, window = 0, softcap = 0, slopes = null, mask = null } = rules;
-  const [heads, kvHeads, dim, rowsQ, rowsK, sequences] = [4, 2, 3, 5, 9, 2];
-  // Rows further apart than they are long; the second sequence's keys lie before the first's; rows 0 and 8 of k belong to none.
-  const [qRow, kRow] = [heads * dim + 1, kvHeads * dim + 2];
-  const [cuQ, startK, lenK] = [ints(0, 3, 5), ints(4, 1), ints(4, 3)];
-  const [q, k, v, gout] = [noise(rowsQ * qRow, 1), noise(rowsK * kRow, 2), noise(rowsK * kRow, 3), noise(rowsQ * qRow, 4)];
-  const [out, lse] = [zeros(rowsQ * qRow), zeros(heads * rowsQ)];
-  const maskStrides = [1, 0, 0, 1]; // a value for each key, one further in the second sequence
-  const forward = () => {
-    be.attention(q, qRow, k, kRow, v, kRow, out, qRow, lse, cuQ, startK, lenK, null, 0, sequences, rowsQ, rowsK, heads, kvHeads, dim, 0.4, causal, window, softcap, slopes, mask, maskStrides);
-    return weighted(out, gout);
-  };
-  forward();
-  const [gq, gk, gv] = [zeros(rowsQ * qRow), zeros(rowsK * kRow), zeros(rowsK * kRow)];
-  be.attentionGrad(
-    q, qRow, k, kRow, v, kRow, out, qRow, lse, gout, qRow, gq, qRow, gk, kRow, gv, kRow,
-    cuQ, startK, lenK, sequences, rowsQ, rowsK, heads, kvHeads, dim, 0.4, causal, window, softcap, slopes, mask, maskStrides,
-  );
-  expectGradient(q, gq.values(), forward);
-  expectGradient(k, gk.values(), forward);
-  expectGradient(v, gv.values(), forward);
-  expect([...gk.values().slice(0, kRow)]).toEqual(new Array(kRow).fill(0)); // no query sees row 0
-});
+] as [string, { causal?: number; window?: number; softcap?: number; slopes?: Floats; mask?: Floats }][])(
+  "attention over ragged sequences with shared kv heads: %s",
+  (_, rules) => {
+    const { causal = 0, window = 0, softcap = 0, slopes = null, mask = null } = rules;
+    const [heads, kvHeads, dim, rowsQ, rowsK, sequences] = [4, 2, 3, 5, 9, 2];
+    // Rows further apart than they are long; the second sequence's keys lie before the first's; rows 0 and 8 of k belong to none.
+    const [qRow, kRow] = [heads * dim + 1, kvHeads * dim + 2];
+    const [cuQ, startK, lenK] = [ints(0, 3, 5), ints(4, 1), ints(4, 3)];
+    const [q, k, v, gout] = [noise(rowsQ * qRow, 1), noise(rowsK * kRow, 2), noise(rowsK * kRow, 3), noise(rowsQ * qRow, 4)];
+    const [out, lse] = [zeros(rowsQ * qRow), zeros(heads * rowsQ)];
+    const maskStrides = [1, 0, 0, 1]; // a value for each key, one further in the second sequence
+    const forward = () => {
+      be.attention(
+        q,
+        qRow,
+        k,
+        kRow,
+        v,
+        kRow,
+        out,
+        qRow,
+        lse,
+        cuQ,
+        startK,
+        lenK,
+        null,
+        0,
+        sequences,
+        rowsQ,
+        rowsK,
+        heads,
+        kvHeads,
+        dim,
+        0.4,
+        causal,
+        window,
+        softcap,
+        slopes,
+        mask,
+        maskStrides,
+      );
+      return weighted(out, gout);
+    };
+    forward();
+    const [gq, gk, gv] = [zeros(rowsQ * qRow), zeros(rowsK * kRow), zeros(rowsK * kRow)];
+    be.attentionGrad(
+      q,
+      qRow,
+      k,
+      kRow,
+      v,
+      kRow,
+      out,
+      qRow,
+      lse,
+      gout,
+      qRow,
+      gq,
+      qRow,
+      gk,
+      kRow,
+      gv,
+      kRow,
+      cuQ,
+      startK,
+      lenK,
+      sequences,
+      rowsQ,
+      rowsK,
+      heads,
+      kvHeads,
+      dim,
+      0.4,
+      causal,
+      window,
+      softcap,
+      slopes,
+      mask,
+      maskStrides,
+    );
+    expectGradient(q, gq.values(), forward);
+    expectGradient(k, gk.values(), forward);
+    expectGradient(v, gv.values(), forward);
+    expect([...gk.values().slice(0, kRow)]).toEqual(new Array(kRow).fill(0)); // no query sees row 0
+  },
+);

@@ -8,7 +8,9 @@ import { reader } from "./moving.ts";
 export function checkIndices(op: string, indices: Int32Array, bound: number): void {
   for (let i = 0; i < indices.length; i++) {
     if (indices[i] < 0 || indices[i] >= bound) {
-      throw new ShapeError(`${op}: index out of range, expected 0 <= index < ${bound}, got ${indices[i]} at place ${i}. Check the ids and the size of the table`);
+      throw new ShapeError(
+        `${op}: index out of range, expected 0 <= index < ${bound}, got ${indices[i]} at place ${i}. Check the ids and the size of the table`,
+      );
     }
   }
 }

@@ -7,7 +7,9 @@ import { logSumExp } from "./softmax.ts";
 function checkTargets(op: string, targets: Int32Array, n: number, ignoreIndex: number): void {
   for (let r = 0; r < targets.length; r++) {
     if (targets[r] !== ignoreIndex && (targets[r] < 0 || targets[r] >= n)) {
-      throw new ShapeError(`${op}: target out of range, expected 0 <= target < ${n} (or ${ignoreIndex} to ignore it), got ${targets[r]} at place ${r}. Check the ids and the vocabulary's size`);
+      throw new ShapeError(
+        `${op}: target out of range, expected 0 <= target < ${n} (or ${ignoreIndex} to ignore it), got ${targets[r]} at place ${r}. Check the ids and the vocabulary's size`,
+      );
     }
   }
 }

@@ -15,9 +15,25 @@ test("a product by hand", () => {
   expect(c.values()[0]).toBe(170);
 });
 
-test.each([[1, 5, 3], [2, 4, 9], [4, 4, 4], [5, 7, 3], [66, 3, 5], [67, 9, 2], [3, 2, 0], [0, 2, 3], [3, 0, 2]])("gemm %i×%i over %i, plain and transposed, batched, scaled, added", (m, n, k) => {
-  for (const [aRow, aCol] of [[k, 1], [1, m]]) {
-    for (const [bRow, bCol] of [[n, 1], [1, k]]) {
+test.each([
+  [1, 5, 3],
+  [2, 4, 9],
+  [4, 4, 4],
+  [5, 7, 3],
+  [66, 3, 5],
+  [67, 9, 2],
+  [3, 2, 0],
+  [0, 2, 3],
+  [3, 0, 2],
+])("gemm %i×%i over %i, plain and transposed, batched, scaled, added", (m, n, k) => {
+  for (const [aRow, aCol] of [
+    [k, 1],
+    [1, m],
+  ]) {
+    for (const [bRow, bCol] of [
+      [n, 1],
+      [1, k],
+    ]) {
       const [a, b] = [whole(2 * m * k, 1), whole(k * n, 2)];
       const cRow = n + 1;
       const c = place(be, new Float32Array(2 * m * cRow).fill(1));
@@ -67,7 +83,12 @@ test("linear adds bias, keeps the sum, bends it, and adds the residual last", ()
 });
 
 test("a packed weight gives linear's bytes", () => {
-  for (const [m, n, k] of [[1, 5, 3], [3, 16, 4], [2, 35, 7], [2, 3, 0]]) {
+  for (const [m, n, k] of [
+    [1, 5, 3],
+    [3, 16, 4],
+    [2, 35, 7],
+    [2, 3, 0],
+  ]) {
     const x = place(be, whole(m * k, 3));
     const weight = place(be, whole(n * k, 4));
     const bias = place(be, whole(n, 5));

@@ -46,8 +46,20 @@ test("reach counts up to the last item; nothing for an empty shape", () => {
 test("forEachRow visits the rows of all operands in order", () => {
   const seen: number[][] = [];
   const visit = (starts: readonly number[]) => void seen.push([...starts]);
-  forEachRow([2, 2, 5], [[100, 10, 1], [7, 0, 0]], visit);
-  expect(seen).toEqual([[0, 0], [10, 0], [100, 7], [110, 7]]);
+  forEachRow(
+    [2, 2, 5],
+    [
+      [100, 10, 1],
+      [7, 0, 0],
+    ],
+    visit,
+  );
+  expect(seen).toEqual([
+    [0, 0],
+    [10, 0],
+    [100, 7],
+    [110, 7],
+  ]);
   seen.length = 0;
   forEachRow([], [[]], visit);
   expect(seen).toEqual([[0]]);

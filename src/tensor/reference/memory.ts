@@ -81,7 +81,9 @@ export function createMemory(): Views {
 
   function checked(place: Operand, n: number, itemBytes: number): ArrayBuffer {
     if (!(n >= 0 && place.offset >= 0 && n <= room(place, itemBytes))) {
-      throw new ShapeError(`reference kernel: operand out of its buffer, expected room for ${n} items of ${itemBytes} bytes at offset ${place.offset}, got ${room(place, itemBytes)}`);
+      throw new ShapeError(
+        `reference kernel: operand out of its buffer, expected room for ${n} items of ${itemBytes} bytes at offset ${place.offset}, got ${room(place, itemBytes)}`,
+      );
     }
     return lookup(place.storage.buffer);
   }

@@ -56,7 +56,13 @@ test("every f16 survives the way to f32 and back, and the middle of two neighbou
   expect(asFloat[0x7bff]).toBe(65504);
   expect(asFloat[0x7c00]).toBe(Number.POSITIVE_INFINITY);
   expect(cast("f32", "f16", asFloat)).toEqual([...all]);
-  expect(cast("f32", "f16", asFloat.map((x) => -x))).toEqual([...all].map((i) => i + 0x8000));
+  expect(
+    cast(
+      "f32",
+      "f16",
+      asFloat.map((x) => -x),
+    ),
+  ).toEqual([...all].map((i) => i + 0x8000));
 
   const next = (i: number) => (i === 0x7bff ? 65536 : asFloat[i + 1]); // where the grid would go on, were it not for ∞
   const middle = [...all.subarray(0, 0x7c00)].map((i) => (asFloat[i] + next(i)) / 2);
@@ -68,7 +74,11 @@ test("every f16 survives the way to f32 and back, and the middle of two neighbou
 });
 
 test("copy transposes, repeats and keeps the bits of NaN, for items of 1, 2 and 4 bytes", () => {
-  for (const [bytes, Type] of [[1, Uint8Array], [2, Uint16Array], [4, Int32Array]] as const) {
+  for (const [bytes, Type] of [
+    [1, Uint8Array],
+    [2, Uint16Array],
+    [4, Int32Array],
+  ] as const) {
     const x = place(be, Type.of(1, 2, 3, 4, 5, 6), 3);
     const out = place(be, new Type(12));
     be.copy(x, [1, 3], out, [4, 2], [3, 2], bytes); // the transpose of 2×3, spread out

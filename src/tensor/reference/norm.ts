@@ -15,8 +15,16 @@ export function normKernels(at: Views): Pick<Kernels, "layerNorm" | "layerNormGr
    * gx = rstd·(g − mean(g) − x̂·mean(g·x̂)), gw = Σ gy·x̂, gb = Σ gy over rows. RMS norm has no mean: it drops out of x̂ and of gx.
    */
   function grad(
-    x: Operand, weight: Operand | null, mean: Operand | null, rstd: Operand, gy: Operand,
-    gx: Operand | null, gw: Operand | null, gb: Operand | null, rows: number, n: number,
+    x: Operand,
+    weight: Operand | null,
+    mean: Operand | null,
+    rstd: Operand,
+    gy: Operand,
+    gx: Operand | null,
+    gw: Operand | null,
+    gb: Operand | null,
+    rows: number,
+    n: number,
   ): void {
     const [xs, gys] = [at.f32(x, rows * n), at.f32(gy, rows * n)];
     const [w, means, rstds] = [optional(weight, n), optional(mean, rows), at.f32(rstd, rows)];

@@ -7,7 +7,10 @@ const floats = (...items: number[]) => place(be, Float32Array.from(items));
 
 test("adamw: the first step is a sign, the second worked out by hand", () => {
   const [p, q] = [floats(1, 2), floats(-4)];
-  const [m, v] = [[floats(0, 0), floats(0)], [floats(0, 0), floats(0)]];
+  const [m, v] = [
+    [floats(0, 0), floats(0)],
+    [floats(0, 0), floats(0)],
+  ];
   const step = (g: number[], t: number, decoupled = 1) =>
     be.adamw([p, q], [floats(g[0], g[1]), floats(g[2])], m, v, [2, 1], [0.5, 0.25], [0, 0.5], 0.5, 0.75, 0, t, 0.5, decoupled);
   step([2, -6, 8], 1);

@@ -6,13 +6,22 @@ import type { Views } from "./memory.ts";
 export function optimKernels(at: Views): Pick<Kernels, "adamw" | "sgd" | "rmsprop" | "sumSquares" | "firstNonFinite"> {
   /** For each tensor: the views of its operands (one of each list), its learning rate and its weight decay. */
   function forEachTensor(
-    op: string, lists: readonly (readonly Operand[])[], sizes: Sizes, learningRates: Sizes, weightDecays: Sizes,
+    op: string,
+    lists: readonly (readonly Operand[])[],
+    sizes: Sizes,
+    learningRates: Sizes,
+    weightDecays: Sizes,
     update: (views: Float32Array[], lr: number, wd: number) => void,
   ): void {
     for (const list of [...lists, learningRates, weightDecays]) {
       if (list.length !== sizes.length) throw new ShapeError(`${op}: lists of different lengths, expected ${sizes.length} entries, got ${list.length}`);
     }
-    for (let t = 0; t < sizes.length; t++) update(lists.map((list) => at.f32(list[t], sizes[t])), learningRates[t], weightDecays[t]);
+    for (let t = 0; t < sizes.length; t++)
+      update(
+        lists.map((list) => at.f32(list[t], sizes[t])),
+        learningRates[t],
+        weightDecays[t],
+      );
   }
 
   return {

@@ -40,7 +40,12 @@ test("the smallest fraction, 0, still gives a finite normal", () => {
 });
 
 test("randint is the exact upper half of the 64-bit product", () => {
-  for (const [low, high] of [[0, 10], [-2147483648, 2147483647], [5, 6], [-3, 1000003]]) {
+  for (const [low, high] of [
+    [0, 10],
+    [-2147483648, 2147483647],
+    [5, 6],
+    [-3, 1000003],
+  ]) {
     const out = place(be, new Int32Array(8));
     be.randint(out, 8, KEY_LOW, KEY_HIGH, STREAM, 9, low, high);
     const words = [...philox4x32([9, 0, STREAM, 0], [KEY_LOW, KEY_HIGH]), ...philox4x32([10, 0, STREAM, 0], [KEY_LOW, KEY_HIGH])];
@@ -52,7 +57,10 @@ test("dropout drops where uniform is below p and scales the rest", () => {
   const n = 1000;
   const u = place(be, new Float32Array(n));
   be.uniform(u, n, 1, 2, 3, 4, 0, 1);
-  const x = place(be, Float32Array.from({ length: n }, (_, i) => i + 1));
+  const x = place(
+    be,
+    Float32Array.from({ length: n }, (_, i) => i + 1),
+  );
   be.dropout(x, x, n, 0.25, 1, 2, 3, 4);
   expect([...x.values()]).toEqual([...u.values()].map((r, i) => (r < 0.25 ? 0 : Math.fround((i + 1) / 0.75))));
   expect([...x.values()].filter((v) => v === 0).length).toBeGreaterThan(195);

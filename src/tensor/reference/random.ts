@@ -8,7 +8,11 @@ const fraction = (word: number) => (word >>> 8) * 2 ** -24;
 
 /** Calls `use` with every item's place and random word; for `normal` with the block of four words the item belongs to. */
 function forEachWord(
-  n: number, keyLow: number, keyHigh: number, stream: number, block: number,
+  n: number,
+  keyLow: number,
+  keyHigh: number,
+  stream: number,
+  block: number,
   use: (i: number, word: number, block: Uint32Array) => void,
 ): void {
   const words = new Uint32Array(4);

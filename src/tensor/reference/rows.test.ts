@@ -88,7 +88,9 @@ test("rope turns pairs: a quarter turn, half a turn, and back", () => {
   expect([...out.values()]).toEqual([1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0]);
   be.rope(x, 5, out, 6, cos, sin, at1, 1, 1, 5, 4, 1, 0);
   expect([...out.values()].slice(0, 5)).toEqual([-2, 1, -3, -4, 5]); // pairs (1, 2) and (3, 4)
-  expect(() => be.rope(x, 5, out, 6, cos, sin, place(be, Int32Array.of(0, 2)), 2, 1, 5, 4, 0, 0)).toThrow("rope: index out of range, expected 0 <= index < 2, got 2 at place 1");
+  expect(() => be.rope(x, 5, out, 6, cos, sin, place(be, Int32Array.of(0, 2)), 2, 1, 5, 4, 0, 0)).toThrow(
+    "rope: index out of range, expected 0 <= index < 2, got 2 at place 1",
+  );
   expect(() => be.rope(x, 5, out, 6, cos, sin, at1, 1, 1, 5, 3, 0, 0)).toThrow("expected an even number up to the head's 5 items, got 3");
 });
 

@@ -106,7 +106,12 @@ pub unsafe fn multiply<S: Registers, K: Sink, const ACROSS: bool>(p: &Product<AC
 }
 
 #[inline(always)]
-unsafe fn sweep<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(p: &Product<ACROSS>, sink: &K, row: usize, part: Part) {
+unsafe fn sweep<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(
+    p: &Product<ACROSS>,
+    sink: &K,
+    row: usize,
+    part: Part,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut column = part.columns.0 / LANES * LANES;
@@ -124,7 +129,13 @@ unsafe fn sweep<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const
 }
 
 #[inline(always)]
-unsafe fn tile<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(p: &Product<ACROSS>, sink: &K, row: usize, column: usize, terms: (usize, usize)) {
+unsafe fn tile<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(
+    p: &Product<ACROSS>,
+    sink: &K,
+    row: usize,
+    column: usize,
+    terms: (usize, usize),
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut chains = [[S::splat(0.0); V]; R];

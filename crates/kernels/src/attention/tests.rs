@@ -22,7 +22,18 @@ const SCALE: f32 = 0.3;
 
 impl Case {
     fn new(len_q: &[usize], len_k: &[usize], heads: usize, kv_heads: usize, dim: usize) -> Self {
-        Case { len_q: len_q.to_vec(), len_k: len_k.to_vec(), heads, kv_heads, dim, causal: true, window: 0, softcap: 0.0, slopes: false, mask: None }
+        Case {
+            len_q: len_q.to_vec(),
+            len_k: len_k.to_vec(),
+            heads,
+            kv_heads,
+            dim,
+            causal: true,
+            window: 0,
+            softcap: 0.0,
+            slopes: false,
+            mask: None,
+        }
     }
 
     fn rows_q(&self) -> usize {
@@ -163,7 +174,8 @@ fn twin(c: &Case, d: &Data) -> Vec<f64> {
                 let mut slopes = Vec::new();
                 for p in 0..c.len_k[s] {
                     let kr = d.start_k[s] as usize + p;
-                    let dot: f64 = (0..c.dim).map(|j| at(&d.q, r * c.q_row() + h * c.dim + j) * at(&d.k, kr * c.k_row() + g * c.dim + j)).sum();
+                    let dot: f64 =
+                        (0..c.dim).map(|j| at(&d.q, r * c.q_row() + h * c.dim + j) * at(&d.k, kr * c.k_row() + g * c.dim + j)).sum();
                     let mut x = dot * f64::from(SCALE);
                     let mut slope = f64::from(SCALE);
                     if c.softcap > 0.0 {
@@ -235,7 +247,10 @@ fn agrees_with_float64_and_is_the_same_everywhere() {
     check(&Case { slopes: true, ..Case::new(&[70], &[100], 4, 2, 16) }, "slopes");
     check(&Case { mask: Some([0, 0, 100, 1]), causal: false, ..Case::new(&[70], &[100], 2, 2, 16) }, "mask of queries and keys");
     check(&Case { mask: Some([60, 0, 0, 1]), causal: false, ..Case::new(&[3, 40], &[60, 50], 2, 2, 16) }, "mask of padding");
-    check(&Case { mask: Some([1, 2, 3, 4]), softcap: 5.0, slopes: true, window: 30, ..Case::new(&[80], &[80], 2, 1, 20) }, "everything at once");
+    check(
+        &Case { mask: Some([1, 2, 3, 4]), softcap: 5.0, slopes: true, window: 30, ..Case::new(&[80], &[80], 2, 1, 20) },
+        "everything at once",
+    );
 }
 
 /// A row's bytes in a prefill, token by token, in pages and in a batch.
@@ -282,7 +297,15 @@ fn a_row_gives_the_same_bytes_wherever_it_is_computed() {
         let mut q = d.q[..3 * c.q_row()].to_vec();
         q.extend_from_slice(&d.q[280 * c.q_row()..]);
         q.extend_from_slice(&d.q[..c.q_row()]);
-        let p = Problem { q: q.as_ptr(), cu_q: cu_q.as_ptr(), start_k: Some(start_k.as_ptr()), len_k: len_k.as_ptr(), sequences: 3, rows_q: 24, ..problem(&c, &d) };
+        let p = Problem {
+            q: q.as_ptr(),
+            cu_q: cu_q.as_ptr(),
+            start_k: Some(start_k.as_ptr()),
+            len_k: len_k.as_ptr(),
+            sequences: 3,
+            rows_q: 24,
+            ..problem(&c, &d)
+        };
         assert_same_bits(&forward(&c, &p).0[3 * row..23 * row], &want[280 * row..], "batch");
     }
 }

@@ -8,8 +8,20 @@ fn scalar(kind: Binary, x: f32, y: f32) -> f32 {
         Binary::Mul => x * y,
         Binary::Div => x / y,
         Binary::Pow => f64::from(x).powf(f64::from(y)) as f32,
-        Binary::Maximum => if x.is_nan() || y.is_nan() { f32::NAN } else { x.max(y) },
-        Binary::Minimum => if x.is_nan() || y.is_nan() { f32::NAN } else { x.min(y) },
+        Binary::Maximum => {
+            if x.is_nan() || y.is_nan() {
+                f32::NAN
+            } else {
+                x.max(y)
+            }
+        }
+        Binary::Minimum => {
+            if x.is_nan() || y.is_nan() {
+                f32::NAN
+            } else {
+                x.min(y)
+            }
+        }
         Binary::Remainder => {
             let r = f64::from(x) - f64::from(y) * (f64::from(x) / f64::from(y)).floor();
             r as f32
@@ -58,7 +70,10 @@ fn every_function_with_every_kind_of_broadcast() {
                 }
                 let want = scalar(kind, a[i], b[j]);
                 let exact = g.to_bits() == want.to_bits() || (g.is_nan() && want.is_nan());
-                assert!(exact || (kind == Binary::Remainder && (g - want).abs() < 1e-6), "{kind:?} {shape:?} at {flat}: {g} expected {want}");
+                assert!(
+                    exact || (kind == Binary::Remainder && (g - want).abs() < 1e-6),
+                    "{kind:?} {shape:?} at {flat}: {g} expected {want}"
+                );
             }
         }
     }

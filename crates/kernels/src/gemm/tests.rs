@@ -44,8 +44,28 @@ fn chains(a: &Stored, b: &Stored, i: usize, j: usize, k: usize) -> f32 {
 }
 
 const SIZES: [(usize, usize, usize); 22] = [
-    (1, 1, 1), (1, 16, 8), (2, 3, 5), (6, 16, 256), (7, 17, 257), (5, 48, 300), (13, 100, 64), (1, 200, 520), (3, 33, 700), (4, 130, 96),
-    (8, 80, 513), (30, 50, 40), (64, 64, 64), (97, 31, 130), (385, 20, 33), (400, 65, 270), (390, 1, 300), (17, 1, 3), (2, 400, 17), (1, 70, 1000), (100, 7, 600), (386, 49, 515),
+    (1, 1, 1),
+    (1, 16, 8),
+    (2, 3, 5),
+    (6, 16, 256),
+    (7, 17, 257),
+    (5, 48, 300),
+    (13, 100, 64),
+    (1, 200, 520),
+    (3, 33, 700),
+    (4, 130, 96),
+    (8, 80, 513),
+    (30, 50, 40),
+    (64, 64, 64),
+    (97, 31, 130),
+    (385, 20, 33),
+    (400, 65, 270),
+    (390, 1, 300),
+    (17, 1, 3),
+    (2, 400, 17),
+    (1, 70, 1000),
+    (100, 7, 600),
+    (386, 49, 515),
 ];
 
 #[test]
@@ -62,7 +82,8 @@ fn every_size_and_layout_has_the_bytes_of_the_contract() {
             let want: Vec<f32> = (0..m * row).map(|x| if x % row < n { chains(&a, &b, x / row, x % row, k) } else { 7.0 }).collect();
             let got = same_everywhere(|| {
                 let mut out = vec![7.0f32; m * row];
-                let p = Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: row, m, n, k, finish: Finish::PLAIN };
+                let p =
+                    Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: row, m, n, k, finish: Finish::PLAIN };
                 // SAFETY: the vectors hold what the sizes reach.
                 unsafe { product(&p) };
                 out
@@ -177,7 +198,9 @@ fn accumulating_adds_the_scaled_sum_once() {
 
 #[test]
 fn a_batch_is_its_problems_one_by_one() {
-    for (count, m, n, k, shared) in [(1, 5, 6, 7, false), (5, 3, 20, 30, false), (4, 100, 33, 65, true), (3, 130, 90, 300, false), (0, 2, 2, 2, false)] {
+    for (count, m, n, k, shared) in
+        [(1, 5, 6, 7, false), (5, 3, 20, 30, false), (4, 100, 33, 65, true), (3, 130, 90, 300, false), (0, 2, 2, 2, false)]
+    {
         let (a, b) = (Stored::new(m * count, k, 0, 12), Stored::new(k * count, n, 0, 13));
         let step = if shared { 0 } else { k * n };
         let got = same_everywhere(|| {
@@ -204,7 +227,16 @@ fn a_row_alone_has_the_bytes_it_has_among_a_thousand() {
     let (a, b) = (Stored::new(m, k, 0, 14), Stored::new(k, n, 1, 15));
     let run = |from: usize, rows: usize| {
         let mut out = vec![0.0f32; rows * n];
-        let p = Product { a: a.view().at(from, 0), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m: rows, n, k, finish: Finish::PLAIN };
+        let p = Product {
+            a: a.view().at(from, 0),
+            b: Right::Plain(b.view()),
+            out: out.as_mut_ptr(),
+            out_row: n,
+            m: rows,
+            n,
+            k,
+            finish: Finish::PLAIN,
+        };
         // SAFETY: the vectors hold what the sizes reach.
         unsafe { product(&p) };
         out

@@ -55,7 +55,10 @@ fn ulp(y: f64) -> f64 {
 fn unit(x: f32, y: f32, want: f64, floor: f64) -> f64 {
     let rounded = want as f32;
     if want.is_nan() || y.is_nan() || rounded.is_infinite() || y.is_infinite() {
-        let same = (want.is_nan() && y.is_nan()) || y == rounded || (y.abs() == f32::INFINITY && rounded.abs() >= f32::MAX) || (rounded.is_infinite() && y.abs() == f32::MAX);
+        let same = (want.is_nan() && y.is_nan())
+            || y == rounded
+            || (y.abs() == f32::INFINITY && rounded.abs() >= f32::MAX)
+            || (rounded.is_infinite() && y.abs() == f32::MAX);
         assert!(same, "f({x}) is {y}, expected {want}");
         return 0.0;
     }
@@ -133,7 +136,13 @@ fn activations_are_within_their_bounds() {
 #[test]
 fn derivatives_are_within_their_bounds() {
     let eps = f64::from(f32::EPSILON);
-    check(gelu_grad_all::run, |x| cdf(x) + if x.abs() > 50.0 { 0.0 } else { x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt() }, ALL, 3.0, eps);
+    check(
+        gelu_grad_all::run,
+        |x| cdf(x) + if x.abs() > 50.0 { 0.0 } else { x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt() },
+        ALL,
+        3.0,
+        eps,
+    );
     check(
         silu_grad_all::run,
         |x| {
@@ -207,9 +216,23 @@ fn a_turn_is_reduced_exactly() {
 fn every_instruction_set_gives_the_same_bits() {
     let x = arguments();
     let all: [Lane16; 17] = [
-        exp_all::run, exp_nonpositive_all::run, expm1_all::run, log_all::run, log1p_all::run, tanh_all::run, sigmoid_all::run, erf_all::run,
-        softplus_all::run, gelu_all::run, gelu_grad_all::run, gelu_tanh_all::run, gelu_tanh_grad_all::run, silu_all::run, silu_grad_all::run,
-        sin_all::run, cos_all::run,
+        exp_all::run,
+        exp_nonpositive_all::run,
+        expm1_all::run,
+        log_all::run,
+        log1p_all::run,
+        tanh_all::run,
+        sigmoid_all::run,
+        erf_all::run,
+        softplus_all::run,
+        gelu_all::run,
+        gelu_grad_all::run,
+        gelu_tanh_all::run,
+        gelu_tanh_grad_all::run,
+        silu_all::run,
+        silu_grad_all::run,
+        sin_all::run,
+        cos_all::run,
     ];
     for f in all {
         crate::testing::same_everywhere(|| run(f, &x));

@@ -2,7 +2,18 @@ use super::*;
 use crate::testing::{assert_close, noise, same_everywhere};
 
 const SHAPES: [(usize, usize, usize); 12] = [
-    (1, 1, 1), (7, 0, 1), (3, 0, 5), (0, 4, 2), (5, 17, 1), (40, 1000, 1), (1, 70_001, 1), (2, 33, 7), (1, 300, 700), (9, 5, 16), (3, 64, 257), (2, 131_073, 1),
+    (1, 1, 1),
+    (7, 0, 1),
+    (3, 0, 5),
+    (0, 4, 2),
+    (5, 17, 1),
+    (40, 1000, 1),
+    (1, 70_001, 1),
+    (2, 33, 7),
+    (1, 300, 700),
+    (9, 5, 16),
+    (3, 64, 257),
+    (2, 131_073, 1),
 ];
 
 fn twin(kind: Reduction, x: &[f32], o: usize, i: usize, n: usize, inner: usize) -> f64 {
@@ -11,8 +22,20 @@ fn twin(kind: Reduction, x: &[f32], o: usize, i: usize, n: usize, inner: usize) 
     match kind {
         Reduction::Sum => items.sum(),
         Reduction::Prod => items.product(),
-        Reduction::Max => if nan { f64::NAN } else { items.fold(f64::NEG_INFINITY, f64::max) },
-        Reduction::Min => if nan { f64::NAN } else { items.fold(f64::INFINITY, f64::min) },
+        Reduction::Max => {
+            if nan {
+                f64::NAN
+            } else {
+                items.fold(f64::NEG_INFINITY, f64::max)
+            }
+        }
+        Reduction::Min => {
+            if nan {
+                f64::NAN
+            } else {
+                items.fold(f64::INFINITY, f64::min)
+            }
+        }
     }
 }
 

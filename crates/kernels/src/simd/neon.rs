@@ -28,25 +28,29 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: F) {
-        unsafe { for (i, x) in v.into_iter().enumerate() { vst1q_f32(p.add(4 * i), x) } }
+        unsafe {
+            for (i, x) in v.into_iter().enumerate() {
+                vst1q_f32(p.add(4 * i), x)
+            }
+        }
     }
 
     #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> F {
-        unsafe { 
+        unsafe {
             let mut a = [0f32; LANES];
             std::ptr::copy_nonoverlapping(p, a.as_mut_ptr(), n.min(LANES));
             Self::load(a.as_ptr())
-         }
+        }
     }
 
     #[inline(always)]
     unsafe fn store_n(p: *mut f32, v: F, n: usize) {
-        unsafe { 
+        unsafe {
             let mut a = [0f32; LANES];
             Self::store(a.as_mut_ptr(), v);
             std::ptr::copy_nonoverlapping(a.as_ptr(), p, n.min(LANES));
-         }
+        }
     }
 
     #[inline(always)]
@@ -116,7 +120,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn to_int(a: F) -> I {
-        unsafe { 
+        unsafe {
             let mut f = [0f32; LANES];
             Self::store(f.as_mut_ptr(), a);
             let r: [i32; LANES] = f.map(|x| {
@@ -124,7 +128,7 @@ impl Simd for Neon {
                 if (-2147483648.0..2147483648.0).contains(&r) { r as i32 } else { i32::MIN }
             });
             std::array::from_fn(|i| vld1q_s32(r.as_ptr().add(4 * i)))
-         }
+        }
     }
 
     #[inline(always)]

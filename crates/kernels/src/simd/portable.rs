@@ -114,11 +114,7 @@ impl Simd for Portable {
     unsafe fn to_int(a: F) -> I {
         a.map(|x| {
             let r = x.round_ties_even();
-            if (-2147483648.0..2147483648.0).contains(&r) {
-                r as i32
-            } else {
-                i32::MIN
-            }
+            if (-2147483648.0..2147483648.0).contains(&r) { r as i32 } else { i32::MIN }
         })
     }
     #[inline(always)]

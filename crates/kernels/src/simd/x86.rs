@@ -171,12 +171,15 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: Self::F) {
-        unsafe { _mm256_storeu_ps(p, v.0); _mm256_storeu_ps(p.add(8), v.1); }
+        unsafe {
+            _mm256_storeu_ps(p, v.0);
+            _mm256_storeu_ps(p.add(8), v.1);
+        }
     }
 
     #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> Self::F {
-        unsafe { 
+        unsafe {
             if n >= LANES {
                 Self::load(p)
             } else if n >= 8 {
@@ -184,12 +187,12 @@ impl Simd for Avx2 {
             } else {
                 Pair(_mm256_maskload_ps(p, tail_mask(n)), _mm256_setzero_ps())
             }
-         }
+        }
     }
 
     #[inline(always)]
     unsafe fn store_n(p: *mut f32, v: Self::F, n: usize) {
-        unsafe { 
+        unsafe {
             if n >= LANES {
                 Self::store(p, v);
             } else if n >= 8 {
@@ -198,7 +201,7 @@ impl Simd for Avx2 {
             } else {
                 _mm256_maskstore_ps(p, tail_mask(n), v.0);
             }
-         }
+        }
     }
 
     #[inline(always)]
@@ -248,7 +251,10 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn round(a: Self::F) -> Self::F {
-        unsafe { const R: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC; Pair(_mm256_round_ps::<R>(a.0), _mm256_round_ps::<R>(a.1)) }
+        unsafe {
+            const R: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            Pair(_mm256_round_ps::<R>(a.0), _mm256_round_ps::<R>(a.1))
+        }
     }
 
     #[inline(always)]
@@ -258,12 +264,22 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn select_gt(a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
-        unsafe { Pair(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0)), _mm256_blendv_ps(no.1, yes.1, _mm256_cmp_ps::<_CMP_GT_OQ>(a.1, b.1))) }
+        unsafe {
+            Pair(
+                _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_GT_OQ>(a.0, b.0)),
+                _mm256_blendv_ps(no.1, yes.1, _mm256_cmp_ps::<_CMP_GT_OQ>(a.1, b.1)),
+            )
+        }
     }
 
     #[inline(always)]
     unsafe fn select_eq(a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
-        unsafe { Pair(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_EQ_OQ>(a.0, b.0)), _mm256_blendv_ps(no.1, yes.1, _mm256_cmp_ps::<_CMP_EQ_OQ>(a.1, b.1))) }
+        unsafe {
+            Pair(
+                _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_EQ_OQ>(a.0, b.0)),
+                _mm256_blendv_ps(no.1, yes.1, _mm256_cmp_ps::<_CMP_EQ_OQ>(a.1, b.1)),
+            )
+        }
     }
 
     #[inline(always)]
@@ -365,10 +381,10 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self::F {
-        unsafe { 
+        unsafe {
             let widen = |h| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(h)));
             Pair(widen(_mm_loadu_si128(p.cast())), widen(_mm_loadu_si128(p.add(8).cast())))
-         }
+        }
     }
 
     #[inline(always)]
@@ -400,7 +416,9 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: Self::F) {
-        unsafe { _mm512_storeu_ps(p, v); }
+        unsafe {
+            _mm512_storeu_ps(p, v);
+        }
     }
 
     #[inline(always)]
@@ -410,7 +428,9 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn store_n(p: *mut f32, v: Self::F, n: usize) {
-        unsafe { _mm512_mask_storeu_ps(p, mask16(n), v); }
+        unsafe {
+            _mm512_mask_storeu_ps(p, mask16(n), v);
+        }
     }
 
     #[inline(always)]
@@ -460,12 +480,18 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn round(a: Self::F) -> Self::F {
-        unsafe { const R: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC; _mm512_roundscale_ps::<R>(a) }
+        unsafe {
+            const R: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            _mm512_roundscale_ps::<R>(a)
+        }
     }
 
     #[inline(always)]
     unsafe fn floor(a: Self::F) -> Self::F {
-        unsafe { const R: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC; _mm512_roundscale_ps::<R>(a) }
+        unsafe {
+            const R: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+            _mm512_roundscale_ps::<R>(a)
+        }
     }
 
     #[inline(always)]
@@ -560,11 +586,11 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn dot8(from: *const f32, stride: usize, x: *const f32, acc: Self::F) -> Self::F {
-        unsafe { 
+        unsafe {
             let low = dot8_ymm(from, stride, x, _mm512_castps512_ps256(acc));
             let high = dot8_ymm(from.add(8 * stride), stride, x, _mm512_extractf32x8_ps::<1>(acc));
             _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high)
-         }
+        }
     }
 
     #[inline(always)]

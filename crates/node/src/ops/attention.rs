@@ -56,7 +56,25 @@ impl Sizes {
         let [heads, kv_heads, dim] = [a.size()?, a.size()?, a.size()?];
         let (scale, causal, window, softcap) = (a.f32()?, a.flag()?, a.size()?, a.f32()?);
         let (slopes, mask, mask_strides) = (a.place()?, a.place()?, a.sizes()?);
-        Ok(Sizes { cu_q, start_k, len_k, pages, sequences, rows_q, rows_k, heads, kv_heads, dim, scale, causal, window, softcap, slopes, mask, mask_strides })
+        Ok(Sizes {
+            cu_q,
+            start_k,
+            len_k,
+            pages,
+            sequences,
+            rows_q,
+            rows_k,
+            heads,
+            kv_heads,
+            dim,
+            scale,
+            causal,
+            window,
+            softcap,
+            slopes,
+            mask,
+            mask_strides,
+        })
     }
 
     fn problem(&self, q: &RowsOf, k: &RowsOf, v: &RowsOf) -> Result<Problem, String> {
@@ -81,7 +99,8 @@ impl Sizes {
         let mut strides = [0; 4];
         let mut mask = None;
         if !self.mask.is_none() {
-            strides = <[usize; 4]>::try_from(self.mask_strides.as_slice()).map_err(|_| format!("the mask's strides, expected 4, got {}", self.mask_strides.len()))?;
+            strides = <[usize; 4]>::try_from(self.mask_strides.as_slice())
+                .map_err(|_| format!("the mask's strides, expected 4, got {}", self.mask_strides.len()))?;
             mask = self.mask.optional::<f32>(reach(&[sequences, heads, longest_q, longest_k], &strides)?)?.map(<*mut f32>::cast_const);
         }
         Ok(Problem {
@@ -167,7 +186,10 @@ unsafe fn check_disjoint(p: &Problem) -> Result<(), String> {
     let mut spans: Vec<(i32, i32)> = (0..p.sequences).map(|s| unsafe { (*start.add(s), *p.len_k.add(s)) }).filter(|x| x.1 > 0).collect();
     spans.sort_unstable();
     match spans.windows(2).find(|w| w[0].0 + w[0].1 > w[1].0) {
-        Some(w) => Err(format!("the keys of two sequences, expected rows of their own, got {} rows from {} and others from {}", w[0].1, w[0].0, w[1].0)),
+        Some(w) => Err(format!(
+            "the keys of two sequences, expected rows of their own, got {} rows from {} and others from {}",
+            w[0].1, w[0].0, w[1].0
+        )),
         None => Ok(()),
     }
 }

@@ -28,7 +28,8 @@ pub fn register(t: &mut Table) {
     }));
     t.push(("binary", |a| {
         let code = a.int()?;
-        let kind = Binary::from_code(code).ok_or_else(|| format!("the function's code, expected 0 to {}, got {code}", Binary::ALL.len() - 1))?;
+        let kind =
+            Binary::from_code(code).ok_or_else(|| format!("the function's code, expected 0 to {}, got {code}", Binary::ALL.len() - 1))?;
         let (dtype, x, xs, y, ys, out, shape) = (dtype(a.int()?)?, a.place()?, a.sizes()?, a.place()?, a.sizes()?, a.place()?, a.sizes()?);
         let (n, nx, ny) = (product(&shape)?, reach(&shape, &xs)?, reach(&shape, &ys)?);
         let out = if kind.compares() { out.room::<u8>(n)? } else { out.room::<u32>(n)?.cast() };

@@ -21,7 +21,8 @@ pub fn register(t: &mut Table) {
         let activation = activation(a.size()?)?;
         let [gate, up, gy, ggate, gup] = [a.place()?, a.place()?, a.place()?, a.place()?, a.place()?];
         let n = a.size()?;
-        let job = GatedGrad { activation, gate: gate.room(n)?, up: up.room(n)?, gy: gy.room(n)?, ggate: ggate.room(n)?, gup: gup.room(n)?, n };
+        let job =
+            GatedGrad { activation, gate: gate.room(n)?, up: up.room(n)?, gy: gy.room(n)?, ggate: ggate.room(n)?, gup: gup.room(n)?, n };
         // SAFETY: as above.
         unsafe { gated_grad(&job) };
         Ok(())

@@ -10,9 +10,9 @@ fn check(index: *const i32, count: usize, bound: usize) -> Result<(), String> {
     // SAFETY: the caller has checked that `count` items are there.
     match out_of_range(unsafe { std::slice::from_raw_parts(index, count) }, bound) {
         None => Ok(()),
-        Some((place, value)) => {
-            Err(format!("index out of range, expected 0 <= index < {bound}, got {value} at place {place}. Check the ids and the size of the table"))
-        }
+        Some((place, value)) => Err(format!(
+            "index out of range, expected 0 <= index < {bound}, got {value} at place {place}. Check the ids and the size of the table"
+        )),
     }
 }
 

@@ -59,7 +59,8 @@ pub fn register(t: &mut Table) {
         if places.len() != sizes.len() {
             return Err(format!("lists of different lengths, expected {} tensors, got {}", sizes.len(), places.len()));
         }
-        let tensors = places.iter().zip(&sizes).map(|(p, &n)| Ok((p.room::<f32>(n)?.cast_const(), n))).collect::<Result<Vec<_>, String>>()?;
+        let tensors =
+            places.iter().zip(&sizes).map(|(p, &n)| Ok((p.room::<f32>(n)?.cast_const(), n))).collect::<Result<Vec<_>, String>>()?;
         // SAFETY: as above.
         a.answer(unsafe { sum_squares(&tensors) });
         Ok(())
