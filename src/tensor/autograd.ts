@@ -6,7 +6,7 @@
 import { GroundupError } from "../errors.ts";
 import { backend } from "./backend.ts";
 import { type DType, ITEM_BYTES } from "./kernels.ts";
-import { enter, keep, leave, track } from "./scope.ts";
+import { enter, keep, leave, track, trackNode } from "./scope.ts";
 import { type Shape, sameShape, show, sizeOf } from "./shape.ts";
 import { type Owner, ownerNamed } from "./storage.ts";
 import { allocate, type Tensor } from "./tensor.ts";
@@ -137,6 +137,8 @@ export class GradNode {
   readonly rule: BackwardRule;
   readonly outputs: readonly { shape: Shape; dtype: DType }[];
   done = false;
+  /** True when `keep()` holds one of the results: a scope's end leaves the graph alone. */
+  pinned = false;
   /** Gradients of the results that have arrived. */
   arrived: (Tensor | null)[];
   hooks: ((gradient: Tensor) => Tensor | undefined)[][] | null = null;
@@ -171,6 +173,7 @@ export function attach(name: string, ctx: Context, rule: BackwardRule, outputs: 
     t.node = node;
     t.nodeOutput = i;
   }
+  trackNode(node);
   if (ctx.saved.length > 0) graveyard.register(node, ctx.saved);
 }
 

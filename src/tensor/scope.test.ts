@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { GroundupError, UseAfterFreeError } from "../errors.ts";
-import { keep, memory, noGrad, scope, type Tensor, tensor, zeros } from "./index.ts";
+import { keep, matmul, memory, noGrad, ones, scope, type Tensor, tensor, zeros } from "./index.ts";
 
 const live = () => memory().liveBuffers;
 
@@ -101,5 +101,40 @@ describe("scope", () => {
       expect(t.size).toBe(5);
     }
     expect(live()).toBe(before);
+  });
+});
+
+describe("a graph that nobody runs backward through", () => {
+  const weight = keep(ones([64, 64], { requiresGrad: true }));
+
+  test("is freed with the outermost scope", () => {
+    const forward = () =>
+      void scope(() => ({
+        loss: scope(() => matmul(matmul(ones([64, 64]), weight).tanh(), weight))
+          .sum()
+          .itemSync(),
+      }));
+    forward();
+    const before = memory().liveBytes;
+    for (let i = 0; i < 20; i++) forward();
+    expect(memory().liveBytes).toBe(before);
+  });
+
+  test("lives on where a result leaves the scope, or is kept", () => {
+    let kept: Tensor | undefined;
+    const loss = scope(() => {
+      kept = keep(
+        matmul(ones([64, 64]), weight)
+          .tanh()
+          .sum(),
+      );
+      return matmul(ones([64, 64]), weight)
+        .tanh()
+        .sum();
+    });
+    loss.backward();
+    (kept as Tensor).backward();
+    expect((weight.grad as Tensor).dataSync()[0]).toBeCloseTo(0, 5);
+    for (const t of [loss, kept as Tensor]) t.dispose();
   });
 });

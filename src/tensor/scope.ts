@@ -9,6 +9,23 @@ import type { Tensor } from "./tensor.ts";
 const live: Tensor[] = [];
 let depth = 0;
 
+/** A node of the graph, as far as scopes care. */
+interface GraphNode {
+  readonly done: boolean;
+  /** True when `keep()` holds one of its results. */
+  pinned: boolean;
+  readonly ctx: { readonly inputs: readonly (Tensor | null)[] };
+  release(): void;
+}
+
+/** Nodes made since the outermost scope began. */
+const nodes: GraphNode[] = [];
+
+/** @internal Enters a new node: what it saved is freed with the outermost scope unless a result that leaves it leads there. */
+export function trackNode(node: GraphNode): void {
+  if (depth > 0) nodes.push(node);
+}
+
 const net = new FinalizationRegistry<{ release(): void }>((storage) => storage.release());
 
 /** @internal Enters a new handle: on the stack of the scope around, or under the safety net where there is none. */
@@ -38,11 +55,14 @@ export function enter(): number {
 /** @internal Ends an inner scope: frees what was made since the mark, but not the tensors of `result` nor kept ones. */
 export function leave(mark: number, by: string, result: unknown): void {
   depth--;
-  if (live.length === mark) return;
   if (live.length === mark + 1 && live[mark] === result) {
-    if (depth === 0) handOver(mark);
+    if (depth === 0) {
+      if (nodes.length > 0) releaseNodes([result as Tensor]);
+      handOver(mark);
+    }
     return;
   }
+  if (live.length === mark && (depth > 0 || nodes.length === 0)) return;
   const kept = new Set<Tensor>();
   collect(result, kept);
   let to = mark;
@@ -53,7 +73,24 @@ export function leave(mark: number, by: string, result: unknown): void {
     else t.dispose(by);
   }
   live.length = to;
-  if (depth === 0) handOver(mark);
+  if (depth === 0) {
+    if (nodes.length > 0) releaseNodes(kept);
+    handOver(mark);
+  }
+}
+
+/** Frees what the outermost scope's nodes have saved, but not those that lead to a tensor which leaves it: a forward pass whose graph nobody can reach any more. */
+function releaseNodes(leaving: Iterable<Tensor>): void {
+  const made = new Set(nodes);
+  nodes.length = 0;
+  const reached: GraphNode[] = [];
+  const visit = (node: GraphNode | null): void => {
+    if (node !== null && made.delete(node)) reached.push(node);
+  };
+  for (const t of leaving) visit(t.node);
+  for (const node of [...made]) if (node.pinned) visit(node);
+  for (let i = 0; i < reached.length; i++) for (const input of (reached[i] as GraphNode).ctx.inputs) visit(input?.node ?? null);
+  for (const node of made) if (!node.done) node.release();
 }
 
 /** What leaves the outermost scope is only watched by the safety net. */
@@ -107,6 +144,7 @@ export function scope<T>(fn: () => T extends PromiseLike<unknown> ? never : T): 
 export function keep<T extends Tensor>(t: T): T {
   const at = live.lastIndexOf(t);
   if (at >= 0) live.splice(at, 1);
+  if (t.node !== null) t.node.pinned = true;
   watch(t);
   return t;
 }
