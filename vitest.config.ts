@@ -5,6 +5,8 @@ export default defineConfig({
   ssr: { resolve: { conditions: ["groundup-source"], externalConditions: ["groundup-source"] } },
   test: {
     include: ["src/**/*.test.ts", "tests/**/*.test.ts"],
+    // The long checks (kills, memory over 1,000 steps) run in `npm run test:full`.
+    exclude: ["**/node_modules/**", ...(process.env.GROUNDUP_FULL === undefined ? ["tests/full/**"] : [])],
     testTimeout: 60_000,
     pool: "forks",
   },

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { killAndResume } from "../kill-and-resume.ts";
 
-test.skipIf(process.env.GROUNDUP_FULL === undefined)("twenty kills", { timeout: 600_000 }, async () => {
+test("twenty kills", { timeout: 600_000 }, async () => {
   for (let kills = 0, seed = 100; kills < 20; seed++) {
     const outcome = await killAndResume(7, seed);
     kills += outcome.kills;
