@@ -88,9 +88,17 @@ async function walk(folder: string): Promise<string[]> {
     const path = join(folder, entry.name);
     // Links to files are followed, links to folders not: they could run in circles.
     if (entry.isDirectory()) files.push(...(await walk(path)));
-    else if (entry.isFile() || (entry.isSymbolicLink() && (await fs.stat(path).catch(() => undefined))?.isFile())) files.push(path);
+    else if (entry.isFile() || (entry.isSymbolicLink() && (await leadsToFile(path)))) files.push(path);
   }
   return files;
+}
+
+/** A link that leads nowhere is an error: text would be missing without a word. */
+async function leadsToFile(link: string): Promise<boolean> {
+  const info = await fs.stat(link).catch((cause: unknown) => {
+    throw readError(link, cause);
+  });
+  return info.isFile();
 }
 
 function globRoot(glob: string): string {

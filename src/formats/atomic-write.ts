@@ -56,6 +56,12 @@ function writeError(target: string, kind: "file" | "folder", cause: unknown, wri
   );
 }
 
+/**
+ * When tidying up after a failed write fails as well, the first failure is the one to report; what stays behind bears a temporary
+ * name that no reader takes for whole, and `removeLeftovers` takes it away.
+ */
+const LEFT_BEHIND = (): void => undefined;
+
 /** A name that sorts beside its target, is unlikely to exist, and is recognised by `isTemporary`. */
 const temporaryName = (target: string) => join(dirname(target), `.${basename(target)}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`);
 
@@ -143,7 +149,7 @@ export async function writeFileAtomic(path: string, content: Content, options: W
     await fs.rename(temporary, target);
     await flushFolder(dirname(target), fs);
   } catch (cause) {
-    await fs.rm(temporary, { force: true }).catch(() => {});
+    await fs.rm(temporary, { force: true }).catch(LEFT_BEHIND);
     throw writeError(path, "file", cause, progress.written, bytes);
   }
 }
@@ -166,7 +172,15 @@ export async function writeFolderAtomic(
   const target = resolve(path);
   const temporary = temporaryName(target);
   const progress = { written: 0 };
-  const exists = async () => (await fs.stat(target).catch(() => undefined)) !== undefined;
+  const exists = async () => {
+    try {
+      await fs.stat(target);
+      return true;
+    } catch (cause) {
+      if ((cause as { code?: string }).code === "ENOENT") return false;
+      throw writeError(path, "folder", cause, 0, options.bytes);
+    }
+  };
   if (!options.replace && (await exists())) {
     throw new RunError(`${path}: already exists, expected a new name, got one in use. Remove it or choose another name.`);
   }
@@ -201,7 +215,7 @@ export async function writeFolderAtomic(
       await flushFolder(dirname(target), fs);
     }
   } catch (cause) {
-    await fs.rm(temporary, { recursive: true, force: true }).catch(() => {});
+    await fs.rm(temporary, { recursive: true, force: true }).catch(LEFT_BEHIND);
     throw writeError(path, "folder", cause, progress.written, needed);
   }
 }

@@ -11,7 +11,7 @@ import { FormatError } from "../errors.ts";
 import { type Content, type FolderWriter, isTemporary, type WriteOptions, writeFolderAtomic } from "./atomic-write.ts";
 import { parseConfig } from "./hf-config.ts";
 import { parseJson } from "./json.ts";
-import { openFile } from "./node-file.ts";
+import { openFile, readError } from "./node-file.ts";
 import { readText } from "./source.ts";
 
 const FILES = "files.json";
@@ -82,6 +82,16 @@ export async function listCheckpoints(root: string): Promise<Checkpoint[]> {
     .sort((a, b) => a.step - b.step);
 }
 
+/** Length of a file in bytes; undefined where there is none. */
+async function sizeOfFile(file: string): Promise<number | undefined> {
+  try {
+    return (await fs.stat(file)).size;
+  } catch (cause) {
+    if ((cause as { code?: string }).code === "ENOENT") return undefined;
+    throw readError(file, cause);
+  }
+}
+
 /**
  * Checks a checkpoint against its `files.json`: every size, and with `hashes` every byte.
  *
@@ -94,7 +104,7 @@ export async function verifyCheckpoint(path: string, options: { hashes?: boolean
   const { files } = parseConfig(filesSchema, parseJson(text, list), list);
   for (const [name, { bytes, sha256 }] of Object.entries(files)) {
     const file = join(path, name);
-    const size = (await fs.stat(file).catch(() => undefined))?.size;
+    const size = await sizeOfFile(file);
     if (size !== bytes) {
       throw new FormatError(`${file}: damaged, expected ${bytes} bytes, got ${size ?? "no file"}. Resume from an earlier checkpoint.`);
     }

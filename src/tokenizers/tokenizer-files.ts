@@ -47,7 +47,10 @@ export async function diskFiles(at: string): Promise<TokenizerFiles & { readonly
     only: stat.isDirectory() ? undefined : path.basename(at),
     async read(file) {
       const full = path.join(folder, file);
-      const info = await fs.stat(full).catch(() => null);
+      const info = await fs.stat(full).catch((cause: NodeJS.ErrnoException) => {
+        if (cause.code === "ENOENT") return null;
+        throw new FormatError(`${full}: can't be read, expected a tokenizer file, got ${cause.code ?? cause.message}. Check its permissions.`, { cause });
+      });
       if (info === null || !info.isFile()) return null;
       if (info.size > MOST_BYTES) {
         throw new FormatError(`${full}: absurd size, expected at most ${MOST_BYTES} bytes, got ${info.size}. This is no tokenizer file.`);
