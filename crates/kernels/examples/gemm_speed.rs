@@ -1,16 +1,25 @@
 //! GFLOP/s of the matrix product on the shapes of language models, beside this machine's measured FMA peak.
 //!
 //! `cargo run --release -p groundup-kernels --example gemm_speed [threads] [rounds] [only, e.g. 1024x768x3072]`
-//! NT is a linear layer (weights n × k), NN and TN are its gradients, `packed` uses a packed copy of the weights.
+//! NT is a linear layer (weights n × k; `residual` with bias and residual, `gelu` with bias, GELU and the values before it), NN and TN are
+//! its gradients, `packed` uses a packed copy of the weights.
 //! Time is processor time over the number of threads. With more than one thread that is only right when all of them ran:
 //! a peak far above the usual one marks a line in which the system ran one thread after the other. Figures are the best round: other programs only ever slow a round down.
 
 use groundup_kernels::dispatch;
-use groundup_kernels::gemm::{Finish, Matrix, Product, Right, pack_weight, packed_size, product};
+use groundup_kernels::gemm::{Activation, Finish, Matrix, Product, Right, pack_weight, packed_size, product};
 use groundup_kernels::pool::{parallel_for, set_threads};
 use groundup_kernels::simd::Simd;
 
-const SHAPES: [(usize, usize, usize); 27] = [
+const SHAPES: [(usize, usize, usize); 35] = [
+    (128, 512, 768),
+    (512, 128, 768),
+    (256, 768, 50257),
+    (50257, 768, 256),
+    (384, 1536, 3072),
+    (1536, 384, 3072),
+    (3072, 768, 256),
+    (768, 3072, 256),
     (1024, 384, 384),
     (1024, 1152, 384),
     (1024, 1536, 384),
@@ -115,14 +124,24 @@ fn main() {
         let nn = Right::Plain(Matrix { data: b.as_ptr(), row: n, col: 1 });
         let rows = Matrix { data: a.as_ptr(), row: k, col: 1 };
         let columns = Matrix { data: a.as_ptr(), row: 1, col: m };
-        let kinds =
-            [("NT", rows, Right::Plain(nt)), ("NN", rows, nn), ("TN", columns, nn), ("packed", rows, Right::Packed(packed.as_ptr()))];
+        let bias = fill(n);
+        let (residual, mut pre) = (fill(m * n), vec![0f32; m * n]);
+        let biased = Finish { bias: bias.as_ptr(), residual: residual.as_ptr(), ..Finish::PLAIN };
+        let gelu = Finish { bias: bias.as_ptr(), pre: pre.as_mut_ptr(), activation: Activation::Gelu, ..Finish::PLAIN };
+        let kinds = [
+            ("NT", rows, Right::Plain(nt), Finish::PLAIN),
+            ("residual", rows, Right::Plain(nt), biased),
+            ("gelu", rows, Right::Plain(nt), gelu),
+            ("NN", rows, nn, Finish::PLAIN),
+            ("TN", columns, nn, Finish::PLAIN),
+            ("packed", rows, Right::Packed(packed.as_ptr()), Finish::PLAIN),
+        ];
         let flops = 2.0 * (m * n * k) as f64;
         let times = ((2e8 / flops) as usize).clamp(1, 400);
         let mut line = format!("{name:>16}");
         let top = peak(threads);
-        for (kind, a, b) in kinds {
-            let p = Product { a, b, out: out.as_mut_ptr(), out_row: n, m, n, k, finish: Finish::PLAIN };
+        for (kind, a, b, finish) in kinds {
+            let p = Product { a, b, out: out.as_mut_ptr(), out_row: n, m, n, k, finish };
             let seconds = best(threads, rounds + 1, || {
                 for _ in 0..times {
                     // SAFETY: as above.

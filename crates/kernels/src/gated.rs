@@ -70,14 +70,14 @@ pub unsafe fn gated_grad(job: &GatedGrad) {
 }
 
 /// An activation's value and slope as types, so that loops are compiled for each.
-trait Curve {
+pub(crate) trait Curve {
     unsafe fn value<S: Simd>(x: S::F) -> S::F;
     unsafe fn slope<S: Simd>(x: S::F) -> S::F;
 }
 
 macro_rules! curve {
     ($name:ident, $x:ident, $value:expr, $slope:expr) => {
-        struct $name;
+        pub(crate) struct $name;
         impl Curve for $name {
             #[inline(always)]
             #[allow(unused_unsafe)]

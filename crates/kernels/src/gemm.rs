@@ -40,6 +40,10 @@ const PACKED: usize = 4 << 20;
 const PACKED_PANELS: usize = 4;
 /// Columns that are packed at a time.
 const WIDE: usize = 4096;
+/// Floats of a that a task of the many-rows plan packs: with the panels it meets they fill a second-level cache of 1 MiB.
+const OWN: usize = 72 << 10;
+/// Items of k that it takes at a time.
+const DEEP: usize = 6 * KC;
 
 /// Where b comes from.
 #[derive(Clone, Copy)]
@@ -126,7 +130,8 @@ pub unsafe fn product(p: &Product) {
     let few = p.m <= FEW_ROWS;
     let wide = if few { p.n } else { p.n.min(WIDE) };
     let packed_wide = if few { p.m } else { wide };
-    let deep = (PACKED / packed_wide / KC * KC).clamp(KC, p.k.next_multiple_of(KC));
+    let most = if few { p.k.next_multiple_of(KC) } else { DEEP };
+    let deep = (PACKED / packed_wide / KC * KC).clamp(KC, most);
     for j0 in (0..p.n).step_by(wide) {
         for k0 in (0..p.k).step_by(deep) {
             let (j1, k1) = ((j0 + wide).min(p.n), (k0 + deep).min(p.k));
@@ -157,8 +162,8 @@ unsafe fn many_rows(mut piece: Piece, parallel: bool) {
         }
     }
     // A few blocks of rows for each thread even out their speeds; too few rows would read the panels too often.
-    let rows = p.m.div_ceil(8 * threads()).clamp(48, 144);
-    piece.step = rows.next_multiple_of(24);
+    let rows = p.m.div_ceil(8 * threads()).min(OWN / deep).clamp(48, 144);
+    piece.step = rows / 24 * 24;
     // SAFETY: tasks have their own rows.
     each(p.m.div_ceil(piece.step), parallel, |i| unsafe { rows_task(&piece, i) });
 }
@@ -193,7 +198,7 @@ unsafe fn finish_zero_rows<S: Tile>(p: &Product) {
     for i in 0..p.m {
         for j in (0..p.n).step_by(LANES) {
             // SAFETY: columns below n.
-            unsafe { p.finish.store::<S>(S::splat(0.0), p.out, i * p.out_row + j, j, (p.n - j).min(LANES)) };
+            unsafe { finish::store::<S>(p, S::splat(0.0), i * p.out_row + j, j, (p.n - j).min(LANES)) };
         }
     }
 }
@@ -205,16 +210,21 @@ fn split<S: Tile>(rows: usize) -> (usize, usize, usize) {
     (tiles, rows / tiles, rows % tiles)
 }
 
-/// Packs rows `i0..i1` of block `k0..k1` tile by tile.
+/// Packs a block of k of some rows tile by tile.
 #[inline(always)]
 unsafe fn pack_tiles<S: Tile>(a: Matrix, rows: usize, k: usize, to: *mut f32) {
     let (tiles, short, longer) = split::<S>(rows);
+    // Rows that lie side by side (a transposed a): four tiles at a time use whole cache lines.
+    let together = if a.row == 1 { 4 } else { 1 };
     let mut i = 0;
-    for t in 0..tiles {
-        let r = short + usize::from(t < longer);
+    for t in (0..tiles).step_by(together) {
+        let mut rows = [0; 4];
+        for (u, r) in rows.iter_mut().enumerate().take(together.min(tiles - t)) {
+            *r = short + usize::from(t + u < longer);
+        }
         // SAFETY: the caller's room holds rows * k items.
-        unsafe { pack_rows::<S>(a.at(i, 0), r, k, to.add(i * k)) };
-        i += r;
+        unsafe { pack_rows::<S>(a.at(i, 0), rows, k, to.add(i * k)) };
+        i += rows.iter().sum::<usize>();
     }
 }
 
@@ -236,14 +246,21 @@ unsafe fn pack_b_panels<S: Tile>(piece: &Piece, i: usize) {
     unsafe { pack_panels::<S>(b.at(piece.k0, j), columns, piece.k1 - piece.k0, to, piece.panel, std::ptr::null()) };
 }
 
-/// All tiles of some rows (packed tile by tile at `a`) with `panels` panels at `b`, for one block of k.
+/// Some rows of a, packed tile by tile for one block of k after the other: block q at `a + q · KC · rows`.
+#[derive(Clone, Copy)]
+struct Rows {
+    a: *const f32,
+    from: usize,
+    rows: usize,
+}
+
+/// All tiles of some rows with `panels` panels at `b`, for the items `k` and `deep - 1` more of k. A tile's sums stay in the first-level
+/// cache from block to block of k.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn multiply<S: Tile>(
     piece: &Piece,
-    a: *const f32,
-    i0: usize,
-    rows: usize,
+    rows: Rows,
     b: *const f32,
     panel: usize,
     panels: usize,
@@ -253,43 +270,57 @@ unsafe fn multiply<S: Tile>(
     next: *const f32,
 ) {
     let p = piece.p;
-    let columns = (panels * LANES).min(piece.j1 - j);
-    let (first, last) = (k == 0, k + deep == p.k);
+    let wide = panels * LANES;
+    let columns = wide.min(piece.j1 - j);
+    let ends = k + deep == p.k;
     // Whole vectors that go where they stay, or to the sums: straight from the registers.
-    let straight = columns == panels * LANES && (!last || piece.plain);
-    let (tiles, short, longer) = split::<S>(rows);
-    let mut aside = [0f32; MAX_ROWS * MAX_PANELS * LANES];
+    let straight = columns == wide && (!ends || piece.plain);
+    let (tiles, short, longer) = split::<S>(rows.rows);
+    let mut aside = std::mem::MaybeUninit::<[f32; MAX_ROWS * MAX_PANELS * LANES]>::uninit();
+    let aside = aside.as_mut_ptr().cast::<f32>();
     let mut i = 0;
     for t in 0..tiles {
         let r = short + usize::from(t < longer);
-        // The first tiles ask for the panel that comes next, a part each.
-        let ahead = if t < 4 { next.wrapping_add(t * (KC / 4) * LANES) } else { b };
         // SAFETY: rows and columns lie inside out and the sums; `aside` holds the largest tile.
         unsafe {
-            let a = a.add(i * deep);
-            let at = (i0 + i) * p.out_row + j;
-            let before = piece.sums.wrapping_add((i0 + i) * piece.sums_row + j);
-            if straight {
-                let sums = if first { std::ptr::null() } else { before.cast_const() };
-                let (out, out_row) = if last { (p.out.add(at), p.out_row) } else { (before, piece.sums_row) };
-                S::run(r, panels, &Block { a, b, panel, k: deep, sums, sums_row: piece.sums_row, out, out_row, ahead });
-            } else {
-                let out = aside.as_mut_ptr();
-                let wide = panels * LANES;
-                S::run(r, panels, &Block { a, b, panel, k: deep, sums: std::ptr::null(), sums_row: 0, out, out_row: wide, ahead });
+            let at = (rows.from + i) * p.out_row + j;
+            let before = piece.sums.wrapping_add((rows.from + i) * piece.sums_row + j);
+            let (out, out_row) = match (straight, ends) {
+                (false, _) => (aside, wide),
+                (true, true) => (p.out.add(at), p.out_row),
+                (true, false) => (before, piece.sums_row),
+            };
+            if !straight && k > 0 {
                 for row in 0..r {
-                    let before = before.wrapping_add(row * piece.sums_row);
                     for v in (0..columns).step_by(LANES) {
-                        let n = (columns - v).min(LANES);
-                        let mut x = S::load(out.add(row * wide + v));
-                        if !first {
-                            x = S::add(S::load_n(before.add(v), n), x);
-                        }
-                        if last {
-                            p.finish.store::<S>(x, p.out, at + row * p.out_row + v, j + v, n);
-                        } else {
-                            S::store_n(before.add(v), x, n);
-                        }
+                        let sum = S::load_n(before.add(row * piece.sums_row + v), (columns - v).min(LANES));
+                        S::store(aside.add(row * wide + v), sum);
+                    }
+                }
+            }
+            for q in (0..deep).step_by(KC) {
+                let items = KC.min(deep - q);
+                let (sums, sums_row) = match (q, k) {
+                    (0, 0) => (std::ptr::null(), 0),
+                    (0, _) if straight => (before.cast_const(), piece.sums_row),
+                    _ => (out.cast_const(), out_row),
+                };
+                if !straight && q + items == deep {
+                    finish::prefetch::<S>(p, at, r, columns);
+                }
+                // The first tiles ask for the panel that comes next, a part each.
+                let ahead = if t < 4 { next.wrapping_add(q * LANES + t * (KC / 4) * LANES) } else { b.add(q * LANES) };
+                let a = rows.a.add(q * rows.rows + i * items);
+                S::run(r, panels, &Block { a, b: b.add(q * LANES), panel, k: items, sums, sums_row, out, out_row, ahead });
+            }
+            if straight {
+            } else if ends {
+                finish::tile::<S>(p, aside, wide, at, j, r, columns);
+            } else {
+                for row in 0..r {
+                    for v in (0..columns).step_by(LANES) {
+                        let sum = S::load(aside.add(row * wide + v));
+                        S::store_n(before.add(row * piece.sums_row + v), sum, (columns - v).min(LANES));
                     }
                 }
             }
@@ -302,33 +333,23 @@ unsafe fn multiply<S: Tile>(
 #[inline(always)]
 unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
     let p = piece.p;
-    let i0 = i * piece.step;
-    let rows = piece.step.min(p.m - i0);
-    let room = Scratch::new(rows * KC);
+    let from = i * piece.step;
+    let rows = piece.step.min(p.m - from);
+    let deep = piece.k1 - piece.k0;
+    let room = Scratch::new(rows * deep);
     let a = room.pointer();
     let group = S::panels(S::MR);
     let panels = (piece.j1 - piece.j0).div_ceil(LANES);
-    for k in (piece.k0..piece.k1).step_by(KC) {
-        let deep = KC.min(piece.k1 - k);
-        // SAFETY: the room holds this task's rows; panels lie inside the packed piece.
-        unsafe {
-            pack_tiles::<S>(p.a.at(i0, k), rows, deep, a);
-            for j in (0..panels).step_by(group) {
-                let b = piece.packed.add(j * piece.panel + (k - piece.k0) * LANES);
-                multiply::<S>(
-                    piece,
-                    a,
-                    i0,
-                    rows,
-                    b,
-                    piece.panel,
-                    group.min(panels - j),
-                    piece.j0 + j * LANES,
-                    k,
-                    deep,
-                    b.wrapping_add(group * piece.panel),
-                );
-            }
+    // SAFETY: the room holds this task's rows; panels lie inside the packed piece.
+    unsafe {
+        for q in (0..deep).step_by(KC) {
+            pack_tiles::<S>(p.a.at(from, piece.k0 + q), rows, KC.min(deep - q), a.add(q * rows));
+        }
+        for j in (0..panels).step_by(group) {
+            let b = piece.packed.add(j * piece.panel);
+            let next = b.wrapping_add(group * piece.panel);
+            let columns = piece.j0 + j * LANES;
+            multiply::<S>(piece, Rows { a, from, rows }, b, piece.panel, group.min(panels - j), columns, piece.k0, deep, next);
         }
     }
 }
@@ -370,7 +391,8 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
                     }
                 };
                 for v in (0..panels).step_by(group) {
-                    multiply::<S>(piece, a, 0, p.m, packed.add(v * panel), panel, group.min(panels - v), j + v * LANES, k, deep, packed);
+                    let rows = Rows { a, from: 0, rows: p.m };
+                    multiply::<S>(piece, rows, packed.add(v * panel), panel, group.min(panels - v), j + v * LANES, k, deep, packed);
                 }
             }
         }
@@ -417,7 +439,7 @@ unsafe fn one_row<S: Tile>(piece: &Piece, a: *const f32, b: Matrix, j: usize, k:
                 x = S::add(S::load(sums.add(v * LANES)), x);
             }
             if k + deep == p.k {
-                p.finish.store::<S>(x, p.out, j + v * LANES, j + v * LANES, LANES);
+                finish::store::<S>(p, x, j + v * LANES, j + v * LANES, LANES);
             } else {
                 S::store(sums.add(v * LANES), x);
             }

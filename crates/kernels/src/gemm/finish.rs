@@ -1,8 +1,8 @@
 //! What happens to a finished sum before it is stored: scale, bias, activation, residual, or adding it to what is there.
 
-use crate::gated::Activation;
-use crate::math;
-use crate::simd::Simd;
+use super::Product;
+use crate::gated::{Activation, Curve, Gelu, GeluTanh, Line, Relu, Silu};
+use crate::simd::{LANES, Simd};
 
 /// The steps after the last block of k, in this order: `· alpha`, `+ bias[j]`, store to `pre`, activation, `+ residual`,
 /// and where `accumulate` is set `+ out`. Null pointers: not wanted. `pre` and `residual` have rows as far apart as out.
@@ -35,39 +35,109 @@ impl Finish {
             && self.activation == Activation::None
             && self.residual.is_null()
     }
+}
 
-    /// Finishes `n` (at most 16) sums whose place in out is `at` and whose column is `j`.
-    ///
-    /// # Safety
-    /// `out + at` and the operands at the same places must hold `n` items.
-    #[inline(always)]
-    pub unsafe fn store<S: Simd>(&self, sum: S::F, out: *mut f32, at: usize, j: usize, n: usize) {
-        // SAFETY: as promised above.
-        unsafe {
-            let mut x = sum;
-            if self.alpha != 1.0 {
-                x = S::mul(x, S::splat(self.alpha));
+/// Asks for the memory that [`tile`] will touch.
+#[inline(always)]
+pub unsafe fn prefetch<S: Simd>(p: &Product, at: usize, rows: usize, columns: usize) {
+    // SAFETY: prefetching is safe at any address.
+    unsafe {
+        for row in 0..rows {
+            let at = at + row * p.out_row;
+            for v in (0..columns).step_by(LANES) {
+                S::prefetch(p.out.wrapping_add(at + v));
+                if !p.finish.residual.is_null() {
+                    S::prefetch(p.finish.residual.wrapping_add(at + v));
+                }
+                if !p.finish.pre.is_null() {
+                    S::prefetch(p.finish.pre.wrapping_add(at + v));
+                }
             }
-            if !self.bias.is_null() {
-                x = S::add(x, S::load_n(self.bias.add(j), n));
-            }
-            if !self.pre.is_null() {
-                S::store_n(self.pre.add(at), x, n);
-            }
-            x = match self.activation {
-                Activation::None => x,
-                Activation::Relu => math::relu::<S>(x),
-                Activation::Gelu => math::gelu::<S>(x),
-                Activation::GeluTanh => math::gelu_tanh::<S>(x),
-                Activation::Silu => math::silu::<S>(x),
-            };
-            if !self.residual.is_null() {
-                x = S::add(x, S::load_n(self.residual.add(at), n));
-            }
-            if self.accumulate {
-                x = S::add(S::load_n(out.add(at), n), x);
-            }
-            S::store_n(out.add(at), x, n);
         }
+    }
+}
+
+/// Finishes a tile of sums, `wide` items a row, whose place in out is `at` and whose first column is `j`.
+///
+/// # Safety
+/// Out and the operands must hold the tile's `rows` rows and `columns` columns, `sums` whole vectors of it.
+#[inline(always)]
+pub unsafe fn tile<S: Simd>(p: &Product, sums: *const f32, wide: usize, at: usize, j: usize, rows: usize, columns: usize) {
+    // SAFETY: as promised above.
+    unsafe {
+        // The choice of the activation stays outside of the loops.
+        macro_rules! all {
+            ($curve:ty) => {
+                for row in 0..rows {
+                    let at = at + row * p.out_row;
+                    for v in (0..columns).step_by(LANES) {
+                        let sum = S::load(sums.add(row * wide + v));
+                        if columns - v >= LANES {
+                            finish::<S, $curve, true>(p, sum, at + v, j + v, LANES);
+                        } else {
+                            finish::<S, $curve, false>(p, sum, at + v, j + v, columns - v);
+                        }
+                    }
+                }
+            };
+        }
+        match p.finish.activation {
+            Activation::None => all!(Line),
+            Activation::Relu => all!(Relu),
+            Activation::Gelu => all!(Gelu),
+            Activation::GeluTanh => all!(GeluTanh),
+            Activation::Silu => all!(Silu),
+        }
+    }
+}
+
+/// Finishes `n` (at most 16) sums whose place in out is `at` and whose column is `j`.
+///
+/// # Safety
+/// `out + at` and the operands at the same places must hold `n` items.
+#[inline(always)]
+pub unsafe fn store<S: Simd>(p: &Product, sum: S::F, at: usize, j: usize, n: usize) {
+    // SAFETY: as promised above; a tile of one row and one vector.
+    unsafe {
+        let mut sums = [0f32; LANES];
+        S::store(sums.as_mut_ptr(), sum);
+        tile::<S>(p, sums.as_ptr(), LANES, at, j, 1, n);
+    }
+}
+
+#[inline(always)]
+unsafe fn finish<S: Simd, A: Curve, const WHOLE: bool>(p: &Product, sum: S::F, at: usize, j: usize, n: usize) {
+    // Masked access costs more than plain access.
+    macro_rules! load {
+        ($from:expr) => {
+            if WHOLE { S::load($from) } else { S::load_n($from, n) }
+        };
+    }
+    macro_rules! store {
+        ($to:expr, $x:expr) => {
+            if WHOLE { S::store($to, $x) } else { S::store_n($to, $x, n) }
+        };
+    }
+    let (f, out) = (&p.finish, p.out.wrapping_add(at));
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut x = sum;
+        if f.alpha != 1.0 {
+            x = S::mul(x, S::splat(f.alpha));
+        }
+        if !f.bias.is_null() {
+            x = S::add(x, load!(f.bias.add(j)));
+        }
+        if !f.pre.is_null() {
+            store!(f.pre.add(at), x);
+        }
+        x = A::value::<S>(x);
+        if !f.residual.is_null() {
+            x = S::add(x, load!(f.residual.add(at)));
+        }
+        if f.accumulate {
+            x = S::add(load!(out), x);
+        }
+        store!(out, x);
     }
 }

@@ -26,32 +26,44 @@ impl Matrix {
     }
 }
 
-/// Packs `rows` (at most 8) rows of `k` items to `[k][rows]`.
+/// Packs up to four tiles of `rows` (at most 8 each) rows of `k` items, each to `[k][rows]`, one behind the other.
 ///
 /// # Safety
-/// The items must be readable and `to` must have room for `k * rows`.
+/// The items must be readable and `to` must have room for `k` items of each row.
 #[inline(always)]
-pub unsafe fn pack_rows<S: Simd>(a: Matrix, rows: usize, k: usize, to: *mut f32) {
-    // SAFETY: as promised above; blocks of 8 x 8 write 8 - rows items too many, which the next column or the tail
-    // overwrites, so the last block goes the slow way.
+pub unsafe fn pack_rows<S: Simd>(a: Matrix, rows: [usize; 4], k: usize, to: *mut f32) {
+    let mut p = 0;
+    // SAFETY: as promised above; what a vector writes too much lies inside the tile, where later columns overwrite it, so the
+    // last columns go the slow way.
     unsafe {
-        let mut p = 0;
-        if a.col == 1 {
+        if a.col == 1 && rows[1] == 0 {
             while p + 16 <= k {
-                S::transpose8(a.data.add(p), a.row, rows, to.add(p * rows), rows);
+                S::transpose8(a.data.add(p), a.row, rows[0], to.add(p * rows[0]), rows[0]);
                 p += 8;
             }
         } else if a.row == 1 {
-            // A whole vector is stored each time; what is too much, the next columns overwrite.
-            while (k - p) * rows >= 2 * LANES {
-                S::store(to.add(p * rows), S::load_n(a.data.add(p * a.col), rows));
+            let least = rows.into_iter().filter(|&r| r > 0).min().unwrap_or(0);
+            while (k - p) * least >= 2 * LANES {
+                let (mut from, mut to) = (a.data.add(p * a.col), to);
+                for r in rows {
+                    if r > 0 {
+                        S::store(to.add(p * r), S::load_n(from, r));
+                        from = from.add(r);
+                        to = to.add(k * r);
+                    }
+                }
                 p += 1;
             }
         }
-        for p in p..k {
-            for i in 0..rows {
-                *to.add(p * rows + i) = *a.data.add(i * a.row + p * a.col);
+        let (mut first, mut to) = (0, to);
+        for r in rows {
+            for p in p..k {
+                for i in 0..r {
+                    *to.add(p * r + i) = *a.data.add((first + i) * a.row + p * a.col);
+                }
             }
+            first += r;
+            to = to.add(k * r);
         }
     }
 }
