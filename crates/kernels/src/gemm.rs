@@ -42,6 +42,8 @@ const PACKED_PANELS: usize = 4;
 const WIDE: usize = 4096;
 /// Floats of a that a task of the many-rows plan packs: with the panels it meets they fill a second-level cache of 1 MiB.
 const OWN: usize = 72 << 10;
+/// Floats of b from which on it comes from memory rather than from a cache.
+const LARGE: usize = 4 << 20;
 /// Items of k that it takes at a time.
 const DEEP: usize = 6 * KC;
 
@@ -93,6 +95,12 @@ struct Piece<'a> {
 
 // SAFETY: as for `Product`; tasks write disjoint sums and disjoint parts of `packed`.
 unsafe impl Sync for Piece<'_> {}
+
+/// How much of `n` one task takes: at most `most`, less where that gives each thread up to `tasks` tasks, and equally many for each.
+fn share(n: usize, most: usize, tasks: usize) -> usize {
+    let count = n.div_ceil(most).max((tasks * threads()).min(n.div_ceil(most.div_ceil(3))));
+    n.div_ceil(count.next_multiple_of(threads()))
+}
 
 /// Runs the tasks on all threads where that pays.
 fn each(tasks: usize, parallel: bool, task: impl Fn(usize) + Sync) {
@@ -162,8 +170,7 @@ unsafe fn many_rows(mut piece: Piece, parallel: bool) {
         }
     }
     // A few blocks of rows for each thread even out their speeds; too few rows would read the panels too often.
-    let rows = p.m.div_ceil(8 * threads()).min(OWN / deep).clamp(48, 144);
-    piece.step = rows / 24 * 24;
+    piece.step = share(p.m, (OWN / deep).clamp(48, 144), 8);
     // SAFETY: tasks have their own rows.
     each(p.m.div_ceil(piece.step), parallel, |i| unsafe { rows_task(&piece, i) });
 }
@@ -177,11 +184,10 @@ unsafe fn few_rows(mut piece: Piece, parallel: bool) {
     // SAFETY: the room is as large as the operand; each task packs its own block of k.
     each(blocks, parallel && much, |i| unsafe { pack_a(&piece, i) });
     let columns = piece.j1 - piece.j0;
-    // Whole groups of panels, whatever the tile: 192 = 16 · 12.
-    piece.step = columns.div_ceil(12 * threads()).clamp(48, 384).next_multiple_of(192);
-    if columns < 192 * 4 * threads() {
-        piece.step = 48;
-    }
+    // Narrow pieces of long rows are slow to read from memory.
+    let long = matches!(p.b, Right::Plain(b) if b.col == 1) && p.k * columns > LARGE;
+    let panels = columns.div_ceil(LANES);
+    piece.step = LANES * if long { share(panels, 24, 2) } else { share(panels, 12, 8).max(3) };
     // SAFETY: tasks have their own columns.
     each(columns.div_ceil(piece.step), parallel, |i| unsafe { columns_task(&piece, i) });
 }
