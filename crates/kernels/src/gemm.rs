@@ -314,8 +314,9 @@ unsafe fn multiply<S: Tile>(
                 if !straight && q + items == deep {
                     finish::prefetch::<S>(p, at, r, columns);
                 }
-                // The first tiles ask for the panel that comes next, a part each.
-                let ahead = if t < 4 { next.wrapping_add(q * LANES + t * (KC / 4) * LANES) } else { b.add(q * LANES) };
+                // The first tiles ask for the panels that come next, a quarter of one each.
+                let quarter = next.wrapping_add((t / 4) * panel + (q + (t % 4) * (KC / 4)) * LANES);
+                let ahead = if t < 4 * panels { quarter } else { b.add(q * LANES) };
                 let a = rows.a.add(q * rows.rows + i * items);
                 S::run(r, panels, &Block { a, b: b.add(q * LANES), panel, k: items, sums, sums_row, out, out_row, ahead });
             }
@@ -398,7 +399,9 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
                 };
                 for v in (0..panels).step_by(group) {
                     let rows = Rows { a, from: 0, rows: p.m };
-                    multiply::<S>(piece, rows, packed.add(v * panel), panel, group.min(panels - v), j + v * LANES, k, deep, packed);
+                    let b = packed.add(v * panel);
+                    let next = b.wrapping_add(group * panel);
+                    multiply::<S>(piece, rows, b, panel, group.min(panels - v), j + v * LANES, k, deep, next);
                 }
             }
         }
