@@ -149,7 +149,7 @@ function next(request: Request, logits: Float32Array, norm: number, options: Sam
       `generate: the model's logits are not finite after ${prompt.length + generated.length} tokens of prompt ${index}, expected numbers, got ${norm}. The weights are damaged, or training diverged; try an earlier checkpoint.`,
     );
   }
-  const id = sample(logits.slice(), options, prompt, generated, uniformAt(seed, generated.length));
+  const id = sample(logits, options, prompt, generated, uniformAt(seed, generated.length));
   generated.push(id);
   const event: TokenEvent = { request: index, id, text: "", logprob: Math.fround(logits[id] - norm), done: generated.length === most ? limit : null };
   if (stopIds.has(id)) event.done = "stop";

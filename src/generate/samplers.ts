@@ -123,12 +123,9 @@ export function shapeLogits(logits: Float32Array, options: SamplingOptions, prom
 
 /** The place of the largest logit, the first of equals. */
 export function greedy(logits: Float32Array): number {
-  let [best, most] = [0, -Infinity];
-  for (let i = 0; i < logits.length; i++) {
-    const x = logits[i];
-    if (x > most) [best, most] = [i, x];
-  }
-  return best;
+  const most = maximum(logits);
+  for (let i = 0; i < logits.length; i++) if (logits[i] === most) return i;
+  return 0; // nothing but NaN
 }
 
 /** The token at `u` in [0, 1) of the distribution softmax(logits), laid out in the order of ids. */
@@ -155,10 +152,13 @@ export function uniformAt(seed: number, place: number): number {
   return ((words[0] >>> 5) * 67108864 + (words[1] >>> 6)) / 9007199254740992;
 }
 
-/** The next token. Changes the logits. */
+/** The next token. The logits stay as they are. */
 export function sample(logits: Float32Array, options: SamplingOptions, prompt: ArrayLike<number>, generated: readonly number[], u: number): number {
-  shapeLogits(logits, options, prompt, generated);
-  return options.temperature === 0 ? greedy(logits) : draw(logits, u);
+  const { temperature = 1, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias } = options;
+  // The commonest case needs no copy of a whole vocabulary.
+  if (temperature === 0 && repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0 && logitBias === undefined) return greedy(logits);
+  const shaped = shapeLogits(logits.slice(), options, prompt, generated);
+  return temperature === 0 ? greedy(shaped) : draw(shaped, u);
 }
 
 function maximum(x: Float32Array): number {
