@@ -10,6 +10,7 @@
 
 use crate::pool::parallel_for;
 
+mod ahead;
 mod backward;
 mod forward;
 mod product;
