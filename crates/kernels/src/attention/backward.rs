@@ -256,8 +256,9 @@ unsafe fn run_on<S: Registers>(job: &AttentionGrad, unit: &Unit, run: usize, nex
             transpose_to_64::<S>(k, p.k_row, here, dim, keys_t, ahead);
             copy_rows::<S>(k, p.k_row, here, dim, keys, width);
             transpose_to_64::<S>(v, p.v_row, here, dim, values_t, ahead);
-            gk.write_bytes(0, 2 * one);
-            debug_assert_eq!(gk.add(one), gv);
+            for g in [gk, gv] {
+                g.write_bytes(0, BLOCK * width);
+            }
         }
         let to_come = next.map_or([Area::NONE; 2], |n| n.keys_ahead(job, 0)[0]);
         let to_go = unit.keys_ahead(job, run)[1];
