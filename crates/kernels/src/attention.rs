@@ -16,6 +16,7 @@ mod backward;
 mod forward;
 mod product;
 mod scores;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
