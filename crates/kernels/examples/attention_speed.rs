@@ -17,13 +17,33 @@ struct Shape {
     dim: usize,
 }
 
-const SHAPES: [Shape; 5] = [
+const SHAPES: [Shape; 9] = [
     Shape { name: "training, 12 x 256, 6 heads of 64", batch: 12, len_q: 256, len_k: 256, heads: 6, kv_heads: 6, dim: 64 },
+    Shape { name: "training, 4 x 64, 12 heads of 64", batch: 4, len_q: 64, len_k: 64, heads: 12, kv_heads: 12, dim: 64 },
+    Shape { name: "training, 12 x 64, 4 heads of 32", batch: 12, len_q: 64, len_k: 64, heads: 4, kv_heads: 4, dim: 32 },
     Shape { name: "training, 1 x 1024, 12 heads of 64", batch: 1, len_q: 1024, len_k: 1024, heads: 12, kv_heads: 12, dim: 64 },
+    Shape { name: "training, 1 x 2048, 9:3 heads of 64", batch: 1, len_q: 2048, len_k: 2048, heads: 9, kv_heads: 3, dim: 64 },
     Shape { name: "prefill, 512 of 9:3 heads of 64", batch: 1, len_q: 512, len_k: 512, heads: 9, kv_heads: 3, dim: 64 },
-    Shape { name: "decoding at 1024, 9:3 heads of 64", batch: 1, len_q: 1, len_k: 1024, heads: 9, kv_heads: 3, dim: 64 },
+    Shape { name: "decoding at 512, 9:3 heads of 64", batch: 1, len_q: 1, len_k: 512, heads: 9, kv_heads: 3, dim: 64 },
+    Shape { name: "decoding at 4096, 9:3 heads of 64", batch: 1, len_q: 1, len_k: 4096, heads: 9, kv_heads: 3, dim: 64 },
     Shape { name: "decoding at 8192, 32:8 heads of 128", batch: 1, len_q: 1, len_k: 8192, heads: 32, kv_heads: 8, dim: 128 },
 ];
+
+/// Operands of as many layers are used in turn, so that they come from where a model's come from, not from the
+/// second-level cache.
+const LAYERS: usize = 4;
+
+/// What one layer reads and writes. While training, q, k and v are parts of the rows of one product.
+struct Layer {
+    qkv: Vec<f32>,
+    cache: Vec<f32>,
+    gout: Vec<f32>,
+    out: Vec<f32>,
+    lse: Vec<f32>,
+    gq: Vec<f32>,
+    gk: Vec<f32>,
+    gv: Vec<f32>,
+}
 
 /// Seconds that this thread has run, or (more than one thread) that have passed.
 fn now(threads: usize) -> f64 {
@@ -85,66 +105,90 @@ fn main() {
     for s in SHAPES.iter().filter(|s| s.name.contains(&only)) {
         let (rows_q, rows_k) = (s.batch * s.len_q, s.batch * s.len_k);
         let (row, kv_row) = (s.heads * s.dim, s.kv_heads * s.dim);
+        let together = rows_q == rows_k;
+        let (q_row, k_row) = if together { (row + 2 * kv_row, row + 2 * kv_row) } else { (row, kv_row) };
         let fill = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * 0.8).collect::<Vec<f32>>();
-        let (q, k, v, gout) = (fill(rows_q * row), fill(rows_k * kv_row), fill(rows_k * kv_row), fill(rows_q * row));
-        let (mut out, mut lse) = (vec![0f32; rows_q * row], vec![0f32; rows_q * s.heads]);
-        let (mut gq, mut gk, mut gv) = (vec![0f32; rows_q * row], vec![0f32; rows_k * kv_row], vec![0f32; rows_k * kv_row]);
+        let zeros = |n: usize| vec![0f32; n];
+        let mut layers: Vec<Layer> = (0..LAYERS)
+            .map(|_| Layer {
+                qkv: fill(rows_q * q_row),
+                cache: fill(if together { 0 } else { 2 * rows_k * kv_row }),
+                gout: fill(rows_q * row),
+                out: zeros(rows_q * row),
+                lse: zeros(rows_q * s.heads),
+                gq: zeros(rows_q * row),
+                gk: zeros(rows_k * kv_row),
+                gv: zeros(rows_k * kv_row),
+            })
+            .collect();
         let cu_q: Vec<i32> = (0..=s.batch).map(|i| (i * s.len_q) as i32).collect();
         let start_k: Vec<i32> = (0..s.batch).map(|i| (i * s.len_k) as i32).collect();
         let len_k = vec![s.len_k as i32; s.batch];
-        let problem = Problem {
-            q: q.as_ptr(),
-            q_row: row,
-            k: k.as_ptr(),
-            k_row: kv_row,
-            v: v.as_ptr(),
-            v_row: kv_row,
-            cu_q: cu_q.as_ptr(),
-            start_k: Some(start_k.as_ptr()),
-            len_k: len_k.as_ptr(),
-            pages: None,
-            max_pages: 0,
-            sequences: s.batch,
-            rows_q,
-            heads: s.heads,
-            kv_heads: s.kv_heads,
-            dim: s.dim,
-            scale: (s.dim as f32).powf(-0.5),
-            causal: true,
-            window: 0,
-            softcap: 0.0,
-            slopes: None,
-            mask: None,
-            mask_strides: [0; 4],
+        let problem = |l: &Layer| {
+            let (k, v) = if together { (&l.qkv[row..], &l.qkv[row + kv_row..]) } else { l.cache.split_at(rows_k * kv_row) };
+            Problem {
+                q: l.qkv.as_ptr(),
+                q_row,
+                k: k.as_ptr(),
+                k_row,
+                v: v.as_ptr(),
+                v_row: k_row,
+                cu_q: cu_q.as_ptr(),
+                start_k: Some(start_k.as_ptr()),
+                len_k: len_k.as_ptr(),
+                pages: None,
+                max_pages: 0,
+                sequences: s.batch,
+                rows_q,
+                heads: s.heads,
+                kv_heads: s.kv_heads,
+                dim: s.dim,
+                scale: (s.dim as f32).powf(-0.5),
+                causal: true,
+                window: 0,
+                softcap: 0.0,
+                slopes: None,
+                mask: None,
+                mask_strides: [0; 4],
+            }
         };
         // Scores that count, twice 2·dim operations each forward, five times backward.
         let pairs: usize = (0..s.len_q).map(|i| s.len_k - s.len_q + i + 1).sum();
         let product = (pairs * s.batch * s.heads * s.dim * 2) as f64 * 1e-6;
         for threads in [1, 2] {
             pool::set_threads(threads);
-            let forward = Attention { problem, out: out.as_mut_ptr(), o_row: row, lse: Some(lse.as_mut_ptr()) };
-            // SAFETY: the vectors above have the lengths that the problem says.
-            let ms = best(threads, || unsafe { attention(&forward) });
+            let mut turn = 0;
+            let ms = best(threads, || {
+                turn = (turn + 1) % LAYERS;
+                let l = &mut layers[turn];
+                let forward = Attention { problem: problem(l), out: l.out.as_mut_ptr(), o_row: row, lse: Some(l.lse.as_mut_ptr()) };
+                // SAFETY: the vectors above have the lengths that the problem says.
+                unsafe { attention(&forward) }
+            });
             print!("(FMA peak of a core now {:.0}) ", peak());
             print!("{}, {threads} threads: forward {ms:.3} ms ({:.0} GFLOP/s)", s.name, 2.0 * product / ms);
             if s.len_q > 1 {
-                let job = AttentionGrad {
-                    problem,
-                    out: out.as_ptr(),
-                    o_row: row,
-                    lse: lse.as_ptr(),
-                    gout: gout.as_ptr(),
-                    go_row: row,
-                    gq: gq.as_mut_ptr(),
-                    gq_row: row,
-                    gk: gk.as_mut_ptr(),
-                    gk_row: kv_row,
-                    gv: gv.as_mut_ptr(),
-                    gv_row: kv_row,
-                    rows_k,
-                };
-                // SAFETY: as above.
-                let ms = best(threads, || unsafe { attention_grad(&job) });
+                let ms = best(threads, || {
+                    turn = (turn + 1) % LAYERS;
+                    let l = &mut layers[turn];
+                    let job = AttentionGrad {
+                        problem: problem(l),
+                        out: l.out.as_ptr(),
+                        o_row: row,
+                        lse: l.lse.as_ptr(),
+                        gout: l.gout.as_ptr(),
+                        go_row: row,
+                        gq: l.gq.as_mut_ptr(),
+                        gq_row: row,
+                        gk: l.gk.as_mut_ptr(),
+                        gk_row: kv_row,
+                        gv: l.gv.as_mut_ptr(),
+                        gv_row: kv_row,
+                        rows_k,
+                    };
+                    // SAFETY: as above.
+                    unsafe { attention_grad(&job) }
+                });
                 print!(", backward {ms:.3} ms ({:.0} GFLOP/s)", 5.0 * product / ms);
             } else {
                 print!(" ({:.1} GB/s of keys and values)", (2 * s.len_k * kv_row * 4) as f64 * 1e-6 / ms);

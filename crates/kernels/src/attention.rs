@@ -6,14 +6,17 @@
 //! - a score is one chain of FMAs over the head's items in ascending order, then the scale, the cap, the slope, the mask;
 //! - keys are taken in blocks of 64 at absolute positions; each block gives a largest score m, l = Σ e^(s − m) (16
 //!   lanes, folded) and o = Σ e^(s − m)·v (one chain of FMAs in ascending positions);
-//! - the blocks' (m, l, o) are joined in ascending order; a block in which the row has no key changes nothing.
+//! - the blocks' (m, l, o) are joined in ascending order; a block in which the row has no key changes nothing;
+//! - the result is o·(1/l).
 
 use crate::pool::parallel_for;
 
+mod ahead;
 mod backward;
 mod forward;
 mod product;
 mod scores;
+mod tasks;
 #[cfg(test)]
 mod tests;
 

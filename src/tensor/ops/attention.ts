@@ -98,7 +98,17 @@ export function asRows(x: Tensor): { x: Tensor; row: number } {
   return { x: noGrad(() => contiguous(cast(x, "f32"))), row: h * d };
 }
 
-const lengths = (cu: Int32Array): Int32Array => cu.slice(1).map((x, i) => x - (cu[i] as number));
+/** Where the sequences begin and end, as the kernels take it: cuQ, startK, lenK. */
+function places({ cuQ, cuK, sequences }: Layout): [Tensor, Tensor, Tensor] {
+  const lengths = cuK.slice(1).map((x, i) => x - (cuK[i] as number));
+  return [tensor(cuQ), tensor(cuK.subarray(0, sequences)), tensor(lengths)];
+}
+
+/** What makes scores of products, as the kernels take it: scale, causal, window, softcap, slopes. */
+function rules(options: AttentionOptions, dim: number): [number, number, number, number, Tensor | null] {
+  const { scale = 1 / Math.sqrt(dim), causal = true, window = 0, softcap = 0, slopes = null } = options;
+  return [scale, causal ? 1 : 0, window, softcap, slopes];
+}
 
 const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions]>({
   name: "attention",
@@ -111,7 +121,6 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const [rq, rk, rv] = [asRows(q), asRows(k), asRows(v)];
     const out = ctx.out(shape);
     const lse = ctx.records ? ctx.out([l.heads, l.rowsQ]) : null;
-    const [cuQ, startK, lenK] = [tensor(l.cuQ), tensor(l.cuK.subarray(0, l.sequences)), tensor(lengths(l.cuK))];
     const { mask, strides } = maskOf(q, k, options);
     backend().attention(
       rq.x,
@@ -123,9 +132,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       out,
       l.heads * l.dim,
       lse,
-      cuQ,
-      startK,
-      lenK,
+      ...places(l),
       null,
       0,
       l.sequences,
@@ -134,11 +141,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       l.heads,
       l.kvHeads,
       l.dim,
-      options.scale ?? 1 / Math.sqrt(l.dim),
-      options.causal === false ? 0 : 1,
-      options.window ?? 0,
-      options.softcap ?? 0,
-      options.slopes ?? null,
+      ...rules(options, l.dim),
       mask,
       strides,
     );
@@ -150,7 +153,6 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const [rq, rk, rv] = [asRows(ctx.get(0)), asRows(ctx.get(1)), asRows(ctx.get(2))];
     const rg = asRows(g as Tensor);
     const [gq, gk, gv] = [ctx.out(q.shape), ctx.out(k.shape), ctx.out(v.shape)];
-    const [cuQ, startK, lenK] = [tensor(l.cuQ), tensor(l.cuK.subarray(0, l.sequences)), tensor(lengths(l.cuK))];
     const { mask, strides } = maskOf(q, k, options);
     const [rowQ, rowK] = [l.heads * l.dim, l.kvHeads * l.dim];
     backend().attentionGrad(
@@ -171,20 +173,14 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       rowK,
       gv,
       rowK,
-      cuQ,
-      startK,
-      lenK,
+      ...places(l),
       l.sequences,
       l.rowsQ,
       l.rowsK,
       l.heads,
       l.kvHeads,
       l.dim,
-      options.scale ?? 1 / Math.sqrt(l.dim),
-      options.causal === false ? 0 : 1,
-      options.window ?? 0,
-      options.softcap ?? 0,
-      options.slopes ?? null,
+      ...rules(options, l.dim),
       mask,
       strides,
     );
@@ -360,11 +356,7 @@ export const pagedAttention = defineOp<[q: Tensor, paged: PagedKeys, options: At
       heads,
       kvHeads,
       dim,
-      options.scale ?? 1 / Math.sqrt(dim),
-      options.causal === false ? 0 : 1,
-      options.window ?? 0,
-      options.softcap ?? 0,
-      options.slopes ?? null,
+      ...rules(options, dim),
       null,
       [0, 0, 0, 0],
     );

@@ -1,16 +1,27 @@
-//! The backward pass: a task takes one kv head of one sequence; the probabilities are made again, block by block.
+//! The backward pass: the probabilities are made again, block by block.
 //!
 //! The gradients of k and v sum over the heads of the group and their query tiles in ascending order (the tiles begin at
-//! the sequence's first query), that of q over the key blocks in ascending order; inside a tile each is one chain of FMAs.
+//! the sequence's first query); inside a tile each is one chain of FMAs. The gradient of q sums the blocks of a run of [`RUN`]
+//! blocks in ascending order, then the runs. So a run of one kv head's keys can be a task of its own.
 
+use super::ahead::{Ahead, Area};
 use super::forward::{Store, dot};
-use super::product::{Part, Product, Registers, Sink, copy_rows, multiply, transpose_to_64};
+use super::product::{Part, Product, Registers, Sink, copy_rows, load_left, multiply, store_left, transpose_to_64};
 use super::scores::{Rows, Scoring, Spans};
-use super::{BLOCK, Problem, TILE, padded, parallel_if};
+use super::{BLOCK, Problem, Sequence, TILE, padded, parallel_if};
 use crate::dispatch;
 use crate::math;
+use crate::pool::threads;
 use crate::scratch::Scratch;
 use crate::simd::{LANES, Simd};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Blocks of a run. Four keep what is laid out of them in the second-level cache.
+const RUN: usize = 4;
+
+/// Most floats that runs may keep until they are added.
+const ROOM: usize = 32 << 20;
 
 /// The backward pass; `problem` has no pages. `gq`, `gk` and `gv` are stored.
 pub struct AttentionGrad {
@@ -32,6 +43,71 @@ pub struct AttentionGrad {
 // SAFETY: tasks read the inputs and write disjoint heads of disjoint sequences.
 unsafe impl Sync for AttentionGrad {}
 
+/// One kv head of one sequence.
+struct Unit {
+    sequence: Sequence,
+    kv_head: usize,
+    /// Gradients of q that later runs than the first give: of each run, rows from the first that sees it.
+    kept: Vec<*mut f32>,
+    /// Runs that are not finished.
+    left: AtomicUsize,
+}
+
+// SAFETY: the runs write disjoint memory; the last of them reads after all have counted down.
+unsafe impl Sync for Unit {}
+
+impl Unit {
+    fn rows(&self, p: &Problem) -> usize {
+        self.sequence.len_q * p.group()
+    }
+
+    fn runs(&self) -> usize {
+        self.sequence.len_k.div_ceil(RUN * BLOCK).max(1)
+    }
+
+    fn blocks(&self, run: usize) -> Range<usize> {
+        run * RUN..((run + 1) * RUN).min(self.sequence.len_k.div_ceil(BLOCK))
+    }
+
+    #[inline(always)]
+    fn tile(&self, p: &Problem, tile: usize) -> Rows {
+        let first = tile * TILE;
+        Rows::new(p, &self.sequence, self.kv_head, first, (self.rows(p) - first).min(TILE))
+    }
+
+    /// The first tile that sees the run; past the last if none does.
+    fn first_tile(&self, p: &Problem, run: usize) -> usize {
+        let tiles = self.rows(p).div_ceil(TILE);
+        (0..tiles).find(|t| meet(&self.tile(p, *t).blocks, &self.blocks(run))).unwrap_or(tiles)
+    }
+
+    /// What is read and written of a tile of queries: q, gout, out, gq.
+    fn rows_ahead(&self, job: &AttentionGrad, tile: usize) -> [Area; 4] {
+        let (p, s) = (&job.problem, &self.sequence);
+        let queries = (tile * TILE / p.group()).min(s.len_q)..((tile + 1) * TILE).div_ceil(p.group()).min(s.len_q);
+        let items = p.group() * p.dim;
+        [(p.q, p.q_row), (job.gout, job.go_row), (job.out, job.o_row), (job.gq.cast_const(), job.gq_row)].map(|(at, row)| {
+            let first = at.wrapping_add((s.first_row + queries.start) * row + self.kv_head * items);
+            Area::new(first, row, queries.len(), items)
+        })
+    }
+
+    /// What is read, and what is written, of a run's keys and values.
+    unsafe fn keys_ahead(&self, job: &AttentionGrad, run: usize) -> [[Area; 2]; 2] {
+        let p = &job.problem;
+        let from = run * RUN * BLOCK;
+        let rows = self.sequence.len_k.saturating_sub(from).min(RUN * BLOCK);
+        // SAFETY: s is a sequence.
+        let first = unsafe { p.key_row(&self.sequence, 0) } + from;
+        let of = |at: *const f32, row: usize| Area::new(at.wrapping_add(first * row + self.kv_head * p.dim), row, rows, p.dim);
+        [[of(p.k, p.k_row), of(p.v, p.v_row)], [of(job.gk, job.gk_row), of(job.gv, job.gv_row)]]
+    }
+}
+
+fn meet(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start.max(b.start) < a.end.min(b.end)
+}
+
 /// The gradient of [`super::attention`].
 ///
 /// # Safety
@@ -40,15 +116,62 @@ pub unsafe fn attention_grad(job: &AttentionGrad) {
     let p = &job.problem;
     // SAFETY: tasks write disjoint places; the rest is the caller's promise.
     unsafe {
-        // Rows that no sequence uses get no gradient.
-        for r in 0..p.rows_q {
+        clear_unused(job);
+        let mut units = Vec::new();
+        for s in 0..p.sequences {
+            let sequence = p.sequence(s);
+            units.extend((0..p.kv_heads).map(|kv_head| Unit { sequence, kv_head, kept: Vec::new(), left: AtomicUsize::new(0) }));
+        }
+        let work = p.work() * 5;
+        // Enough units for all threads: each takes its runs one after the other, and keeps nothing.
+        if threads() == 1 || units.len() >= 4 * threads() {
+            return parallel_if(work, units.len(), |i| take_runs(job, &units, i, 0..units[i].runs()));
+        }
+        let width = padded(p.dim);
+        let items = |u: &Unit, run: usize| (u.rows(p) - (u.first_tile(p, run) * TILE).min(u.rows(p))) * width;
+        let sizes: Vec<Vec<usize>> = units.iter().map(|u| (1..u.runs()).map(|run| items(u, run)).collect()).collect();
+        let all = sizes.iter().flatten().sum();
+        if all > ROOM {
+            return parallel_if(work, units.len(), |i| take_runs(job, &units, i, 0..units[i].runs()));
+        }
+        let memory = Scratch::new(all);
+        let mut at = memory.pointer();
+        let mut runs = Vec::new();
+        for (i, u) in units.iter_mut().enumerate() {
+            for n in &sizes[i] {
+                u.kept.push(at);
+                at = at.add(*n);
+            }
+            *u.left.get_mut() = u.runs();
+            runs.extend((0..u.runs()).map(|run| (run, i)));
+        }
+        // Early runs are seen by most queries: the threads then end together.
+        runs.sort_unstable();
+        parallel_if(work, runs.len(), |n| {
+            let (run, i) = runs[n];
+            take_runs(job, &units, i, run..run + 1);
+        });
+    }
+}
+
+/// Rows that no sequence uses get no gradient.
+unsafe fn clear_unused(job: &AttentionGrad) {
+    let p = &job.problem;
+    let (mut q_used, mut k_used) = (vec![false; p.rows_q], vec![false; job.rows_k]);
+    // SAFETY: sequences and rows exist.
+    unsafe {
+        for s in (0..p.sequences).map(|s| p.sequence(s)) {
+            let first_key = p.key_row(&s, 0);
+            q_used[s.first_row..s.first_row + s.len_q].fill(true);
+            k_used[first_key..first_key + s.len_k].fill(true);
+        }
+        for (r, _) in q_used.iter().enumerate().filter(|(_, used)| !**used) {
             job.gq.add(r * job.gq_row).write_bytes(0, p.heads * p.dim);
         }
-        for r in 0..job.rows_k {
+        for (r, _) in k_used.iter().enumerate().filter(|(_, used)| !**used) {
             job.gk.add(r * job.gk_row).write_bytes(0, p.kv_heads * p.dim);
             job.gv.add(r * job.gv_row).write_bytes(0, p.kv_heads * p.dim);
         }
-        parallel_if(p.work() * 5, p.sequences * p.kv_heads, |i| head(job, i / p.kv_heads, i % p.kv_heads));
     }
 }
 
@@ -58,16 +181,13 @@ struct Add<'a> {
     width: usize,
     spans: &'a Spans,
     /// The product's rows are keys and its terms query rows, not the other way round.
-    of_keys: Option<usize>,
+    of_keys: bool,
 }
 
 impl Sink for Add<'_> {
     #[inline(always)]
     fn part(&self, row: usize, rows: usize) -> Part {
-        let terms = match self.of_keys {
-            Some(count) => self.spans.seeing(row, rows, count),
-            None => self.spans.of(row, rows),
-        };
+        let terms = if self.of_keys { self.spans.seeing(row, rows) } else { self.spans.of(row, rows) };
         Part { columns: (0, if terms.0 < terms.1 { self.width } else { 0 }), terms }
     }
 
@@ -81,95 +201,175 @@ impl Sink for Add<'_> {
     }
 }
 
-dispatch! { unsafe fn head(job: &AttentionGrad, sequence: usize, kv_head: usize) = head_on }
+dispatch! { unsafe fn take_runs(job: &AttentionGrad, units: &[Unit], i: usize, runs: Range<usize>) = take_runs_on }
 
+/// Some runs of a unit. Where they are not all, whoever finishes the last of them adds what was kept.
 #[inline(always)]
-unsafe fn head_on<S: Registers>(job: &AttentionGrad, sequence: usize, kv_head: usize) {
+unsafe fn take_runs_on<S: Registers>(job: &AttentionGrad, units: &[Unit], i: usize, runs: Range<usize>) {
+    let (p, unit) = (&job.problem, &units[i]);
+    // SAFETY: the caller's promise.
+    unsafe {
+        for run in runs {
+            run_on::<S>(job, unit, run, units.get(i + threads()));
+        }
+        if unit.kept.is_empty() || unit.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        for (kept, run) in unit.kept.iter().zip(1..) {
+            let first = unit.first_tile(p, run);
+            for tile in first..unit.rows(p).div_ceil(TILE) {
+                let rows = unit.tile(p, tile);
+                if meet(&rows.blocks, &unit.blocks(run)) {
+                    give_q::<S, true>(job, unit, &rows, kept.add((tile - first) * TILE * padded(p.dim)));
+                }
+            }
+        }
+    }
+}
+
+/// A run of a unit's blocks: all gradients of its keys and values, and its share of the queries', which is kept or added to
+/// what the earlier runs gave.
+#[inline(always)]
+unsafe fn run_on<S: Registers>(job: &AttentionGrad, unit: &Unit, run: usize, next: Option<&Unit>) {
     // SAFETY: the caller promises the operands; the scratch holds the parts named here.
     unsafe {
         let p = &job.problem;
-        let s = &p.sequence(sequence);
+        let (s, kv_head) = (&unit.sequence, unit.kv_head);
         let (dim, width) = (p.dim, padded(p.dim));
-        let group = p.group();
-        let all = s.len_q * group;
-        let tiles = all.div_ceil(TILE);
-        let blocks = s.len_k.div_ceil(BLOCK);
-        // Of each row: Σ gout·out, and the gradient of q so far.
-        let whole = Scratch::new(all * (1 + width) + LANES);
-        let shares = whole.pointer();
-        let gq = shares.add(all.next_multiple_of(LANES));
-        let scratch = Scratch::new(width * BLOCK * 8 + 2 * TILE * BLOCK);
-        let [keys_t, values_t, keys, gk, gv, q, gout, turned] = [0, 1, 2, 3, 4, 5, 6, 7].map(|i| scratch.pointer().add(i * width * BLOCK));
-        let weights = scratch.pointer().add(8 * width * BLOCK);
+        let blocks = unit.blocks(run);
+        let tiles = unit.rows(p).div_ceil(TILE);
+        let one = width * BLOCK;
+        let scratch = Scratch::new(one * (5 * blocks.len() + 3) + 2 * TILE * BLOCK);
+        let [q, gout, gq] = [0, 1, 2].map(|i| scratch.pointer().add(i * one));
+        let weights = scratch.pointer().add(3 * one);
         let slopes = weights.add(TILE * BLOCK);
-        whole.pointer().write_bytes(0, all * (1 + width) + LANES);
-        weights.write_bytes(0, 2 * TILE * BLOCK);
-        for r in 0..all {
-            let (row, h) = (s.first_row + r / group, kv_head * group + r % group);
-            *shares.add(r) = dot::<S>(job.out.add(row * job.o_row + h * dim), job.gout.add(row * job.go_row + h * dim), dim);
-        }
-        for b in 0..blocks {
-            let first_key = p.key_row(s, b);
+        let of_block = |b: usize| [0, 1, 2, 3, 4].map(|i| slopes.add(TILE * BLOCK + (5 * (b - blocks.start) + i) * one));
+        let keep = if run == 0 { None } else { unit.kept.get(run - 1) };
+        let first_tile = if run == 0 { 0 } else { unit.first_tile(p, run) };
+        let first_rows = unit.rows_ahead(job, first_tile);
+        for b in blocks.clone() {
+            let [keys_t, values_t, keys, gk, gv] = of_block(b);
+            let row = p.key_row(s, b);
             let here = (s.len_k - b * BLOCK).min(BLOCK);
-            let k = p.k.add(first_key * p.k_row + kv_head * dim);
-            let v = p.v.add(first_key * p.v_row + kv_head * dim);
-            transpose_to_64::<S>(k, p.k_row, here, dim, keys_t);
-            transpose_to_64::<S>(v, p.v_row, here, dim, values_t);
+            let (k, v) = (p.k.add(row * p.k_row + kv_head * dim), p.v.add(row * p.v_row + kv_head * dim));
+            let ahead = &mut Ahead::new(&first_rows.map(|a| a.share(b - blocks.start, blocks.len())), 2 * BLOCK / 8);
+            transpose_to_64::<S>(k, p.k_row, here, dim, keys_t, ahead);
             copy_rows::<S>(k, p.k_row, here, dim, keys, width);
-            gk.write_bytes(0, BLOCK * width);
-            gv.write_bytes(0, BLOCK * width);
-            for tile in 0..tiles {
-                let first = tile * TILE;
-                let count = (all - first).min(TILE);
-                let rows = Rows::new(p, s, kv_head, first, count);
-                if !rows.blocks().contains(&b) {
-                    continue;
-                }
-                let spans = rows.spans(b);
-                for (r, row) in rows.row[..count].iter().enumerate() {
-                    let at = s.first_row + row.query;
-                    copy_rows::<S>(p.q.add(at * p.q_row + row.head * dim), 0, 1, dim, q.add(r * width), width);
-                    copy_rows::<S>(job.gout.add(at * job.go_row + row.head * dim), 0, 1, dim, gout.add(r * width), width);
-                }
-                let by_rows = |a, b| Product::<true> { a, b, b_row: BLOCK, rows: count, columns: BLOCK };
-                transpose_to_64::<S>(q, width, count, dim, turned);
-                multiply::<S, _, _>(&by_rows(turned, keys_t), &Store { out: weights, spans: &spans, terms: dim });
-                transpose_to_64::<S>(gout, width, count, dim, turned);
-                multiply::<S, _, _>(&by_rows(turned, values_t), &Store { out: slopes, spans: &spans, terms: dim });
-                for (r, row) in rows.row[..count].iter().enumerate() {
-                    let scoring = Scoring::new(p, s, row, b, spans.from[r], spans.to[r]);
-                    let lse = *job.lse.add(row.head * p.rows_q + s.first_row + row.query);
-                    differentiate::<S>(&scoring, lse, *shares.add(first + r), weights.add(r * BLOCK), slopes.add(r * BLOCK));
-                }
-                let by_keys = |a, b| Product::<true> { a, b, b_row: width, rows: here, columns: width };
-                multiply::<S, _, _>(&by_keys(weights, gout), &Add { out: gv, width, spans: &spans, of_keys: Some(count) });
-                multiply::<S, _, _>(&by_keys(slopes, q), &Add { out: gk, width, spans: &spans, of_keys: Some(count) });
-                let to_q = Product::<false> { a: slopes, b: keys, b_row: width, rows: count, columns: width };
-                multiply::<S, _, _>(&to_q, &Add { out: gq.add(first * width), width, spans: &spans, of_keys: None });
-            }
-            for i in 0..here {
-                job.gk.add((first_key + i) * job.gk_row + kv_head * dim).copy_from_nonoverlapping(gk.add(i * width), dim);
-                job.gv.add((first_key + i) * job.gv_row + kv_head * dim).copy_from_nonoverlapping(gv.add(i * width), dim);
+            transpose_to_64::<S>(v, p.v_row, here, dim, values_t, ahead);
+            for g in [gk, gv] {
+                g.write_bytes(0, BLOCK * width);
             }
         }
-        for r in 0..all {
-            let (row, h) = (s.first_row + r / group, kv_head * group + r % group);
-            job.gq.add(row * job.gq_row + h * dim).copy_from_nonoverlapping(gq.add(r * width), dim);
+        let to_come = next.map_or([Area::NONE; 2], |n| n.keys_ahead(job, 0)[0]);
+        let to_go = unit.keys_ahead(job, run)[1];
+        for tile in first_tile..tiles {
+            let rows = unit.tile(p, tile);
+            let count = rows.count;
+            let (mut shares, mut lse) = ([0f32; TILE], [0f32; TILE]);
+            let gq = keep.map_or(gq, |keep| keep.add((tile - first_tile) * one));
+            gq.write_bytes(0, count * width);
+            if meet(&rows.blocks, &blocks) {
+                for r in 0..count {
+                    let (at, h) = (s.first_row + rows.query[r] as usize, rows.head[r] as usize);
+                    copy_rows::<S>(p.q.add(at * p.q_row + h * dim), 0, 1, dim, q.add(r * width), width);
+                    copy_rows::<S>(job.gout.add(at * job.go_row + h * dim), 0, 1, dim, gout.add(r * width), width);
+                    shares[r] = dot::<S>(job.out.add(at * job.o_row + h * dim), gout.add(r * width), dim);
+                    lse[r] = *job.lse.add(h * p.rows_q + at);
+                }
+            }
+            let seen = rows.blocks.start.max(blocks.start)..rows.blocks.end.min(blocks.end);
+            let [q_next, gout_next, out_next, gq_next] = unit.rows_ahead(job, tile + 1);
+            let [k_next, v_next, gk_next, gv_next] =
+                [to_come[0], to_come[1], to_go[0], to_go[1]].map(|a| a.share(tile - first_tile, tiles - first_tile));
+            let ahead = &mut Ahead::new(
+                &[q_next, gout_next, out_next, gq_next, k_next, v_next, gk_next, gv_next],
+                seen.len() * (3 * count.div_ceil(S::ROWS) + 2 * BLOCK.div_ceil(S::ROWS)),
+            );
+            for b in seen {
+                let [keys_t, values_t, keys, gk, gv] = of_block(b);
+                let here = (s.len_k - b * BLOCK).min(BLOCK);
+                let spans = &rows.spans(b);
+                for (a, b, out) in [(q, keys_t, weights), (gout, values_t, slopes)] {
+                    let product = Product::<false> { a, a_apart: width, b, b_row: BLOCK, rows: count };
+                    multiply::<S, _, _>(&product, &Store { out, spans, terms: dim }, ahead);
+                }
+                for r in 0..count {
+                    let scoring = Scoring::new(p, s, &rows, r, b, spans);
+                    let (w, g) = (weights.add(r * BLOCK), slopes.add(r * BLOCK));
+                    let (first, n) = scoring.vectors();
+                    match n {
+                        4 => differentiate::<S, 4>(&scoring, lse[r], shares[r], w, g, first),
+                        3 => differentiate::<S, 3>(&scoring, lse[r], shares[r], w, g, first),
+                        2 => differentiate::<S, 2>(&scoring, lse[r], shares[r], w, g, first),
+                        1 => differentiate::<S, 1>(&scoring, lse[r], shares[r], w, g, first),
+                        _ => differentiate::<S, 0>(&scoring, lse[r], shares[r], w, g, 0),
+                    }
+                }
+                for (a, b, out) in [(weights, gout, gv), (slopes, q, gk)] {
+                    let product = Product::<true> { a, a_apart: BLOCK, b, b_row: width, rows: here };
+                    multiply::<S, _, _>(&product, &Add { out, width, spans, of_keys: true }, ahead);
+                }
+                let product = Product::<false> { a: slopes, a_apart: BLOCK, b: keys, b_row: width, rows: count };
+                multiply::<S, _, _>(&product, &Add { out: gq, width, spans, of_keys: false }, ahead);
+            }
+            match (keep, run) {
+                (Some(_), _) => {}
+                (None, 0) => give_q::<S, false>(job, unit, &rows, gq),
+                (None, _) => give_q::<S, true>(job, unit, &rows, gq),
+            }
+        }
+        for b in blocks.clone() {
+            let [_, _, _, gk, gv] = of_block(b);
+            let row = p.key_row(s, b);
+            for i in 0..(s.len_k - b * BLOCK).min(BLOCK) {
+                job.gk.add((row + i) * job.gk_row + kv_head * dim).copy_from_nonoverlapping(gk.add(i * width), dim);
+                job.gv.add((row + i) * job.gv_row + kv_head * dim).copy_from_nonoverlapping(gv.add(i * width), dim);
+            }
+        }
+    }
+}
+
+/// Writes a tile's gradient of q, or adds it to what is there.
+#[inline(always)]
+unsafe fn give_q<S: Simd, const MORE: bool>(job: &AttentionGrad, unit: &Unit, rows: &Rows, from: *const f32) {
+    // SAFETY: the caller promises the operands, and `from` holds the rows.
+    unsafe {
+        let (dim, width) = (job.problem.dim, padded(job.problem.dim));
+        for r in 0..rows.count {
+            let row = unit.sequence.first_row + rows.query[r] as usize;
+            let to = job.gq.add(row * job.gq_row + rows.head[r] as usize * dim);
+            for d in (0..dim).step_by(LANES) {
+                let x = S::load(from.add(r * width + d));
+                store_left::<S>(to, d, dim, if MORE { S::add(load_left::<S>(to, d, dim), x) } else { x });
+            }
         }
     }
 }
 
 /// Of one row and block: raw products become probabilities, and the products of gout and v the derivatives of the raw
-/// products.
+/// products; 0 outside of the N vectors from the `first`-th, in which is all that the row sees.
 #[inline(always)]
-unsafe fn differentiate<S: Simd>(scoring: &Scoring, lse: f32, share: f32, weights: *mut f32, slopes: *mut f32) {
+unsafe fn differentiate<S: Simd, const N: usize>(
+    scoring: &Scoring,
+    lse: f32,
+    share: f32,
+    weights: *mut f32,
+    slopes: *mut f32,
+    first: usize,
+) {
     // SAFETY: both rows hold 64 items.
     unsafe {
         // A row without weight has only scores of −∞.
         let lse = S::splat(if lse == f32::NEG_INFINITY { 0.0 } else { lse });
         let share = S::splat(share);
         for c in 0..BLOCK / LANES {
-            let at = c * LANES;
+            if c < first || c >= first + N {
+                S::store(weights.add(c * LANES), S::splat(0.0));
+                S::store(slopes.add(c * LANES), S::splat(0.0));
+            }
+        }
+        for c in 0..N {
+            let at = (first + c) * LANES;
             let (score, slope) = scoring.score::<S>(S::load(weights.add(at)), at);
             let w = math::exp_nonpositive::<S>(S::sub(score, lse));
             let g = S::mul(S::mul(w, S::sub(S::load(slopes.add(at)), share)), slope);

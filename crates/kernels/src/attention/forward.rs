@@ -1,50 +1,31 @@
 //! The forward pass: a task takes some tiles of query rows of one kv head through the key blocks, so that they share
 //! the work of laying a block out.
+//!
+//! With few rows (decoding) the reading of keys and values is what takes time. There a task takes all kv heads of some
+//! blocks, which lie together. What a block gives is kept, and joined at the end, in ascending order as ever.
 
-use super::product::{Part, Product, Registers, Sink, copy_rows, multiply, transpose_to_64};
+use super::ahead::{Ahead, Area};
+use super::product::{Part, Product, Registers, Sink, copy_rows, load_left, multiply, store_left, transpose_to_64};
 use super::scores::{Rows, Scoring, Spans};
-use super::{Attention, BLOCK, Sequence, TILE, padded, parallel_if};
+use super::tasks::{MANY, Task, divide};
+use super::{Attention, BLOCK, Problem, Sequence, TILE, padded, parallel_if};
 use crate::dispatch;
 use crate::math;
 use crate::pool::threads;
 use crate::scratch::Scratch;
 use crate::simd::{LANES, Simd};
-use crate::softmax::log_of;
-use std::ops::Range;
-
-/// Rows from which a copy of the block's values in neighbouring rows pays.
-const COPY_FROM: usize = 16;
-
-/// Most tiles of one task.
-const TILES: usize = 4;
-
-/// One task: rows `first`… of a kv head of a sequence, at most [`TILES`] tiles.
-struct Task {
-    sequence: Sequence,
-    kv_head: usize,
-    first: usize,
-    count: usize,
-}
 
 pub(super) unsafe fn run(job: &Attention) {
     let p = &job.problem;
-    // SAFETY: s is a sequence.
-    let sequences: Vec<Sequence> = (0..p.sequences).map(|s| unsafe { p.sequence(s) }).collect();
-    let tiles: usize = sequences.iter().map(|s| (s.len_q * p.group()).div_ceil(TILE)).sum();
-    // What a task is changes no result, so it may depend on the number of threads.
-    let share = (tiles * p.kv_heads / (4 * threads())).clamp(1, TILES);
-    let mut tasks = Vec::new();
-    for &sequence in &sequences {
-        let rows = sequence.len_q * p.group();
-        // Long rows first: the threads then end together.
-        for first in (0..rows).step_by(share * TILE).rev() {
-            for kv_head in 0..p.kv_heads {
-                tasks.push(Task { sequence, kv_head, first, count: (rows - first).min(share * TILE) });
-            }
-        }
-    }
-    // SAFETY: tasks write disjoint rows and heads of the output; the rest is the caller's promise.
-    parallel_if(unsafe { p.work() } * 2, tasks.len(), |i| unsafe { tiles_of(job, &tasks[i]) });
+    // SAFETY: the caller's promise.
+    let (tasks, work) = unsafe { (divide(p), p.work() * 2) };
+    // SAFETY: tasks write disjoint rows and heads of the output, or disjoint blocks; the rest is the caller's promise.
+    parallel_if(work, tasks.all.len(), |i| unsafe { attend(job, &tasks.all[i], tasks.all.get(i + threads())) });
+    let joining: usize = tasks.divided.iter().map(|t| 2 * t.places(padded(p.dim))).sum();
+    parallel_if(joining, tasks.divided.len() * p.kv_heads, |i| {
+        // SAFETY: as above.
+        unsafe { join_blocks(job, &tasks.divided[i / p.kv_heads], i % p.kv_heads) };
+    });
 }
 
 /// The scores' chains, stored for the columns that a row sees.
@@ -86,132 +67,301 @@ impl Sink for Join<'_> {
     #[inline(always)]
     unsafe fn take<S: Simd>(&self, row: usize, column: usize, chain: S::F) {
         // SAFETY: the tile has room for `width` items in each row.
-        unsafe {
-            let at = self.out.add(row * self.width + column);
-            let new = S::mul(chain, S::splat(*self.new.add(row)));
-            S::store(at, S::fma(S::load(at), S::splat(*self.old.add(row)), new));
-        }
+        unsafe { join_items::<S>(self.out.add(row * self.width + column), chain, *self.old.add(row), *self.new.add(row)) }
     }
 }
 
-/// What a task keeps of one tile: its queries (items × rows), and of each row o, m and l of the blocks so far.
+/// The values' chains, kept as they are; 0 for rows that see nothing.
+struct Keep<'a> {
+    out: *mut f32,
+    width: usize,
+    spans: &'a Spans,
+}
+
+impl Sink for Keep<'_> {
+    #[inline(always)]
+    fn part(&self, row: usize, rows: usize) -> Part {
+        Part { columns: (0, self.width), terms: self.spans.of(row, rows) }
+    }
+
+    #[inline(always)]
+    unsafe fn take<S: Simd>(&self, row: usize, column: usize, chain: S::F) {
+        // SAFETY: the block's place has room for `width` items in each row.
+        unsafe { S::store(self.out.add(row * self.width + column), chain) }
+    }
+}
+
+/// What a task keeps of one tile: its queries, and of each row o, m and l of the blocks so far.
 struct Tile {
     rows: Rows,
-    blocks: Range<usize>,
     q: *mut f32,
     out: *mut f32,
     max: *mut f32,
     sum: *mut f32,
 }
 
-dispatch! { unsafe fn tiles_of(job: &Attention, task: &Task) = tiles_on }
+impl Tile {
+    fn room(task: &Task) -> usize {
+        task.count.min(TILE).next_multiple_of(LANES)
+    }
 
-#[inline(always)]
-unsafe fn tiles_on<S: Registers>(job: &Attention, task: &Task) {
-    // SAFETY: the caller promises the operands; the scratch holds the parts named here.
-    unsafe {
-        let p = &job.problem;
-        let s = &task.sequence;
-        let (dim, width) = (p.dim, padded(p.dim));
-        let one = TILE * (dim + width + 2);
-        let count = task.count.div_ceil(TILE);
-        let scratch = Scratch::new(2 * BLOCK * width + TILE * BLOCK + 4 * TILE + count * one);
-        let keys = scratch.pointer();
-        let values = keys.add(BLOCK * width);
-        let scores = values.add(BLOCK * width);
-        let state = scores.add(TILE * BLOCK);
-        let [block_max, block_sum, old, new] = [0, 1, 2, 3].map(|i| state.add(i * TILE));
-        scores.write_bytes(0, TILE.min(task.count) * BLOCK);
-        state.write_bytes(0, 4 * TILE);
-        let tiles: [Option<Tile>; TILES] = std::array::from_fn(|i| {
-            let first = i * TILE;
-            (first < task.count).then(|| {
-                let rows = Rows::new(p, s, task.kv_head, task.first + first, (task.count - first).min(TILE));
-                let q = state.add(4 * TILE + i * one);
-                let out = q.add(TILE * dim);
-                let max = out.add(TILE * width);
-                Tile { blocks: rows.blocks(), rows, q, out, max, sum: max.add(TILE) }
-            })
-        });
-        for t in tiles.iter().flatten() {
-            for (r, row) in t.rows.row[..t.rows.count].iter().enumerate() {
-                let from = p.q.add((s.first_row + row.query) * p.q_row + row.head * dim);
-                t.out.add(r * width).copy_from_nonoverlapping(from, dim);
+    fn items(task: &Task, width: usize) -> usize {
+        2 * Tile::room(task) * (width + 1)
+    }
+
+    /// The task's rows from `first` on, in memory for [`Tile::items`].
+    #[inline(always)]
+    unsafe fn new<S: Simd>(p: &Problem, task: &Task, kv_head: usize, first: usize, memory: *mut f32) -> Tile {
+        // SAFETY: the caller promises the memory and the operands.
+        unsafe {
+            let (s, width, room) = (&task.sequence, padded(p.dim), Tile::room(task));
+            let rows = Rows::new(p, s, kv_head, first, (task.first + task.count - first).min(TILE));
+            let out = memory.add(room * width);
+            let max = out.add(room * width);
+            let tile = Tile { rows, q: memory, out, max, sum: max.add(room) };
+            for r in 0..tile.rows.count {
+                let from = p.q.add((s.first_row + tile.rows.query[r] as usize) * p.q_row + tile.rows.head[r] as usize * p.dim);
+                copy_rows::<S>(from, 0, 1, p.dim, tile.q.add(r * width), width);
             }
-            transpose_to_64::<S>(t.out, width, t.rows.count, dim, t.q);
-            t.out.write_bytes(0, t.rows.count * width);
-            for r in 0..TILE {
-                *t.max.add(r) = f32::NEG_INFINITY;
-                *t.sum.add(r) = 0.0;
+            out.write_bytes(0, tile.rows.count * width);
+            for r in (0..room).step_by(LANES) {
+                S::store(tile.max.add(r), S::splat(f32::NEG_INFINITY));
+                S::store(tile.sum.add(r), S::splat(0.0));
             }
+            tile
         }
-        let first = tiles.iter().flatten().filter(|t| !t.blocks.is_empty()).map(|t| t.blocks.start).min().unwrap_or(0);
-        let last = tiles.iter().flatten().map(|t| t.blocks.end).max().unwrap_or(0);
-        for b in first..last {
-            let row = p.key_row(s, b);
-            let here = (s.len_k - b * BLOCK).min(BLOCK);
-            transpose_to_64::<S>(p.k.add(row * p.k_row + task.kv_head * dim), p.k_row, here, dim, keys);
-            let mut v = p.v.add(row * p.v_row + task.kv_head * dim);
-            let mut v_row = p.v_row;
-            if task.count >= COPY_FROM || width != dim {
-                copy_rows::<S>(v, v_row, here, dim, values, width);
-                (v, v_row) = (values, width);
-            }
-            for t in tiles.iter().flatten().filter(|t| t.blocks.contains(&b)) {
-                let count = t.rows.count;
-                let spans = t.rows.spans(b);
-                let product = Product::<true> { a: t.q, b: keys, b_row: BLOCK, rows: count, columns: BLOCK };
-                multiply::<S, _, _>(&product, &Store { out: scores, spans: &spans, terms: dim });
-                for r in 0..count {
-                    let scoring = Scoring::new(p, s, &t.rows.row[r], b, spans.from[r], spans.to[r]);
-                    let (m, l) = weigh::<S>(&scoring, scores.add(r * BLOCK));
-                    *block_max.add(r) = m;
-                    *block_sum.add(r) = l;
+    }
+
+    /// Writes the rows' results.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, job: &Attention, s: &Sequence) {
+        // SAFETY: the caller promises the operands.
+        unsafe {
+            let p = &job.problem;
+            let (width, one) = (padded(p.dim), S::splat(1.0));
+            let (mut shares, mut logs) = ([0f32; LANES], [0f32; LANES]);
+            for r in 0..self.rows.count {
+                if r % LANES == 0 {
+                    let l = S::load(self.sum.add(r));
+                    S::store(shares.as_mut_ptr(), S::div(one, S::select_eq(l, S::splat(0.0), one, l)));
+                    S::store(logs.as_mut_ptr(), S::add(S::load(self.max.add(r)), math::log::<S>(l)));
                 }
-                for r in (0..count).step_by(LANES) {
-                    join::<S>(t.max.add(r), t.sum.add(r), block_max.add(r), block_sum.add(r), old.add(r), new.add(r));
-                }
-                let product = Product::<false> { a: scores, b: v, b_row: v_row, rows: count, columns: width };
-                multiply::<S, _, _>(&product, &Join { out: t.out, width, old, new, spans: &spans });
-            }
-        }
-        for t in tiles.iter().flatten() {
-            for (r, row) in t.rows.row[..t.rows.count].iter().enumerate() {
-                let l = *t.sum.add(r);
-                let to = job.out.add((s.first_row + row.query) * job.o_row + row.head * dim);
-                let whole = S::splat(if l == 0.0 { 1.0 } else { l });
-                let mut d = 0;
-                while d < dim {
-                    let some = (dim - d).min(LANES);
-                    S::store_n(to.add(d), S::div(S::load(t.out.add(r * width + d)), whole), some);
-                    d += LANES;
+                let (query, head) = (s.first_row + self.rows.query[r] as usize, self.rows.head[r] as usize);
+                let to = job.out.add(query * job.o_row + head * p.dim);
+                let share = S::splat(shares[r % LANES]);
+                for d in (0..p.dim).step_by(LANES) {
+                    store_left::<S>(to, d, p.dim, S::mul(S::load(self.out.add(r * width + d)), share));
                 }
                 if let Some(lse) = job.lse {
-                    *lse.add(row.head * p.rows_q + s.first_row + row.query) = *t.max.add(r) + log_of::<S>(l);
+                    *lse.add(head * p.rows_q + query) = logs[r % LANES];
                 }
             }
         }
     }
 }
 
-/// Turns a row's raw products with a block into e^(score − largest); gives the largest score and the sum.
+/// Working memory for blocks of keys: a block's keys transposed and its values, a tile's scores, and of each row m, l and the
+/// factors of what was and what comes.
+struct Desk {
+    keys: *mut f32,
+    values: *mut f32,
+    scores: *mut f32,
+    max: *mut f32,
+    sum: *mut f32,
+    old: *mut f32,
+    new: *mut f32,
+}
+
+impl Desk {
+    fn items(width: usize) -> usize {
+        2 * BLOCK * width + TILE * BLOCK + 4 * TILE
+    }
+
+    /// In memory for [`Desk::items`].
+    unsafe fn new(width: usize, memory: *mut f32) -> Desk {
+        // SAFETY: the caller promises the memory.
+        unsafe {
+            let scores = memory.add(2 * BLOCK * width);
+            let state = scores.add(TILE * BLOCK);
+            state.write_bytes(0, 4 * TILE);
+            let [max, sum, old, new] = [0, 1, 2, 3].map(|i| state.add(i * TILE));
+            Desk { keys: memory, values: memory.add(BLOCK * width), scores, max, sum, old, new }
+        }
+    }
+
+    /// Lays a block out; gives the values and the distance of their rows.
+    #[inline(always)]
+    unsafe fn lay<S: Simd>(&self, p: &Problem, task: &Task, kv_head: usize, b: usize, ahead: &mut Ahead) -> (*const f32, usize) {
+        // SAFETY: the caller promises the operands and that the block exists.
+        unsafe {
+            let width = padded(p.dim);
+            let (k, v, here) = task.block(p, kv_head, b);
+            transpose_to_64::<S>(k, p.k_row, here, p.dim, self.keys, ahead);
+            if task.count < MANY && width == p.dim {
+                return (v, p.v_row);
+            }
+            copy_rows::<S>(v, p.v_row, here, p.dim, self.values, width);
+            (self.values, width)
+        }
+    }
+
+    /// Leaves the weights, m and l of a tile's rows and the block that is laid out.
+    #[inline(always)]
+    unsafe fn weigh<S: Registers>(&self, p: &Problem, s: &Sequence, tile: &Tile, b: usize, spans: &Spans, ahead: &mut Ahead) {
+        // SAFETY: the caller promises the operands.
+        unsafe {
+            let rows = tile.rows.count;
+            let product = Product::<false> { a: tile.q, a_apart: padded(p.dim), b: self.keys, b_row: BLOCK, rows };
+            multiply::<S, _, _>(&product, &Store { out: self.scores, spans, terms: p.dim }, ahead);
+            for r in 0..rows {
+                let scoring = Scoring::new(p, s, &tile.rows, r, b, spans);
+                let row = self.scores.add(r * BLOCK);
+                let (first, n) = scoring.vectors();
+                (*self.max.add(r), *self.sum.add(r)) = match n {
+                    4 => weigh::<S, 4>(&scoring, row, first),
+                    3 => weigh::<S, 3>(&scoring, row, first),
+                    2 => weigh::<S, 2>(&scoring, row, first),
+                    1 => weigh::<S, 1>(&scoring, row, first),
+                    _ => weigh::<S, 0>(&scoring, row, 0),
+                };
+            }
+        }
+    }
+}
+
+/// What to ask for during the work on a block of a kv head: the keys and values of the next, and parts of the task that may
+/// come next.
 #[inline(always)]
-unsafe fn weigh<S: Simd>(scoring: &Scoring, row: *mut f32) -> (f32, f32) {
+unsafe fn ahead_of(job: &Attention, task: &Task, next: Option<&Task>, kv_head: usize, b: usize, steps: usize) -> Ahead {
+    let p = &job.problem;
+    // SAFETY: the blocks of tasks exist.
+    unsafe {
+        let following = if kv_head + 1 < task.kv_heads.end {
+            Some((task, kv_head + 1, b))
+        } else if b + 1 < task.blocks.end {
+            Some((task, task.kv_heads.start, b + 1))
+        } else {
+            next.filter(|t| !t.blocks.is_empty()).map(|t| (t, t.kv_heads.start, t.blocks.start))
+        };
+        let keys = following.map_or([Area::NONE; 2], |(task, kv_head, b)| {
+            let (k, v, here) = task.block(p, kv_head, b);
+            [Area::new(k, p.k_row, here, p.dim), Area::new(v, p.v_row, here, p.dim)]
+        });
+        let rows = next.filter(|t| t.kept.is_none()).map_or([Area::NONE; 2], |t| {
+            let queries = t.first / p.group()..(t.first + t.count).div_ceil(p.group());
+            let items = p.group() * p.dim * t.kv_heads.len();
+            let of = |at: *const f32, row: usize| {
+                let from = at.wrapping_add((t.sequence.first_row + queries.start) * row + t.kv_heads.start * p.group() * p.dim);
+                Area::new(from, row, queries.len(), items).share(b - task.blocks.start, task.blocks.len())
+            };
+            [of(p.q, p.q_row), of(job.out, job.o_row)]
+        });
+        Ahead::new(&[keys[0], keys[1], rows[0], rows[1]], steps)
+    }
+}
+
+dispatch! { unsafe fn attend(job: &Attention, task: &Task, next: Option<&Task>) = attend_on }
+
+#[inline(always)]
+unsafe fn attend_on<S: Registers>(job: &Attention, task: &Task, next: Option<&Task>) {
+    // SAFETY: the caller promises the operands; the scratch holds the parts named here.
+    unsafe {
+        let (p, s) = (&job.problem, &task.sequence);
+        let width = padded(p.dim);
+        let tiles_each = task.count.div_ceil(TILE);
+        let scratch = Scratch::new(Desk::items(width) + task.kv_heads.len() * tiles_each * Tile::items(task, width));
+        let desk = Desk::new(width, scratch.pointer());
+        let mut place = scratch.pointer().add(Desk::items(width));
+        let mut tiles = Vec::with_capacity(task.kv_heads.len() * tiles_each);
+        for kv_head in task.kv_heads.clone() {
+            for first in (task.first..task.first + task.count).step_by(TILE) {
+                tiles.push(Tile::new::<S>(p, task, kv_head, first, place));
+                place = place.add(Tile::items(task, width));
+            }
+        }
+        for b in task.blocks.clone() {
+            for (kv_head, tiles) in task.kv_heads.clone().zip(tiles.chunks(tiles_each)) {
+                let seeing = || tiles.iter().filter(|t| t.rows.blocks.contains(&b));
+                let steps = BLOCK / 8 + seeing().map(|t| 2 * t.rows.count.div_ceil(S::ROWS)).sum::<usize>();
+                let ahead = &mut ahead_of(job, task, next, kv_head, b, steps);
+                let (v, v_row) = desk.lay::<S>(p, task, kv_head, b, ahead);
+                for t in seeing() {
+                    let spans = &t.rows.spans(b);
+                    desk.weigh::<S>(p, s, t, b, spans, ahead);
+                    let product = Product::<false> { a: desk.scores, a_apart: BLOCK, b: v, b_row: v_row, rows: t.rows.count };
+                    if let Some(kept) = &task.kept {
+                        let [max, sum, out] = task.kept(kept, kv_head, width, b);
+                        max.copy_from_nonoverlapping(desk.max, LANES);
+                        sum.copy_from_nonoverlapping(desk.sum, LANES);
+                        multiply::<S, _, _>(&product, &Keep { out, width, spans }, ahead);
+                        continue;
+                    }
+                    for r in (0..t.rows.count).step_by(LANES) {
+                        join::<S>(t.max.add(r), t.sum.add(r), desk.max.add(r), desk.sum.add(r), desk.old.add(r), desk.new.add(r));
+                    }
+                    multiply::<S, _, _>(&product, &Join { out: t.out, width, old: desk.old, new: desk.new, spans }, ahead);
+                }
+            }
+        }
+        if task.kept.is_none() {
+            for t in &tiles {
+                t.finish::<S>(job, s);
+            }
+        }
+    }
+}
+
+dispatch! { unsafe fn join_blocks(job: &Attention, task: &Task, kv_head: usize) = join_blocks_on }
+
+/// Joins what a divided task's blocks have left.
+#[inline(always)]
+unsafe fn join_blocks_on<S: Simd>(job: &Attention, task: &Task, kv_head: usize) {
+    // SAFETY: the caller promises the operands and that the task has been divided.
+    unsafe {
+        let width = padded(job.problem.dim);
+        let Some(kept) = &task.kept else { return };
+        let scratch = Scratch::new(2 * LANES + Tile::items(task, width));
+        let (old, new) = (scratch.pointer(), scratch.pointer().add(LANES));
+        let tile = Tile::new::<S>(&job.problem, task, kv_head, task.first, new.add(LANES));
+        for b in kept.all.clone() {
+            let [max, sum, out] = task.kept(kept, kv_head, width, b);
+            join::<S>(tile.max, tile.sum, max, sum, old, new);
+            for r in 0..task.count {
+                for d in (0..width).step_by(LANES) {
+                    let at = r * width + d;
+                    join_items::<S>(tile.out.add(at), S::load(out.add(at)), *old.add(r), *new.add(r));
+                }
+            }
+        }
+        tile.finish::<S>(job, &task.sequence);
+    }
+}
+
+/// Turns a row's raw products with a block into e^(score − largest), 0 outside of the N vectors from the `first`-th, in which
+/// is all that the row sees; gives the largest score and the sum.
+#[inline(always)]
+unsafe fn weigh<S: Simd, const N: usize>(scoring: &Scoring, row: *mut f32, first: usize) -> (f32, f32) {
     // SAFETY: the row holds 64 items.
     unsafe {
-        let mut x = [S::splat(0.0); BLOCK / LANES];
+        let mut x = [S::splat(0.0); N];
         let mut most = S::splat(f32::NEG_INFINITY);
-        for c in 0..BLOCK / LANES {
-            x[c] = scoring.score::<S>(S::load(row.add(c * LANES)), c * LANES).0;
+        for c in 0..N {
+            let item = (first + c) * LANES;
+            x[c] = scoring.score::<S>(S::load(row.add(item)), item).0;
             most = S::max(most, x[c]);
         }
         let m = S::max_lane(most);
         // Where every score is −∞ the weights are 0, not NaN.
         let centre = S::splat(if m == f32::NEG_INFINITY { 0.0 } else { m });
         let mut sum = S::splat(0.0);
-        for c in 0..BLOCK / LANES {
+        if N < BLOCK / LANES {
+            for c in 0..BLOCK / LANES {
+                S::store(row.add(c * LANES), sum);
+            }
+        }
+        for c in 0..N {
             let e = math::exp_nonpositive::<S>(S::sub(x[c], centre));
-            S::store(row.add(c * LANES), e);
+            S::store(row.add((first + c) * LANES), e);
             sum = S::add(sum, e);
         }
         (m, S::sum(sum))
@@ -238,17 +388,21 @@ unsafe fn join<S: Simd>(max: *mut f32, sum: *mut f32, block_max: *const f32, blo
     }
 }
 
+/// The outputs that belong to [`join`]'s factors.
+#[inline(always)]
+unsafe fn join_items<S: Simd>(out: *mut f32, block: S::F, old: f32, new: f32) {
+    // SAFETY: 16 items lie behind the pointer.
+    unsafe { S::store(out, S::fma(S::load(out), S::splat(old), S::mul(block, S::splat(new)))) }
+}
+
 /// Σ a·b of two rows, in 16 lanes.
 #[inline(always)]
 pub(super) unsafe fn dot<S: Simd>(a: *const f32, b: *const f32, n: usize) -> f32 {
     // SAFETY: the caller promises n items behind both.
     unsafe {
         let mut sum = S::splat(0.0);
-        let mut d = 0;
-        while d < n {
-            let some = (n - d).min(LANES);
-            sum = S::fma(S::load_n(a.add(d), some), S::load_n(b.add(d), some), sum);
-            d += LANES;
+        for d in (0..n).step_by(LANES) {
+            sum = S::fma(load_left::<S>(a, d, n), load_left::<S>(b, d, n), sum);
         }
         S::sum(sum)
     }

@@ -4,6 +4,7 @@
 //! chain is the sink's business.
 
 use super::BLOCK;
+use super::ahead::Ahead;
 use crate::simd::{LANES, Portable, Simd};
 
 /// How much of a tile an instruction set's registers hold.
@@ -34,16 +35,15 @@ impl Registers for crate::simd::Avx512 {
     const WIDE: bool = true;
 }
 
-/// Σ_k a[row, k]·b[k, column]. Rows or, `ACROSS`, terms of a lie [`BLOCK`] items apart, the others are neighbours;
-/// the columns of b are neighbours. The distances are constants: the inner loop then needs no address arithmetic.
+/// Σ_k a[row, k]·b[k, column]. The columns of b are neighbours.
 #[derive(Clone, Copy)]
 pub struct Product<const ACROSS: bool> {
     pub a: *const f32,
+    /// Distance of the rows or, `ACROSS`, of the terms of a; the others are neighbours.
+    pub a_apart: usize,
     pub b: *const f32,
     pub b_row: usize,
     pub rows: usize,
-    /// A multiple of 16.
-    pub columns: usize,
 }
 
 /// The part of a product that some rows need: columns `columns.0`…`columns.1`, terms `terms.0`…`terms.1`.
@@ -61,42 +61,43 @@ pub trait Sink {
     unsafe fn take<S: Simd>(&self, row: usize, column: usize, chain: S::F);
 }
 
-/// Computes the product tile by tile and hands it to the sink.
+/// Computes the product tile by tile and hands it to the sink; a step ahead for each [`Registers::ROWS`] rows.
 ///
 /// # Safety
 /// The operands must hold what the sink's parts ask for, in whole vectors of columns.
 #[inline(always)]
-pub unsafe fn multiply<S: Registers, K: Sink, const ACROSS: bool>(p: &Product<ACROSS>, sink: &K) {
+pub unsafe fn multiply<S: Registers, K: Sink, const ACROSS: bool>(p: &Product<ACROSS>, sink: &K, ahead: &mut Ahead) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut row = 0;
         while row < p.rows {
             let rows = (p.rows - row).min(S::ROWS);
             let part = sink.part(row, rows);
+            ahead.step::<S>();
             if part.columns.0 < part.columns.1 {
                 // Few rows take more columns at once, to keep enough chains in flight.
                 if S::ROWS == 2 {
                     match rows {
-                        1 => sweep::<S, K, ACROSS, 1, 1>(p, sink, row, part),
-                        _ => sweep::<S, K, ACROSS, 2, 1>(p, sink, row, part),
+                        1 => sweep::<S, K, ACROSS, 1, 1, 1>(p, sink, row, part),
+                        _ => sweep::<S, K, ACROSS, 2, 1, 1>(p, sink, row, part),
                     }
                 } else if S::WIDE {
                     match rows {
-                        1 => sweep::<S, K, ACROSS, 1, 4>(p, sink, row, part),
-                        2 => sweep::<S, K, ACROSS, 2, 4>(p, sink, row, part),
-                        3 => sweep::<S, K, ACROSS, 3, 4>(p, sink, row, part),
-                        4 => sweep::<S, K, ACROSS, 4, 4>(p, sink, row, part),
-                        5 => sweep::<S, K, ACROSS, 5, 4>(p, sink, row, part),
-                        _ => sweep::<S, K, ACROSS, 6, 4>(p, sink, row, part),
+                        1 => sweep::<S, K, ACROSS, 1, 4, 2>(p, sink, row, part),
+                        2 => sweep::<S, K, ACROSS, 2, 4, 2>(p, sink, row, part),
+                        3 => sweep::<S, K, ACROSS, 3, 4, 2>(p, sink, row, part),
+                        4 => sweep::<S, K, ACROSS, 4, 4, 2>(p, sink, row, part),
+                        5 => sweep::<S, K, ACROSS, 5, 4, 2>(p, sink, row, part),
+                        _ => sweep::<S, K, ACROSS, 6, 4, 2>(p, sink, row, part),
                     }
                 } else {
                     match rows {
-                        1 => sweep::<S, K, ACROSS, 1, 4>(p, sink, row, part),
-                        2 => sweep::<S, K, ACROSS, 2, 2>(p, sink, row, part),
-                        3 => sweep::<S, K, ACROSS, 3, 1>(p, sink, row, part),
-                        4 => sweep::<S, K, ACROSS, 4, 1>(p, sink, row, part),
-                        5 => sweep::<S, K, ACROSS, 5, 1>(p, sink, row, part),
-                        _ => sweep::<S, K, ACROSS, 6, 1>(p, sink, row, part),
+                        1 => sweep::<S, K, ACROSS, 1, 4, 2>(p, sink, row, part),
+                        2 => sweep::<S, K, ACROSS, 2, 2, 1>(p, sink, row, part),
+                        3 => sweep::<S, K, ACROSS, 3, 1, 1>(p, sink, row, part),
+                        4 => sweep::<S, K, ACROSS, 4, 1, 1>(p, sink, row, part),
+                        5 => sweep::<S, K, ACROSS, 5, 1, 1>(p, sink, row, part),
+                        _ => sweep::<S, K, ACROSS, 6, 1, 1>(p, sink, row, part),
                     }
                 }
             }
@@ -105,8 +106,9 @@ pub unsafe fn multiply<S: Registers, K: Sink, const ACROSS: bool>(p: &Product<AC
     }
 }
 
+/// R rows, V vectors of columns at once; W and then one where fewer are left.
 #[inline(always)]
-unsafe fn sweep<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(
+unsafe fn sweep<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize, const W: usize>(
     p: &Product<ACROSS>,
     sink: &K,
     row: usize,
@@ -115,13 +117,18 @@ unsafe fn sweep<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const
     // SAFETY: the caller's promise.
     unsafe {
         let mut column = part.columns.0 / LANES * LANES;
+        let end = part.columns.1.next_multiple_of(LANES);
         if V > 1 {
-            while column + V * LANES <= p.columns.min(part.columns.1.next_multiple_of(LANES)) {
+            while column + V * LANES <= end {
                 tile::<S, K, ACROSS, R, V>(p, sink, row, column, part.terms);
                 column += V * LANES;
             }
         }
-        while column < part.columns.1 {
+        if W > 1 && column + W * LANES <= end {
+            tile::<S, K, ACROSS, R, W>(p, sink, row, column, part.terms);
+            column += W * LANES;
+        }
+        while column < end {
             tile::<S, K, ACROSS, R, 1>(p, sink, row, column, part.terms);
             column += LANES;
         }
@@ -139,7 +146,7 @@ unsafe fn tile<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const 
     // SAFETY: the caller's promise.
     unsafe {
         let mut chains = [[S::splat(0.0); V]; R];
-        let (a_row, a_step) = if ACROSS { (1, BLOCK) } else { (BLOCK, 1) };
+        let (a_row, a_step) = if ACROSS { (1, p.a_apart) } else { (p.a_apart, 1) };
         let mut a = p.a.add(row * a_row + terms.0 * a_step);
         let mut b = p.b.add(terms.0 * p.b_row + column);
         // A macro, not a closure: a closure would be compiled without the instruction set's features.
@@ -188,53 +195,63 @@ unsafe fn tile<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const 
 pub unsafe fn copy_rows<S: Simd>(from: *const f32, from_row: usize, rows: usize, n: usize, to: *mut f32, to_row: usize) {
     // SAFETY: as promised above.
     unsafe {
+        let whole = n / LANES * LANES;
         for r in 0..rows {
             let (from, to) = (from.add(r * from_row), to.add(r * to_row));
-            let mut j = 0;
-            while j < to_row {
-                let have = n.saturating_sub(j).min(LANES);
-                S::store_n(to.add(j), S::load_n(from.add(j), have), (to_row - j).min(LANES));
-                j += LANES;
+            for d in (0..whole).step_by(LANES) {
+                S::store(to.add(d), S::load(from.add(d)));
+            }
+            for d in (whole..to_row).step_by(LANES) {
+                S::store_n(to.add(d), S::load_n(from.add(d), n.saturating_sub(d)), (to_row - d).min(LANES));
             }
         }
     }
 }
 
-/// Writes the transpose of `rows` (up to 64) rows of `n` items as n rows of 64, the items behind the `rows`-th 0.
+/// [`Simd::load_n`] and [`Simd::store_n`] of what is left of a row of `n` items at item `d`: whole vectors need no mask, which
+/// costs more than the rest of a copy.
+#[inline(always)]
+pub unsafe fn load_left<S: Simd>(row: *const f32, d: usize, n: usize) -> S::F {
+    // SAFETY: the caller promises the row.
+    unsafe { if d + LANES <= n { S::load(row.add(d)) } else { S::load_n(row.add(d), n - d) } }
+}
+
+/// See [`load_left`].
+#[inline(always)]
+pub unsafe fn store_left<S: Simd>(row: *mut f32, d: usize, n: usize, x: S::F) {
+    // SAFETY: the caller promises the row.
+    unsafe { if d + LANES <= n { S::store(row.add(d), x) } else { S::store_n(row.add(d), x, n - d) } }
+}
+
+/// Writes the transpose of `rows` (up to 64) rows of `n` items as n rows of 64, the items behind the `rows`-th 0; 8
+/// steps ahead.
 ///
 /// # Safety
 /// `from` must hold the rows, `to` n × 64 items.
 #[inline(always)]
-pub unsafe fn transpose_to_64<S: Simd>(from: *const f32, from_row: usize, rows: usize, n: usize, to: *mut f32) {
+pub unsafe fn transpose_to_64<S: Simd>(from: *const f32, from_row: usize, rows: usize, n: usize, to: *mut f32, ahead: &mut Ahead) {
     // SAFETY: as promised above.
     unsafe {
         let whole = n - n % 8;
-        let mut r = 0;
-        while r < BLOCK {
+        for r in (0..BLOCK).step_by(8) {
+            ahead.step::<S>();
             let some = rows.saturating_sub(r).min(8);
-            if some == 0 {
-                for d in 0..n {
-                    to.add(d * BLOCK + r).write_bytes(0, 8);
-                }
-            } else {
+            if some > 0 {
                 let from = from.add(r * from_row);
-                let mut d = 0;
-                while d < whole {
+                for d in (0..whole).step_by(8) {
                     S::transpose8(from.add(d), from_row, some, to.add(d * BLOCK + r), BLOCK);
-                    d += 8;
                 }
                 for d in whole..n {
                     for i in 0..some {
                         *to.add(d * BLOCK + r + i) = *from.add(i * from_row + d);
                     }
                 }
-                if some < 8 {
-                    for d in 0..n {
-                        to.add(d * BLOCK + r + some).write_bytes(0, 8 - some);
-                    }
+            }
+            if some < 8 {
+                for d in 0..n {
+                    to.add(d * BLOCK + r + some).write_bytes(0, 8 - some);
                 }
             }
-            r += 8;
         }
     }
 }

@@ -4,51 +4,57 @@ use super::{BLOCK, Problem, Sequence, TILE};
 use crate::lanes::ordinals;
 use crate::math;
 use crate::simd::{LANES, Simd};
-
-/// One row of a tile: a query and a head.
-#[derive(Clone, Copy)]
-pub struct Row {
-    /// The query's place in its sequence.
-    pub query: usize,
-    pub head: usize,
-    /// Key positions that count: from (first) to (past the last).
-    pub from: usize,
-    pub to: usize,
-}
+use std::ops::Range;
 
 /// The rows `first`… of a kv head's (query, head of the group) pairs, queries outermost.
 pub struct Rows {
-    pub row: [Row; TILE],
+    /// The query's place in its sequence.
+    pub query: [u32; TILE],
+    pub head: [u32; TILE],
+    /// Key positions that count: from (first) to (past the last).
+    from: [u32; TILE],
+    to: [u32; TILE],
     pub count: usize,
+    /// Blocks that some row sees.
+    pub blocks: Range<usize>,
 }
 
 impl Rows {
+    #[inline(always)]
     pub fn new(p: &Problem, s: &Sequence, kv_head: usize, first: usize, count: usize) -> Self {
         let group = p.group();
-        let mut row = [Row { query: 0, head: 0, from: 0, to: 0 }; TILE];
-        for (r, row) in row[..count].iter_mut().enumerate() {
-            let query = (first + r) / group;
+        let mut rows = Rows { query: [0; TILE], head: [0; TILE], from: [0; TILE], to: [0; TILE], count, blocks: 0..0 };
+        let (mut query, mut member) = (first / group, first % group);
+        let (mut least, mut most) = (usize::MAX, 0);
+        for r in 0..count {
             let (from, to) = p.visible(s, query);
-            *row = Row { query, head: kv_head * group + (first + r) % group, from, to };
+            if from < to {
+                (least, most) = (least.min(from), most.max(to));
+            }
+            (rows.query[r], rows.head[r]) = (query as u32, (kv_head * group + member) as u32);
+            (rows.from[r], rows.to[r]) = (from as u32, to as u32);
+            member += 1;
+            if member == group {
+                (query, member) = (query + 1, 0);
+            }
         }
-        Rows { row, count }
-    }
-
-    /// Blocks that some row sees.
-    pub fn blocks(&self) -> std::ops::Range<usize> {
-        let seeing = self.row[..self.count].iter().filter(|r| r.from < r.to);
-        let from = seeing.clone().map(|r| r.from / BLOCK).min().unwrap_or(0);
-        from..seeing.map(|r| r.to.div_ceil(BLOCK)).max().unwrap_or(0)
+        if least < most {
+            rows.blocks = least / BLOCK..most.div_ceil(BLOCK);
+        }
+        rows
     }
 
     /// What each row sees of block `b`.
+    #[inline(always)]
     pub fn spans(&self, b: usize) -> Spans {
-        let base = b * BLOCK;
+        let base = (b * BLOCK) as u32;
         let mut spans = Spans { from: [0; TILE], to: [0; TILE] };
-        for (r, row) in self.row[..self.count].iter().enumerate() {
-            let to = row.to.saturating_sub(base).min(BLOCK);
-            let from = row.from.saturating_sub(base).min(to);
-            (spans.from[r], spans.to[r]) = if from < to { (from, to) } else { (BLOCK, 0) };
+        for r in 0..TILE {
+            let to = self.to[r].saturating_sub(base).min(BLOCK as u32);
+            let from = self.from[r].saturating_sub(base).min(to);
+            let sees = from < to;
+            spans.from[r] = if sees { from } else { BLOCK as u32 };
+            spans.to[r] = if sees { to } else { 0 };
         }
         spans
     }
@@ -56,25 +62,33 @@ impl Rows {
 
 /// For each row of a tile the items `from`…`to` of a block that it sees; (64, 0) if none.
 pub struct Spans {
-    pub from: [usize; TILE],
-    pub to: [usize; TILE],
+    from: [u32; TILE],
+    to: [u32; TILE],
 }
 
 impl Spans {
     /// The items that any of these rows sees.
+    #[inline(always)]
     pub fn of(&self, row: usize, rows: usize) -> (usize, usize) {
-        let from = self.from[row..row + rows].iter().copied().min().unwrap_or(BLOCK);
-        let to = self.to[row..row + rows].iter().copied().max().unwrap_or(0);
-        if from < to { (from, to) } else { (0, 0) }
+        let (mut from, mut to) = (BLOCK as u32, 0);
+        for r in row..row + rows {
+            (from, to) = (from.min(self.from[r]), to.max(self.to[r]));
+        }
+        if from < to { (from as usize, to as usize) } else { (0, 0) }
     }
 
     /// The rows that see any of the items `item`…`item + items - 1`: from the first to past the last.
-    pub fn seeing(&self, item: usize, items: usize, count: usize) -> (usize, usize) {
-        let sees = |r: &usize| self.from[*r] < item + items && self.to[*r] > item;
-        match (0..count).find(sees) {
-            Some(first) => (first, (0..count).rev().find(sees).map_or(first, |r| r + 1)),
-            None => (0, 0),
+    #[inline(always)]
+    pub fn seeing(&self, item: usize, items: usize) -> (usize, usize) {
+        let (first, end) = (item as u32, (item + items) as u32);
+        let (mut from, mut to) = (TILE as u32, 0);
+        // No branch depends on a row, so that many are looked at at once.
+        for r in 0..TILE {
+            let sees = self.from[r] < end && self.to[r] > first;
+            from = from.min(if sees { r as u32 } else { TILE as u32 });
+            to = to.max(if sees { r as u32 + 1 } else { 0 });
         }
+        if from < to { (from as usize, to as usize) } else { (0, 0) }
     }
 }
 
@@ -90,24 +104,34 @@ pub struct Scoring<'a> {
 }
 
 impl<'a> Scoring<'a> {
+    /// Of row `r` and block `b`.
+    ///
     /// # Safety
     /// `p`'s slopes and mask must hold the row's head, query and keys.
     #[inline(always)]
-    pub unsafe fn new(p: &'a Problem, s: &Sequence, row: &Row, b: usize, from: usize, to: usize) -> Self {
+    pub unsafe fn new(p: &'a Problem, s: &Sequence, rows: &Rows, r: usize, b: usize, spans: &Spans) -> Self {
         let base = b * BLOCK;
-        let at = s.len_k as i64 - s.len_q as i64 + row.query as i64;
+        let (query, head) = (rows.query[r] as usize, rows.head[r] as usize);
+        let at = s.len_k as i64 - s.len_q as i64 + query as i64;
         let [ms, mh, mi, mp] = p.mask_strides;
         // SAFETY: the caller's promise.
         unsafe {
             Scoring {
                 p,
-                slope: p.slopes.map_or(0.0, |x| *x.add(row.head)),
+                slope: p.slopes.map_or(0.0, |x| *x.add(head)),
                 distance: (base as i64 - at) as f32,
-                mask: p.mask.map(|m| m.add(s.index * ms + row.head * mh + row.query * mi + base * mp)),
-                from,
-                to,
+                mask: p.mask.map(|m| m.add(s.index * ms + head * mh + query * mi + base * mp)),
+                from: spans.from[r] as usize,
+                to: spans.to[r] as usize,
             }
         }
+    }
+
+    /// The vectors of items in which the row sees any: the first, and how many.
+    #[inline(always)]
+    pub fn vectors(&self) -> (usize, usize) {
+        let first = self.from / LANES;
+        (first, self.to.div_ceil(LANES).saturating_sub(first))
     }
 
     /// The scores of items `item`…`item + 15` of the block, −∞ where the row does not see the key, and the derivative

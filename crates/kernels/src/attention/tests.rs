@@ -243,6 +243,9 @@ fn agrees_with_float64_and_is_the_same_everywhere() {
     check(&Case { causal: false, ..Case::new(&[66, 3], &[90, 129], 2, 1, 32) }, "not causal");
     check(&Case { window: 40, ..Case::new(&[200], &[230], 2, 2, 16) }, "window");
     check(&Case { window: 9, causal: false, ..Case::new(&[100], &[100], 2, 2, 16) }, "window to both sides");
+    check(&Case::new(&[600, 20], &[600, 20], 4, 2, 8), "many blocks");
+    check(&Case { window: 100, ..Case::new(&[600], &[640], 2, 1, 8) }, "window over many blocks");
+    check(&Case::new(&[1, 4], &[900, 400], 8, 2, 20), "few rows, many keys");
     check(&Case { softcap: 2.0, ..Case::new(&[70], &[70], 2, 2, 16) }, "cap");
     check(&Case { slopes: true, ..Case::new(&[70], &[100], 4, 2, 16) }, "slopes");
     check(&Case { mask: Some([0, 0, 100, 1]), causal: false, ..Case::new(&[70], &[100], 2, 2, 16) }, "mask of queries and keys");
