@@ -1,7 +1,7 @@
 /** A linear layer with what follows it fused in: bias, activation, residual. */
 import { ShapeError } from "../../errors.ts";
-import { ACCUMULATED, type Gradient } from "../autograd.ts";
 import { autocastPrecision, gemm, linear as multiply } from "../autocast.ts";
+import { ACCUMULATED, type Gradient } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { ACTIVATIONS, type Activation, UNARY } from "../kernels.ts";
 import { defineOp } from "../op.ts";

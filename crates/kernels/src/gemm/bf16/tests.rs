@@ -112,7 +112,11 @@ fn a_row_alone_has_the_bytes_it_has_among_many() {
             let all = rows(0, m);
             let pieces = (1..=64).map(|m| (0, m)).chain([(7, 1), (63, 1), (10, 2), (30, 5), (0, m - 1), (m - 41, 41)]);
             for (from, count) in pieces {
-                assert_same_bits(&rows(from, count), &all[from * n..(from + count) * n], &format!("{count} rows from {from} of {m}x{n}x{k}"));
+                assert_same_bits(
+                    &rows(from, count),
+                    &all[from * n..(from + count) * n],
+                    &format!("{count} rows from {from} of {m}x{n}x{k}"),
+                );
             }
             all
         });
