@@ -145,6 +145,22 @@ struct Step {
     sums_row: usize,
 }
 
+/// Asks for the memory that the end of a tile will touch, while there is time.
+#[inline(always)]
+unsafe fn ask_for(finish: &Finish, out: *mut f32, at: usize, rows: usize, row: usize, columns: usize) {
+    for memory in [out.cast_const(), finish.pre.cast_const(), finish.residual] {
+        if memory.is_null() || (memory == finish.residual && memory == out.cast_const()) {
+            continue;
+        }
+        for i in 0..rows {
+            for v in (0..columns).step_by(COLUMNS) {
+                // SAFETY: a prefetch touches nothing.
+                unsafe { Avx512::prefetch(memory.wrapping_add(at + i * row + v)) };
+            }
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn multiply(piece: &Piece, s: &Step) {
     let p = piece.p;
@@ -167,12 +183,21 @@ unsafe fn multiply(piece: &Piece, s: &Step) {
                 (true, false) => (aside.as_mut_ptr(), GROUP),
             };
             let a = s.a.add(t * ROWS * pairs);
+            if last && !straight {
+                ask_for(&p.finish, p.out, at, r, p.out_row, columns);
+            }
             run(r, s.panels, &Block { a, b: s.b, panel: s.panel, pairs, sums, sums_row: s.sums_row, out, out_row });
             if last && !straight {
                 for row in 0..r {
-                    for v in (0..columns).step_by(COLUMNS) {
-                        let x = <Avx512 as Simd>::load(aside.as_ptr().add(row * GROUP + v));
-                        Finish::store::<Avx512>(&p.finish, x, p.out, at + row * p.out_row + v, s.j + v, (columns - v).min(COLUMNS));
+                    let (from, at) = (aside.as_ptr().add(row * GROUP), at + row * p.out_row);
+                    let mut v = 0;
+                    // A constant width: no masks.
+                    while v + COLUMNS <= columns {
+                        p.finish.store::<Avx512>(Avx512::load(from.add(v)), p.out, at + v, s.j + v, COLUMNS);
+                        v += COLUMNS;
+                    }
+                    if v < columns {
+                        p.finish.store::<Avx512>(Avx512::load(from.add(v)), p.out, at + v, s.j + v, columns - v);
                     }
                 }
             }
