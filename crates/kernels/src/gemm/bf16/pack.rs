@@ -15,7 +15,7 @@ pub const ROWS: usize = 8;
 /// Columns in a panel of b.
 pub const COLUMNS: usize = 16;
 /// Steps along k ahead for which memory is asked where every step is a line of its own.
-const AHEAD: usize = 12;
+const AHEAD: usize = 32;
 
 /// The first n lanes.
 #[inline(always)]

@@ -20,7 +20,7 @@ const FEW_ROWS: usize = 384;
 /// Columns of one tile.
 const GROUP: usize = PANELS * COLUMNS;
 /// Columns that a task of the few-rows plan packs at a time: long runs of a row-major b, and L2 holds them.
-const WIDE: usize = 3 * GROUP;
+const WIDE: usize = 2 * GROUP;
 /// Panels of b that one task of the many-rows plan packs.
 const PACKED_PANELS: usize = 4;
 /// Pairs of packed b that are held at a time.
@@ -85,10 +85,8 @@ unsafe fn few_rows(mut piece: Piece, parallel: bool) {
     piece.packed = room.pointer().cast();
     // SAFETY: the room is as large as the operand; each task packs its own block of k.
     each(p.k.div_ceil(KC), parallel, |i| unsafe { pack_a(&piece, i) });
-    piece.step = p.n.div_ceil(8 * threads()).clamp(GROUP, 3 * WIDE).next_multiple_of(GROUP);
-    if piece.step > WIDE {
-        piece.step = piece.step.next_multiple_of(WIDE);
-    }
+    // Small tasks even out the threads' speeds; each reads all of a.
+    piece.step = if p.n >= 4 * WIDE * threads() { WIDE } else { GROUP };
     // SAFETY: tasks have their own columns.
     each(p.n.div_ceil(piece.step), parallel, |i| unsafe { columns_task(&piece, i) });
 }
