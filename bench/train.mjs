@@ -1,9 +1,10 @@
 /**
  * Time of a training step: forward, backward, AdamW, on random tokens. Peer: PyTorch (GPT-2 blocks, tied head, exact GELU, dropout 0).
+ * Behind a setting `-bf16` makes the forward pass run under autocast (peer: torch_train.py --bf16): a-bf16.
  * Settings: a = 6 layers, 384 wide, T 256, V 65, B 12 (10.8 M) · b = GPT-2 124M, B 4, T 64 · c = 4 layers, 128 wide, T 64, V 65, B 12 (0.81 M).
  */
 
-import { backend, memory, randint, randomStream, scope } from "groundup";
+import { autocast, backend, memory, randint, randomStream, scope } from "groundup";
 import { GPT2 } from "groundup/models";
 import { adamw } from "groundup/optim";
 
@@ -17,8 +18,10 @@ const middle = (list) => list.toSorted((x, y) => x - y)[list.length >> 1];
 const round = (n) => Number(n.toFixed(3));
 
 export async function run({ setting = "a", steps, warm = 3 }) {
-  const s = SETTINGS[setting];
-  if (s === undefined) throw new Error(`bench train: unknown setting, expected a, b or c, got ${setting}. Correct --setting.`);
+  const [size, precision = "f32"] = setting.split("-");
+  const s = SETTINGS[size];
+  if (s === undefined || !["f32", "bf16"].includes(precision))
+    throw new Error(`bench train: unknown setting, expected a, b or c, or one of them with -bf16, got ${setting}. Correct --setting.`);
   const model = new GPT2({
     vocab_size: s.vocabulary,
     n_positions: s.positions,
@@ -39,7 +42,7 @@ export async function run({ setting = "a", steps, warm = 3 }) {
   for (let i = 0; i < count; i++) {
     const t0 = performance.now();
     const [t1, t2] = scope(() => {
-      const out = model.forward({ inputIds, targets });
+      const out = autocast(precision, () => model.forward({ inputIds, targets }));
       const mid = performance.now();
       out.loss.backward();
       const end = performance.now();
@@ -74,7 +77,8 @@ export async function run({ setting = "a", steps, warm = 3 }) {
     peakTensorBytes: memory().peakBytes,
     parameters,
     loss: round(loss),
-    backend: `${backend().name} ${backend().isa()}`,
+    precision,
+    backend: `${backend().name} ${precision === "bf16" ? backend().bf16() : backend().isa()}`,
     threads: backend().threads(),
   };
 }

@@ -29,7 +29,7 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
       );
       for (let row = 0; row < Math.min(ROWS, first.rows); row++) io.print(`  row ${row}  ${showRow(first, row, data.tokenizer)}`);
 
-      const plan = planTraining(model, recipe, measurePeakFlops());
+      const plan = planTraining(model, recipe, measurePeakFlops(recipe.training.precision));
       io.print();
       for (const line of planLines(plan, recipe)) io.print(line);
 
@@ -38,7 +38,7 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
       for (let i = 0; i < 3; i++) {
         if (i === 1) resetPeakMemory();
         const began = performance.now();
-        loss = accumulateGradients(model, batches).loss;
+        loss = accumulateGradients(model, batches, recipe.training.precision).loss;
         parts.optimizer.step();
         parts.optimizer.zeroGrad();
         times.push((performance.now() - began) / 1000);

@@ -4,7 +4,17 @@ import { openDocuments } from "../data/index.ts";
 import { createModel } from "../models/index.ts";
 import { memory } from "../tensor/index.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
-import { duration, measurePeakFlops, modelConfig, type Plan, planTraining, type Recipe, recipeSchema, resolveDataPaths } from "../train/index.ts";
+import {
+  duration,
+  emulationNote,
+  measurePeakFlops,
+  modelConfig,
+  type Plan,
+  planTraining,
+  type Recipe,
+  recipeSchema,
+  resolveDataPaths,
+} from "../train/index.ts";
 import { defineCommand } from "./command.ts";
 import { readRecipe } from "./recipe-file.ts";
 import { machineLine } from "./training-view.ts";
@@ -23,10 +33,12 @@ export const command = defineCommand({
   async run([name], options, io) {
     const recipe = await readRecipe(recipeSchema, name as string, options.set);
     const model = createModel(modelConfig(recipe, await vocabularyOf(recipe)), `${name}: model`);
-    const peakFlops = measurePeakFlops();
+    const peakFlops = measurePeakFlops(recipe.training.precision);
     const plan = planTraining(model, recipe, peakFlops);
     for (const line of planLines(plan, recipe)) io.print(line);
-    io.print(`Machine         ${machineLine()}, ${(peakFlops / 1e9).toFixed(0)} GFLOP/s in large products just now`);
+    io.print(`Machine         ${machineLine()}, ${(peakFlops / 1e9).toFixed(0)} GFLOP/s in large ${recipe.training.precision} products just now`);
+    const emulated = emulationNote(recipe);
+    if (emulated !== null) io.print(emulated);
     if (plan.memory.peak > memory().limitBytes) io.print("This machine has too little memory for it: lower training.batch and raise training.accumulate.");
     model.dispose();
     return { ...plan, peakFlops };

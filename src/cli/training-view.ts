@@ -54,7 +54,7 @@ export async function watchTraining(session: PretrainSession, io: Io, compare: (
     columns: stream.columns ?? 80,
     steps: recipe.training.steps,
     flopsPerToken: flopsPerToken(model, recipe.training.context),
-    peakFlops: measurePeakFlops(),
+    peakFlops: measurePeakFlops(recipe.training.precision),
   });
   const outcome: Outcome = { end: { type: "end", why: "stopped", step: session.state.step, best: null }, validation: null, checkpoint: null, samples: [] };
   const { data } = session;

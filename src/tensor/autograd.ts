@@ -4,6 +4,7 @@
  * result), calls each rule once, adds up gradients that meet, and frees the node. First order only.
  */
 import { GroundupError } from "../errors.ts";
+import { autocastPrecision, inPrecision } from "./autocast.ts";
 import { backend } from "./backend.ts";
 import { type DType, ITEM_BYTES } from "./kernels.ts";
 import { enter, keep, leave, track, trackNode } from "./scope.ts";
@@ -50,6 +51,8 @@ export class Context {
   readonly owner: Owner;
   /** True when a graph is being recorded for this call. */
   readonly records: boolean;
+  /** Of matrix products when this call was made; its backward rule runs in the same. */
+  readonly precision = autocastPrecision();
   /** Numbers that backward needs besides tensors (a random stream's place, say). */
   note: unknown = null;
   /** @internal */
@@ -292,7 +295,7 @@ function propagate(node: GradNode): void {
       return hooks.reduce((x, hook) => hook(x) ?? x, g);
     });
     const inputs = node.ctx.inputs;
-    const results = node.rule(node.ctx, ...gradients);
+    const results = inPrecision(node.ctx.precision, () => node.rule(node.ctx, ...gradients));
     if (results.length !== inputs.length) {
       throw new GroundupError(`backward of ${node.name}: internal: expected ${inputs.length} gradients, got ${results.length}`);
     }

@@ -27,6 +27,8 @@ export interface Backend extends Memory, Kernels {
   isa(name?: string): string;
   /** The instruction sets this machine can run, best first. */
   isas(): string[];
+  /** How bf16 products run under the instruction set in use: on avx512_bf16, or emulated (by rounding; slower than f32). */
+  bf16(): "avx512_bf16" | "emulated";
 }
 
 let chosen: Backend | undefined;

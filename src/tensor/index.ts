@@ -1,6 +1,7 @@
 /** Tensors: handles, operations, autograd, memory, randomness. */
 import "./methods.ts";
 
+export { autocast, autocastPrecision, type Precision } from "./autocast.ts";
 export { type BackwardOptions, backward, enableGrad, gradEnabled, noGrad } from "./autograd.ts";
 export { type Backend, backend, backendReason, useBackend } from "./backend.ts";
 export { type CustomFunction, checkpoint, customFunction, type FunctionContext } from "./custom-function.ts";

@@ -153,6 +153,13 @@ export interface Kernels {
     activation: number,
   ): void;
   /**
+   * `gemm` with every item of a and b first rounded to bfloat16 (to nearest, ties to even), sums in float32. How the sums run depends on the
+   * instruction set (`Backend.bf16()`), so bytes are the same only where that is; the rest of the row contract holds.
+   */
+  gemmBf16(...args: Parameters<Kernels["gemm"]>): void;
+  /** `linear` with x and weight rounded in the same way; bias, activation and residual stay float32. */
+  linearBf16(...args: Parameters<Kernels["linear"]>): void;
+  /**
    * Copies a weight (n, k), strides as in `linear`, to the layout that `linearPacked` reads in one stream: groups of 16 outputs, [⌈n/16⌉][k][16],
    * absent outputs 0. out holds ⌈n/16⌉·16·k items. For weights that serve many calls: generation.
    */

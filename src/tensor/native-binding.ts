@@ -20,6 +20,8 @@ export interface NativeBinding {
   threads(count?: number): number;
   isa(name?: string): string;
   isas(): string;
+  /** 1 where the instruction set in use has bf16 products. */
+  bf16(): number;
   readonly [other: string]: unknown;
 }
 

@@ -64,5 +64,6 @@ export function createNative(binding: NativeBinding): Backend {
     threads: (count) => (count === undefined ? binding.threads() : binding.threads(count)),
     isa: (name) => (name === undefined ? binding.isa() : binding.isa(name)),
     isas: () => binding.isas().split(" "),
+    bf16: () => (binding.bf16() ? "avx512_bf16" : "emulated"),
   };
 }

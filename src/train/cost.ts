@@ -1,6 +1,6 @@
 /** What training costs, by formula: parameters, arithmetic, memory. */
 import type { CausalLM } from "../models/index.ts";
-import { matmul, noGrad, randn, scope } from "../tensor/index.ts";
+import { autocast, matmul, noGrad, type Precision, randn, scope } from "../tensor/index.ts";
 
 /** Parameters that a matrix product uses for every token: all but the tables that are only looked up. */
 export function computedParameters(model: CausalLM): number {
@@ -27,8 +27,8 @@ export function flopsPerToken(model: CausalLM, context: number): number {
   return 6 * computedParameters(model) + 6 * layers * heads * headDim * context;
 }
 
-/** The rate of a large matrix product on this machine now, in FLOP/s: the peak that progress is measured against. Takes about a tenth of a second. */
-export function measurePeakFlops(milliseconds = 100): number {
+/** The rate of a large matrix product of this precision on this machine now, in FLOP/s: the peak that progress is measured against. Takes about a tenth of a second. */
+export function measurePeakFlops(precision: Precision = "f32", milliseconds = 100): number {
   let best = 0;
   scope(() =>
     noGrad(() => {
@@ -37,7 +37,7 @@ export function measurePeakFlops(milliseconds = 100): number {
       const until = performance.now() + milliseconds;
       for (;;) {
         const began = performance.now();
-        scope(() => void matmul(a, b));
+        scope(() => void autocast(precision, () => matmul(a, b)));
         const seconds = (performance.now() - began) / 1000;
         best = Math.max(best, (2 * n ** 3) / seconds);
         if (performance.now() > until) return undefined;

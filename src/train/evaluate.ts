@@ -1,7 +1,7 @@
 /** Loss over the whole of a token set. */
 import { batchesOnce, sequentialWindows, type TokenData } from "../data/index.ts";
 import type { CausalLM } from "../models/index.ts";
-import { noGrad, scope } from "../tensor/index.ts";
+import { autocast, noGrad, type Precision, scope } from "../tensor/index.ts";
 import { inputsOf } from "./step.ts";
 import { turn } from "./turn.ts";
 
@@ -18,22 +18,24 @@ export interface EvaluationResult {
 /**
  * Every token of `data` but the first is predicted once, from at most `context` − 1 tokens before it in its window.
  *
+ * @param options.precision of matrix products, as PyTorch evaluates under the autocast of training. Default f32
  * @param options.bytes size of the text that the tokens were made from, for bits per byte
  */
 export async function evaluateLoss(
   model: CausalLM,
   data: TokenData,
-  options: { context: number; batch?: number; bytes?: number; signal?: AbortSignal },
+  options: { context: number; batch?: number; bytes?: number; precision?: Precision; signal?: AbortSignal },
 ): Promise<EvaluationResult> {
   const started = performance.now();
   const wasTraining = model.training;
+  const { precision = "f32" } = options;
   let [sum, tokens] = [0, 0];
   model.eval();
   try {
     for await (const batch of batchesOnce(sequentialWindows(data, { context: options.context }), options.batch ?? 16)) {
       options.signal?.throwIfAborted();
       // Divided by 1, the loss is the sum over the batch.
-      sum += scope(() => noGrad(() => model.forward(inputsOf(batch, 1)).loss?.itemSync() ?? 0));
+      sum += scope(() => noGrad(() => autocast(precision, () => model.forward(inputsOf(batch, 1)).loss?.itemSync() ?? 0)));
       tokens += batch.targetTokens;
       await turn();
     }

@@ -8,7 +8,7 @@ export { findNonFinite, isSpike, type LossWatch, newWatch, nonFiniteLoss } from 
 export { type Sampler, scheduleOf, type TrainingEvent, type TrainingParts, trainingLoop } from "./loop.ts";
 export { checkMemory, type Plan, planTraining } from "./plan.ts";
 export { checkSameData, END_OF_TEXT, openText, type PreparedData, prepareData, resolveDataPaths } from "./prepare-data.ts";
-export { type Manifest, openPretraining, optimizerOf, type PretrainOptions, type PretrainSession } from "./pretrain.ts";
+export { emulationNote, type Manifest, openPretraining, optimizerOf, type PretrainOptions, type PretrainSession } from "./pretrain.ts";
 export { createProgress, duration, type Progress, type ProgressOptions } from "./progress.ts";
 export { differences, modelConfig, type Recipe, recipeSchema } from "./recipe.ts";
 export { frequentTokens, type ReportOptions, reportHtml, type TokenCount, writeReport } from "./report.ts";

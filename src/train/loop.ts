@@ -97,6 +97,7 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     const result = await evaluateLoss(model, parts.validation, {
       context: training.context,
       batch: evaluation.batch,
+      precision: training.precision,
       bytes: parts.validation.manifest.statistics.bytes,
     });
     // The untrained model is measured for the curve only: its weights are not worth keeping.
@@ -149,7 +150,7 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     for (let i = 0; i < training.accumulate; i++) batches.push(await loader.next());
 
     optimizer.learningRate = training.lr * schedule(state.step);
-    const { loss, tokens } = accumulateGradients(model, batches);
+    const { loss, tokens } = accumulateGradients(model, batches, training.precision);
     let gradNorm = 0;
     let trouble: Error | null = null;
     let rule = training.on_non_finite;

@@ -2,7 +2,6 @@
 import * as fs from "node:fs";
 import os from "node:os";
 import { dataLoader, packedDocuments, sampledWindows } from "../data/index.ts";
-import { ConfigError } from "../errors.ts";
 import { writeFileAtomic } from "../formats/index.ts";
 import { type CausalLM, createModel } from "../models/index.ts";
 import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
@@ -37,7 +36,9 @@ export interface Manifest {
   documents: { train: number; validation: number };
   vocabulary: number;
   parameters: number;
-  host: { name: string; cpu: string; backend: string; isa: string; threads: number };
+  precision: Recipe["training"]["precision"];
+  /** `bf16`: what ran the products of a bf16 run; only with the same are its bytes the same. */
+  host: { name: string; cpu: string; backend: string; isa: string; threads: number; bf16?: string };
   started: string;
 }
 
@@ -80,11 +81,6 @@ export function optimizerOf(recipe: Recipe, model: CausalLM): Optimizer {
  */
 export async function openPretraining(recipe: Recipe, options: PretrainOptions): Promise<PretrainSession> {
   const { out, signal } = options;
-  if (recipe.training.precision === "bf16") {
-    throw new ConfigError(
-      `recipe: training.precision bf16 can't be had, expected f32, got bf16 on ${os.cpus()[0]?.model.trim() ?? "this CPU"}: bf16 products are not in this version of groundup. Set training.precision=f32.`,
-    );
-  }
   const run = await openRun(out, recipe, { resume: options.resume ?? false });
   const notes: string[] = [];
   const note = (sentence: string) => notes.push(sentence);
@@ -103,6 +99,10 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
       () => data.validation.close(),
     );
     const { training } = recipe;
+    const emulated = emulationNote(recipe);
+    if (emulated !== null) note(emulated);
+    if (before?.host.bf16 !== undefined && before.host.bf16 !== backend().bf16())
+      note(`This run's bf16 products were ${before.host.bf16} so far and are ${backend().bf16()} here: it goes on, but not bit for bit.`);
     const { seed } = recipe.run;
 
     manualSeed(seed);
@@ -155,6 +155,13 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
   }
 }
 
+/** A sentence for whoever asks for bf16 where it does not pay, else null. */
+export function emulationNote({ training }: Recipe): string | null {
+  if (training.precision !== "bf16" || backend().bf16() !== "emulated") return null;
+  const cpu = os.cpus()[0]?.model.trim() ?? "This CPU";
+  return `bf16 products are emulated here and slower than f32: ${cpu} with ${backend().isa()} kernels has no AVX512_BF16. training.precision=f32 is faster.`;
+}
+
 function describeRun(recipe: Recipe, data: PreparedData, model: CausalLM, hashes: DataHashes, version: string): Manifest {
   const both = (pick: (statistics: PreparedData["train"]["manifest"]["statistics"]) => number) => ({
     train: pick(data.train.manifest.statistics),
@@ -170,7 +177,15 @@ function describeRun(recipe: Recipe, data: PreparedData, model: CausalLM, hashes
     documents: both((s) => s.documents),
     vocabulary: data.tokenizer.vocabSize,
     parameters: model.parameterCount(),
-    host: { name: os.hostname(), cpu: os.cpus()[0]?.model.trim() ?? "unknown", backend: backend().name, isa: backend().isa(), threads: backend().threads() },
+    precision: recipe.training.precision,
+    host: {
+      name: os.hostname(),
+      cpu: os.cpus()[0]?.model.trim() ?? "unknown",
+      backend: backend().name,
+      isa: backend().isa(),
+      threads: backend().threads(),
+      ...(recipe.training.precision === "bf16" ? { bf16: backend().bf16() } : {}),
+    },
     started: new Date().toISOString(),
   };
 }

@@ -65,7 +65,10 @@ export const recipeSchema = z.strictObject({
     batch: count.describe("rows of one forward pass"),
     accumulate: count.default(1).describe("forward passes in a step; their gradients add up to that of one large batch"),
     context: count.describe("tokens in a row"),
-    precision: z.enum(["f32", "bf16"]).default("f32").describe("of matrix products"),
+    precision: z
+      .enum(["f32", "bf16"])
+      .default("f32")
+      .describe("of matrix products; bf16 rounds their operands to bfloat16: fast on CPUs with AVX512_BF16, slow elsewhere"),
     optimizer: z.enum(["adamw", "adam", "sgd", "rmsprop"]).default("adamw"),
     lr: factor.default(1e-3).describe("highest learning rate"),
     betas: z.tuple([factor, factor]).default([0.9, 0.95]).describe("adam, adamw"),

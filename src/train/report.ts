@@ -124,7 +124,10 @@ export function reportHtml(
       "Tokens",
       `${count(manifest.tokens.train)} and ${count(manifest.tokens.validation)}, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each, vocabulary ${count(manifest.vocabulary)}`,
     ],
-    ["Machine", `${manifest.host.cpu}, ${manifest.host.backend} kernels (${manifest.host.isa}), ${manifest.host.threads} threads`],
+    [
+      "Machine",
+      `${manifest.host.cpu}, ${manifest.host.backend} kernels (${manifest.host.isa}${manifest.host.bf16 === undefined ? "" : `, bf16 products ${manifest.host.bf16}`}), ${manifest.host.threads} threads`,
+    ],
     ["Software", `groundup ${manifest.groundup}, Node ${manifest.node}, seed ${manifest.seed}`],
     ["Started", manifest.started],
   ];

@@ -1,13 +1,14 @@
 //! GFLOP/s of the matrix product on the shapes of language models, beside this machine's measured FMA peak.
 //!
-//! `cargo run --release -p groundup-kernels --example gemm_speed [threads] [rounds] [only, e.g. 1024x768x3072]`
+//! `cargo run --release -p groundup-kernels --example gemm_speed [threads] [rounds] [only, e.g. 1024x768x3072] [bf16]`
+//! `bf16` (instead of or behind a shape) measures bfloat16 products, whose peak is twice that of float32 FMAs where the CPU has `vdpbf16ps`.
 //! NT is a linear layer (weights n × k; `residual` with bias and residual, `gelu` with bias, GELU and the values before it), NN and TN are
 //! its gradients, `packed` uses a packed copy of the weights.
 //! Time is processor time over the number of threads. With more than one thread that is only right when all of them ran:
 //! a peak far above the usual one marks a line in which the system ran one thread after the other. Figures are the best round: other programs only ever slow a round down.
 
 use groundup_kernels::dispatch;
-use groundup_kernels::gemm::{Activation, Finish, Matrix, Product, Right, pack_weight, packed_size, product};
+use groundup_kernels::gemm::{Activation, Finish, Matrix, Product, Right, bf16_native, pack_weight, packed_size, product, product_bf16};
 use groundup_kernels::pool::{parallel_for, set_threads};
 use groundup_kernels::simd::Simd;
 
@@ -108,10 +109,13 @@ fn main() {
     let number = |i: usize, or: usize| args.get(i).and_then(|x| x.parse().ok()).unwrap_or(or);
     let (threads, rounds) = (number(1, 2), number(2, 9));
     set_threads(threads);
+    let bf16 = args.iter().any(|x| x == "bf16");
+    let multiply: unsafe fn(&Product) = if bf16 { product_bf16 } else { product };
+    let gain = if bf16 && bf16_native() { 2.0 } else { 1.0 };
     println!("FMA peak, {threads} threads: {:.0} GFLOP/s", peak(threads));
     for (m, n, k) in SHAPES {
         let name = format!("{m}x{n}x{k}");
-        if args.get(3).is_some_and(|only| *only != name) {
+        if args.get(3).is_some_and(|only| *only != name && only != "bf16") {
             continue;
         }
         let fill = |items: usize| -> Vec<f32> { (0..items).map(|i| (i % 13) as f32 * 0.25 - 1.5).collect() };
@@ -139,13 +143,16 @@ fn main() {
         let flops = 2.0 * (m * n * k) as f64;
         let times = ((2e8 / flops) as usize).clamp(1, 400);
         let mut line = format!("{name:>16}");
-        let top = peak(threads);
+        let top = peak(threads) * gain;
         for (kind, a, b, finish) in kinds {
+            if bf16 && kind == "packed" {
+                continue;
+            }
             let p = Product { a, b, out: out.as_mut_ptr(), out_row: n, m, n, k, finish };
             let seconds = best(threads, rounds + 1, || {
                 for _ in 0..times {
                     // SAFETY: as above.
-                    unsafe { product(&p) };
+                    unsafe { multiply(&p) };
                 }
             }) / times as f64;
             let speed = flops / seconds / 1e9;

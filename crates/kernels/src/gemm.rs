@@ -15,9 +15,11 @@ use crate::scratch::Scratch;
 use crate::simd::LANES;
 
 pub use crate::gated::Activation;
+pub use bf16::{native as bf16_native, product_bf16, products_bf16};
 pub use finish::Finish;
 pub use pack::Matrix;
 
+mod bf16;
 mod finish;
 mod pack;
 #[cfg(test)]
@@ -488,6 +490,12 @@ pub struct Batch {
 /// # Safety
 /// As [`product`], for every problem; outputs do not overlap.
 pub unsafe fn products(p: &Product, batch: Batch) {
+    // SAFETY: as promised above.
+    unsafe { batched(p, batch, product) };
+}
+
+/// The products of a batch, each computed by `one`.
+unsafe fn batched(p: &Product, batch: Batch, one: unsafe fn(&Product)) {
     let mut p = *p;
     let mut count = batch.count;
     if count > 1 && batch.b == 0 && batch.a == p.m * p.a.row && batch.out == p.m * p.out_row {
@@ -499,7 +507,7 @@ pub unsafe fn products(p: &Product, batch: Batch) {
     // Whole problems for each thread, unless they are few and large.
     let whole = flops < 20 * SERIAL_FLOPS || count >= 8 * threads();
     // SAFETY: as promised above.
-    each(count, whole && count > 1 && flops * count >= SERIAL_FLOPS, |z| unsafe { product(&problem(&p, batch, z)) });
+    each(count, whole && count > 1 && flops * count >= SERIAL_FLOPS, |z| unsafe { one(&problem(&p, batch, z)) });
 }
 
 /// Problem `z` of a batch.

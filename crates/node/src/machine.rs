@@ -1,7 +1,7 @@
 //! What this machine offers, and the two switches that tests need: threads and instruction set.
 
 use crate::napi::Exports;
-use groundup_kernels::{pool, simd};
+use groundup_kernels::{gemm, pool, simd};
 
 fn name(isa: simd::Isa) -> &'static str {
     match isa {
@@ -31,5 +31,6 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
         }
         c.from_string(name(simd::isa()))
     })?;
+    x.function("bf16", |c| c.from_number(f64::from(u8::from(gemm::bf16_native()))))?;
     x.function("isas", |c| c.from_string(&simd::available().iter().map(|&i| name(i)).collect::<Vec<_>>().join(" ")))
 }

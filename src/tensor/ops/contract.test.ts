@@ -4,7 +4,7 @@
  */
 import { readdirSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
-import { type Backend, backend, operations, useBackend } from "../index.ts";
+import { autocast, type Backend, backend, operations, type Tensor, useBackend } from "../index.ts";
 import { createNative } from "../native.ts";
 import { loadNative } from "../native-binding.ts";
 import { createReference } from "../reference/index.ts";
@@ -16,6 +16,9 @@ const former = backend();
 const reference = createReference();
 const native = loadNative().binding === null ? null : createNative(loadNative().binding as NonNullable<ReturnType<typeof loadNative>["binding"]>);
 afterAll(() => void useBackend(former));
+
+/** The operations that are matrix products, which autocast changes. */
+const multiplies = new Set(["matmul", "linear", "linearCrossEntropy"]);
 
 function close(actual: ArrayLike<number>, expected: ArrayLike<number>, relative: number, what: string): void {
   expect(actual.length, what).toBe(expected.length);
@@ -60,6 +63,17 @@ describe.each(subjects().map((op) => [op.name, op] as const))("%s", (_, op) => {
         if (g !== null) close(actual.gradients[i] as Float32Array, g, 5e-5, `gradient ${i}`);
       }
     });
+
+    if (multiplies.has(op.name))
+      test.runIf(native !== null)("native equals reference under autocast", () => {
+        const call: typeof op.call = (...args) => autocast("bf16", () => op.call(...args) as Tensor);
+        const [expected, plain] = [run(call, sample.args, reference), run(op.call, sample.args, reference)];
+        const actual = run(call, sample.args, native as Backend);
+        for (const [i, v] of expected.values.entries()) close(actual.values[i] as Float32Array, v, 2e-5, `result ${i}`);
+        for (const [i, g] of expected.gradients.entries()) if (g !== null) close(actual.gradients[i] as Float32Array, g, 5e-5, `gradient ${i}`);
+        // Without rounding, both would be the float32 result.
+        if (plain.values[0]?.some((x) => x !== 0)) expect(expected.values).not.toEqual(plain.values);
+      });
 
     if (op.composed !== undefined)
       test("equals its composed twin", () => {

@@ -1,5 +1,6 @@
 /** A linear layer with what follows it fused in: bias, activation, residual. */
 import { ShapeError } from "../../errors.ts";
+import { autocastPrecision, gemm, linear as multiply } from "../autocast.ts";
 import { ACCUMULATED, type Gradient } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { ACTIVATIONS, type Activation, UNARY } from "../kernels.ts";
@@ -50,8 +51,8 @@ const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, ex
     const pre = ctx.records && activation !== "none" ? ctx.out(shape) : null;
     const [wRow, wCol] = options.transposed ? [1, n] : [k, 1];
     const [b, r, code] = [bias ? f32(bias) : null, residual ? f32(residual) : null, ACTIVATIONS.indexOf(activation)];
-    const ready = packedWeight(w, wRow, wCol, n, k, m, ctx.records);
-    if (ready === null) backend().linear(from, w, wRow, wCol, b, r, out, pre, m, n, k, code);
+    const ready = autocastPrecision() === "f32" ? packedWeight(w, wRow, wCol, n, k, m, ctx.records) : null;
+    if (ready === null) multiply(from, w, wRow, wCol, b, r, out, pre, m, n, k, code);
     else backend().linearPacked(from, ready, b, r, out, pre, m, n, k, code);
     ctx.save(from, w, pre);
     return out;
@@ -71,14 +72,14 @@ const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, ex
     const [wRow, wCol] = options.transposed ? [1, n] : [k, 1];
     if (ctx.needs(0)) {
       const gx = ctx.out(x.shape);
-      backend().gemm(gPre, n, 1, 0, w, wRow, wCol, 0, gx, k, 0, 1, m, k, n, 1, 0);
+      gemm(gPre, n, 1, 0, w, wRow, wCol, 0, gx, k, 0, 1, m, k, n, 1, 0);
       out[0] = gx;
     }
     if (ctx.needs(1)) {
       const into = ctx.gathered(1);
       const gw = into ?? ctx.out(weight.shape);
-      if (options.transposed) backend().gemm(from, 1, k, 0, gPre, n, 1, 0, gw, n, 0, 1, k, n, m, 1, into ? 1 : 0);
-      else backend().gemm(gPre, 1, n, 0, from, k, 1, 0, gw, k, 0, 1, n, k, m, 1, into ? 1 : 0);
+      if (options.transposed) gemm(from, 1, k, 0, gPre, n, 1, 0, gw, n, 0, 1, k, n, m, 1, into ? 1 : 0);
+      else gemm(gPre, 1, n, 0, from, k, 1, 0, gw, k, 0, 1, n, k, m, 1, into ? 1 : 0);
       out[1] = into ? ACCUMULATED : gw;
     }
     for (let i = 0; i < extras.length; i++) {

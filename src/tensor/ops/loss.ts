@@ -1,5 +1,6 @@
 /** Losses: cross-entropy, alone and fused with the last linear layer; mean squared error. */
 import { ShapeError } from "../../errors.ts";
+import { gemm, linear as multiply } from "../autocast.ts";
 import { ACCUMULATED, type Context, type Gradient, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE } from "../dtype.ts";
@@ -128,12 +129,12 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
       const m = Math.min(step, rows - at);
       const part = (y: Tensor) => noGrad(() => narrow(y, 0, at, m));
       const [xPart, tPart] = [part(x), part(t)];
-      backend().linear(xPart, w, k, 1, null, null, logits, null, m, vocabulary, k, 0);
+      multiply(xPart, w, k, 1, null, null, logits, null, m, vocabulary, k, 0);
       backend().crossEntropy(logits, tPart, part(losses), lse, m, vocabulary, ignore, smoothing);
       if (gx === null && gw === null) continue;
       backend().crossEntropyGrad(logits, tPart, lse, scale, 0, logits, m, vocabulary, ignore, smoothing);
-      if (gx !== null) backend().gemm(logits, vocabulary, 1, 0, w, k, 1, 0, part(gx), k, 0, 1, m, k, vocabulary, 1, 0);
-      if (gw !== null) backend().gemm(logits, 1, vocabulary, 0, xPart, k, 1, 0, gw, k, 0, 1, vocabulary, k, m, 1, at === 0 ? 0 : 1);
+      if (gx !== null) gemm(logits, vocabulary, 1, 0, w, k, 1, 0, part(gx), k, 0, 1, m, k, vocabulary, 1, 0);
+      if (gw !== null) gemm(logits, 1, vocabulary, 0, xPart, k, 1, 0, gw, k, 0, 1, vocabulary, k, m, 1, at === 0 ? 0 : 1);
     }
     if (rows === 0 && gw !== null) backend().fill(gw, CODE.f32, gw.size, 0);
     ctx.save(gx, gw);

@@ -1,7 +1,7 @@
 /** Matrix products. */
 import { ShapeError } from "../../errors.ts";
+import { gemm } from "../autocast.ts";
 import { type Gradient, noGrad } from "../autograd.ts";
-import { backend } from "../backend.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { broadcast, broadcastStrides, type Shape, show, sizeOf } from "../shape.ts";
@@ -55,7 +55,7 @@ const matmulOp = defineOp<[a: Tensor, b: Tensor]>({
     const x = batched(left, batch);
     const y = batched(right, batch);
     const out = ctx.out(shape);
-    backend().gemm(x.x, x.row, x.col, x.step, y.x, y.row, y.col, y.step, out, n, m * n, sizeOf(batch), m, n, a.shape.at(-1) as number, 1, 0);
+    gemm(x.x, x.row, x.col, x.step, y.x, y.row, y.col, y.step, out, n, m * n, sizeOf(batch), m, n, a.shape.at(-1) as number, 1, 0);
     ctx.save(left, right);
     return out;
   },

@@ -5,6 +5,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import {
   attention,
+  autocast,
   type Backend,
   backend,
   crossEntropy,
@@ -73,6 +74,8 @@ const functions: Record<string, (x: Tensor, from: number) => Tensor> = {
       residual: x.narrow(1, 0, 33).contiguous(),
     }),
   matmul: (x) => matmul(x, values([WIDTH, 17], { seed: 2 })),
+  "linear under autocast": (x) => autocast("bf16", () => linear(x, values([70, WIDTH], { seed: 2 }), values([70], { seed: 3 }), { activation: "gelu" })),
+  "matmul under autocast": (x) => autocast("bf16", () => matmul(x, values([WIDTH, 17], { seed: 2 }))),
   layerNorm: (x) => layerNorm(x, values([WIDTH], { seed: 2 }), values([WIDTH], { seed: 3 })),
   rmsNorm: (x) => rmsNorm(x, values([WIDTH], { seed: 2 })),
   softmax: (x) => softmax(x),

@@ -53,5 +53,6 @@ export function createReference(): Backend {
       return "javascript";
     },
     isas: () => ["javascript"],
+    bf16: () => "emulated",
   };
 }

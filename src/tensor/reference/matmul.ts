@@ -1,4 +1,5 @@
 /** Matrix products. Every output is one float64 sum in ascending p, whatever the shape: a row's bytes do not depend on the other rows. */
+import { bf16ToF32, f32ToBf16 } from "../dtype.ts";
 import type { Kernels, Operand } from "../kernels.ts";
 import { activationCurve } from "./curves.ts";
 import { reach, type Views } from "./memory.ts";
@@ -95,8 +96,15 @@ function product(a: Matrix, b: Matrix, m: number, n: number, k: number, store: (
   }
 }
 
-export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "linear" | "packWeight" | "linearPacked"> {
-  function linear(
+/** The nearest bfloat16 of each item. */
+const rounded = (items: Float32Array): Float32Array => items.map((x) => bf16ToF32(f32ToBf16(x)));
+/** What is done to the operands of a product before it. */
+type Prepare = (items: Float32Array) => Float32Array;
+const asTheyAre: Prepare = (items) => items;
+
+export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "gemmBf16" | "linear" | "linearBf16" | "packWeight" | "linearPacked"> {
+  function linearTo(
+    prepare: Prepare,
     x: Operand,
     right: Matrix,
     bias: Operand | null,
@@ -114,7 +122,7 @@ export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "linear" | "pac
     const rest = residual === null ? null : at.f32(residual, m * n);
     const before = pre === null ? null : at.f32(pre, m * n);
     const to = at.f32(out, m * n);
-    product({ items: xs, start: 0, row: k, col: 1 }, right, m, n, k, (i, j, sum) => {
+    product({ items: prepare(xs), start: 0, row: k, col: 1 }, { ...right, items: prepare(right.items) }, m, n, k, (i, j, sum) => {
       const p = i * n + j;
       const z = add === null ? sum : sum + add[j];
       if (before !== null) before[p] = z;
@@ -122,10 +130,11 @@ export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "linear" | "pac
     });
   }
 
-  return {
-    gemm(a, aRow, aCol, aBatch, b, bRow, bCol, bBatch, c, cRow, cBatch, batch, m, n, k, alpha, accumulate) {
-      const as = at.f32(a, reach([batch, m, k], [aBatch, aRow, aCol]));
-      const bs = at.f32(b, reach([batch, k, n], [bBatch, bRow, bCol]));
+  const gemmWith =
+    (prepare: Prepare): Kernels["gemm"] =>
+    (a, aRow, aCol, aBatch, b, bRow, bCol, bBatch, c, cRow, cBatch, batch, m, n, k, alpha, accumulate) => {
+      const as = prepare(at.f32(a, reach([batch, m, k], [aBatch, aRow, aCol])));
+      const bs = prepare(at.f32(b, reach([batch, k, n], [bBatch, bRow, bCol])));
       const cs = at.f32(c, reach([batch, m, n], [cBatch, cRow, 1]));
       for (let z = 0; z < batch; z++) {
         product({ items: as, start: z * aBatch, row: aRow, col: aCol }, { items: bs, start: z * bBatch, row: bRow, col: bCol }, m, n, k, (i, j, sum) => {
@@ -133,13 +142,21 @@ export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "linear" | "pac
           cs[p] = accumulate ? cs[p] + alpha * sum : alpha * sum;
         });
       }
-    },
+    };
 
-    linear(x, weight, wRow, wCol, bias, residual, out, pre, m, n, k, activation) {
+  const linearWith =
+    (prepare: Prepare): Kernels["linear"] =>
+    (x, weight, wRow, wCol, bias, residual, out, pre, m, n, k, activation) => {
       // The weight's item (output j, input p) is item (p, j) of the product's right side.
       const right = { items: at.f32(weight, reach([n, k], [wRow, wCol])), start: 0, row: wCol, col: wRow };
-      linear(x, right, bias, residual, out, pre, m, n, k, activation);
-    },
+      linearTo(prepare, x, right, bias, residual, out, pre, m, n, k, activation);
+    };
+
+  return {
+    gemm: gemmWith(asTheyAre),
+    gemmBf16: gemmWith(rounded),
+    linear: linearWith(asTheyAre),
+    linearBf16: linearWith(rounded),
 
     packWeight(weight, wRow, wCol, out, n, k) {
       const w = at.f32(weight, reach([n, k], [wRow, wCol]));
@@ -156,7 +173,7 @@ export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "linear" | "pac
       for (let j = 0; j < n; j++) {
         for (let p = 0; p < k; p++) items[j * k + p] = from[(j - (j % GROUP)) * k + p * GROUP + (j % GROUP)];
       }
-      linear(x, { items, start: 0, row: 1, col: k }, bias, residual, out, pre, m, n, k, activation);
+      linearTo(asTheyAre, x, { items, start: 0, row: 1, col: k }, bias, residual, out, pre, m, n, k, activation);
     },
   };
 }

@@ -2,15 +2,15 @@ use super::*;
 use crate::testing::{assert_close, assert_same_bits, noise, same_everywhere};
 
 /// A matrix stored with any layout, and its items in order.
-struct Stored {
-    memory: Vec<f32>,
+pub struct Stored {
+    pub memory: Vec<f32>,
     row: usize,
     col: usize,
 }
 
 impl Stored {
     /// `rows` × `cols` numbers; kinds of layout: 0 row-major, 1 column-major, 2 row-major with gaps, 3 every second item.
-    fn new(rows: usize, cols: usize, kind: usize, seed: u64) -> Stored {
+    pub fn new(rows: usize, cols: usize, kind: usize, seed: u64) -> Stored {
         let (row, col) = match kind {
             0 => (cols, 1),
             1 => (1, rows),
@@ -21,11 +21,11 @@ impl Stored {
         Stored { memory: noise(reach, seed), row, col }
     }
 
-    fn get(&self, i: usize, j: usize) -> f32 {
+    pub fn get(&self, i: usize, j: usize) -> f32 {
         self.memory[i * self.row + j * self.col]
     }
 
-    fn view(&self) -> Matrix {
+    pub fn view(&self) -> Matrix {
         Matrix { data: self.memory.as_ptr(), row: self.row, col: self.col }
     }
 }
@@ -43,7 +43,7 @@ fn chains(a: &Stored, b: &Stored, i: usize, j: usize, k: usize) -> f32 {
     sum
 }
 
-const SIZES: [(usize, usize, usize); 22] = [
+pub const SIZES: [(usize, usize, usize); 22] = [
     (1, 1, 1),
     (1, 16, 8),
     (2, 3, 5),

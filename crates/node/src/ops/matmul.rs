@@ -2,9 +2,12 @@
 
 use crate::kernel::{Args, Table, product as size_of_all, reach};
 use groundup_kernels::gated::Activation;
-use groundup_kernels::gemm::{Batch, Finish, Matrix, Product, Right, pack_weight, packed_size, product, products};
+use groundup_kernels::gemm::{
+    Batch, Finish, Matrix, Product, Right, pack_weight, packed_size, product, product_bf16, products, products_bf16,
+};
 
-fn gemm(a: &mut Args) -> Result<(), String> {
+/// `gemm` and `gemmBf16`, which differ in the product.
+fn gemm(a: &mut Args, multiply: unsafe fn(&Product, Batch)) -> Result<(), String> {
     let (left, left_strides) = (a.place()?, [a.size()?, a.size()?, a.size()?]);
     let (right, right_strides) = (a.place()?, [a.size()?, a.size()?, a.size()?]);
     let (out, out_row, out_batch) = (a.place()?, a.size()?, a.size()?);
@@ -26,12 +29,12 @@ fn gemm(a: &mut Args) -> Result<(), String> {
         finish: Finish { alpha, accumulate, ..Finish::PLAIN },
     };
     // SAFETY: every operand has room for what its strides reach.
-    unsafe { products(&p, Batch { count, a: left_strides[2], b: right_strides[2], out: out_batch }) };
+    unsafe { multiply(&p, Batch { count, a: left_strides[2], b: right_strides[2], out: out_batch }) };
     Ok(())
 }
 
-/// `linear` and `linearPacked`, which differ in how the weight comes.
-fn linear(a: &mut Args, packed: bool) -> Result<(), String> {
+/// `linear`, `linearPacked` and `linearBf16`, which differ in how the weight comes and in the product.
+fn linear(a: &mut Args, packed: bool, multiply: unsafe fn(&Product)) -> Result<(), String> {
     let (x, weight) = (a.place()?, a.place()?);
     let strides = if packed { [0, 0] } else { [a.size()?, a.size()?] };
     let [bias, residual, out, pre] = [a.place()?, a.place()?, a.place()?, a.place()?];
@@ -61,14 +64,16 @@ fn linear(a: &mut Args, packed: bool) -> Result<(), String> {
         },
     };
     // SAFETY: every operand has room for what its sizes and strides reach.
-    unsafe { product(&p) };
+    unsafe { multiply(&p) };
     Ok(())
 }
 
 pub fn register(t: &mut Table) {
-    t.push(("gemm", gemm));
-    t.push(("linear", |a| linear(a, false)));
-    t.push(("linearPacked", |a| linear(a, true)));
+    t.push(("gemm", |a| gemm(a, products)));
+    t.push(("gemmBf16", |a| gemm(a, products_bf16)));
+    t.push(("linear", |a| linear(a, false, product)));
+    t.push(("linearBf16", |a| linear(a, false, product_bf16)));
+    t.push(("linearPacked", |a| linear(a, true, product)));
     t.push(("packWeight", |a| {
         let (weight, strides) = (a.place()?, [a.size()?, a.size()?]);
         let (out, n, k) = (a.place()?, a.size()?, a.size()?);
