@@ -1,7 +1,7 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import * as z from "zod";
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
-import { didYouMean } from "../formats/did-you-mean.ts";
 import { type ConfigKeys, parseConfig, parseModelConfig, readConfigJson } from "../formats/hf-config.ts";
 import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";

@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import type { ConfigKeys } from "../formats/hf-config.ts";
-import { attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
 import { type Activation, dropout, linear, type Tensor, zeros } from "../tensor/index.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";
 
@@ -75,8 +75,13 @@ class Conv1D extends Module {
     this.bias = parameter(zeros([outFeatures]));
   }
 
-  override forward(x: Tensor, options: { activation?: Activation; residual?: Tensor } = {}): Tensor {
-    return linear(x, this.weight, this.bias, { ...options, transposed: true });
+  override forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias, { transposed: true });
+  }
+
+  /** As `Linear.fused`. */
+  fused(x: Tensor, options: { activation?: Activation; residual?: Tensor }): Tensor {
+    return linear(x, this.weight, this.bias, { ...options, transposed: true, watch: sumOf(this) });
   }
 }
 
@@ -97,6 +102,10 @@ class Attention extends Module {
     this.c_proj = new Conv1D(n_embd, n_embd, std / Math.sqrt(2 * n_layer));
   }
 
+  override get points() {
+    return ATTENTION_POINTS;
+  }
+
   /** x (B, T, C) → (B, T, C), added to `residual` where dropout allows the fusion. */
   override forward(x: Tensor, ctx: ForwardContext, residual: Tensor): Tensor {
     const { n_embd, n_head, attn_pdrop, resid_pdrop } = this.config;
@@ -105,8 +114,11 @@ class Attention extends Module {
     const [q, k, v] = this.c_attn.forward(x).split([n_embd, n_embd, n_embd], -1).map(heads) as [Tensor, Tensor, Tensor];
     let scale = this.config.scale_attn_weights ? 1 / Math.sqrt(n_embd / n_head) : 1;
     if (this.config.scale_attn_by_inverse_layer_idx) scale /= this.layer + 1;
-    const y = attend(q, k, v, ctx, this.layer, { scale, dropout: ctx.training ? attn_pdrop : 0 }).reshape([b, t, n_embd]);
-    if (!ctx.training || resid_pdrop === 0) return this.c_proj.forward(y, { residual });
+    const dropped = ctx.training ? attn_pdrop : 0;
+    const watch = this.watching("scores", "probabilities");
+    const each = attend(this.see("q", q), this.see("k", k), this.see("v", v), ctx, this.layer, { scale, dropout: dropped, watch });
+    const y = this.see("heads", each).reshape([b, t, n_embd]);
+    if (!ctx.training || resid_pdrop === 0) return this.c_proj.fused(y, { residual });
     return residual.add(dropout(this.c_proj.forward(y), resid_pdrop));
   }
 }
@@ -125,9 +137,13 @@ class MLP extends Module {
     this.c_proj = new Conv1D(n_inner ?? 4 * n_embd, n_embd, std / Math.sqrt(2 * n_layer));
   }
 
+  override get points() {
+    return ["neurons"];
+  }
+
   override forward(x: Tensor, ctx: ForwardContext, residual: Tensor): Tensor {
-    const y = this.c_fc.forward(x, { activation: ACTIVATION[this.config.activation_function] });
-    if (!ctx.training || this.config.resid_pdrop === 0) return this.c_proj.forward(y, { residual });
+    const y = this.see("neurons", this.c_fc.fused(x, { activation: ACTIVATION[this.config.activation_function] })); // (B, T, I)
+    if (!ctx.training || this.config.resid_pdrop === 0) return this.c_proj.fused(y, { residual });
     return residual.add(dropout(this.c_proj.forward(y), this.config.resid_pdrop));
   }
 }
@@ -208,7 +224,7 @@ export class GPT2 extends CausalLM {
 
   override forward(inputs: CausalLMInputs): CausalLMOutput {
     const hidden = this.transformer.forward(inputs.inputIds, contextOf(inputs, this.training));
-    return outputOf(hidden, this.lm_head?.weight ?? this.transformer.wte.weight, inputs);
+    return outputOf(hidden, this.lm_head?.weight ?? this.transformer.wte.weight, inputs, this.watchingHead());
   }
 
   configJson(): Record<string, unknown> {

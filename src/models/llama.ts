@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import type { ConfigKeys } from "../formats/hf-config.ts";
-import { attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";
 import { RopeTables, ropeParametersSchema } from "./rope-tables.ts";
@@ -86,6 +86,10 @@ class Attention extends Module {
     this.o_proj = new Linear(this.heads * this.headDim, hidden_size, { bias });
   }
 
+  override get points() {
+    return ATTENTION_POINTS;
+  }
+
   /** x (B, T, C) → residual + attention (B, T, C). */
   override forward(x: Tensor, tables: { cos: Tensor; sin: Tensor }, ctx: ForwardContext, residual: Tensor): Tensor {
     const [b, t] = x.shape as [number, number];
@@ -93,8 +97,11 @@ class Attention extends Module {
     const q = rope(heads(this.q_proj.forward(x), this.heads), tables.cos, tables.sin, ctx.positions);
     const k = rope(heads(this.k_proj.forward(x), this.kvHeads), tables.cos, tables.sin, ctx.positions);
     const v = heads(this.v_proj.forward(x), this.kvHeads);
-    const y = attend(q, k, v, ctx, this.layer, { dropout: ctx.training ? this.dropout : 0 });
-    return this.o_proj.forward(y.reshape([b, t, this.heads * this.headDim]), { residual });
+    const y = attend(this.see("q", q), this.see("k", k), this.see("v", v), ctx, this.layer, {
+      dropout: ctx.training ? this.dropout : 0,
+      watch: this.watching("scores", "probabilities"),
+    });
+    return this.o_proj.fused(this.see("heads", y).reshape([b, t, this.heads * this.headDim]), { residual });
   }
 }
 
@@ -112,8 +119,13 @@ class MLP extends Module {
     this.activation = ACTIVATION[hidden_act];
   }
 
+  override get points() {
+    return ["activation", "neurons"];
+  }
+
   override forward(x: Tensor, residual: Tensor): Tensor {
-    return this.down_proj.forward(gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation), { residual });
+    const neurons = gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation, this.watching("activation")); // (B, T, I)
+    return this.down_proj.fused(this.see("neurons", neurons), { residual });
   }
 }
 
@@ -211,7 +223,7 @@ export class Llama extends CausalLM {
         ? (inputs.inputIds.shape[1] as number)
         : 1 + (inputs.positions.dataSync() as Int32Array).reduce((a, b) => Math.max(a, b), 0);
     const hidden = this.model.forward(inputs.inputIds, ctx, longest);
-    return outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs);
+    return outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs, this.watchingHead());
   }
 
   configJson(): Record<string, unknown> {

@@ -12,8 +12,15 @@ import {
   type Tensor,
   zeros,
 } from "../tensor/index.ts";
+import { ATTENTION_POINTS } from "./context.ts";
 import { kaimingUniform, normal, uniform } from "./init.ts";
 import { Module, parameter } from "./module.ts";
+
+/** How a fused layer shows its own result, when someone watches it. */
+export function sumOf(layer: Module): ((sum: Tensor) => Tensor) | undefined {
+  const watch = layer.watching("");
+  return watch && ((sum) => watch("", sum, 0));
+}
 
 /** y = x · weightᵀ + bias; weight (out, in), bias (out). Initialised as torch.nn.Linear: uniform in ±1/√in. */
 export class Linear extends Module {
@@ -26,9 +33,14 @@ export class Linear extends Module {
     this.bias = options.bias === false ? null : parameter(uniform(zeros([outFeatures]), { bound: 1 / Math.sqrt(inFeatures) }));
   }
 
-  /** x (…, in) → activation(x · weightᵀ + bias) + residual (…, out). */
-  override forward(x: Tensor, options: { activation?: Activation; residual?: Tensor | null } = {}): Tensor {
-    return linear(x, this.weight, this.bias, options);
+  /** x (…, in) → x · weightᵀ + bias (…, out). */
+  override forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias);
+  }
+
+  /** activation(forward(x)) + residual in one kernel. A hook on this layer sees the result of `forward`, as in PyTorch; the rest then follows in steps. */
+  fused(x: Tensor, options: { activation?: Activation; residual?: Tensor | null }): Tensor {
+    return linear(x, this.weight, this.bias, { ...options, watch: sumOf(this) });
   }
 }
 
@@ -117,17 +129,21 @@ export class MultiHeadAttention extends Module {
     this.out_proj = new Linear(this.heads * this.headDim, dim, { bias });
   }
 
+  override get points() {
+    return ATTENTION_POINTS;
+  }
+
   /** x (B, T, dim) attends to `memory` (B, S, dim; default x itself). */
   override forward(x: Tensor, options: AttentionOptions & { memory?: Tensor } = {}): Tensor {
     const { memory = x, ...rest } = options;
     const heads = (y: Tensor, n: number) => y.reshape([...y.shape.slice(0, -1), n, this.headDim]); // (B, T, H, D)
     const y = attention(
-      heads(this.q_proj.forward(x), this.heads),
-      heads(this.k_proj.forward(memory), this.kvHeads),
-      heads(this.v_proj.forward(memory), this.kvHeads),
-      rest,
+      this.see("q", heads(this.q_proj.forward(x), this.heads)),
+      this.see("k", heads(this.k_proj.forward(memory), this.kvHeads)),
+      this.see("v", heads(this.v_proj.forward(memory), this.kvHeads)),
+      { watch: this.watching("scores", "probabilities"), ...rest },
     );
-    return this.out_proj.forward(y.reshape([...x.shape.slice(0, -1), this.heads * this.headDim]));
+    return this.out_proj.forward(this.see("heads", y).reshape([...x.shape.slice(0, -1), this.heads * this.headDim]));
   }
 }
 
