@@ -109,12 +109,19 @@ export interface ModelDimensions {
   context: number;
 }
 
+/** What a config says of a model, without the model: enough to count and to plan. A model is one too. */
+export interface ModelDescription {
+  /** As config.json names it. */
+  readonly modelType: string;
+  readonly config: object;
+  readonly dimensions: ModelDimensions;
+}
+
 /** A decoder-only language model. */
-export abstract class CausalLM extends Module {
+export abstract class CausalLM extends Module implements ModelDescription {
   /** Null where the logits come from the embedding's table; the name can be watched all the same. */
   abstract lm_head: Linear | null;
   abstract readonly config: object;
-  /** As config.json names it. */
   abstract readonly modelType: string;
   abstract readonly dimensions: ModelDimensions;
   /** Ids that the tokenizer gives a meaning, kept in config.json; generation stops at `eos_token_id`. */

@@ -7,7 +7,7 @@ import { ConfigError } from "../errors.ts";
 import type { ConfigKeys } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
 import { type Activation, dropout, linear, type Tensor, zeros } from "../tensor/index.ts";
-import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";
+import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 
 const size = z.int().min(1);
 const probability = z.number().min(0).lt(1);
@@ -195,26 +195,28 @@ class Transformer extends Module {
   }
 }
 
+/** @throws ConfigError where the sizes do not go together */
+export function gpt2Dimensions({ vocab_size, n_embd, n_layer, n_head, n_positions }: GPT2Config): ModelDimensions {
+  if (n_embd % n_head !== 0)
+    throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
+  return { vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, context: n_positions };
+}
+
 export class GPT2 extends CausalLM {
   readonly modelType = "gpt2";
   readonly config: GPT2Config;
+  readonly dimensions: ModelDimensions;
   transformer: Transformer;
   lm_head: Linear | null;
 
   constructor(config: Partial<GPT2Config> = {}) {
     super();
     this.config = gpt2ConfigSchema.parse(config);
-    const { n_embd, n_head, vocab_size } = this.config;
-    if (n_embd % n_head !== 0)
-      throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
+    this.dimensions = gpt2Dimensions(this.config);
+    const { n_embd, vocab_size } = this.config;
     this.transformer = new Transformer(this.config);
     this.lm_head = this.config.tie_word_embeddings ? null : new Linear(n_embd, vocab_size, { bias: false });
     if (this.lm_head) init.normal(this.lm_head.weight, { std: this.config.initializer_range });
-  }
-
-  get dimensions() {
-    const { vocab_size, n_embd, n_layer, n_head, n_positions } = this.config;
-    return { vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, context: n_positions };
   }
 
   get tiedNames(): readonly string[] {
