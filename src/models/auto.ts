@@ -137,7 +137,7 @@ function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
 export function weightEntries(model: CausalLM, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
   const { dtype = "f32" } = options;
   const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];
-  return [...model.namedParameters()].map(([name, p]) => ({
+  return [...model.stateDict()].map(([name, p]) => ({
     name,
     dtype: code,
     shape: p.shape,

@@ -1,4 +1,5 @@
 /** The layers that models are made of. Parameter names and shapes are PyTorch's. */
+import { ShapeError } from "../errors.ts";
 import {
   type Activation,
   type AttentionOptions,
@@ -7,14 +8,16 @@ import {
   embedding,
   layerNorm,
   linear,
+  noGrad,
   ones,
   rmsNorm,
   type Tensor,
+  tensorFrom,
   zeros,
 } from "../tensor/index.ts";
 import { ATTENTION_POINTS } from "./context.ts";
 import { kaimingUniform, normal, uniform } from "./init.ts";
-import { Module, parameter } from "./module.ts";
+import { buffer, Module, parameter } from "./module.ts";
 
 /** How a fused layer shows its own result, when someone watches it. */
 export function sumOf(layer: Module): ((sum: Tensor) => Tensor) | undefined {
@@ -93,6 +96,46 @@ export class RMSNorm extends Module {
   }
 }
 
+/**
+ * Batch normalisation of each of the last dimension's items over all the others (Ioffe and Szegedy 2015): x (…, dim). While training by the batch's own mean and
+ * variance, afterwards by their running averages (of the variance with n − 1, as PyTorch keeps it). For (N, dim) it is torch.nn.BatchNorm1d.
+ */
+export class BatchNorm extends Module {
+  weight: Tensor;
+  bias: Tensor;
+  running_mean: Tensor;
+  running_var: Tensor;
+  readonly eps: number;
+  readonly momentum: number;
+
+  constructor(dim: number, options: { eps?: number; momentum?: number } = {}) {
+    super();
+    this.eps = options.eps ?? 1e-5;
+    this.momentum = options.momentum ?? 0.1;
+    this.weight = parameter(ones([dim]));
+    this.bias = parameter(zeros([dim]));
+    this.running_mean = buffer(zeros([dim]), { saved: true });
+    this.running_var = buffer(ones([dim]), { saved: true });
+  }
+
+  override forward(x: Tensor): Tensor {
+    const dim = this.weight.size;
+    if (x.shape.at(-1) !== dim) throw new ShapeError(`BatchNorm: expected x (…, ${dim}), got (${x.shape.join(", ")}). The last dimension is normalised`);
+    let [mean, variance] = [this.running_mean, this.running_var];
+    if (this.training) {
+      const rows = x.reshape([-1, dim]);
+      const n = rows.shape[0] as number;
+      if (n < 2) throw new ShapeError(`BatchNorm: expected at least 2 rows while training, got ${n}. Use a larger batch, or eval()`);
+      mean = rows.mean(0);
+      variance = rows.variance(0, { correction: 0 });
+      const average = (running: Tensor, now: Tensor) => noGrad(() => running.copyFrom(running.mul(1 - this.momentum).add(now.detach().mul(this.momentum))));
+      average(this.running_mean, mean);
+      average(this.running_var, variance.mul(n / (n - 1)));
+    }
+    return x.sub(mean).mul(variance.add(this.eps).rsqrt()).mul(this.weight).add(this.bias);
+  }
+}
+
 /** Zeroes items with probability p while training. */
 export class Dropout extends Module {
   readonly p: number;
@@ -168,4 +211,14 @@ export class Sequential extends Module {
     for (let i = 0; i < this.count; i++) y = (this[i] as Layer).forward(y);
     return y;
   }
+}
+
+/** The fixed table of positions (Vaswani et al. 2017, 3.5): (count, dim), sine and cosine of the position over 10000^(2i/dim) in turns. Added to embeddings. */
+export function sinusoidalPositions(count: number, dim: number): Tensor {
+  const table = Float32Array.from({ length: count * dim }, (_, at) => {
+    const [position, i] = [Math.floor(at / dim), at % dim];
+    const angle = position / 10000 ** ((i - (i % 2)) / dim);
+    return i % 2 === 0 ? Math.sin(angle) : Math.cos(angle);
+  });
+  return tensorFrom(table, [count, dim]);
 }

@@ -7,7 +7,8 @@ import { didYouMean } from "../did-you-mean.ts";
 import { GroundupError, ShapeError } from "../errors.ts";
 import { keep, noGrad, scope, Tensor, type Watch } from "../tensor/index.ts";
 
-const roles = new WeakMap<Tensor, "parameter" | "buffer">();
+type Role = "parameter" | "buffer" | "saved buffer";
+const roles = new WeakMap<Tensor, Role>();
 
 /** Marks a tensor as a trainable parameter that lives as long as its module. */
 export function parameter(t: Tensor): Tensor {
@@ -16,9 +17,9 @@ export function parameter(t: Tensor): Tensor {
   return t;
 }
 
-/** Marks a tensor as part of a module that is not trained (tables, running statistics). Not saved with the weights. */
-export function buffer(t: Tensor): Tensor {
-  roles.set(keep(t), "buffer");
+/** Marks a tensor as part of a module that is not trained: tables, which can be made again, or with `saved` what belongs to the weights (running statistics). */
+export function buffer(t: Tensor, options: { saved?: boolean } = {}): Tensor {
+  roles.set(keep(t), options.saved ? "saved buffer" : "buffer");
   return t;
 }
 
@@ -96,11 +97,11 @@ export abstract class Module {
     for (const [name, child] of this.namedChildren()) yield* child.namedModules(prefix === "" ? name : `${prefix}.${name}`);
   }
 
-  private *tensors(role: "parameter" | "buffer"): Generator<[name: string, tensor: Tensor]> {
+  private *tensors(...wanted: readonly Role[]): Generator<[name: string, tensor: Tensor]> {
     const seen = new Set<Tensor>();
     for (const [prefix, module] of this.namedModules()) {
       for (const [key, value] of Object.entries(module)) {
-        if (!(value instanceof Tensor) || roles.get(value) !== role || seen.has(value)) continue;
+        if (!(value instanceof Tensor) || !wanted.includes(roles.get(value) as Role) || seen.has(value)) continue;
         seen.add(value);
         yield [prefix === "" ? key : `${prefix}.${key}`, value];
       }
@@ -113,7 +114,7 @@ export abstract class Module {
   }
 
   namedBuffers(): IterableIterator<[name: string, buffer: Tensor]> {
-    return this.tensors("buffer");
+    return this.tensors("buffer", "saved buffer");
   }
 
   parameters(): Tensor[] {
@@ -125,9 +126,9 @@ export abstract class Module {
     return this.parameters().reduce((n, p) => n + p.size, 0);
   }
 
-  /** Parameters by name: what is saved. */
+  /** Parameters and saved buffers by name: what belongs into a weight file. */
   stateDict(): Map<string, Tensor> {
-    return new Map(this.namedParameters());
+    return new Map(this.tensors("parameter", "saved buffer"));
   }
 
   /** The module with this dotted name. */

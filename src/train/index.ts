@@ -3,6 +3,7 @@
 export { bars, chart } from "./chart.ts";
 export { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
 export { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
+export { type FindLearningRateOptions, findLearningRate, type LearningRateCurve } from "./find-learning-rate.ts";
 export { findNonFinite, isSpike, type LossWatch, newWatch, nonFiniteLoss } from "./health.ts";
 export { type Sampler, scheduleOf, type TrainingEvent, type TrainingParts, trainingLoop } from "./loop.ts";
 export { measurePeakFlops } from "./peak-flops.ts";
