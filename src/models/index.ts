@@ -4,3 +4,4 @@ export { CausalLM, type CausalLMInputs, CausalLMOutput, type ModelDescription, t
 export { gpt2Counts, llamaCounts, type ModelCounts, modelCounts } from "./counts.ts";
 export { GPT2, type GPT2Config, gpt2ConfigSchema } from "./gpt2.ts";
 export { Llama, type LlamaConfig, llamaConfigSchema } from "./llama.ts";
+export { parameterCountOf, sizedConfig, sizedKeys } from "./sized.ts";
