@@ -15,14 +15,28 @@ import { Llama, llamaConfigKeys, llamaConfigSchema, llamaDimensions } from "./ll
 interface Architecture {
   schema: z.ZodType;
   keys: ConfigKeys;
+  /** The keys of its longest sequence and its number of layers. */
+  keyOf: { context: string; layers: string };
   dimensions(config: never): ModelDimensions;
   create(config: never): CausalLM;
 }
 
 /** Every architecture by the name that config.json gives it. */
 export const architectures: Record<string, Architecture> = {
-  gpt2: { schema: gpt2ConfigSchema, keys: gpt2ConfigKeys, dimensions: gpt2Dimensions, create: (config) => new GPT2(config) },
-  llama: { schema: llamaConfigSchema, keys: llamaConfigKeys, dimensions: llamaDimensions, create: (config) => new Llama(config) },
+  gpt2: {
+    schema: gpt2ConfigSchema,
+    keys: gpt2ConfigKeys,
+    keyOf: { context: "n_positions", layers: "n_layer" },
+    dimensions: gpt2Dimensions,
+    create: (config) => new GPT2(config),
+  },
+  llama: {
+    schema: llamaConfigSchema,
+    keys: llamaConfigKeys,
+    keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
+    dimensions: llamaDimensions,
+    create: (config) => new Llama(config),
+  },
 };
 
 function parsed(config: Record<string, unknown>, where: string): { modelType: string; config: object; architecture: Architecture } {

@@ -3,7 +3,7 @@
  * (weights, gradients, optimiser, activations that backward needs); test and `--dry-run` hold it against the measured peak.
  */
 import { OutOfMemoryError } from "../errors.ts";
-import { type ModelDescription, modelCounts } from "../models/index.ts";
+import { architectures, type ModelDescription, modelCounts } from "../models/index.ts";
 import type { Recipe } from "./recipe.ts";
 
 export interface Plan {
@@ -103,8 +103,6 @@ export function checkMemory(model: ModelDescription, recipe: Recipe, limitBytes:
   );
 }
 
-const LAYERS_KEY: Record<string, string> = { llama: "num_hidden_layers", gpt2: "n_layer" };
-
 /** Changes of a recipe that make its plan fit, each for itself, the mildest first; where none does, the machine it needs. */
 export function waysToFit(model: ModelDescription, recipe: Recipe, limitBytes: number): string[] {
   const { training } = recipe;
@@ -126,7 +124,7 @@ export function waysToFit(model: ModelDescription, recipe: Recipe, limitBytes: n
   const context = largest(training.context, (n) => peak({ context: n }) <= limitBytes);
   if (context !== null) ways.push(`training.context=${context}`);
   if (training.optimizer !== "sgd" && peak({ optimizer: "sgd", momentum: 0 }) <= limitBytes) ways.push("training.optimizer=sgd (no state beside the weights)");
-  const key = LAYERS_KEY[model.modelType] as string;
+  const key = architectures[model.modelType].keyOf.layers;
   const shallow = (layers: number): ModelDescription => ({ ...model, config: { ...model.config, [key]: layers }, dimensions: { ...model.dimensions, layers } });
   const layers = largest(model.dimensions.layers, (n) => peak({}, shallow(n)) <= limitBytes);
   if (layers !== null) ways.push(`model.${key}=${layers} (${(modelCounts(shallow(layers)).parameters.total / 1e6).toFixed(0)} million parameters)`);

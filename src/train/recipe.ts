@@ -130,13 +130,11 @@ export function differences(before: unknown, now: unknown, path = ""): string[] 
   return a === b ? [] : [`${path}: ${a ?? "absent"} → ${b ?? "absent"}`];
 }
 
-const CONTEXT_KEYS: Record<string, string> = { llama: "max_position_embeddings", gpt2: "n_positions" };
-
 /** The model's config with what the tokenizer and the training decide filled in. @throws ConfigError when they contradict it */
 export function modelConfig(recipe: Recipe, tokens: number): Record<string, unknown> {
   const { training } = recipe;
   const { size, ...model } = recipe.model;
-  const key = CONTEXT_KEYS[model.model_type] as string;
+  const key = architectures[model.model_type].keyOf.context;
   const config: Record<string, unknown> = { vocab_size: tokens, [key]: training.context, ...model };
   if (Number(config.vocab_size) < tokens)
     throw new ConfigError(`recipe: model.vocab_size is too small, expected at least the tokenizer's ${tokens} tokens, got ${config.vocab_size}. Leave it out.`);
