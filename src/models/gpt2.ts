@@ -81,7 +81,8 @@ class Conv1D extends Module {
 
   /** As `Linear.fused`. */
   fused(x: Tensor, options: { activation?: Activation; residual?: Tensor }): Tensor {
-    return linear(x, this.weight, this.bias, { ...options, transposed: true, watch: sumOf(this) });
+    const { activation, residual } = options;
+    return linear(x, this.weight, this.bias, { activation, residual, transposed: true, watch: sumOf(this) });
   }
 }
 

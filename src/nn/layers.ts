@@ -43,7 +43,8 @@ export class Linear extends Module {
 
   /** activation(forward(x)) + residual in one kernel. A hook on this layer sees the result of `forward`, as in PyTorch; the rest then follows in steps. */
   fused(x: Tensor, options: { activation?: Activation; residual?: Tensor | null }): Tensor {
-    return linear(x, this.weight, this.bias, { ...options, watch: sumOf(this) });
+    const watch = sumOf(this);
+    return linear(x, this.weight, this.bias, watch === undefined ? options : { ...options, watch });
   }
 }
 

@@ -78,9 +78,9 @@ export abstract class Module {
   }
 
   /** For `forward`: what a fused operation takes to show these points, or undefined (and the operation stays fused) where nobody watches one. */
-  watching(...points: readonly string[]): Watch | undefined {
-    if (this.hooks === null || !this.hooks.some(({ point }) => points.includes(point))) return undefined;
-    return (point, t, sequence) => this.see(point, t, sequence);
+  watching(point: string, another = point): Watch | undefined {
+    if (this.hooks === null || !this.hooks.some((hook) => hook.point === point || hook.point === another)) return undefined;
+    return (name, t, sequence) => this.see(name, t, sequence);
   }
 
   /** The children under their property names; arrays count as `name.0`, `name.1`, … */

@@ -138,11 +138,12 @@ export interface FusedLinearOptions extends LinearOptions {
  * x (…, in), weight (out, in) or with `transposed` (in, out), bias (out), residual (…, out); result (…, out), f32.
  */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: FusedLinearOptions = {}): Tensor {
-  const { residual, watch, ...rest } = options;
+  // One shape of object in every call, which the engine of JavaScript likes.
+  const { activation = "none", transposed = false, residual, watch } = options;
   if (watch !== undefined) {
-    const y = activate[rest.activation ?? "none"](watch(linear(x, weight, bias, { ...rest, activation: "none" })));
+    const y = activate[activation](watch(linear(x, weight, bias, { transposed })));
     return residual ? add(y, residual) : y;
   }
   const extras = [bias, residual].filter((t): t is Tensor => t !== null && t !== undefined);
-  return linearOp(x, weight, rest, extras, bias !== null);
+  return linearOp(x, weight, { activation, transposed }, extras, bias !== null);
 }
