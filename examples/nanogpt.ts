@@ -2,11 +2,11 @@
  * A GPT on one page: the model is your own class, the loop is your own loop. It learns to write like the text it is given, one
  * character at a time (as in Andrej Karpathy's nanoGPT).
  *
- *   npx tsx examples/nanogpt.ts [text file] [steps]      or, with Node 22.18 and later:      node examples/nanogpt.ts
+ *   npm run example -- nanogpt [text file] [steps]
  */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
-import { arange, attention, crossEntropy, manualSeed, noGrad, randint, randomStream, scope, type Tensor, tensor } from "groundup";
+import { arange, attention, crossEntropy, manualSeed, noGrad, rand, randint, randomStream, scope, type Tensor, tensor } from "groundup";
 import { Embedding, init, LayerNorm, Linear, Module } from "groundup/nn";
 import { adamw, cosine, decayGroups } from "groundup/optim";
 import { charTokenizer } from "groundup/tokenizers";
@@ -143,7 +143,7 @@ for (let i = 0; i < 300; i++) {
   const input = written.slice(-config.context);
   const next = () => model.forward(tensor([Int32Array.from(input)])).slice(0, -1);
   const probabilities = scope(() => noGrad(() => next().softmax(-1).dataSync()));
-  let left = Math.random();
+  let left = rand([1], { stream: order }).itemSync();
   const drawn = probabilities.findIndex((p) => (left -= p) < 0);
   written.push(Math.max(0, drawn));
 }

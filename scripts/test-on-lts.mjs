@@ -1,6 +1,6 @@
 // Runs groundup on the current LTS release of Node, which the npm package `node` brings, in a temporary folder.
 //
-//   node scripts/test-on-lts.mjs          the built command and every entry of the package
+//   node scripts/test-on-lts.mjs          the built command, every entry of the package and an example
 //   node scripts/test-on-lts.mjs --all    the whole test suite too
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -34,6 +34,7 @@ function main() {
   const steps = [
     ["dist/cli/main.js", "doctor"],
     ["--input-type=module", "-e", imports],
+    ["scripts/run-example.mjs", "nanogpt", "", "1"],
   ];
   if (process.argv.includes("--all")) steps.push(["node_modules/vitest/vitest.mjs", "run"]);
   return steps.every((step) => run(...step)) ? 0 : 1;

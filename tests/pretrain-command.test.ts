@@ -1,9 +1,9 @@
 /** `groundup pretrain` and `plan` as processes: what a person at a terminal meets. */
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ensureBuilt, groundup, start } from "./built.ts";
+import { ensureBuilt, groundup, ROOT, start } from "./built.ts";
 
 let dir: string;
 let recipe: string;
@@ -87,4 +87,32 @@ test("every bundled recipe can be planned", { timeout: 120_000 }, async () => {
     expect(code).toBe(0);
     expect(JSON.parse(stdout).memory.peak).toBeGreaterThan(1e7);
   }
+});
+
+test("a model far too large is planned without being built, and the plan says what would help", { timeout: 60_000 }, async () => {
+  const sizes = { hidden_size: 8192, intermediate_size: 28672, num_hidden_layers: 80, num_attention_heads: 64, num_key_value_heads: 8 };
+  const set = Object.entries(sizes).flatMap(([key, value]) => ["--set", `model.${key}=${value}`]);
+  const began = performance.now();
+  const { code, stdout, stderr } = await groundup(["plan", "quickstart", ...set, "--json"]);
+  // The process, and a tenth of a second to measure the machine; building the model would take minutes and 270 GB.
+  expect(performance.now() - began).toBeLessThan(5000);
+  expect(code).toBe(0);
+  expect(stderr).toMatch(/It will not fit: tensors may take [\d.]+ GB on this machine. What would help/);
+  const plan = JSON.parse(stdout);
+  expect(plan.parameters).toBeGreaterThan(6e10);
+  expect(plan.fits).toBe(false);
+  expect(plan.waysToFit.join()).toMatch(/a machine that gives tensors \d+\.\d GB/);
+});
+
+test("model.size is the one dial of a model's shape", { timeout: 60_000 }, async () => {
+  const yaml = readFileSync(join(ROOT, "recipes", "quickstart.yaml"), "utf8").replace(/model:\n( {2}.*\n)+/, "model: { model_type: llama, size: 15M }\n");
+  const sized = join(dir, "sized.yaml");
+  writeFileSync(sized, yaml);
+  const { code, stdout } = await groundup(["plan", sized, "--json"]);
+  expect(code).toBe(0);
+  expect(Math.abs(JSON.parse(stdout).parameters / 15e6 - 1)).toBeLessThan(0.1);
+  const both = await groundup(["plan", sized, "--set", "model.hidden_size=64"]);
+  expect(both.code).toBe(1);
+  expect(both.stderr).toMatch(/model: size decides hidden_size, expected one or the other/);
+  expect((await groundup(["plan", sized, "--set", "model.size=huge"])).stderr).toMatch(/must be a number of parameters such as 15M/);
 });

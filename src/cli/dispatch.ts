@@ -1,5 +1,5 @@
 /** From the command line to a command. Imports as little as it can, so that `groundup --help` answers at once. */
-import { didYouMean } from "../formats/did-you-mean.ts";
+import { didYouMean } from "../did-you-mean.ts";
 import type { CliCommand } from "./command.ts";
 import { EXIT, explain, UsageError } from "./failure.ts";
 

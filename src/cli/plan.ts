@@ -1,7 +1,7 @@
 /** `groundup plan`: what a recipe costs, by formula, before anything runs. */
 import * as z from "zod";
 import { openDocuments } from "../data/index.ts";
-import { createModel } from "../models/index.ts";
+import { describeModel } from "../models/index.ts";
 import { memory } from "../tensor/index.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
 import {
@@ -14,6 +14,7 @@ import {
   type Recipe,
   recipeSchema,
   resolveDataPaths,
+  waysToFit,
 } from "../train/index.ts";
 import { defineCommand } from "./command.ts";
 import { readRecipe } from "./recipe-file.ts";
@@ -32,28 +33,34 @@ export const command = defineCommand({
   examples: ["groundup plan recipes/quickstart.yaml", "groundup plan quickstart --set training.batch=32 --json"],
   async run([name], options, io) {
     const recipe = await readRecipe(recipeSchema, name as string, options.set);
-    const model = createModel(modelConfig(recipe, await vocabularyOf(recipe)), `${name}: model`);
+    const model = describeModel(modelConfig(recipe, await vocabularyOf(recipe)), `${name}: model`);
     const peakFlops = measurePeakFlops(recipe.training.precision);
     const plan = planTraining(model, recipe, peakFlops);
     for (const line of planLines(plan, recipe)) io.print(line);
     io.print(`Machine         ${machineLine()}, ${(peakFlops / 1e9).toFixed(0)} GFLOP/s in large ${recipe.training.precision} products just now`);
     const emulated = emulationNote(recipe);
     if (emulated !== null) io.print(emulated);
-    if (plan.memory.peak > memory().limitBytes) io.print("This machine has too little memory for it: lower training.batch and raise training.accumulate.");
-    model.dispose();
-    return { ...plan, peakFlops };
+    const { limitBytes } = memory();
+    const fits = plan.memory.peak <= limitBytes;
+    const ways = fits ? [] : waysToFit(model, recipe, limitBytes);
+    if (!fits) {
+      io.print(`\nIt will not fit: tensors may take ${bytes(limitBytes)} on this machine. What would help, each for itself:`);
+      for (const way of ways) io.print(`  ${way}`);
+    }
+    return { ...plan, peakFlops, limitBytes, fits, waysToFit: ways };
   },
 });
 
+const bytes = (n: number) => (n >= 1e9 ? `${(n / 1e9).toFixed(2)} GB` : `${(n / 1e6).toFixed(1)} MB`);
+
 /** A plan for people. */
 export function planLines(plan: Plan, { training }: Recipe): string[] {
-  const mb = (bytes: number) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`);
   const n = (x: number) => x.toLocaleString("en-US");
   const { weights, gradients, optimizer, activations, peak, process } = plan.memory;
   return [
-    `Model           ${n(plan.parameters)} parameters, ${mb(weights)}; a checkpoint takes ${mb(plan.checkpointBytes)}`,
+    `Model           ${n(plan.parameters)} parameters, ${bytes(weights)}; a checkpoint takes ${bytes(plan.checkpointBytes)}`,
     `Steps           ${n(training.steps)} of ${n(plan.tokensPerStep)} tokens, ${n(plan.tokens)} in all`,
-    `Memory          ${mb(peak)} of tensors at the peak (weights ${mb(weights)}, gradients ${mb(gradients)}, optimiser ${mb(optimizer)}, activations ${mb(activations)}); about ${mb(process)} for the process`,
+    `Memory          ${bytes(peak)} of tensors at the peak (weights ${bytes(weights)}, gradients ${bytes(gradients)}, optimiser ${bytes(optimizer)}, activations ${bytes(activations)}); about ${bytes(process)} for the process`,
     `Arithmetic      ${(plan.flops / 1e12).toFixed(2)} TFLOP`,
     `Time            about ${duration(plan.seconds)} on this machine when it is idle`,
   ];

@@ -3,8 +3,8 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import type * as z from "zod";
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
-import { didYouMean } from "../formats/did-you-mean.ts";
 import { parseRecipe } from "../formats/recipe.ts";
 
 const BUNDLED = fileURLToPath(new URL("../../recipes/", import.meta.url));

@@ -1,10 +1,10 @@
 /** What the training commands share: the sampler, the progress on the terminal, the report at the end. */
 import { generate } from "../generate/index.ts";
+import { modelCounts } from "../models/index.ts";
 import { backend } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import {
   createProgress,
-  flopsPerToken,
   frequentTokens,
   measurePeakFlops,
   type PretrainSession,
@@ -53,7 +53,7 @@ export async function watchTraining(session: PretrainSession, io: Io, compare: (
     live: stream.isTTY === true,
     columns: stream.columns ?? 80,
     steps: recipe.training.steps,
-    flopsPerToken: flopsPerToken(model, recipe.training.context),
+    flopsPerToken: modelCounts(model).trainingFlops(recipe.training.context),
     peakFlops: measurePeakFlops(recipe.training.precision),
   });
   const outcome: Outcome = { end: { type: "end", why: "stopped", step: session.state.step, best: null }, validation: null, checkpoint: null, samples: [] };

@@ -1,6 +1,7 @@
 /** Documents: the unit that is split, counted, shuffled and never attended across. */
+
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, DataError } from "../errors.ts";
-import { didYouMean } from "../formats/did-you-mean.ts";
 
 /** One text with its origin. */
 export interface Document {

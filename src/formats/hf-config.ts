@@ -3,8 +3,8 @@
  * with its dotted path and, where a name is nearly right, what was probably meant.
  */
 import type * as z from "zod";
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
-import { didYouMean } from "./did-you-mean.ts";
 import { isJsonObject, type Json, parseJson } from "./json.ts";
 import { type Folder, readText } from "./source.ts";
 

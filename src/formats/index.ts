@@ -1,4 +1,6 @@
 /** File formats: safetensors, model configs, checkpoints on disk. */
+
+export { closestName, didYouMean } from "../did-you-mean.ts";
 export {
   type Content,
   type FolderWriter,
@@ -18,7 +20,6 @@ export {
   verifyCheckpoint,
   writeCheckpoint,
 } from "./checkpoint-folder.ts";
-export { closestName, didYouMean } from "./did-you-mean.ts";
 export {
   COMMON_KEYS,
   type ConfigKeys,

@@ -6,8 +6,9 @@
  * JSON, `{ name: { dtype, shape, data_offsets: [begin, end] } }` with offsets from the end of the header; then the
  * bytes, little-endian, row-major, without holes. `__metadata__` holds strings only.
  */
+
+import { didYouMean } from "../did-you-mean.ts";
 import { FormatError } from "../errors.ts";
-import { didYouMean } from "./did-you-mean.ts";
 import { isJsonObject, type Json, parseJson } from "./json.ts";
 import type { Source } from "./source.ts";
 

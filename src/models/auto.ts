@@ -1,31 +1,45 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import * as z from "zod";
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
-import { didYouMean } from "../formats/did-you-mean.ts";
 import { type ConfigKeys, parseConfig, parseModelConfig, readConfigJson } from "../formats/hf-config.ts";
 import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
 import { cast, type DType, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
-import type { CausalLM } from "./causal-lm.ts";
-import { GPT2, gpt2ConfigKeys, gpt2ConfigSchema } from "./gpt2.ts";
-import { Llama, llamaConfigKeys, llamaConfigSchema } from "./llama.ts";
+import type { CausalLM, ModelDescription, ModelDimensions } from "./causal-lm.ts";
+import { GPT2, gpt2ConfigKeys, gpt2ConfigSchema, gpt2Dimensions } from "./gpt2.ts";
+import { Llama, llamaConfigKeys, llamaConfigSchema, llamaDimensions } from "./llama.ts";
 
 interface Architecture {
   schema: z.ZodType;
   keys: ConfigKeys;
+  /** The keys of its longest sequence and its number of layers. */
+  keyOf: { context: string; layers: string };
+  dimensions(config: never): ModelDimensions;
   create(config: never): CausalLM;
 }
 
 /** Every architecture by the name that config.json gives it. */
 export const architectures: Record<string, Architecture> = {
-  gpt2: { schema: gpt2ConfigSchema, keys: gpt2ConfigKeys, create: (config) => new GPT2(config) },
-  llama: { schema: llamaConfigSchema, keys: llamaConfigKeys, create: (config) => new Llama(config) },
+  gpt2: {
+    schema: gpt2ConfigSchema,
+    keys: gpt2ConfigKeys,
+    keyOf: { context: "n_positions", layers: "n_layer" },
+    dimensions: gpt2Dimensions,
+    create: (config) => new GPT2(config),
+  },
+  llama: {
+    schema: llamaConfigSchema,
+    keys: llamaConfigKeys,
+    keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
+    dimensions: llamaDimensions,
+    create: (config) => new Llama(config),
+  },
 };
 
-/** A model with fresh weights from a config as config.json holds it. */
-export function createModel(config: Record<string, unknown>, where = "config"): CausalLM {
+function parsed(config: Record<string, unknown>, where: string): { modelType: string; config: object; architecture: Architecture } {
   const type = config.model_type;
   const known = Object.keys(architectures);
   const architecture = typeof type === "string" && Object.hasOwn(architectures, type) ? architectures[type] : undefined;
@@ -34,7 +48,19 @@ export function createModel(config: Record<string, unknown>, where = "config"): 
       `${where}: unknown architecture, expected model_type to be one of ${known.join(", ")}, got ${JSON.stringify(type)}.${typeof type === "string" ? didYouMean(type, known) : ""} Choose a supported model.`,
     );
   }
-  const model = architecture.create(parseModelConfig(architecture.schema, architecture.keys, config as never, where) as never);
+  return { modelType: type as string, config: parseModelConfig(architecture.schema, architecture.keys, config as never, where) as object, architecture };
+}
+
+/** What a config as config.json holds it says of the model: nothing is allocated, so it answers for any size. */
+export function describeModel(config: Record<string, unknown>, where = "config"): ModelDescription {
+  const { modelType, config: complete, architecture } = parsed(config, where);
+  return { modelType, config: complete, dimensions: architecture.dimensions(complete as never) };
+}
+
+/** A model with fresh weights from a config as config.json holds it. */
+export function createModel(config: Record<string, unknown>, where = "config"): CausalLM {
+  const { config: complete, architecture } = parsed(config, where);
+  const model = architecture.create(complete as never);
   const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, config, where);
   model.tokenIds = { bos_token_id, eos_token_id, pad_token_id };
   return model;
@@ -125,7 +151,7 @@ function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
 export function weightEntries(model: CausalLM, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
   const { dtype = "f32" } = options;
   const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];
-  return [...model.namedParameters()].map(([name, p]) => ({
+  return [...model.stateDict()].map(([name, p]) => ({
     name,
     dtype: code,
     shape: p.shape,

@@ -1,7 +1,7 @@
 /** What all decoder-only models share: their inputs, their output, the loss. The architectures themselves are one file each. */
 import { ShapeError } from "../errors.ts";
-import { type ForwardContext, type LayerState, Module } from "../nn/index.ts";
-import { arange, concat, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor } from "../tensor/index.ts";
+import { type ForwardContext, type LayerState, type Linear, Module, sumOf } from "../nn/index.ts";
+import { arange, concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor } from "../tensor/index.ts";
 
 export interface CausalLMInputs {
   /** i32 (B, T), or with `cuSeqlens` ragged rows (1, ΣT). */
@@ -27,12 +27,13 @@ export class CausalLMOutput {
   /** The last hidden states (B, T, hidden), normalised: what the head sees. */
   readonly hidden: Tensor;
   private readonly head: (rows: Tensor) => Tensor;
-  private computed: Tensor | null = null;
+  private computed: Tensor | null;
 
-  constructor(hidden: Tensor, loss: Tensor | null, head: (rows: Tensor) => Tensor) {
+  constructor(hidden: Tensor, loss: Tensor | null, head: (rows: Tensor) => Tensor, logits: Tensor | null = null) {
     this.hidden = hidden;
     this.loss = loss;
     this.head = head;
+    this.computed = logits;
   }
 
   /** (B, T, vocabulary). */
@@ -75,18 +76,25 @@ export function shiftLabels(labels: Tensor): Tensor {
   });
 }
 
-/** The loss where there is something to learn from, and the output. `headWeight` is (vocabulary, hidden). */
-export function outputOf(hidden: Tensor, headWeight: Tensor, inputs: CausalLMInputs): CausalLMOutput {
+/** The loss where there is something to learn from, and the output. `headWeight` is (vocabulary, hidden); who watches the logits makes the loss hold them all. */
+export function outputOf(hidden: Tensor, headWeight: Tensor, inputs: CausalLMInputs, watch?: (logits: Tensor) => Tensor): CausalLMOutput {
   const { inputIds, labels, targets, targetCount } = inputs;
   if (labels !== undefined && targets !== undefined)
     throw new ShapeError("forward: expected labels or targets, got both. Labels are shifted inside, targets are not");
   const wanted = targets ?? (labels === undefined ? undefined : shiftLabels(labels));
+  const head = (rows: Tensor) => linear(rows, headWeight, null, { watch });
   let loss: Tensor | null = null;
   if (wanted !== undefined) {
     if (wanted.size !== inputIds.size) throw new ShapeError(`forward: expected one label for each of the ${inputIds.size} ids, got ${wanted.size}`);
-    loss = linearCrossEntropy(hidden, headWeight, reshape(wanted, hidden.shape.slice(0, -1)), targetCount === undefined ? {} : { count: targetCount });
+    const rows = reshape(wanted, hidden.shape.slice(0, -1));
+    const options = targetCount === undefined ? {} : { count: targetCount };
+    if (watch !== undefined) {
+      const logits = head(hidden);
+      return new CausalLMOutput(hidden, crossEntropy(logits, rows, options), head, logits);
+    }
+    loss = linearCrossEntropy(hidden, headWeight, rows, options);
   }
-  return new CausalLMOutput(hidden, loss, (rows) => linear(rows, headWeight));
+  return new CausalLMOutput(hidden, loss, head);
 }
 
 /** Sizes that generation and planning need, whatever a model's config calls them. */
@@ -101,10 +109,19 @@ export interface ModelDimensions {
   context: number;
 }
 
-/** A decoder-only language model. */
-export abstract class CausalLM extends Module {
-  abstract readonly config: object;
+/** What a config says of a model, without the model: enough to count and to plan. A model is one too. */
+export interface ModelDescription {
   /** As config.json names it. */
+  readonly modelType: string;
+  readonly config: object;
+  readonly dimensions: ModelDimensions;
+}
+
+/** A decoder-only language model. */
+export abstract class CausalLM extends Module implements ModelDescription {
+  /** Null where the logits come from the embedding's table; the name can be watched all the same. */
+  abstract lm_head: Linear | null;
+  abstract readonly config: object;
   abstract readonly modelType: string;
   abstract readonly dimensions: ModelDimensions;
   /** Ids that the tokenizer gives a meaning, kept in config.json; generation stops at `eos_token_id`. */
@@ -114,6 +131,18 @@ export abstract class CausalLM extends Module {
     pad_token_id: null,
   };
   abstract override forward(inputs: CausalLMInputs): CausalLMOutput;
+
+  override get points(): readonly string[] {
+    return this.lm_head === null ? ["lm_head"] : [];
+  }
+
+  /** Shows the logits to whoever watches the head. */
+  protected watchingHead(): ((logits: Tensor) => Tensor) | undefined {
+    if (this.lm_head !== null) return sumOf(this.lm_head);
+    const watch = this.watching("lm_head");
+    return watch && ((logits) => watch("lm_head", logits, 0));
+  }
+
   /** What config.json should hold. */
   abstract configJson(): Record<string, unknown>;
   /** Names that may be missing from a weight file because they share another's tensor. */

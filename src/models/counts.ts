@@ -1,6 +1,7 @@
 /** What a model costs, by formula from its config, before anything is built: parameters, arithmetic, memory of its keys and values. */
+
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
-import { didYouMean } from "../formats/did-you-mean.ts";
 import type { GPT2Config } from "./gpt2.ts";
 import type { LlamaConfig } from "./llama.ts";
 

@@ -5,9 +5,9 @@
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import type { ConfigKeys } from "../formats/hf-config.ts";
-import { attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
 import { type Activation, dropout, linear, type Tensor, zeros } from "../tensor/index.ts";
-import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";
+import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 
 const size = z.int().min(1);
 const probability = z.number().min(0).lt(1);
@@ -75,8 +75,14 @@ class Conv1D extends Module {
     this.bias = parameter(zeros([outFeatures]));
   }
 
-  override forward(x: Tensor, options: { activation?: Activation; residual?: Tensor } = {}): Tensor {
-    return linear(x, this.weight, this.bias, { ...options, transposed: true });
+  override forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias, { transposed: true });
+  }
+
+  /** As `Linear.fused`. */
+  fused(x: Tensor, options: { activation?: Activation; residual?: Tensor }): Tensor {
+    const { activation, residual } = options;
+    return linear(x, this.weight, this.bias, { activation, residual, transposed: true, watch: sumOf(this) });
   }
 }
 
@@ -97,6 +103,10 @@ class Attention extends Module {
     this.c_proj = new Conv1D(n_embd, n_embd, std / Math.sqrt(2 * n_layer));
   }
 
+  override get points() {
+    return ATTENTION_POINTS;
+  }
+
   /** x (B, T, C) → (B, T, C), added to `residual` where dropout allows the fusion. */
   override forward(x: Tensor, ctx: ForwardContext, residual: Tensor): Tensor {
     const { n_embd, n_head, attn_pdrop, resid_pdrop } = this.config;
@@ -105,8 +115,11 @@ class Attention extends Module {
     const [q, k, v] = this.c_attn.forward(x).split([n_embd, n_embd, n_embd], -1).map(heads) as [Tensor, Tensor, Tensor];
     let scale = this.config.scale_attn_weights ? 1 / Math.sqrt(n_embd / n_head) : 1;
     if (this.config.scale_attn_by_inverse_layer_idx) scale /= this.layer + 1;
-    const y = attend(q, k, v, ctx, this.layer, { scale, dropout: ctx.training ? attn_pdrop : 0 }).reshape([b, t, n_embd]);
-    if (!ctx.training || resid_pdrop === 0) return this.c_proj.forward(y, { residual });
+    const dropped = ctx.training ? attn_pdrop : 0;
+    const watch = this.watching("scores", "probabilities");
+    const each = attend(this.see("q", q), this.see("k", k), this.see("v", v), ctx, this.layer, { scale, dropout: dropped, watch });
+    const y = this.see("heads", each).reshape([b, t, n_embd]);
+    if (!ctx.training || resid_pdrop === 0) return this.c_proj.fused(y, { residual });
     return residual.add(dropout(this.c_proj.forward(y), resid_pdrop));
   }
 }
@@ -125,9 +138,13 @@ class MLP extends Module {
     this.c_proj = new Conv1D(n_inner ?? 4 * n_embd, n_embd, std / Math.sqrt(2 * n_layer));
   }
 
+  override get points() {
+    return ["neurons"];
+  }
+
   override forward(x: Tensor, ctx: ForwardContext, residual: Tensor): Tensor {
-    const y = this.c_fc.forward(x, { activation: ACTIVATION[this.config.activation_function] });
-    if (!ctx.training || this.config.resid_pdrop === 0) return this.c_proj.forward(y, { residual });
+    const y = this.see("neurons", this.c_fc.fused(x, { activation: ACTIVATION[this.config.activation_function] })); // (B, T, I)
+    if (!ctx.training || this.config.resid_pdrop === 0) return this.c_proj.fused(y, { residual });
     return residual.add(dropout(this.c_proj.forward(y), this.config.resid_pdrop));
   }
 }
@@ -179,26 +196,28 @@ class Transformer extends Module {
   }
 }
 
+/** @throws ConfigError where the sizes do not go together */
+export function gpt2Dimensions({ vocab_size, n_embd, n_layer, n_head, n_positions }: GPT2Config): ModelDimensions {
+  if (n_embd % n_head !== 0)
+    throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
+  return { vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, context: n_positions };
+}
+
 export class GPT2 extends CausalLM {
   readonly modelType = "gpt2";
   readonly config: GPT2Config;
+  readonly dimensions: ModelDimensions;
   transformer: Transformer;
   lm_head: Linear | null;
 
   constructor(config: Partial<GPT2Config> = {}) {
     super();
     this.config = gpt2ConfigSchema.parse(config);
-    const { n_embd, n_head, vocab_size } = this.config;
-    if (n_embd % n_head !== 0)
-      throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
+    this.dimensions = gpt2Dimensions(this.config);
+    const { n_embd, vocab_size } = this.config;
     this.transformer = new Transformer(this.config);
     this.lm_head = this.config.tie_word_embeddings ? null : new Linear(n_embd, vocab_size, { bias: false });
     if (this.lm_head) init.normal(this.lm_head.weight, { std: this.config.initializer_range });
-  }
-
-  get dimensions() {
-    const { vocab_size, n_embd, n_layer, n_head, n_positions } = this.config;
-    return { vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, context: n_positions };
   }
 
   get tiedNames(): readonly string[] {
@@ -208,7 +227,7 @@ export class GPT2 extends CausalLM {
 
   override forward(inputs: CausalLMInputs): CausalLMOutput {
     const hidden = this.transformer.forward(inputs.inputIds, contextOf(inputs, this.training));
-    return outputOf(hidden, this.lm_head?.weight ?? this.transformer.wte.weight, inputs);
+    return outputOf(hidden, this.lm_head?.weight ?? this.transformer.wte.weight, inputs, this.watchingHead());
   }
 
   configJson(): Record<string, unknown> {

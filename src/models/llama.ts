@@ -5,9 +5,9 @@
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import type { ConfigKeys } from "../formats/hf-config.ts";
-import { attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
-import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, outputOf } from "./causal-lm.ts";
+import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { RopeTables, ropeParametersSchema } from "./rope-tables.ts";
 
 const size = z.int().min(1);
@@ -86,6 +86,10 @@ class Attention extends Module {
     this.o_proj = new Linear(this.heads * this.headDim, hidden_size, { bias });
   }
 
+  override get points() {
+    return ATTENTION_POINTS;
+  }
+
   /** x (B, T, C) → residual + attention (B, T, C). */
   override forward(x: Tensor, tables: { cos: Tensor; sin: Tensor }, ctx: ForwardContext, residual: Tensor): Tensor {
     const [b, t] = x.shape as [number, number];
@@ -93,8 +97,11 @@ class Attention extends Module {
     const q = rope(heads(this.q_proj.forward(x), this.heads), tables.cos, tables.sin, ctx.positions);
     const k = rope(heads(this.k_proj.forward(x), this.kvHeads), tables.cos, tables.sin, ctx.positions);
     const v = heads(this.v_proj.forward(x), this.kvHeads);
-    const y = attend(q, k, v, ctx, this.layer, { dropout: ctx.training ? this.dropout : 0 });
-    return this.o_proj.forward(y.reshape([b, t, this.heads * this.headDim]), { residual });
+    const y = attend(this.see("q", q), this.see("k", k), this.see("v", v), ctx, this.layer, {
+      dropout: ctx.training ? this.dropout : 0,
+      watch: this.watching("scores", "probabilities"),
+    });
+    return this.o_proj.fused(this.see("heads", y).reshape([b, t, this.heads * this.headDim]), { residual });
   }
 }
 
@@ -112,8 +119,13 @@ class MLP extends Module {
     this.activation = ACTIVATION[hidden_act];
   }
 
+  override get points() {
+    return ["activation", "neurons"];
+  }
+
   override forward(x: Tensor, residual: Tensor): Tensor {
-    return this.down_proj.forward(gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation), { residual });
+    const neurons = gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation, this.watching("activation")); // (B, T, I)
+    return this.down_proj.fused(this.see("neurons", neurons), { residual });
   }
 }
 
@@ -161,44 +173,48 @@ class Model extends Module {
   }
 }
 
+/** @throws ConfigError where the sizes do not go together */
+export function llamaDimensions(config: LlamaConfig): ModelDimensions {
+  const { vocab_size, hidden_size, num_hidden_layers, num_attention_heads: heads, num_key_value_heads, head_dim, max_position_embeddings } = config;
+  const kvHeads = num_key_value_heads ?? heads;
+  if (head_dim === null && hidden_size % heads !== 0) {
+    throw new ConfigError(
+      `llama: hidden_size must be a multiple of num_attention_heads, expected no rest, got ${hidden_size} and ${heads}. Change one of them, or set head_dim.`,
+    );
+  }
+  if (heads % kvHeads !== 0) {
+    throw new ConfigError(
+      `llama: num_attention_heads must be a multiple of num_key_value_heads, expected no rest, got ${heads} and ${kvHeads}. Change one of them.`,
+    );
+  }
+  return {
+    vocabulary: vocab_size,
+    hidden: hidden_size,
+    layers: num_hidden_layers,
+    heads,
+    kvHeads,
+    headDim: head_dim ?? hidden_size / heads,
+    context: max_position_embeddings,
+  };
+}
+
 export class Llama extends CausalLM {
   readonly modelType = "llama";
   readonly config: LlamaConfig;
+  readonly dimensions: ModelDimensions;
   model: Model;
   lm_head: Linear | null;
 
   constructor(config: Partial<LlamaConfig> = {}) {
     super();
     this.config = llamaConfigSchema.parse(config);
-    const { hidden_size, num_attention_heads, num_key_value_heads, head_dim, vocab_size } = this.config;
-    if (head_dim === null && hidden_size % num_attention_heads !== 0) {
-      throw new ConfigError(
-        `llama: hidden_size must be a multiple of num_attention_heads, expected no rest, got ${hidden_size} and ${num_attention_heads}. Change one of them, or set head_dim.`,
-      );
-    }
-    if (num_attention_heads % (num_key_value_heads ?? num_attention_heads) !== 0) {
-      throw new ConfigError(
-        `llama: num_attention_heads must be a multiple of num_key_value_heads, expected no rest, got ${num_attention_heads} and ${num_key_value_heads}. Change one of them.`,
-      );
-    }
+    this.dimensions = llamaDimensions(this.config);
+    const { hidden_size, vocab_size } = this.config;
     this.model = new Model(this.config);
     this.lm_head = this.config.tie_word_embeddings ? null : new Linear(hidden_size, vocab_size, { bias: false });
     // Every matrix from a normal of one width, as published.
     for (const [, p] of this.namedParameters()) if (p.rank === 2) init.normal(p, { std: this.config.initializer_range });
     for (const [name, p] of this.namedParameters()) if (name.endsWith(".bias")) init.normal(p, { std: 0 });
-  }
-
-  get dimensions() {
-    const { vocab_size, hidden_size, num_hidden_layers, num_attention_heads: heads, num_key_value_heads, head_dim, max_position_embeddings } = this.config;
-    return {
-      vocabulary: vocab_size,
-      hidden: hidden_size,
-      layers: num_hidden_layers,
-      heads,
-      kvHeads: num_key_value_heads ?? heads,
-      headDim: head_dim ?? hidden_size / heads,
-      context: max_position_embeddings,
-    };
   }
 
   readonly tiedNames: readonly string[] = ["lm_head.weight"];
@@ -211,7 +227,7 @@ export class Llama extends CausalLM {
         ? (inputs.inputIds.shape[1] as number)
         : 1 + (inputs.positions.dataSync() as Int32Array).reduce((a, b) => Math.max(a, b), 0);
     const hidden = this.model.forward(inputs.inputIds, ctx, longest);
-    return outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs);
+    return outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs, this.watchingHead());
   }
 
   configJson(): Record<string, unknown> {

@@ -4,6 +4,12 @@
  */
 import { type AttentionOptions, attention, type Tensor } from "../tensor/index.ts";
 
+/**
+ * What can be watched inside attention: queries, keys and values as they meet, (B, T, heads, dim); scores and probabilities, (B, heads, T, S); what each head
+ * gives, (B, T, heads, dim).
+ */
+export const ATTENTION_POINTS = ["q", "k", "v", "scores", "probabilities", "heads"] as const;
+
 /** Options of one layer's attention that do not depend on how its rows are laid out. */
 export type AttendOptions = Omit<AttentionOptions, "cuSeqlens" | "cuSeqlensK" | "mask">;
 

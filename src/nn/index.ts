@@ -1,5 +1,5 @@
 /** Modules, layers, initialisers. */
-export { type AttendOptions, attend, type ForwardContext, type LayerState } from "./context.ts";
+export { ATTENTION_POINTS, type AttendOptions, attend, type ForwardContext, type LayerState } from "./context.ts";
 export * as init from "./init.ts";
-export { Dropout, Embedding, type Layer, LayerNorm, Linear, MultiHeadAttention, RMSNorm, Sequential } from "./layers.ts";
+export { BatchNorm, Dropout, Embedding, type Layer, LayerNorm, Linear, MultiHeadAttention, RMSNorm, Sequential, sinusoidalPositions, sumOf } from "./layers.ts";
 export { buffer, type ForwardHook, Module, type Pattern, parameter } from "./module.ts";

@@ -1,4 +1,5 @@
 /** The layers that models are made of. Parameter names and shapes are PyTorch's. */
+import { ShapeError } from "../errors.ts";
 import {
   type Activation,
   type AttentionOptions,
@@ -7,13 +8,22 @@ import {
   embedding,
   layerNorm,
   linear,
+  noGrad,
   ones,
   rmsNorm,
   type Tensor,
+  tensorFrom,
   zeros,
 } from "../tensor/index.ts";
+import { ATTENTION_POINTS } from "./context.ts";
 import { kaimingUniform, normal, uniform } from "./init.ts";
-import { Module, parameter } from "./module.ts";
+import { buffer, Module, parameter } from "./module.ts";
+
+/** How a fused layer shows its own result, when someone watches it. */
+export function sumOf(layer: Module): ((sum: Tensor) => Tensor) | undefined {
+  const watch = layer.watching("");
+  return watch && ((sum) => watch("", sum, 0));
+}
 
 /** y = x · weightᵀ + bias; weight (out, in), bias (out). Initialised as torch.nn.Linear: uniform in ±1/√in. */
 export class Linear extends Module {
@@ -26,9 +36,15 @@ export class Linear extends Module {
     this.bias = options.bias === false ? null : parameter(uniform(zeros([outFeatures]), { bound: 1 / Math.sqrt(inFeatures) }));
   }
 
-  /** x (…, in) → activation(x · weightᵀ + bias) + residual (…, out). */
-  override forward(x: Tensor, options: { activation?: Activation; residual?: Tensor | null } = {}): Tensor {
-    return linear(x, this.weight, this.bias, options);
+  /** x (…, in) → x · weightᵀ + bias (…, out). */
+  override forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias);
+  }
+
+  /** activation(forward(x)) + residual in one kernel. A hook on this layer sees the result of `forward`, as in PyTorch; the rest then follows in steps. */
+  fused(x: Tensor, options: { activation?: Activation; residual?: Tensor | null }): Tensor {
+    const watch = sumOf(this);
+    return linear(x, this.weight, this.bias, watch === undefined ? options : { ...options, watch });
   }
 }
 
@@ -81,6 +97,46 @@ export class RMSNorm extends Module {
   }
 }
 
+/**
+ * Batch normalisation of each of the last dimension's items over all the others (Ioffe and Szegedy 2015): x (…, dim). While training by the batch's own mean and
+ * variance, afterwards by their running averages (of the variance with n − 1, as PyTorch keeps it). For (N, dim) it is torch.nn.BatchNorm1d.
+ */
+export class BatchNorm extends Module {
+  weight: Tensor;
+  bias: Tensor;
+  running_mean: Tensor;
+  running_var: Tensor;
+  readonly eps: number;
+  readonly momentum: number;
+
+  constructor(dim: number, options: { eps?: number; momentum?: number } = {}) {
+    super();
+    this.eps = options.eps ?? 1e-5;
+    this.momentum = options.momentum ?? 0.1;
+    this.weight = parameter(ones([dim]));
+    this.bias = parameter(zeros([dim]));
+    this.running_mean = buffer(zeros([dim]), { saved: true });
+    this.running_var = buffer(ones([dim]), { saved: true });
+  }
+
+  override forward(x: Tensor): Tensor {
+    const dim = this.weight.size;
+    if (x.shape.at(-1) !== dim) throw new ShapeError(`BatchNorm: expected x (…, ${dim}), got (${x.shape.join(", ")}). The last dimension is normalised`);
+    let [mean, variance] = [this.running_mean, this.running_var];
+    if (this.training) {
+      const rows = x.reshape([-1, dim]);
+      const n = rows.shape[0] as number;
+      if (n < 2) throw new ShapeError(`BatchNorm: expected at least 2 rows while training, got ${n}. Use a larger batch, or eval()`);
+      mean = rows.mean(0);
+      variance = rows.variance(0, { correction: 0 });
+      const average = (running: Tensor, now: Tensor) => noGrad(() => running.copyFrom(running.mul(1 - this.momentum).add(now.detach().mul(this.momentum))));
+      average(this.running_mean, mean);
+      average(this.running_var, variance.mul(n / (n - 1)));
+    }
+    return x.sub(mean).mul(variance.add(this.eps).rsqrt()).mul(this.weight).add(this.bias);
+  }
+}
+
 /** Zeroes items with probability p while training. */
 export class Dropout extends Module {
   readonly p: number;
@@ -117,17 +173,21 @@ export class MultiHeadAttention extends Module {
     this.out_proj = new Linear(this.heads * this.headDim, dim, { bias });
   }
 
+  override get points() {
+    return ATTENTION_POINTS;
+  }
+
   /** x (B, T, dim) attends to `memory` (B, S, dim; default x itself). */
   override forward(x: Tensor, options: AttentionOptions & { memory?: Tensor } = {}): Tensor {
     const { memory = x, ...rest } = options;
     const heads = (y: Tensor, n: number) => y.reshape([...y.shape.slice(0, -1), n, this.headDim]); // (B, T, H, D)
     const y = attention(
-      heads(this.q_proj.forward(x), this.heads),
-      heads(this.k_proj.forward(memory), this.kvHeads),
-      heads(this.v_proj.forward(memory), this.kvHeads),
-      rest,
+      this.see("q", heads(this.q_proj.forward(x), this.heads)),
+      this.see("k", heads(this.k_proj.forward(memory), this.kvHeads)),
+      this.see("v", heads(this.v_proj.forward(memory), this.kvHeads)),
+      { watch: this.watching("scores", "probabilities"), ...rest },
     );
-    return this.out_proj.forward(y.reshape([...x.shape.slice(0, -1), this.heads * this.headDim]));
+    return this.out_proj.forward(this.see("heads", y).reshape([...x.shape.slice(0, -1), this.heads * this.headDim]));
   }
 }
 
@@ -152,4 +212,14 @@ export class Sequential extends Module {
     for (let i = 0; i < this.count; i++) y = (this[i] as Layer).forward(y);
     return y;
   }
+}
+
+/** The fixed table of positions (Vaswani et al. 2017, 3.5): (count, dim), sine and cosine of the position over 10000^(2i/dim) in turns. Added to embeddings. */
+export function sinusoidalPositions(count: number, dim: number): Tensor {
+  const table = Float32Array.from({ length: count * dim }, (_, at) => {
+    const [position, i] = [Math.floor(at / dim), at % dim];
+    const angle = position / 10000 ** ((i - (i % 2)) / dim);
+    return i % 2 === 0 ? Math.sin(angle) : Math.cos(angle);
+  });
+  return tensorFrom(table, [count, dim]);
 }

@@ -3,10 +3,12 @@
  * file, so `namedParameters()` gives Hugging Face's names without a table. `forward` runs in a scope of its own: what it makes and
  * does not return is freed (or kept by the graph until backward has used it).
  */
-import { GroundupError } from "../errors.ts";
-import { keep, scope, Tensor } from "../tensor/index.ts";
+import { didYouMean } from "../did-you-mean.ts";
+import { GroundupError, ShapeError } from "../errors.ts";
+import { keep, noGrad, scope, Tensor, type Watch } from "../tensor/index.ts";
 
-const roles = new WeakMap<Tensor, "parameter" | "buffer">();
+type Role = "parameter" | "buffer" | "saved buffer";
+const roles = new WeakMap<Tensor, Role>();
 
 /** Marks a tensor as a trainable parameter that lives as long as its module. */
 export function parameter(t: Tensor): Tensor {
@@ -15,14 +17,17 @@ export function parameter(t: Tensor): Tensor {
   return t;
 }
 
-/** Marks a tensor as part of a module that is not trained (tables, running statistics). Not saved with the weights. */
-export function buffer(t: Tensor): Tensor {
-  roles.set(keep(t), "buffer");
+/** Marks a tensor as part of a module that is not trained: tables, which can be made again, or with `saved` what belongs to the weights (running statistics). */
+export function buffer(t: Tensor, options: { saved?: boolean } = {}): Tensor {
+  roles.set(keep(t), options.saved ? "saved buffer" : "buffer");
   return t;
 }
 
-/** Sees a module's result, and may replace it. */
-export type ForwardHook = (output: unknown, name: string) => unknown;
+/**
+ * Sees what a watched name stands for, and may give what takes its place (a tensor of the same shape). Tensors are the module's: read them, or `keep` them.
+ * `sequence` counts the sequences of ragged rows, where attention shows one after the other.
+ */
+export type ForwardHook<Output = Tensor> = (output: Output, name: string, sequence: number) => Output | undefined;
 
 /** Glob (`*` within a name, `**` across dots) or regular expression over dotted names. */
 export type Pattern = string | RegExp;
@@ -34,23 +39,49 @@ function matcher(pattern: Pattern): (name: string) => boolean {
   return (name) => whole.test(name);
 }
 
+interface Hook {
+  /** What is watched in the module; "" is its result. */
+  point: string;
+  /** The name that the hook is told. */
+  name: string;
+  hook: ForwardHook<unknown>;
+}
+
 export abstract class Module {
   /** True while training: dropout drops. Set by `train()` and `eval()`. */
   training = true;
-  private hooks: { name: string; hook: ForwardHook }[] | null = null;
+  private hooks: readonly Hook[] | null = null;
 
   constructor() {
     // Every module's forward runs inside a scope, and shows its result to the hooks.
     const inner = this.forward;
     this.forward = (...inputs: never[]) =>
       scope(() => {
-        let output: unknown = inner.apply(this, inputs);
-        if (this.hooks !== null) for (const { name, hook } of this.hooks) output = hook(output, name) ?? output;
-        return output as never;
+        const output: unknown = inner.apply(this, inputs);
+        return this.see("", output) as never;
       });
   }
 
   abstract forward(...inputs: never[]): unknown;
+
+  /** Names inside `forward` that can be watched besides its result; `forward` shows each with `see`, or has an operation show it (`watching`). */
+  get points(): readonly string[] {
+    return [];
+  }
+
+  /** For `forward`: shows a point to whoever watches it; what comes back takes its place. */
+  see<T>(point: string, value: T, sequence = 0): T {
+    if (this.hooks === null) return value;
+    let now = value;
+    for (const { point: watched, name, hook } of this.hooks) if (watched === point) now = replaced(name, now, hook(now, name, sequence) as T | undefined);
+    return now;
+  }
+
+  /** For `forward`: what a fused operation takes to show these points, or undefined (and the operation stays fused) where nobody watches one. */
+  watching(point: string, another = point): Watch | undefined {
+    if (this.hooks === null || !this.hooks.some((hook) => hook.point === point || hook.point === another)) return undefined;
+    return (name, t, sequence) => this.see(name, t, sequence);
+  }
 
   /** The children under their property names; arrays count as `name.0`, `name.1`, … */
   *namedChildren(): Generator<[name: string, child: Module]> {
@@ -66,11 +97,11 @@ export abstract class Module {
     for (const [name, child] of this.namedChildren()) yield* child.namedModules(prefix === "" ? name : `${prefix}.${name}`);
   }
 
-  private *tensors(role: "parameter" | "buffer"): Generator<[name: string, tensor: Tensor]> {
+  private *tensors(...wanted: readonly Role[]): Generator<[name: string, tensor: Tensor]> {
     const seen = new Set<Tensor>();
     for (const [prefix, module] of this.namedModules()) {
       for (const [key, value] of Object.entries(module)) {
-        if (!(value instanceof Tensor) || roles.get(value) !== role || seen.has(value)) continue;
+        if (!(value instanceof Tensor) || !wanted.includes(roles.get(value) as Role) || seen.has(value)) continue;
         seen.add(value);
         yield [prefix === "" ? key : `${prefix}.${key}`, value];
       }
@@ -83,7 +114,7 @@ export abstract class Module {
   }
 
   namedBuffers(): IterableIterator<[name: string, buffer: Tensor]> {
-    return this.tensors("buffer");
+    return this.tensors("buffer", "saved buffer");
   }
 
   parameters(): Tensor[] {
@@ -95,18 +126,15 @@ export abstract class Module {
     return this.parameters().reduce((n, p) => n + p.size, 0);
   }
 
-  /** Parameters by name: what is saved. */
+  /** Parameters and saved buffers by name: what belongs into a weight file. */
   stateDict(): Map<string, Tensor> {
-    return new Map(this.namedParameters());
+    return new Map(this.tensors("parameter", "saved buffer"));
   }
 
   /** The module with this dotted name. */
   get(name: string): Module {
     for (const [path, module] of this.namedModules()) if (path === name) return module;
-    const names = [...this.namedModules()].map(([path]) => path).filter((path) => path !== "");
-    throw new GroundupError(
-      `module: no module is named "${name}", expected one of ${names.slice(0, 6).join(", ")}${names.length > 6 ? ", …" : ""}. Names come from namedModules()`,
-    );
+    throw new GroundupError(`module: ${this.unknownName(name)}`);
   }
 
   train(training = true): this {
@@ -140,13 +168,26 @@ export abstract class Module {
     return count;
   }
 
-  /** Calls `hook` with the results of the modules whose names match; a value it returns replaces the result. Gives the function that removes it. */
-  hook(pattern: Pattern, hook: ForwardHook): () => void {
+  /** All names that can be watched: of modules ("" is this one), and of the points inside them. */
+  *namedPoints(): Generator<[name: string, module: Module, point: string]> {
+    for (const [name, module] of this.namedModules()) {
+      yield [name, module, ""];
+      for (const point of module.points) yield [name === "" ? point : `${name}.${point}`, module, point];
+    }
+  }
+
+  /**
+   * Calls `hook` with the results of the modules, and the points inside them, whose names match; a tensor it returns takes the place of what it saw.
+   * Points may make their operation run in its plain form, which is slower: a pattern has to name them, a last part of stars alone does not mean them.
+   * @returns the function that removes the hook
+   */
+  hook<Output = Tensor>(pattern: Pattern, hook: ForwardHook<Output>): () => void {
     const matches = matcher(pattern);
-    const touched = [...this.namedModules()].filter(([name]) => matches(name));
-    if (touched.length === 0) throw new GroundupError(`hook: no module matches ${pattern}. Names come from namedModules()`);
-    const entries = touched.map(([name, module]) => {
-      const entry = { name, hook };
+    const modulesOnly = typeof pattern === "string" && /(^|\.)\*+$/.test(pattern);
+    const touched = [...this.namedPoints()].filter(([name, , point]) => matches(name) && !(modulesOnly && point !== ""));
+    if (touched.length === 0) throw new GroundupError(`hook: ${this.unknownName(pattern)}`);
+    const entries = touched.map(([name, module, point]) => {
+      const entry: Hook = { point, name, hook: hook as ForwardHook<unknown> };
       module.hooks = [...(module.hooks ?? []), entry];
       return [module, entry] as const;
     });
@@ -156,6 +197,47 @@ export abstract class Module {
         module.hooks = rest.length > 0 ? rest : null;
       }
     };
+  }
+
+  /**
+   * Runs `fn` and keeps the tensors under all names that match, without their graph: `seen.get("model.layers.0.self_attn.probabilities")`. They belong to the
+   * scope around.
+   * @throws GroundupError when a name comes twice (several passes, ragged rows): a hook can tell them apart
+   */
+  record<T>(pattern: Pattern, fn: () => T extends PromiseLike<unknown> ? never : T): { result: T; seen: Map<string, Tensor> } {
+    const seen = new Map<string, Tensor>();
+    const unhook = this.hook<unknown>(pattern, (output, name) => {
+      if (!(output instanceof Tensor)) return undefined;
+      if (seen.has(name))
+        throw new GroundupError(`record: ${name} came twice, expected one pass over a rectangle of sequences, got another tensor. Use hook() instead`);
+      seen.set(name, keep(noGrad(() => output.detach())));
+      return undefined;
+    });
+    try {
+      const result = scope(fn);
+      return { result, seen: new Map([...seen].map(([name, t]) => [name, t.detach()])) };
+    } finally {
+      unhook();
+      for (const t of seen.values()) t.dispose("the end of record()");
+    }
+  }
+
+  /** The words for a pattern that nothing matches: what the nearest module above it holds, and the likeliest name. */
+  private unknownName(pattern: Pattern): string {
+    const names = [...this.namedPoints()].map(([name]) => name).filter((name) => name !== "");
+    const parts = String(pattern).split(".");
+    let inside = names.filter((name) => !name.includes("."));
+    let above = "";
+    for (let n = parts.length - 1; n > 0; n--) {
+      const prefix = `${parts.slice(0, n).join(".")}.`;
+      const held = names.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+      if (held.length === 0) continue;
+      [inside, above] = [held.filter((name) => !name.includes(".")), prefix];
+      break;
+    }
+    const last = parts.at(-1) as string;
+    const hint = didYouMean(last, inside) || didYouMean(String(pattern), names);
+    return `nothing is named ${pattern}, expected ${above}${inside.length === 1 ? inside[0] : `(${inside.join(", ")})`} or a pattern, got no match.${hint} Names come from namedPoints()`;
   }
 
   /** Drops the gradients, so that the next backward begins anew. */
@@ -176,4 +258,14 @@ export abstract class Module {
   heldTensors(): Tensor[] {
     return [...this.namedParameters(), ...this.namedBuffers()].map(([, t]) => t);
   }
+}
+
+/** What a hook gave, where it gave something. */
+function replaced<T>(name: string, before: T, given: T | undefined): T {
+  if (given === undefined) return before;
+  if (before instanceof Tensor && !(given instanceof Tensor && given.shape.join() === before.shape.join())) {
+    const got = given instanceof Tensor ? `one of shape (${given.shape.join(", ")})` : typeof given;
+    throw new ShapeError(`hook: ${name}: expected nothing or a tensor of shape (${before.shape.join(", ")}), got ${got}. Return what should take its place`);
+  }
+  return given;
 }

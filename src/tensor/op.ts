@@ -45,6 +45,12 @@ export interface Composition<Args extends readonly unknown[], Out extends Tensor
   readonly samples: () => readonly Sample<Args>[];
 }
 
+/**
+ * Sees a tensor inside a fused operation under its name there, and gives what takes its place (the same one, or another of its shape). An operation
+ * that gets one runs its composed form. `sequence` counts ragged rows' sequences, which come one by one.
+ */
+export type Watch = (name: string, t: Tensor, sequence: number) => Tensor;
+
 /** Every declared operation, for the tests and the docs. */
 export const operations = new Map<string, Operation<never, Tensor | Tensor[]>>();
 

@@ -51,12 +51,25 @@ export function broadcast(op: string, a: Shape, b: Shape): Shape {
     const y = i <= b.length ? (b[b.length - i] as number) : 1;
     if (x !== y && x !== 1 && y !== 1) {
       throw new ShapeError(
-        `${op}: shapes do not broadcast, expected equal sizes or 1 at dimension -${i}, got ${show(a)} and ${show(b)}. Reshape or unsqueeze one of them`,
+        `${op}: shapes do not broadcast, expected equal sizes or 1 at dimension -${i}, got ${show(a)} and ${show(b)}. Reshape or unsqueeze one of them. ` +
+          `Aligned at the right:\n${aligned(a, b)}`,
       );
     }
     out[rank - i] = x === 1 ? y : x;
   }
   return out;
+}
+
+/** Two shapes as broadcasting sees them, one above the other at the right; a third line marks what does not go together. */
+function aligned(a: Shape, b: Shape): string {
+  const rank = Math.max(a.length, b.length);
+  const column = (i: number): [string, string, string] => {
+    const [x, y] = [a[i - rank + a.length], b[i - rank + b.length]];
+    return [String(x ?? ""), String(y ?? ""), x === undefined || y === undefined || x === y || x === 1 || y === 1 ? "" : "^"];
+  };
+  const columns = Array.from({ length: rank }, (_, i) => column(i));
+  const widths = columns.map((cells) => Math.max(...cells.map((cell) => cell.length)));
+  return [0, 1, 2].map((row) => `  ${columns.map((cells, i) => (cells[row] as string).padStart(widths[i] as number)).join("  ")}`.trimEnd()).join("\n");
 }
 
 /** Strides of a tensor seen as `target`: 0 where it is repeated. */

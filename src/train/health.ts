@@ -60,21 +60,23 @@ export function findNonFinite(model: CausalLM, batches: readonly Batch[]): strin
     if (place !== null) return `the weight ${name}, ${place}`;
   }
   let found: string | null = null;
-  const unhook = model.hook("**", (output, name) => {
-    const tensors = output instanceof Tensor ? [output] : output instanceof CausalLMOutput ? [output.hidden] : [];
-    for (const t of tensors) {
-      const place = found === null ? firstBad(t) : null;
+  // The head is left out: watching it would hold all logits at once, and its weight and what it reads are looked at anyway.
+  const watched = [...model.namedModules()].filter(([, module]) => module !== model.lm_head);
+  const unhook = watched.map(([name, module]) =>
+    module.hook<unknown>("", (output) => {
+      const t = output instanceof CausalLMOutput ? output.hidden : output;
+      const place = found === null && t instanceof Tensor ? firstBad(t) : null;
       if (place !== null) found = `the result of ${name === "" ? "the model" : name}, ${place}`;
-    }
-    return undefined;
-  });
+      return undefined;
+    }),
+  );
   try {
     for (const batch of batches) {
       scope(() => noGrad(() => void model.forward(inputsOf(batch))));
       if (found !== null) return found;
     }
   } finally {
-    unhook();
+    for (const remove of unhook) remove();
   }
   return "the loss itself";
 }

@@ -2,11 +2,12 @@
 
 export { bars, chart } from "./chart.ts";
 export { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
-export { computedParameters, flopsPerToken, measurePeakFlops } from "./cost.ts";
 export { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
+export { type FindLearningRateOptions, findLearningRate, type LearningRateCurve } from "./find-learning-rate.ts";
 export { findNonFinite, isSpike, type LossWatch, newWatch, nonFiniteLoss } from "./health.ts";
 export { type Sampler, scheduleOf, type TrainingEvent, type TrainingParts, trainingLoop } from "./loop.ts";
-export { checkMemory, type Plan, planTraining } from "./plan.ts";
+export { measurePeakFlops } from "./peak-flops.ts";
+export { checkMemory, type Plan, planTraining, waysToFit } from "./plan.ts";
 export { checkSameData, END_OF_TEXT, openText, type PreparedData, prepareData, resolveDataPaths } from "./prepare-data.ts";
 export { emulationNote, type Manifest, openPretraining, optimizerOf, type PretrainOptions, type PretrainSession } from "./pretrain.ts";
 export { createProgress, duration, type Progress, type ProgressOptions } from "./progress.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { createModel } from "../models/index.ts";
+import { createModel, describeModel } from "../models/index.ts";
 import { memory, resetPeakMemory } from "../tensor/index.ts";
-import { checkMemory, planTraining } from "./plan.ts";
+import { checkMemory, planTraining, waysToFit } from "./plan.ts";
 import { optimizerOf } from "./pretrain.ts";
 import { modelConfig, recipeSchema } from "./recipe.ts";
 import { accumulateGradients } from "./step.ts";
@@ -56,7 +56,57 @@ test.each(CASES)("planned memory against the measured peak, to 10 percent: %s", 
   const plan = planTraining(model, recipe, 1e11);
   expect(plan.memory.peak / measured).toBeGreaterThan(0.9);
   expect(plan.memory.peak / measured).toBeLessThan(1.1);
-  expect(() => checkMemory(plan, measured / 2)).toThrow(/not enough memory.*training\.batch/);
+  // Counted on the description alone, it is the same.
+  expect(planTraining(describeModel(modelConfig(recipe, vocabulary)), recipe, 1e11)).toEqual(plan);
   optimizer.dispose();
   model.dispose();
+});
+
+const LARGE = {
+  model_type: "llama",
+  hidden_size: 4096,
+  intermediate_size: 11008,
+  num_hidden_layers: 32,
+  num_attention_heads: 32,
+};
+const large = (training: Record<string, unknown>) =>
+  recipeSchema.parse({ data: { path: "none" }, model: LARGE, training: { steps: 10, batch: 8, context: 2048, ...training } });
+
+test("a model of 7 billion parameters is planned at once, and nothing is allocated", () => {
+  const before = memory().liveBytes;
+  resetPeakMemory();
+  const began = performance.now();
+  const recipe = large({});
+  const model = describeModel(modelConfig(recipe, 32000));
+  const plan = planTraining(model, recipe, 1e12);
+  expect(performance.now() - began).toBeLessThan(100);
+  expect(memory().peakBytes).toBe(before);
+  // Llama 2 7B (Touvron et al. 2023).
+  expect(plan.parameters).toBe(6_738_415_616);
+  // Weights, gradients and two moments take 16 bytes a parameter.
+  expect(plan.memory.peak).toBeGreaterThan(16 * plan.parameters);
+  expect(() => checkMemory(model, recipe, 24e9)).toThrow(
+    /not enough memory.*expected at most 24\.0 GB.*What would help: model\.num_hidden_layers=\d.*a machine that gives tensors \d+\.\d GB/,
+  );
+});
+
+test("the ways to fit do fit, and the next larger one does not", () => {
+  const recipe = large({ batch: 16, accumulate: 2 });
+  const model = describeModel(modelConfig(recipe, 32000));
+  const limit = 150e9;
+  const ways = waysToFit(model, recipe, limit);
+  const peak = (changes: object, of = model) => planTraining(of, large({ batch: 16, accumulate: 2, ...changes }), 1).memory.peak;
+  const number = (pattern: RegExp) => Number(ways.join("; ").match(pattern)?.[1]);
+  const [batch, accumulate] = [number(/training\.batch=(\d+)/), number(/training\.accumulate=(\d+)/)];
+  expect(batch * accumulate).toBeGreaterThanOrEqual(32);
+  expect(peak({ batch, accumulate })).toBeLessThanOrEqual(limit);
+  expect(peak({ batch: batch + 1, accumulate: Math.ceil(32 / (batch + 1)) })).toBeGreaterThan(limit);
+  const context = number(/training\.context=(\d+)/);
+  expect(peak({ context })).toBeLessThanOrEqual(limit);
+  expect(peak({ context: context + 1 })).toBeGreaterThan(limit);
+  const layers = number(/model\.num_hidden_layers=(\d+)/);
+  const shallow = (n: number) => describeModel(modelConfig({ ...recipe, model: { ...LARGE, num_hidden_layers: n } }, 32000));
+  expect(peak({}, shallow(layers))).toBeLessThanOrEqual(limit);
+  expect(peak({}, shallow(layers + 1))).toBeGreaterThan(limit);
+  expect(checkMemory(model, recipe, 1e13)).toBeUndefined();
 });

@@ -3,8 +3,7 @@
  * (weights, gradients, optimiser, activations that backward needs); test and `--dry-run` hold it against the measured peak.
  */
 import { OutOfMemoryError } from "../errors.ts";
-import type { CausalLM } from "../models/index.ts";
-import { flopsPerToken } from "./cost.ts";
+import { architectures, type ModelDescription, modelCounts } from "../models/index.ts";
 import type { Recipe } from "./recipe.ts";
 
 export interface Plan {
@@ -36,7 +35,7 @@ const STATES: Record<Recipe["training"]["optimizer"], number> = { adamw: 2, adam
 const EFFICIENCY = 0.7;
 
 /** Floats that one layer's forward leaves for its backward, for each row of its input; what is written beside a name is its width. */
-function savedPerRow(model: CausalLM): { layer: number; widest: number } {
+function savedPerRow(model: ModelDescription): { layer: number; widest: number } {
   const { hidden: c, heads, kvHeads, headDim } = model.dimensions;
   const [q, kv] = [heads * headDim, kvHeads * headDim];
   const config = model.config as Record<string, number | null>;
@@ -50,22 +49,15 @@ function savedPerRow(model: CausalLM): { layer: number; widest: number } {
   return { layer: 4 * c + 2 + 2 * q + 2 * kv + heads + 3 * inner, widest: inner };
 }
 
-/** @throws OutOfMemoryError when the tensors will not fit into what they may have, before anything is allocated for training */
-export function checkMemory(plan: Plan, limitBytes: number): void {
-  if (plan.memory.peak <= limitBytes) return;
-  const gb = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
-  const { weights, gradients, optimizer, activations } = plan.memory;
-  throw new OutOfMemoryError(
-    `training: not enough memory for this recipe, expected at most ${gb(limitBytes)}, got ${gb(plan.memory.peak)} by plan (weights ${gb(weights)}, gradients ${gb(gradients)}, optimiser ${gb(optimizer)}, activations ${gb(activations)}). ` +
-      "Lower training.batch and raise training.accumulate, shorten training.context, or choose a smaller model.",
-  );
-}
-
-/** @param peakFlops the machine's rate on large products, FLOP/s (`measurePeakFlops`) */
-export function planTraining(model: CausalLM, recipe: Recipe, peakFlops: number): Plan {
+/**
+ * @param model a model, or the description of one that was never built
+ * @param peakFlops the machine's rate on large products, FLOP/s (`measurePeakFlops`)
+ */
+export function planTraining(model: ModelDescription, recipe: Recipe, peakFlops: number): Plan {
   const { training } = recipe;
   const { vocabulary, hidden, layers } = model.dimensions;
-  const parameters = model.parameterCount();
+  const counts = modelCounts(model);
+  const parameters = counts.parameters.total;
   const rows = training.batch * training.context;
   const float = 4;
   const states = training.optimizer === "sgd" && training.momentum === 0 ? 0 : STATES[training.optimizer];
@@ -87,7 +79,7 @@ export function planTraining(model: CausalLM, recipe: Recipe, peakFlops: number)
   const peak = weights + optimizer + Math.max(early, late, accumulated);
   const tokensPerStep = rows * training.accumulate;
   const tokens = tokensPerStep * training.steps;
-  const flops = flopsPerToken(model, training.context) * tokens;
+  const flops = counts.trainingFlops(training.context) * tokens;
   return {
     parameters,
     tokensPerStep,
@@ -97,4 +89,46 @@ export function planTraining(model: CausalLM, recipe: Recipe, peakFlops: number)
     checkpointBytes: weights + optimizer,
     seconds: flops / (peakFlops * EFFICIENCY),
   };
+}
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+
+/** @throws OutOfMemoryError when the tensors will not fit into what they may have, before anything is allocated; it says what would help */
+export function checkMemory(model: ModelDescription, recipe: Recipe, limitBytes: number): void {
+  const { peak, weights, gradients, optimizer, activations } = planTraining(model, recipe, 1).memory;
+  if (peak <= limitBytes) return;
+  throw new OutOfMemoryError(
+    `training: not enough memory for this recipe, expected at most ${gigabytes(limitBytes)}, got ${gigabytes(peak)} by plan (weights ${gigabytes(weights)}, gradients ${gigabytes(gradients)}, optimiser ${gigabytes(optimizer)}, activations ${gigabytes(activations)}). ` +
+      `What would help: ${waysToFit(model, recipe, limitBytes).join("; ")}.`,
+  );
+}
+
+/** Changes of a recipe that make its plan fit, each for itself, the mildest first; where none does, the machine it needs. */
+export function waysToFit(model: ModelDescription, recipe: Recipe, limitBytes: number): string[] {
+  const { training } = recipe;
+  const peak = (changes: Partial<Recipe["training"]>, of = model) => planTraining(of, { ...recipe, training: { ...training, ...changes } }, 1).memory.peak;
+  /** The largest whole number from 1 to below `from` for which it fits. */
+  const largest = (from: number, fits: (n: number) => boolean): number | null => {
+    let [low, high] = [0, from];
+    while (high - low > 1) {
+      const middle = Math.floor((low + high) / 2);
+      if (fits(middle)) low = middle;
+      else high = middle;
+    }
+    return low === 0 ? null : low;
+  };
+  const ways: string[] = [];
+  const accumulate = (batch: number) => Math.ceil((training.accumulate * training.batch) / batch);
+  const batch = largest(training.batch, (n) => peak({ batch: n, accumulate: accumulate(n) }) <= limitBytes);
+  if (batch !== null) ways.push(`training.batch=${batch} training.accumulate=${accumulate(batch)} (the same step in smaller parts)`);
+  const context = largest(training.context, (n) => peak({ context: n }) <= limitBytes);
+  if (context !== null) ways.push(`training.context=${context}`);
+  if (training.optimizer !== "sgd" && peak({ optimizer: "sgd", momentum: 0 }) <= limitBytes) ways.push("training.optimizer=sgd (no state beside the weights)");
+  const key = architectures[model.modelType].keyOf.layers;
+  const shallow = (layers: number): ModelDescription => ({ ...model, config: { ...model.config, [key]: layers }, dimensions: { ...model.dimensions, layers } });
+  const layers = largest(model.dimensions.layers, (n) => peak({}, shallow(n)) <= limitBytes);
+  if (layers !== null) ways.push(`model.${key}=${layers} (${(modelCounts(shallow(layers)).parameters.total / 1e6).toFixed(0)} million parameters)`);
+  const smallest = peak({ batch: 1, accumulate: accumulate(1) });
+  if (batch === null) ways.push(`a machine that gives tensors ${gigabytes(smallest)} (with training.batch=1)`);
+  return ways;
 }

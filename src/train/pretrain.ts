@@ -3,13 +3,13 @@ import * as fs from "node:fs";
 import os from "node:os";
 import { dataLoader, packedDocuments, sampledWindows } from "../data/index.ts";
 import { writeFileAtomic } from "../formats/index.ts";
-import { type CausalLM, createModel } from "../models/index.ts";
+import { type CausalLM, createModel, describeModel } from "../models/index.ts";
 import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
 import { backend, manualSeed, memory } from "../tensor/index.ts";
 import { type Tokenizer, tokenizerFiles } from "../tokenizers/index.ts";
 import { loadCheckpoint, newestCheckpoint, type TrainingState } from "./checkpoint.ts";
 import { freshState, type Sampler, type TrainingEvent, type TrainingParts, trainingLoop } from "./loop.ts";
-import { checkMemory, planTraining } from "./plan.ts";
+import { checkMemory } from "./plan.ts";
 import { checkSameData, type DataHashes, openText, type PreparedData, prepareData } from "./prepare-data.ts";
 import { modelConfig, type Recipe } from "./recipe.ts";
 import { openRun, type RunFolder } from "./run-folder.ts";
@@ -106,10 +106,11 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
     const { seed } = recipe.run;
 
     manualSeed(seed);
-    const model = createModel(modelConfig(recipe, data.tokenizer.vocabSize), `${out}/config.yaml: model`);
+    const config = modelConfig(recipe, data.tokenizer.vocabSize);
+    const where = `${out}/config.yaml: model`;
+    checkMemory(describeModel(config, where), recipe, memory().limitBytes);
+    const model = createModel(config, where);
     close.push(() => model.dispose());
-    // The rate plays no part in the memory.
-    checkMemory(planTraining(model, recipe, 1), memory().limitBytes);
     const optimizer = optimizerOf(recipe, model);
     close.push(() => optimizer.dispose());
     const source = recipe.data.order === "documents" ? packedDocuments : sampledWindows;

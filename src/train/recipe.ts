@@ -2,14 +2,20 @@
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { didYouMean, parseModelConfig } from "../formats/index.ts";
-import { architectures } from "../models/index.ts";
+import { architectures, parameterCountOf, sizedConfig, sizedKeys } from "../models/index.ts";
 
 const count = z.int().min(1);
 const factor = z.number().nonnegative();
 
 /** A model config without the keys that data and training decide; its own schema checks the rest. */
 const modelSchema = z
-  .looseObject({ model_type: z.string().describe("architecture: llama or gpt2; its other keys are those of config.json") })
+  .looseObject({
+    model_type: z.string().describe("architecture: llama or gpt2; its other keys are those of config.json"),
+    size: z
+      .union([count, z.string().regex(/^\d+(\.\d+)?[KMB]?$/i, "must be a number of parameters such as 15M")])
+      .optional()
+      .describe("number of parameters, such as 15M: decides layers, width and heads, which are then left out"),
+  })
   .superRefine((model, ctx) => {
     const known = Object.keys(architectures);
     const architecture = Object.hasOwn(architectures, model.model_type) ? architectures[model.model_type] : undefined;
@@ -21,8 +27,11 @@ const modelSchema = z
       });
       return;
     }
+    const { size, ...config } = model;
+    const twice = size === undefined ? [] : sizedKeys(model.model_type).filter((key) => key in config);
+    if (twice.length > 0) ctx.addIssue({ code: "custom", message: `size decides ${twice.join(", ")}, expected one or the other, got both. Leave one out.` });
     try {
-      parseModelConfig(architecture.schema, architecture.keys, model as never, "model");
+      parseModelConfig(architecture.schema, architecture.keys, config as never, "model");
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       for (const line of error.message.split("\n").slice(1)) ctx.addIssue({ code: "custom", message: line.trim() });
@@ -124,12 +133,11 @@ export function differences(before: unknown, now: unknown, path = ""): string[] 
   return a === b ? [] : [`${path}: ${a ?? "absent"} → ${b ?? "absent"}`];
 }
 
-const CONTEXT_KEYS: Record<string, string> = { llama: "max_position_embeddings", gpt2: "n_positions" };
-
 /** The model's config with what the tokenizer and the training decide filled in. @throws ConfigError when they contradict it */
 export function modelConfig(recipe: Recipe, tokens: number): Record<string, unknown> {
-  const { model, training } = recipe;
-  const key = CONTEXT_KEYS[model.model_type] as string;
+  const { training } = recipe;
+  const { size, ...model } = recipe.model;
+  const key = architectures[model.model_type].keyOf.context;
   const config: Record<string, unknown> = { vocab_size: tokens, [key]: training.context, ...model };
   if (Number(config.vocab_size) < tokens)
     throw new ConfigError(`recipe: model.vocab_size is too small, expected at least the tokenizer's ${tokens} tokens, got ${config.vocab_size}. Leave it out.`);
@@ -137,5 +145,5 @@ export function modelConfig(recipe: Recipe, tokens: number): Record<string, unkn
     throw new ConfigError(
       `recipe: model.${key} is too small, expected at least training.context ${training.context}, got ${config[key]}. Raise it or shorten the context.`,
     );
-  return config;
+  return size === undefined ? config : sizedConfig(config, parameterCountOf(size));
 }

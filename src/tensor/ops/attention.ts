@@ -2,7 +2,7 @@
 import { ShapeError } from "../../errors.ts";
 import { noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
-import { defineOp } from "../op.ts";
+import { defineOp, type Watch } from "../op.ts";
 import { values } from "../samples.ts";
 import { show } from "../shape.ts";
 import { arange, type Tensor, tensor } from "../tensor.ts";
@@ -31,6 +31,8 @@ export interface AttentionOptions {
   cuSeqlens?: Int32Array;
   /** The same for the rows of k and v. Default: as cuSeqlens. */
   cuSeqlensK?: Int32Array;
+  /** Sees "scores" (before masked places are shut out) and "probabilities" (before dropout), both (B, heads, T, S); ragged rows give one sequence after the other, B = 1. */
+  watch?: Watch | undefined;
 }
 
 interface Layout {
@@ -105,7 +107,7 @@ function places({ cuQ, cuK, sequences }: Layout): [Tensor, Tensor, Tensor] {
 }
 
 /** What makes scores of products, as the kernels take it: scale, causal, window, softcap, slopes. */
-function rules(options: AttentionOptions, dim: number): [number, number, number, number, Tensor | null] {
+export function rules(options: AttentionOptions, dim: number): [number, number, number, number, Tensor | null] {
   const { scale = 1 / Math.sqrt(dim), causal = true, window = 0, softcap = 0, slopes = null } = options;
   return [scale, causal ? 1 : 0, window, softcap, slopes];
 }
@@ -257,12 +259,13 @@ function composedAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOp
     const [q0, q1, k0, k1] = [l.cuQ[s], l.cuQ[s + 1], l.cuK[s], l.cuK[s + 1]] as [number, number, number, number];
     if (q1 === q0) continue;
     const cut = (x: Tensor, a: number, b: number) => unsqueeze(x.narrow(0, a, b - a), 0);
-    parts.push(reshape(dense(cut(q, q0, q1), cut(k, k0, k1), cut(v, k0, k1), options), [q1 - q0, l.heads, l.dim]));
+    parts.push(reshape(dense(cut(q, q0, q1), cut(k, k0, k1), cut(v, k0, k1), options, s), [q1 - q0, l.heads, l.dim]));
   }
   return parts[0]?.concat(parts.slice(1), 0) ?? packed(q);
 }
 
-function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, sequence = 0): Tensor {
+  const see: Watch = options.watch ?? ((_, x) => x);
   const [t, heads, dim] = q.shape.slice(1) as [number, number, number];
   const [s, kvHeads] = k.shape.slice(1) as [number, number];
   const repeat = (x: Tensor) => {
@@ -276,13 +279,14 @@ function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tens
   const key = reshape(arange(s), [1, s]);
   if (options.slopes) scores = add(scores, mul(reshape(options.slopes, [heads, 1, 1]), cast(sub(key, position), "f32")));
   if (options.mask) scores = add(scores, options.mask);
+  scores = see("scores", scores, sequence);
   let seen = ge(add(key, s), 0);
   if (options.causal !== false) seen = le(key, position);
   if (options.window) seen = logicalAnd(seen, gt(key, sub(position, options.window)));
   if (options.window && options.causal === false) seen = logicalAnd(seen, lt(key, add(position, options.window)));
   scores = maskedFill(scores, logicalNot(expand(seen, [t, s])), Number.NEGATIVE_INFINITY);
-  const probabilities = dropout(softmax(scores), options.dropout ?? 0);
-  return permute(matmul(probabilities, repeat(v)), [0, 2, 1, 3]); // (B, T, H, D)
+  const probabilities = see("probabilities", softmax(scores), sequence);
+  return permute(matmul(dropout(probabilities, options.dropout ?? 0), repeat(v)), [0, 2, 1, 3]); // (B, T, H, D)
 }
 
 /**
@@ -290,87 +294,5 @@ function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tens
  * `cuSeqlens` (rows, heads, dim). Query i of a sequence stands at position S − T + i. Head h reads kv head ⌊h·kvHeads/heads⌋. Result as q, f32.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
-  return options.dropout ? composedAttention(q, k, v, options) : attentionOp(q, k, v, options);
+  return options.dropout || options.watch ? composedAttention(q, k, v, options) : attentionOp(q, k, v, options);
 }
-
-/** Keys and values of many sequences in pages of 64 positions, and where each sequence's pages are. */
-export interface PagedKeys {
-  /** (pages·64, kvHeads, dim), f32. */
-  k: Tensor;
-  v: Tensor;
-  /** Pages of each sequence in order, `maxPages` a sequence; i32 (sequences, maxPages). */
-  pageTable: Int32Array;
-  maxPages: number;
-  /** Positions of each sequence that are filled. */
-  lengths: Int32Array;
-}
-
-/** Attention of the newest rows q (rows, heads, dim) of each sequence to all its keys in pages; no graph. Same bytes as `attention` over the same rows. */
-export const pagedAttention = defineOp<[q: Tensor, paged: PagedKeys, options: AttentionOptions & { cuSeqlens: Int32Array }]>({
-  name: "pagedAttention",
-  shape: (q, { k, v, pageTable, maxPages, lengths: filled }, { cuSeqlens }) => {
-    if (
-      q.rank !== 3 ||
-      k.rank !== 3 ||
-      k.shape.join() !== v.shape.join() ||
-      pageTable.length !== filled.length * maxPages ||
-      cuSeqlens.length !== filled.length + 1
-    ) {
-      throw new ShapeError(
-        `pagedAttention: expected q (rows, heads, dim), pages (pages·64, kvHeads, dim) and a table of ${filled.length}×${maxPages}, got q ${show(q.shape)}, k ${show(k.shape)}, a table of ${pageTable.length}`,
-      );
-    }
-    const pages = (k.shape[0] as number) / 64;
-    for (const [s, n] of filled.entries()) {
-      for (let p = 0; p * 64 < n; p++) {
-        const page = pageTable[s * maxPages + p] as number;
-        if (p >= maxPages || !(page >= 0 && page < pages))
-          throw new ShapeError(`pagedAttention: expected a page below ${pages} for page ${p} of sequence ${s}, got ${page}`);
-      }
-    }
-    return q.shape;
-  },
-  forward: (ctx, shape, q, { k, v, pageTable, maxPages, lengths: filled }, options) => {
-    const [heads, dim] = shape.slice(-2) as [number, number];
-    const kvHeads = k.shape[1] as number;
-    const rq = asRows(q);
-    const out = ctx.out(shape);
-    backend().attention(
-      rq.x,
-      rq.row,
-      k,
-      kvHeads * dim,
-      v,
-      kvHeads * dim,
-      out,
-      heads * dim,
-      null,
-      tensor(options.cuSeqlens),
-      null,
-      tensor(filled),
-      tensor(pageTable),
-      maxPages,
-      filled.length,
-      shape[0] as number,
-      k.shape[0] as number,
-      heads,
-      kvHeads,
-      dim,
-      ...rules(options, dim),
-      null,
-      [0, 0, 0, 0],
-    );
-    return out;
-  },
-  backward: "none: generation runs without a graph",
-  samples: () => {
-    const paged = (): PagedKeys => ({
-      k: values([192, 1, 4], { requiresGrad: false, seed: 2 }),
-      v: values([192, 1, 4], { requiresGrad: false, seed: 3 }),
-      pageTable: Int32Array.of(2, 0, 1, 1),
-      maxPages: 2,
-      lengths: Int32Array.of(70, 5),
-    });
-    return [{ name: "two sequences", args: () => [values([4, 2, 4], { requiresGrad: false }), paged(), { cuSeqlens: Int32Array.of(0, 1, 4) }] }];
-  },
-});

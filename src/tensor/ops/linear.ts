@@ -127,12 +127,24 @@ const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, ex
   ],
 });
 
+/** What may follow the product in the same pass. */
+export interface FusedLinearOptions extends LinearOptions {
+  residual?: Tensor | null;
+  /** Sees x · weightᵀ + bias, and gives what takes its place; activation and residual then follow in steps of their own. */
+  watch?: ((sum: Tensor) => Tensor) | undefined;
+}
+
 /**
  * activation(x · weightᵀ + bias) + residual in one pass over the product.
  * x (…, in), weight (out, in) or with `transposed` (in, out), bias (out), residual (…, out); result (…, out), f32.
  */
-export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: LinearOptions & { residual?: Tensor | null } = {}): Tensor {
-  const { residual, ...rest } = options;
+export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: FusedLinearOptions = {}): Tensor {
+  // One shape of object in every call, which the engine of JavaScript likes.
+  const { activation = "none", transposed = false, residual, watch } = options;
+  if (watch !== undefined) {
+    const y = activate[activation](watch(linear(x, weight, bias, { transposed })));
+    return residual ? add(y, residual) : y;
+  }
   const extras = [bias, residual].filter((t): t is Tensor => t !== null && t !== undefined);
-  return linearOp(x, weight, rest, extras, bias !== null);
+  return linearOp(x, weight, { activation, transposed }, extras, bias !== null);
 }

@@ -4,7 +4,7 @@ import { ACCUMULATED } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
 import { ACTIVATIONS } from "../kernels.ts";
-import { defineOp } from "../op.ts";
+import { defineOp, type Watch } from "../op.ts";
 import { integers, values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
 import { type Tensor, tensor, tensorFrom } from "../tensor.ts";
@@ -142,8 +142,7 @@ export function rope(x: Tensor, cosTable: Tensor, sinTable: Tensor, positions: T
 const gatedActivation = { silu, gelu_tanh: geluTanh } as const;
 export type GatedActivation = keyof typeof gatedActivation;
 
-/** activation(gate)·up: the gated unit of SwiGLU and GeGLU (Shazeer 2020). */
-export const gated = defineOp<[gate: Tensor, up: Tensor, activation: GatedActivation]>({
+const gatedOp = defineOp<[gate: Tensor, up: Tensor, activation: GatedActivation]>({
   name: "gated",
   shape: (gate, up) => {
     if (!sameShape(gate.shape, up.shape)) throw new ShapeError(`gated: expected two tensors of one shape, got ${show(gate.shape)} and ${show(up.shape)}`);
@@ -161,9 +160,18 @@ export const gated = defineOp<[gate: Tensor, up: Tensor, activation: GatedActiva
     backend().gatedGrad(ACTIVATIONS.indexOf(activation), ctx.get(0), ctx.get(1), packed(g as Tensor), ga, gb, ga.size);
     return [ga, gb];
   },
-  composed: (gate, up, activation) => mul(gatedActivation[activation](gate), up),
+  composed: composedGated,
   samples: () => [
     { name: "silu", args: () => [values([3, 20]), values([3, 20], { seed: 2 }), "silu"], torch: "F.silu(x0) * x1" },
     { name: "gelu_tanh", args: () => [values([7]), values([7], { seed: 2 }), "gelu_tanh"], torch: "F.gelu(x0, approximate='tanh') * x1" },
   ],
 });
+
+function composedGated(gate: Tensor, up: Tensor, activation: GatedActivation, see: Watch = (_, x) => x): Tensor {
+  return mul(see("activation", gatedActivation[activation](gate), 0), up);
+}
+
+/** activation(gate)·up: the gated unit of SwiGLU and GeGLU (Shazeer 2020). `watch` sees "activation", which is activation(gate). */
+export function gated(gate: Tensor, up: Tensor, activation: GatedActivation, watch?: Watch): Tensor {
+  return watch ? composedGated(gate, up, activation, watch) : gatedOp(gate, up, activation);
+}

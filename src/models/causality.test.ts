@@ -1,0 +1,97 @@
+/** What a causal model must never do, byte for byte; and what grouped queries and fused attention must save. */
+import { describe, expect, test } from "vitest";
+import { createPagedState } from "../generate/index.ts";
+import { attention, memory, noGrad, randn, resetPeakMemory, scope, tensor } from "../tensor/index.ts";
+import type { CausalLM } from "./causal-lm.ts";
+import { GPT2 } from "./gpt2.ts";
+import { Llama } from "./llama.ts";
+
+const llama = (heads: number, kvHeads: number) =>
+  new Llama({
+    vocab_size: 43,
+    hidden_size: 32,
+    intermediate_size: 40,
+    num_hidden_layers: 2,
+    num_attention_heads: heads,
+    num_key_value_heads: kvHeads,
+    max_position_embeddings: 128,
+    initializer_range: 0.3,
+  }).eval();
+const MODELS: [string, () => CausalLM][] = [
+  ["gpt2", () => new GPT2({ vocab_size: 43, n_positions: 128, n_embd: 32, n_layer: 2, n_head: 4, initializer_range: 0.3 }).eval()],
+  ["llama", () => llama(4, 2)],
+];
+
+const logitsOf = (model: CausalLM, ids: Int32Array, cuSeqlens?: Int32Array): Float32Array =>
+  scope(() => ({
+    data: noGrad(() => model.forward({ inputIds: tensor([ids]), ...(cuSeqlens === undefined ? {} : { cuSeqlens }) }).logits).dataSync() as Float32Array,
+  })).data;
+
+describe.each(MODELS)("%s", (_, make) => {
+  const length = 90; // more than one block of keys
+  const ids = Int32Array.from({ length }, (__, i) => (i * i + 3 * i) % 43);
+
+  test("a future token never changes a past logit, and does change its own", () => {
+    const model = make();
+    const before = logitsOf(model, ids);
+    for (const place of [1, 40, 63, 64, 65, length - 1]) {
+      const changed = ids.slice();
+      changed[place] = (changed[place] + 1) % 43;
+      const after = logitsOf(model, changed);
+      expect(after.slice(0, place * 43), `before ${place}`).toEqual(before.slice(0, place * 43));
+      expect(after.slice(place * 43, (place + 1) * 43), `at ${place}`).not.toEqual(before.slice(place * 43, (place + 1) * 43));
+    }
+    model.dispose();
+  });
+
+  test("nor does a token of another sequence in ragged rows", () => {
+    const model = make();
+    const cu = Int32Array.of(0, 30, length);
+    const before = logitsOf(model, ids, cu);
+    for (const [place, from, to] of [
+      [10, 30, length],
+      [50, 0, 50],
+    ]) {
+      const changed = ids.slice();
+      changed[place] = (changed[place] + 1) % 43;
+      const after = logitsOf(model, changed, cu);
+      expect(after.slice(from * 43, to * 43)).toEqual(before.slice(from * 43, to * 43));
+      expect(after).not.toEqual(before);
+    }
+    model.dispose();
+  });
+});
+
+test("keys and values shrink by the group factor", () => {
+  const bytes = (kvHeads: number): number => {
+    const model = llama(8, kvHeads);
+    const state = createPagedState(model);
+    const before = memory().liveBytes;
+    scope(() => void state.step([{ sequence: state.allocate(), ids: [1, 2, 3] }]));
+    const taken = memory().liveBytes - before;
+    state.dispose();
+    model.dispose();
+    return taken;
+  };
+  const whole = bytes(8);
+  expect(whole).toBeGreaterThan(0);
+  for (const kvHeads of [4, 2, 1]) expect(bytes(kvHeads)).toBe((whole * kvHeads) / 8);
+});
+
+test("attention's memory grows with the length, not with its square, forward and backward", () => {
+  const peak = (length: number, watched: boolean): number =>
+    scope(() => {
+      const [q, k, v] = [0, 1, 2].map(() => randn([1, length, 4, 16], { requiresGrad: true }));
+      const before = memory().liveBytes;
+      resetPeakMemory();
+      attention(q, k, v, watched ? { watch: (_, t) => t } : {})
+        .sum()
+        .backward();
+      for (const t of [q, k, v]) t.grad?.dispose();
+      return memory().peakBytes - before;
+    });
+  peak(256, false);
+  expect(peak(1024, false) / peak(256, false)).toBeLessThan(4.1);
+  // Its composed twin holds the T×T matrix: the measure would see it.
+  expect(peak(1024, true) / peak(256, true)).toBeGreaterThan(12);
+});

@@ -1,0 +1,110 @@
+/** Attention over keys and values that lie in pages, for generation. */
+import { ShapeError } from "../../errors.ts";
+import { backend } from "../backend.ts";
+import { defineOp } from "../op.ts";
+import { values } from "../samples.ts";
+import { show } from "../shape.ts";
+import { type Tensor, tensor } from "../tensor.ts";
+import { type AttentionOptions, asRows, attention, rules } from "./attention.ts";
+import { indexSelect } from "./indexing.ts";
+
+/** Keys and values of many sequences in pages of 64 positions, and where each sequence's pages are. */
+export interface PagedKeys {
+  /** (pages·64, kvHeads, dim), f32. */
+  k: Tensor;
+  v: Tensor;
+  /** Pages of each sequence in order, `maxPages` a sequence; i32 (sequences, maxPages). */
+  pageTable: Int32Array;
+  maxPages: number;
+  /** Positions of each sequence that are filled. */
+  lengths: Int32Array;
+}
+
+type PagedOptions = AttentionOptions & { cuSeqlens: Int32Array };
+
+const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOptions]>({
+  name: "pagedAttention",
+  shape: (q, { k, v, pageTable, maxPages, lengths: filled }, { cuSeqlens }) => {
+    if (
+      q.rank !== 3 ||
+      k.rank !== 3 ||
+      k.shape.join() !== v.shape.join() ||
+      pageTable.length !== filled.length * maxPages ||
+      cuSeqlens.length !== filled.length + 1
+    ) {
+      throw new ShapeError(
+        `pagedAttention: expected q (rows, heads, dim), pages (pages·64, kvHeads, dim) and a table of ${filled.length}×${maxPages}, got q ${show(q.shape)}, k ${show(k.shape)}, a table of ${pageTable.length}`,
+      );
+    }
+    const pages = (k.shape[0] as number) / 64;
+    for (const [s, n] of filled.entries()) {
+      for (let p = 0; p * 64 < n; p++) {
+        const page = pageTable[s * maxPages + p] as number;
+        if (p >= maxPages || !(page >= 0 && page < pages))
+          throw new ShapeError(`pagedAttention: expected a page below ${pages} for page ${p} of sequence ${s}, got ${page}`);
+      }
+    }
+    return q.shape;
+  },
+  forward: (ctx, shape, q, { k, v, pageTable, maxPages, lengths: filled }, options) => {
+    const [heads, dim] = shape.slice(-2) as [number, number];
+    const kvHeads = k.shape[1] as number;
+    const rq = asRows(q);
+    const out = ctx.out(shape);
+    backend().attention(
+      rq.x,
+      rq.row,
+      k,
+      kvHeads * dim,
+      v,
+      kvHeads * dim,
+      out,
+      heads * dim,
+      null,
+      tensor(options.cuSeqlens),
+      null,
+      tensor(filled),
+      tensor(pageTable),
+      maxPages,
+      filled.length,
+      shape[0] as number,
+      k.shape[0] as number,
+      heads,
+      kvHeads,
+      dim,
+      ...rules(options, dim),
+      null,
+      [0, 0, 0, 0],
+    );
+    return out;
+  },
+  backward: "none: generation runs without a graph",
+  composed: composedPaged,
+  samples: () => {
+    const paged = (): PagedKeys => ({
+      k: values([192, 1, 4], { requiresGrad: false, seed: 2 }),
+      v: values([192, 1, 4], { requiresGrad: false, seed: 3 }),
+      pageTable: Int32Array.of(2, 0, 1, 1),
+      maxPages: 2,
+      lengths: Int32Array.of(70, 5),
+    });
+    return [{ name: "two sequences", args: () => [values([4, 2, 4], { requiresGrad: false }), paged(), { cuSeqlens: Int32Array.of(0, 1, 4) }] }];
+  },
+});
+
+/** The same over plain rows: the keys and values of each sequence, gathered from its pages. */
+function composedPaged(q: Tensor, { k, v, pageTable, maxPages, lengths: filled }: PagedKeys, options: PagedOptions): Tensor {
+  const rows: number[] = [];
+  const cuSeqlensK = new Int32Array(filled.length + 1);
+  for (const [s, n] of filled.entries()) {
+    for (let i = 0; i < n; i++) rows.push((pageTable[s * maxPages + Math.floor(i / 64)] as number) * 64 + (i % 64));
+    cuSeqlensK[s + 1] = rows.length;
+  }
+  const [keys, items] = [k, v].map((x) => indexSelect(x, 0, tensor(Int32Array.from(rows)))) as [Tensor, Tensor];
+  return attention(q, keys, items, { ...options, cuSeqlensK });
+}
+
+/** Attention of the newest rows q (rows, heads, dim) of each sequence to all its keys in pages; no graph. Same bytes as `attention` over the same rows. */
+export function pagedAttention(q: Tensor, paged: PagedKeys, options: PagedOptions): Tensor {
+  return options.watch ? composedPaged(q, paged, options) : pagedAttentionOp(q, paged, options);
+}
