@@ -105,7 +105,17 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
 /** A run to look at: its lines and files, without the lock. */
 export function readRun(path: string, recipe: Recipe): RunFolder {
   const at = (...names: string[]) => join(path, ...names);
-  const append = (name: string, line: object) => fs.appendFileSync(at(name), `${JSON.stringify(line)}\n`);
+  const append = (name: string, line: object) => {
+    try {
+      fs.appendFileSync(at(name), `${JSON.stringify(line)}\n`);
+    } catch (cause) {
+      throw new RunError(
+        `${at(name)}: a line could not be added, expected a file with room behind it, got ${(cause as NodeJS.ErrnoException).code}. ` +
+          "The checkpoints are still good: free some space or mend the folder, and go on with --resume.",
+        { cause },
+      );
+    }
+  };
   return {
     path,
     at,
