@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { setMemoryLimit } from "../../src/tensor/index.ts";
 import { fuzzConfigs } from "../fuzz/configs.ts";
+import { fuzzSafetensors, fuzzTiktoken, fuzzTokenizerJson } from "../fuzz/files.ts";
 import { fuzzNative } from "../fuzz/native-calls.ts";
 
 test("a million random calls of the native library", { timeout: 1_200_000 }, async () => {
@@ -12,4 +13,12 @@ test("forty thousand changed configs", { timeout: 600_000 }, async () => {
   setMemoryLimit(256e6);
   for (let seed = 100; seed < 110; seed++)
     for (const kind of ["gpt2", "llama"] as const) expect((await fuzzConfigs(kind, seed, 2000)).slowest).toBeLessThan(5000);
+});
+
+test.each([
+  ["safetensors", fuzzSafetensors, 10_000],
+  ["tokenizer.json", fuzzTokenizerJson, 3000],
+  ["tiktoken", fuzzTiktoken, 3000],
+])("changed files: %s", { timeout: 600_000 }, async (_, fuzz, rounds) => {
+  for (let seed = 100; seed < 110; seed++) await fuzz(seed, rounds);
 });
