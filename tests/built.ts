@@ -31,7 +31,17 @@ export interface Ended {
 
 /** Starts `groundup …` in a process of its own. */
 export function start(args: readonly string[], env: Record<string, string> = {}): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, [MAIN, ...args], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  return startProgram(process.execPath, [MAIN, ...args], env);
+}
+
+/** As `start`, but no file may become larger than this: the system refuses what goes beyond in the middle of a write, as a full disk does. */
+export function startOnSmallDisk(args: readonly string[], largestFile: number): { child: ChildProcess; ended: Promise<Ended> } {
+  // POSIX counts the limit in blocks of 512 bytes.
+  return startProgram("sh", ["-c", `ulimit -f ${Math.floor(largestFile / 512)} && exec "$@"`, "sh", process.execPath, MAIN, ...args], {});
+}
+
+function startProgram(program: string, args: readonly string[], env: Record<string, string>): { child: ChildProcess; ended: Promise<Ended> } {
+  const child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
   const text = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const) child[name]?.on("data", (piece) => (text[name] += piece));
   return { child, ended: new Promise((resolve) => child.on("close", (code, signal) => resolve({ code, signal, ...text }))) };

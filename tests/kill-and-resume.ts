@@ -6,7 +6,7 @@ import { philox4x32 } from "../src/tensor/philox.ts";
 import { ensureBuilt, groundup, start } from "./built.ts";
 
 /** Dropout, packed documents and accumulation are on, so that every random stream and every cursor matters. */
-const recipe = (text: string) => `
+export const recipe = (text: string) => `
 run: { name: killed, seed: 3 }
 data: { path: ${JSON.stringify(text)}, document: blank-line, order: documents }
 tokenizer: { type: bpe, vocab_size: 300 }
@@ -16,7 +16,7 @@ eval: { every: 15, batch: 4 }
 sample: { every: 20, prompts: [the], tokens: 8 }
 `;
 
-function textOf(paragraphs: number): string {
+export function textOf(paragraphs: number): string {
   const words = "the whale and the sea with a ship on the wide ocean where old sailors sing of storms".split(" ");
   const pick = (i: number, j: number) => words[(philox4x32([i, j, 0, 0], [7, 0])[0] as number) % words.length];
   return Array.from({ length: paragraphs }, (_, i) => Array.from({ length: 30 }, (_, j) => pick(i, j)).join(" ")).join(".\n\n");
@@ -29,7 +29,7 @@ export interface Outcome {
   interrupted: Result;
 }
 
-interface Result {
+export interface Result {
   weights: Buffer;
   optimizer: Buffer;
   losses: string;
@@ -37,7 +37,7 @@ interface Result {
   checkpoints: string[];
 }
 
-function resultOf(run: string): Result {
+export function resultOf(run: string): Result {
   const last = join(run, "checkpoints", "step-000060");
   const lines = readFileSync(join(run, "metrics.jsonl"), "utf8").trim().split("\n");
   const steady = lines.map((line) => {

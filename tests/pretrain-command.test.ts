@@ -1,9 +1,9 @@
 /** `groundup pretrain` and `plan` as processes: what a person at a terminal meets. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ensureBuilt, groundup, ROOT, start } from "./built.ts";
+import { type Ended, ensureBuilt, groundup, ROOT, start } from "./built.ts";
 
 let dir: string;
 let recipe: string;
@@ -43,13 +43,19 @@ test("trains, reports, and gives one JSON object with --json", { timeout: 60_000
   expect(existsSync(join(out, "report.html"))).toBe(true);
 });
 
-test("Ctrl-C saves, stops with 130, and the run folder alone is enough to go on", { timeout: 60_000 }, async () => {
+test("a second process refuses; Ctrl-C saves, stops with 130, and the run folder alone is enough to go on", { timeout: 60_000 }, async () => {
   const out = join(dir, "stopped");
   const { child, ended } = start(["pretrain", recipe, "--out", out, "--set", "training.steps=100000", "--set", "sample.every=null"]);
+  let second: Promise<Ended> | undefined;
   child.stdout?.on("data", (text) => {
-    if (/step \d+\/100000/.test(String(text))) child.kill("SIGINT");
+    if (!/step \d+\/100000/.test(String(text)) || second !== undefined) return;
+    second = groundup(["pretrain", out, "--resume"]);
+    void second.then(() => child.kill("SIGINT"));
   });
   const { code, stdout } = await ended;
+  const refused = await second;
+  expect(refused?.stderr).toContain(`another process is training in this folder, expected nobody, got process ${child.pid}`);
+  expect(refused?.code).toBe(1);
   expect(code).toBe(130);
   expect(stdout).toMatch(/Stopped at step \d+/);
   const [step] = readdirSync(join(out, "checkpoints")).map((name) => Number(name.slice(5)));
@@ -78,6 +84,51 @@ test("a wrong key, a missing file and a missing recipe get a helpful line", { ti
   const absent = await groundup(["pretrain", recipe, "--set", "data.path=/nowhere/text.txt", "--out", join(dir, "absent")]);
   expect(absent.stderr).toMatch(/\/nowhere\/text\.txt: not found/);
   expect((await groundup(["plan", "quickstrat"])).stderr).toMatch(/quickstart/);
+  expect((await groundup(["plan", join(dir, "recipes.yaml")])).stderr).toContain('Did you mean "recipe.yaml"?');
+});
+
+test("--out on a file, on a run and where nothing can be made", { timeout: 60_000 }, async () => {
+  const tries: [out: string, message: RegExp][] = [
+    [recipe, /recipe\.yaml: a file has this name, expected a new or empty folder for the run, got a file\. Choose another with --out\./],
+    [join(recipe, "run"), /the folder can't be made, expected a place that can be written, got ENOTDIR\. Choose another with --out\./],
+    // Node's own recursive mkdir never returns here.
+    ["/proc/groundup/run", /\/proc\/groundup\/run: the folder can't be made/],
+  ];
+  for (const [out, message] of tries) {
+    const { code, stderr } = await groundup(["pretrain", recipe, "--out", out]);
+    expect(stderr).toMatch(message);
+    expect([stderr.trim().split("\n").length, code]).toEqual([1, 1]);
+  }
+  const nothing = await groundup(["pretrain", recipe, "--out", join(dir, "no-such-run"), "--resume"]);
+  expect(nothing.stderr).toMatch(/no run to resume, expected config\.yaml in the folder, got none/);
+});
+
+test("a first try that failed leaves the folder free for the next, and what lay hidden in it", { timeout: 60_000 }, async () => {
+  const out = join(dir, "second-try");
+  mkdirSync(out);
+  writeFileSync(join(out, ".keep"), "");
+  for (const [setting, message] of [
+    ["data.path=/nowhere.txt", /not found/],
+    ["training.context=100000", /text smaller than one window/],
+    ["training.batch=1000000000", /not enough memory for this recipe/],
+  ] as const) {
+    const { stderr } = await groundup(["pretrain", recipe, "--out", out, "--set", "data.order=windows", "--set", setting]);
+    expect(stderr).toMatch(message);
+    expect(readdirSync(out)).toEqual([".keep"]);
+  }
+  expect((await groundup(["pretrain", recipe, "--out", out])).code).toBe(0);
+  // A run that is there stays, whatever goes wrong.
+  rmSync(join(dir, "text.txt"));
+  expect((await groundup(["pretrain", out, "--resume"])).stderr).toMatch(/text\.txt: not found/);
+  expect(readdirSync(join(out, "checkpoints"))).toEqual(["step-000012"]);
+});
+
+test("a number of threads that can't be is refused", { timeout: 60_000 }, async () => {
+  for (const threads of ["lots", "0", "2.5", "1e9"]) {
+    const { code, stderr } = await groundup(["plan", recipe], { GROUNDUP_THREADS: threads });
+    expect(stderr).toContain(`GROUNDUP_THREADS: not a number of threads, expected a whole number from 1 to 1024, got "${threads}"`);
+    expect(code).toBe(1);
+  }
 });
 
 test("every bundled recipe can be planned", { timeout: 120_000 }, async () => {

@@ -68,8 +68,12 @@ export async function runCommand(name: string, command: CliCommand, argv: readon
   const schema = command.options.extend(COMMON.shape);
   const { args, options } = parse(name, command, schema, argv);
   const io = terminal((options as { json: boolean }).json);
-  const result = await command.run(args, options, io);
-  if (io.json) process.stdout.write(`${JSON.stringify(result ?? {})}\n`);
+  try {
+    const result = await command.run(args, options, io);
+    if (io.json) process.stdout.write(`${JSON.stringify(result ?? {})}\n`);
+  } finally {
+    io.close();
+  }
   if (io.stopped()) process.exitCode = 130;
 }
 
@@ -153,7 +157,7 @@ function helpOf(name: string, command: CliCommand): string {
   return `${help.join("\n")}\n`;
 }
 
-function terminal(json: boolean): Io & { stopped(): boolean } {
+function terminal(json: boolean): Io & { stopped(): boolean; close(): void } {
   let controller: AbortController | undefined;
   const people = json ? process.stderr : process.stdout;
   const stop = () => {
@@ -174,5 +178,6 @@ function terminal(json: boolean): Io & { stopped(): boolean } {
       return controller.signal;
     },
     stopped: () => controller?.signal.aborted ?? false,
+    close: () => void process.off("SIGINT", stop).off("SIGTERM", stop),
   };
 }

@@ -36,14 +36,16 @@ export const command = defineCommand({
     let [text, first] = ["", 0];
     const [ids, logprobs]: [number[], number[]] = [[], []];
     let done = "length";
-    if (live) io.write(prompt);
+    let begun = false;
     try {
       for await (const event of generateStream(model, prompt, { ...options, tokenizer, stopIds, signal })) {
         if (ids.length === 0) first = performance.now() - started;
         ids.push(event.id);
         logprobs.push(event.logprob);
         text += event.text;
-        if (live) io.write(event.text);
+        // The prompt goes out with the first token: before, it may still be refused.
+        if (live) io.write(begun ? event.text : prompt + event.text);
+        begun = true;
         if (event.done !== null) done = event.done;
       }
     } catch (error) {
@@ -51,7 +53,7 @@ export const command = defineCommand({
       done = "stopped";
     }
     const seconds = (performance.now() - started) / 1000;
-    if (live) io.print();
+    if (live) io.print(begun ? "" : prompt);
     else io.print(prompt + text);
     const decode = ids.length > 1 ? (ids.length - 1) / (seconds - first / 1000) : null;
     const why = { stop: "at a stop text", length: "at --max-new-tokens", context: "at the end of the model's context", stopped: "by Ctrl-C" }[done];

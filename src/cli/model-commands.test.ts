@@ -82,6 +82,28 @@ describe("generate", () => {
     expect((await groundup("generate", at("runs/mine"), "--prompt", "a", "--checkpoint", "7")).err).toContain("expected best, last or one of 5, 10, 15");
   });
 
+  test("files of another kind are named, with what to take instead", async () => {
+    const files: [name: string, content: string, got: string, advice: string][] = [
+      ["picture.png", "\x89PNG\r\n\x1a\n", "got a PNG picture", "Name the folder."],
+      ["model.gguf", "GGUF\x03", "got a GGUF file", "Get the model's safetensors files"],
+      ["pytorch_model.bin", "PK\x03\x04", "got a zip or PyTorch file", "Get the model's safetensors files"],
+      ["weights.safetensors", "", "got one file of weights", "Name the folder."],
+      ["notes.txt", "", "got a file", "Name the folder."],
+    ];
+    for (const [name, content, got, advice] of files) {
+      writeFileSync(at(name), content, "latin1");
+      const { err, code } = await groundup("generate", at(name), "--prompt", "a");
+      expect([err, code]).toEqual([expect.stringMatching(`^${at(name)}: no model here, expected a folder .*${got}\\. ${advice}`), 1]);
+      rmSync(at(name));
+    }
+  });
+
+  test("a prompt that is refused is not shown first", async () => {
+    const { out, err, code } = await groundup("generate", at("runs/mine"), "--prompt", "It was ".repeat(200));
+    expect([out, code]).toEqual(["", 1]);
+    expect(err).toMatch(/prompt 0 is too long, expected at most 64 tokens \(the model's context\), got \d+/);
+  });
+
   test("wrong flags, paths and folders are explained", async () => {
     expect(await groundup("generate", at("runs/mine"), "--promt", "a")).toMatchObject({ code: 2, err: expect.stringContaining('Did you mean "--prompt"?') });
     expect(await groundup("generate", at("runs/mien"), "--prompt", "a")).toMatchObject({

@@ -1,5 +1,5 @@
 /** Finds and opens the model that a command line names: a Hugging Face folder, a checkpoint, or a run. */
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { ConfigError, FormatError } from "../errors.ts";
 import { didYouMean, isJsonObject, listCheckpoints, parseJson } from "../formats/index.ts";
@@ -49,7 +49,7 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
     throw new ConfigError(
       run
         ? `${path}: a run without a checkpoint yet, expected checkpoints/step-…, got none. Wait for the first one.`
-        : `${path}: no model here, expected a folder with config.json and model.safetensors, or a run's folder with checkpoints, got ${isFolder(path) ? list(readdirSync(path)) : "a file"}. Name the folder.`,
+        : `${path}: no model here, expected a folder with config.json and model.safetensors, or a run's folder with checkpoints, got ${isFolder(path) ? list(readdirSync(path)) : kindOfFile(path)}. ${adviceOn(path)}`,
     );
   }
   const last = steps[steps.length - 1].path;
@@ -70,6 +70,36 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
       `${path}: no such checkpoint, expected best, last or one of ${steps.map(({ step }) => step).join(", ")}, got "${checkpoint}".${didYouMean(checkpoint, ["best", "last"])} Correct --checkpoint.`,
     );
   return found.path;
+}
+
+/** How files begin that people take for models. */
+const BEGINNINGS: [bytes: string, kind: string][] = [
+  ["GGUF", "a GGUF file"],
+  ["PK\x03\x04", "a zip or PyTorch file"],
+  ["\x80", "a Python pickle"],
+  ["\x89PNG", "a PNG picture"],
+  ["\xff\xd8", "a JPEG picture"],
+  ["%PDF", "a PDF document"],
+];
+
+/** What a file is, in words. */
+export function kindOfFile(path: string): string {
+  if (path.endsWith(".safetensors")) return "one file of weights";
+  const start = Buffer.alloc(8);
+  const file = openSync(path, "r");
+  try {
+    readSync(file, start);
+  } finally {
+    closeSync(file);
+  }
+  return BEGINNINGS.find(([bytes]) => start.toString("latin1").startsWith(bytes))?.[1] ?? "a file";
+}
+
+function adviceOn(path: string): string {
+  const names = isFolder(path) ? readdirSync(path) : [path];
+  if (names.some((name) => /\.(gguf|bin|pt|pth|ckpt)$/.test(name)))
+    return "Get the model's safetensors files with their config.json, which this version reads.";
+  return "Name the folder.";
 }
 
 /** @throws ConfigError when nothing is there, with the nearest name that is */

@@ -1,6 +1,7 @@
 /** Reads the recipe that a command names: a file, or the name of one that groundup brings along. */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { basename, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import type * as z from "zod";
 import { didYouMean } from "../did-you-mean.ts";
@@ -34,12 +35,13 @@ export function bundledRecipes(): string[] {
 function findRecipe(name: string): string {
   if (existsSync(name)) {
     if (statSync(name).isFile()) return name;
-    throw new ConfigError(`${name}: not a recipe, expected a YAML file, got a folder. Name a file in it.`);
+    throw new ConfigError(`${name}: not a recipe or a run, expected a YAML file or a folder with config.yaml, got a folder without. Name a file in it.`);
   }
   const names = bundledRecipes();
   const plain = name.replace(/^recipes\//, "").replace(/\.ya?ml$/, "");
   if (names.includes(plain)) return `${BUNDLED}${plain}.yaml`;
+  const beside = existsSync(dirname(name)) ? readdirSync(dirname(name)).filter((file) => /\.ya?ml$/.test(file)) : [];
   throw new ConfigError(
-    `${name}: no such recipe, expected a YAML file or one of ${names.join(", ")}, got neither.${didYouMean(plain, names)} Correct the path.`,
+    `${name}: no such recipe, expected a YAML file or one of ${names.join(", ")}, got neither.${didYouMean(plain, names) || didYouMean(basename(name), beside)} Correct the path.`,
   );
 }

@@ -84,7 +84,7 @@ async function flushFolder(path: string, fs: WriteFileSystem): Promise<void> {
 }
 
 /** `mkdir` with all folders above. Node's own recursive one never returns where the system denies that a parent exists (`/proc`). */
-async function makeFolder(path: string, fs: WriteFileSystem): Promise<void> {
+export async function makeFolder(path: string, fs: WriteFileSystem = nodeFs): Promise<void> {
   try {
     await fs.mkdir(path);
   } catch (error) {

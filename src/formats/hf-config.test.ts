@@ -85,26 +85,3 @@ test("text that is no object, or cut off, is refused with its place", async () =
   await expect(readConfigJson(memoryFolder({ "config.json": new Uint8Array([0x7b, 0xff, 0x7d]) }))).rejects.toThrow(FormatError);
   await expect(readConfigJson(memoryFolder({}, "some/dir"))).rejects.toThrow("some/dir/config.json: not found");
 });
-
-test("no damaged config does anything but throw a typed error", () => {
-  const good = JSON.stringify({ n_embd: 8, n_layer: 2, rope_parameters: { rope_theta: 5 }, activation: "silu" });
-  let seed = 7;
-  const random = (n: number) => {
-    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-    return Math.floor((seed / 2 ** 32) * n);
-  };
-  let refused = 0;
-  for (let round = 0; round < 3000; round++) {
-    const letters = [...good];
-    for (let edits = random(4); edits >= 0; edits--) {
-      letters[random(letters.length)] = '{}[]",:0-9eE\\u\u0000é nul'[random(24)] ?? "";
-    }
-    try {
-      parseModelConfig(schema, table, parseConfigText(letters.join(""), "fuzz"), "fuzz");
-    } catch (error) {
-      refused++;
-      if (!(error instanceof ConfigError) && !(error instanceof FormatError)) throw error;
-    }
-  }
-  expect(refused).toBeGreaterThan(2000);
-});

@@ -196,8 +196,8 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
       ];
     }
     default:
-      // Refinements bring a sentence of their own.
-      return [`${at(path)}: ${issue.message}${/[.!?]$/.test(issue.message) ? "" : "."} Got ${describe(got)}.`];
+      // Refinements bring a sentence of their own, some with what they got.
+      return [`${at(path)}: ${issue.message}${/[.!?]$/.test(issue.message) ? "" : "."}${/, got /.test(issue.message) ? "" : ` Got ${describe(got)}.`}`];
   }
 }
 

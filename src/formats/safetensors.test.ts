@@ -249,38 +249,3 @@ test.each<[string, (files: Record<string, Uint8Array | string>) => void, RegExp]
   await expect(openModelWeights(memoryFolder(files))).rejects.toThrow(FormatError);
   await expect(openModelWeights(memoryFolder(files))).rejects.toThrow(message);
 });
-
-test("no damaged file does anything but throw a FormatError", async () => {
-  const good = await bytesOf(encodeSafetensors([f32("alpha", [2, 3], [1, 2, 3, 4, 5, 6]), { name: "beta", dtype: "U8", shape: [5], data: new Uint8Array(5) }]));
-  let seed = 99;
-  const random = (n: number) => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    return Math.floor((seed / 2 ** 32) * n);
-  };
-  const tokens = ["9", "-", "[", "]", "{", "}", ",", '"', "1e9", "F64", "0", "99999999999999999999"];
-  let refused = 0;
-  for (let round = 0; round < 4000; round++) {
-    let bytes = good.slice();
-    const header = 8 + Number(new DataView(good.buffer).getBigUint64(0, true));
-    for (let edits = random(3); edits >= 0; edits--) {
-      const kind = random(4);
-      if (kind === 0) bytes[random(bytes.length)] = random(256);
-      else if (kind === 1) bytes = bytes.slice(0, random(bytes.length + 1));
-      else if (kind === 2 && bytes.length > 40)
-        bytes.set(new TextEncoder().encode(tokens[random(tokens.length)]), 8 + random(Math.min(header, bytes.length) - 30));
-      else bytes = new Uint8Array([...bytes, ...new Uint8Array(random(9))]);
-      if (bytes.length === 0) break;
-    }
-    try {
-      const reader = await openBytes(bytes);
-      for (const [name, info] of reader.tensors) {
-        expect(info.bytes).toBeLessThanOrEqual(bytes.length);
-        await reader.read(name);
-      }
-    } catch (error) {
-      refused++;
-      if (!(error instanceof FormatError)) throw error;
-    }
-  }
-  expect(refused).toBeGreaterThan(2000);
-});

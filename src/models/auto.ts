@@ -1,14 +1,15 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import * as z from "zod";
 import { didYouMean } from "../did-you-mean.ts";
-import { ConfigError, FormatError } from "../errors.ts";
+import { ConfigError, FormatError, OutOfMemoryError } from "../errors.ts";
 import { type ConfigKeys, parseConfig, parseModelConfig, readConfigJson } from "../formats/hf-config.ts";
 import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
-import { cast, type DType, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
+import { cast, type DType, memory, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
 import type { CausalLM, ModelDescription, ModelDimensions } from "./causal-lm.ts";
+import { modelCounts } from "./counts.ts";
 import { GPT2, gpt2ConfigKeys, gpt2ConfigSchema, gpt2Dimensions } from "./gpt2.ts";
 import { Llama, llamaConfigKeys, llamaConfigSchema, llamaDimensions } from "./llama.ts";
 
@@ -57,11 +58,22 @@ export function describeModel(config: Record<string, unknown>, where = "config")
   return { modelType, config: complete, dimensions: architecture.dimensions(complete as never) };
 }
 
-/** A model with fresh weights from a config as config.json holds it. */
+/**
+ * A model with fresh weights from a config as config.json holds it.
+ * @throws ConfigError listing every problem; OutOfMemoryError, before anything is allocated, when its weights can't fit
+ */
 export function createModel(config: Record<string, unknown>, where = "config"): CausalLM {
-  const { config: complete, architecture } = parsed(config, where);
-  const model = architecture.create(complete as never);
+  const { modelType, config: complete, architecture } = parsed(config, where);
   const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, config, where);
+  const weights = modelCounts({ modelType, config: complete }).parameters.total;
+  const { limitBytes } = memory();
+  if (4 * weights > limitBytes) {
+    const gb = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
+    throw new OutOfMemoryError(
+      `${where}: the model is too large for this machine, expected at most ${gb(limitBytes)} of weights, got ${gb(4 * weights)} (${weights.toPrecision(3)} weights). Check its sizes, or take a smaller model.`,
+    );
+  }
+  const model = architecture.create(complete as never);
   model.tokenIds = { bos_token_id, eos_token_id, pad_token_id };
   return model;
 }
@@ -84,9 +96,29 @@ async function folderOf(place: string | Folder): Promise<Folder> {
 export async function fromPretrained(place: string | Folder): Promise<CausalLM> {
   const folder = await folderOf(place);
   const config = await readConfigJson(folder);
-  const model = createModel(config, `${folder.name}/config.json`);
-  await loadWeights(model, folder);
+  const where = `${folder.name}/config.json`;
+  await checkSize(modelCounts(describeModel(config, where)).parameters.total, folder, where);
+  const model = createModel(config, where);
+  try {
+    await loadWeights(model, folder);
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
   return model.eval();
+}
+
+/** Refuses a config that tells of far more weights than there are before they get memory. `loadWeights` compares names and shapes. */
+async function checkSize(weights: number, folder: Folder, where: string): Promise<void> {
+  const reader = await openModelWeights(folder);
+  await reader.close();
+  const there = [...reader.tensors.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  // A head that is shared may be absent from the files.
+  if (weights > 2 * there) {
+    throw new FormatError(
+      `${where}: tells of another model than the weights beside it, expected about ${there} weights, got sizes that make ${weights}. Use the config.json that came with these weights.`,
+    );
+  }
 }
 
 /** Loads a folder's weights into a model of the same shape. Strict both ways. */

@@ -9,14 +9,19 @@ import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNo
 import { type Activation, dropout, linear, type Tensor, zeros } from "../tensor/index.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 
-const size = z.int().min(1);
+// Ids and places are int32. The deepest published networks have a thousand layers.
+const size = z
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
+const depth = z.int().min(1).max(4096);
 const probability = z.number().min(0).lt(1);
 
 export const gpt2ConfigSchema = z.strictObject({
   vocab_size: size.default(50257),
   n_positions: size.default(1024),
   n_embd: size.default(768),
-  n_layer: size.default(12),
+  n_layer: depth.default(12),
   n_head: size.default(12),
   /** Width of the MLP; null is 4·n_embd. */
   n_inner: size.nullable().default(null),
@@ -24,8 +29,8 @@ export const gpt2ConfigSchema = z.strictObject({
   resid_pdrop: probability.default(0.1),
   embd_pdrop: probability.default(0.1),
   attn_pdrop: probability.default(0.1),
-  layer_norm_epsilon: z.number().positive().default(1e-5),
-  initializer_range: z.number().nonnegative().default(0.02),
+  layer_norm_epsilon: z.number().positive().max(1).default(1e-5),
+  initializer_range: z.number().nonnegative().max(1000).default(0.02),
   scale_attn_weights: z.boolean().default(true),
   scale_attn_by_inverse_layer_idx: z.boolean().default(false),
   tie_word_embeddings: z.boolean().default(true),

@@ -10,13 +10,18 @@ import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { RopeTables, ropeParametersSchema } from "./rope-tables.ts";
 
-const size = z.int().min(1);
+// Ids and places are int32. The deepest published networks have a thousand layers.
+const size = z
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
+const depth = z.int().min(1).max(4096);
 
 export const llamaConfigSchema = z.strictObject({
   vocab_size: size.default(32000),
   hidden_size: size.default(4096),
   intermediate_size: size.default(11008),
-  num_hidden_layers: size.default(32),
+  num_hidden_layers: depth.default(32),
   num_attention_heads: size.default(32),
   /** Key and value heads; null is as many as query heads. */
   num_key_value_heads: size.nullable().default(null),
@@ -24,8 +29,8 @@ export const llamaConfigSchema = z.strictObject({
   head_dim: size.nullable().default(null),
   hidden_act: z.enum(["silu", "swish", "gelu_pytorch_tanh", "gelu_new"]).default("silu"),
   max_position_embeddings: size.default(2048),
-  initializer_range: z.number().nonnegative().default(0.02),
-  rms_norm_eps: z.number().positive().default(1e-6),
+  initializer_range: z.number().nonnegative().max(1000).default(0.02),
+  rms_norm_eps: z.number().positive().max(1).default(1e-6),
   tie_word_embeddings: z.boolean().default(false),
   rope_theta: z.number().positive().default(10000),
   /** How frequencies are stretched for longer contexts; null is not at all. Also read as rope_scaling. */

@@ -3,6 +3,7 @@
  * `rope_theta` beside `rope_scaling: { rope_type | type, … }` (older), or `rope_parameters: { rope_theta, rope_type, … }` (newer).
  */
 import * as z from "zod";
+import { ConfigError } from "../errors.ts";
 import { buffer } from "../nn/index.ts";
 import { type Tensor, tensorFrom } from "../tensor/index.ts";
 
@@ -128,6 +129,15 @@ export class RopeTables {
   constructor(parameters: RopeParameters | null, shape: RopeShape) {
     this.parameters = parameters;
     this.shape = shape;
+    const { rotary } = shape;
+    if (rotary % 2 !== 0) throw new ConfigError(`rope: the heads can't turn, expected an even number of items, got ${rotary}. Change head_dim or hidden_size.`);
+    for (const name of ["short_factor", "long_factor"] as const) {
+      const given = parameters?.[name]?.length ?? rotary / 2;
+      if (given !== rotary / 2)
+        throw new ConfigError(
+          `rope: ${name} has the wrong length, expected one factor for each of ${rotary / 2} frequencies, got ${given}. Correct rope_scaling.`,
+        );
+    }
     [this.cos, this.sin] = this.build(Math.min(shape.context, 1024), 0);
   }
 
@@ -146,6 +156,11 @@ export class RopeTables {
 
   private build(positions: number, length: number): [Tensor, Tensor] {
     const { inverse, attentionFactor } = frequencies(this.parameters, this.shape, length);
+    if (!Number.isFinite(attentionFactor) || !inverse.every(Number.isFinite)) {
+      throw new ConfigError(
+        `rope: the rotary settings give no frequencies, expected numbers, got ${JSON.stringify(this.parameters)} for heads of ${this.shape.rotary} items. Check rope_theta and rope_scaling (or rope_parameters).`,
+      );
+    }
     const half = inverse.length;
     const [cos, sin] = [new Float32Array(positions * half), new Float32Array(positions * half)];
     for (let p = 0; p < positions; p++) {

@@ -2,6 +2,7 @@
  * The border between tensors and the machine. A backend is memory plus the kernels of `kernels.ts`; nothing outside
  * `src/tensor/` knows which one runs.
  */
+import { ConfigError } from "../errors.ts";
 import type { Kernels } from "./kernels.ts";
 import { createNative } from "./native.ts";
 import { loadNative } from "./native-binding.ts";
@@ -45,12 +46,18 @@ export function backend(): Backend {
       if (!found.asked) globalThis.console?.warn(`groundup: running on the plain TypeScript backend, which is slow: ${found.reason}`);
     }
     why = found.reason;
-    const threads = Number(globalThis.process?.env.GROUNDUP_THREADS ?? "");
-    if (threads >= 1) chosen.threads(threads);
+    const threads = globalThis.process?.env.GROUNDUP_THREADS ?? "";
+    if (threads !== "") chosen.threads(threadsOf(threads));
     const isa = globalThis.process?.env.GROUNDUP_ISA;
     if (isa !== undefined && isa !== "" && chosen.name === "native") chosen.isa(isa);
   }
   return chosen;
+}
+
+function threadsOf(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1 && count <= 1024) return count;
+  throw new ConfigError(`GROUNDUP_THREADS: not a number of threads, expected a whole number from 1 to 1024, got "${text}". Correct it, or unset it`);
 }
 
 /** Why this backend was chosen, in words. */

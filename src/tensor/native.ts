@@ -1,10 +1,29 @@
 /** The native backend: every kernel writes its arguments into one shared array of numbers and makes one call. */
-import { GroundupError } from "../errors.ts";
+import { GroundupError, OutOfMemoryError, ShapeError, UseAfterFreeError } from "../errors.ts";
 import type { Backend } from "./backend.ts";
 import { ANSWERING, type KernelName, type Operand } from "./kernels.ts";
 import type { NativeBinding } from "./native-binding.ts";
 
 type Argument = number | Operand | null | readonly number[] | readonly Operand[];
+
+/** The library throws plain errors: the words are its own, the class is ours. */
+function typed(error: unknown): GroundupError {
+  const { message } = error as Error;
+  if (message.startsWith("internal:")) return new GroundupError(message, { cause: error });
+  if (message.startsWith("out of memory")) return new OutOfMemoryError(`alloc: ${message}. Free tensors, or use a smaller batch`, { cause: error });
+  const freed = /buffer \d+ (was freed|does not exist)/.test(message);
+  return new (freed ? UseAfterFreeError : ShapeError)(message, { cause: error });
+}
+
+function guarded<A extends unknown[], R>(call: (...a: A) => R): (...a: A) => R {
+  return (...a) => {
+    try {
+      return call(...a);
+    } catch (error) {
+      throw typed(error);
+    }
+  };
+}
 
 /**
  * Arguments in the order of the signature: a number takes one slot, an operand two (buffer, offset; 0, 0 for null), an array its
@@ -49,7 +68,11 @@ export function createNative(binding: NativeBinding): Backend {
         if (typeof x === "number") args[at++] = x;
         else at = put(at, x);
       }
-      exec(id);
+      try {
+        exec(id);
+      } catch (error) {
+        throw typed(error);
+      }
       return answers ? args[0] : undefined;
     };
   }
@@ -57,10 +80,10 @@ export function createNative(binding: NativeBinding): Backend {
   return {
     ...(kernels as unknown as Backend),
     name: "native",
-    alloc: binding.alloc,
-    free: binding.free,
-    write: binding.write,
-    read: binding.read,
+    alloc: guarded(binding.alloc),
+    free: guarded(binding.free),
+    write: guarded(binding.write),
+    read: guarded(binding.read),
     threads: (count) => (count === undefined ? binding.threads() : binding.threads(count)),
     isa: (name) => (name === undefined ? binding.isa() : binding.isa(name)),
     isas: () => binding.isas().split(" "),

@@ -30,7 +30,7 @@ let peakBytes = 0;
 let limit = Number.POSITIVE_INFINITY;
 let limitSet = false;
 
-/** Sets the most bytes that tensors may hold together; at the limit an allocation throws with the largest owners. The default is 80 % of the machine's memory. */
+/** Sets the most bytes that tensors may hold together; at the limit an allocation throws with the largest owners. The default is 80 % of the memory that this process may have. */
 export function setMemoryLimit(bytes: number): void {
   limit = bytes;
   limitSet = true;
@@ -48,6 +48,7 @@ export interface MemoryReport {
 
 /** Live bytes by owner. */
 export function memory(): MemoryReport {
+  if (!limitSet) setMemoryLimit(defaultLimit());
   const list = [...owners.values()].filter((o) => o.count > 0).sort((a, b) => b.bytes - a.bytes);
   return { liveBytes, liveBuffers, peakBytes, limitBytes: limit, owners: list.map((o) => ({ ...o })) };
 }
@@ -59,7 +60,10 @@ export function resetPeakMemory(): void {
 
 function defaultLimit(): number {
   const os = globalThis.process?.getBuiltinModule?.("node:os") as { totalmem(): number } | undefined;
-  return os === undefined ? Number.POSITIVE_INFINITY : os.totalmem() * 0.8;
+  if (os === undefined) return Number.POSITIVE_INFINITY;
+  // In a container the machine's memory is not ours; 0 or an absurd number says that nothing limits it.
+  const allowed = (globalThis.process as { constrainedMemory?(): number }).constrainedMemory?.() ?? 0;
+  return Math.min(os.totalmem(), allowed > 0 ? allowed : Number.POSITIVE_INFINITY) * 0.8;
 }
 
 /** @internal True when so many more bytes stay within the limit. */

@@ -1,5 +1,6 @@
 /** The native functions given anything at all: an exception or an answer, never a crash. */
 import { expect, it } from "vitest";
+import { random } from "../../tests/random.ts";
 import { loadNative } from "../tensor/native-binding.ts";
 
 const NAMES = [
@@ -17,11 +18,7 @@ const NAMES = [
 
 it.skipIf(loadNative().binding === null)("random arguments", () => {
   const binding = loadNative().binding as unknown as Record<string, (...a: unknown[]) => unknown>;
-  let seed = 12;
-  const next = (n: number): number => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    return Math.floor((seed / 2 ** 32) * n);
-  };
+  const { below: next } = random(12);
   const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
   const lengths = new Int32Array(256).fill(1);
   const live: number[] = [];

@@ -62,17 +62,7 @@ export async function diskFiles(at: string): Promise<TokenizerFiles & { readonly
 
 /** Writes files into a folder, which is made if it is not there. Each appears whole or not at all. */
 export async function writeFiles(folder: string, files: Readonly<Record<string, string>>): Promise<void> {
-  const { fs, path } = nodeModules();
-  await fs.mkdir(folder, { recursive: true });
-  for (const [name, content] of Object.entries(files)) {
-    const final = path.join(folder, name);
-    const unfinished = `${final}.${globalThis.process.pid}.tmp`;
-    try {
-      await fs.writeFile(unfinished, content);
-      await fs.rename(unfinished, final);
-    } catch (error) {
-      await fs.rm(unfinished, { force: true });
-      throw error;
-    }
-  }
+  const { path } = nodeModules();
+  const { writeFileAtomic } = await import("../formats/atomic-write.ts");
+  for (const [name, content] of Object.entries(files)) await writeFileAtomic(path.join(folder, name), content);
 }

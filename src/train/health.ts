@@ -85,6 +85,6 @@ export function findNonFinite(model: CausalLM, batches: readonly Batch[]): strin
 export function nonFiniteLoss(step: number, loss: number, model: CausalLM, batches: readonly Batch[]): NonFiniteError {
   return new NonFiniteError(
     `training: step ${step}: the loss is not finite, expected a number, got ${loss}; the first bad tensor is ${findNonFinite(model, batches)}. ` +
-      "Lower training.lr, raise training.warmup, or set training.on_non_finite=rollback. The last checkpoint is good.",
+      "Lower training.lr, raise training.warmup, or set training.on_non_finite=rollback. Checkpoints written so far are good.",
   );
 }

@@ -151,6 +151,8 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
       close: closeAll,
     };
   } catch (error) {
+    // The next try, with what was wrong corrected, finds the folder as this one did.
+    if (signal?.aborted !== true) run.clear();
     await closeAll();
     throw error;
   }

@@ -11,6 +11,7 @@ import os from "node:os";
 import { dirname, join } from "node:path";
 import { parse, stringify } from "yaml";
 import { RunError } from "../errors.ts";
+import { makeFolder } from "../formats/atomic-write.ts";
 import { removeLeftovers, writeFileAtomic } from "../formats/index.ts";
 import { differences, type Recipe } from "./recipe.ts";
 
@@ -48,6 +49,8 @@ export interface RunFolder {
   samples(): RunSample[];
   /** Forgets lines of later steps: what a killed run had written after its last checkpoint. */
   rewindTo(step: number): Promise<void>;
+  /** Takes away what a run that began here has left so far; one that was resumed stays. */
+  clear(): void;
   /** Gives the lock back. */
   close(): void;
 }
@@ -68,13 +71,15 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
   }
   if (!exists && options.resume === true)
     throw new RunError(`${path}: no run to resume, expected config.yaml in the folder, got none. Check --out, or start without --resume.`);
+  if (fs.existsSync(path) && !fs.statSync(path).isDirectory())
+    throw new RunError(`${path}: a file has this name, expected a new or empty folder for the run, got a file. Choose another with --out.`);
   if (!exists && fs.existsSync(path) && fs.readdirSync(path).some((name) => name !== LOCK && !name.startsWith("."))) {
     throw new RunError(
       `${path}: the folder is not empty, expected a new or empty one, got ${fs.readdirSync(path).slice(0, 5).join(", ")}. Choose another with --out.`,
     );
   }
   try {
-    fs.mkdirSync(path, { recursive: true });
+    await makeFolder(path);
   } catch (cause) {
     throw new RunError(
       `${path}: the folder can't be made, expected a place that can be written, got ${(cause as NodeJS.ErrnoException).code}. Choose another with --out.`,
@@ -99,13 +104,27 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
     unlock();
     throw error;
   }
-  return { ...readRun(path, recipe), close: unlock };
+  const clear = () => {
+    if (!exists)
+      for (const name of fs.readdirSync(path)) if (name !== LOCK && !name.startsWith(".")) fs.rmSync(join(path, name), { recursive: true, force: true });
+  };
+  return { ...readRun(path, recipe), clear, close: unlock };
 }
 
 /** A run to look at: its lines and files, without the lock. */
 export function readRun(path: string, recipe: Recipe): RunFolder {
   const at = (...names: string[]) => join(path, ...names);
-  const append = (name: string, line: object) => fs.appendFileSync(at(name), `${JSON.stringify(line)}\n`);
+  const append = (name: string, line: object) => {
+    try {
+      fs.appendFileSync(at(name), `${JSON.stringify(line)}\n`);
+    } catch (cause) {
+      throw new RunError(
+        `${at(name)}: a line could not be added, expected a file with room behind it, got ${(cause as NodeJS.ErrnoException).code}. ` +
+          "The checkpoints are still good: free some space or mend the folder, and go on with --resume.",
+        { cause },
+      );
+    }
+  };
   return {
     path,
     at,
@@ -121,6 +140,7 @@ export function readRun(path: string, recipe: Recipe): RunFolder {
         await writeFileAtomic(at(name), kept.map((line) => `${JSON.stringify(line)}\n`).join(""));
       }
     },
+    clear: () => {},
     close: () => {},
   };
 }

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os, { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -218,6 +218,14 @@ describe("what goes wrong is said", () => {
     await expect(open(recipeOf({}, data("small.txt")))).rejects.toThrow(DataError);
     writeFileSync(join(dir, "empty.txt"), "");
     await expect(open(recipeOf({}, data("empty.txt")), { out: join(dir, "run2") })).rejects.toThrow(DataError);
+  });
+
+  test("a file that takes no more lines", async () => {
+    const session = await open(recipeOf());
+    mkdirSync(join(dir, "run", "metrics.jsonl"));
+    const failed = run(session);
+    await expect(failed).rejects.toThrow(RunError);
+    await expect(failed).rejects.toThrow(/metrics\.jsonl: a line could not be added, .* got EISDIR\. The checkpoints are still good: .*--resume/);
   });
 
   test("a damaged checkpoint is left out and the one before it used", async () => {

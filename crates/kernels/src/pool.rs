@@ -122,10 +122,13 @@ fn spawn_up_to(p: &'static Pool, wanted: usize) {
     while p.spawned.load(Ordering::Relaxed) < wanted {
         let index = p.spawned.fetch_add(1, Ordering::Relaxed);
         let seen = p.epoch.load(Ordering::SeqCst);
-        std::thread::Builder::new()
-            .name(format!("groundup-{}", index + 1))
-            .spawn(move || worker(p, index, seen))
-            .expect("the operating system gave no thread");
+        let made = std::thread::Builder::new().name(format!("groundup-{}", index + 1)).spawn(move || worker(p, index, seen));
+        if made.is_err() {
+            // The operating system gives no more: go on with those there are.
+            p.spawned.fetch_sub(1, Ordering::Relaxed);
+            p.threads.store(index + 1, Ordering::Relaxed);
+            return;
+        }
     }
 }
 

@@ -148,6 +148,31 @@ pub fn reach(shape: &[usize], strides: &[usize]) -> Result<usize, String> {
     Ok(last + 1)
 }
 
+/// That no two places of what is written are the same: dimension by dimension, from the smallest stride on, each steps over all
+/// that the ones below it reach. So a shape of any size needs as much room, and tasks write disjoint places.
+pub fn distinct(what: &str, shape: &[usize], strides: &[usize]) -> Result<(), String> {
+    let mut dims: Vec<(usize, usize)> = strides.iter().copied().zip(shape.iter().copied()).filter(|d| d.1 > 1).collect();
+    dims.sort_unstable();
+    let mut reached = 1usize;
+    for (stride, n) in dims {
+        if stride < reached {
+            return Err(format!("the places of {what}, expected all different, got strides {strides:?} for the shape {shape:?}"));
+        }
+        reached = (n - 1).checked_mul(stride).and_then(|x| x.checked_add(reached)).ok_or("the strides overflow")?;
+    }
+    Ok(())
+}
+
+/// That writing `m` items of `out` leaves the `n` row numbers or lengths at `index` alone: they were checked, and are read again
+/// while the kernel writes.
+pub fn apart<T>(index: *const i32, n: usize, out: *const T, m: usize) -> Result<(), String> {
+    let (index, out) = (index as usize, out as usize);
+    if index < out + m * size_of::<T>() && out < index + n * size_of::<i32>() {
+        return Err("the output lies over the indices, expected memory of its own".into());
+    }
+    Ok(())
+}
+
 /// The product of sizes, checked.
 pub fn product(sizes: &[usize]) -> Result<usize, String> {
     sizes.iter().try_fold(1usize, |a, &b| a.checked_mul(b)).ok_or_else(|| format!("the size {sizes:?} overflows"))

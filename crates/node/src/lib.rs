@@ -24,8 +24,10 @@ unsafe extern "C" fn napi_register_module_v1(env: sys::napi_env, exports: sys::n
     napi::find_symbols();
     let register = || -> Result<(), String> {
         let mut x = Exports::new(env, exports);
-        let mut data: *mut c_void = std::ptr::null_mut();
-        let arguments = x.array_buffer(ARGUMENT_SLOTS * 8, &mut data)?;
+        // Ours, not the engine's, and never freed: a JavaScript buffer could be transferred away and collected while `exec` reads it.
+        let slots = vec![0f64; ARGUMENT_SLOTS].leak();
+        let data: *mut c_void = slots.as_mut_ptr().cast();
+        let arguments = x.array_buffer(slots)?;
         x.value("args", arguments)?;
         x.keep(arguments)?;
         x.function_with("exec", exec, data)?;
@@ -44,8 +46,9 @@ unsafe extern "C" fn napi_register_module_v1(env: sys::napi_env, exports: sys::n
 
 /// `exec(id)`: runs kernel `id` on the arguments in the shared array; a kernel's number, if it has one, is left in slot 0.
 fn exec(call: &Call) -> Result<sys::napi_value, String> {
-    let id = call.number(0)? as usize;
-    let (name, run) = kernel::table().get(id).ok_or_else(|| format!("exec: no kernel has the number {id}"))?;
+    let id = call.number(0)?;
+    let kernel = if id >= 0.0 && id.fract() == 0.0 { kernel::table().get(id as usize) } else { None };
+    let (name, run) = kernel.ok_or_else(|| format!("exec: no kernel has the number {id}"))?;
     let mut args = kernel::Args::new(call.data().cast(), ARGUMENT_SLOTS);
     match run(&mut args) {
         Ok(()) => Ok(call.undefined()),

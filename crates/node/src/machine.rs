@@ -3,6 +3,9 @@
 use crate::napi::Exports;
 use groundup_kernels::{gemm, pool, simd};
 
+/// More than this is a mistake: each thread has a stack of its own.
+const MOST_THREADS: f64 = 1024.0;
+
 fn name(isa: simd::Isa) -> &'static str {
     match isa {
         simd::Isa::Portable => "portable",
@@ -18,7 +21,11 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
     x.value("version", version)?;
     x.function("threads", |c| {
         if c.count() > 0 {
-            pool::set_threads(c.number(0)? as usize);
+            let wanted = c.number(0)?;
+            if wanted.fract() != 0.0 || !(1.0..=MOST_THREADS).contains(&wanted) {
+                return Err(format!("threads: expected a whole number from 1 to {MOST_THREADS}, got {wanted}"));
+            }
+            pool::set_threads(wanted as usize);
         }
         c.from_number(pool::threads() as f64)
     })?;

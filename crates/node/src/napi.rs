@@ -223,10 +223,15 @@ impl Exports {
         Ok(v)
     }
 
-    pub fn array_buffer(&mut self, bytes: usize, data: &mut *mut c_void) -> Result<sys::napi_value, String> {
+    /// An `ArrayBuffer` over memory that is never freed.
+    pub fn array_buffer(&mut self, memory: &'static mut [f64]) -> Result<sys::napi_value, String> {
         let mut v = std::ptr::null_mut();
-        // SAFETY: env is live; data is a live local of the caller.
-        check(unsafe { sys::napi_create_arraybuffer(self.env, bytes, data, &mut v) }, "array buffer")?;
+        // SAFETY: env is live; the memory is as long as said and outlives everything.
+        let status = unsafe {
+            let (data, bytes) = (memory.as_mut_ptr().cast(), size_of_val(memory));
+            sys::napi_create_external_arraybuffer(self.env, data, bytes, None, std::ptr::null_mut(), &mut v)
+        };
+        check(status, "array buffer")?;
         Ok(v)
     }
 

@@ -16,6 +16,7 @@ describe("places outside are errors that name the place, and nothing is written"
   ])("%s", (_, call) => {
     scope(() => {
       expect(call).toThrow(/-1|3|7|5|2|9/);
+      expect(call).toThrow(ShapeError);
     });
   });
 });

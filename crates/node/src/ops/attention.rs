@@ -1,6 +1,6 @@
 //! Glue of attention: everything that names a row is checked here.
 
-use crate::kernel::{Args, Place, Table, product, reach};
+use crate::kernel::{Args, Place, Table, apart, product, reach};
 use groundup_kernels::attention::{Attention, AttentionGrad, BLOCK, Problem, attention, attention_grad};
 
 /// An operand seen as rows, some items apart.
@@ -14,17 +14,28 @@ impl RowsOf {
         Ok(RowsOf { place: a.place()?, row: a.size()? })
     }
 
-    fn room(&self, rows: usize, width: usize) -> Result<*mut f32, String> {
-        self.place.room(reach(&[rows, width], &[self.row, 1])?)
-    }
-
-    /// As `room`, for rows that are written: they must not overlap.
-    fn out(&self, what: &str, rows: usize, width: usize) -> Result<*mut f32, String> {
+    /// Rows must not overlap: those that are written for their own sake, the others so that their number is bounded by memory.
+    fn room(&self, what: &str, rows: usize, width: usize) -> Result<*mut f32, String> {
         if rows > 1 && self.row < width {
             return Err(format!("the rows of {what}, expected them at least {width} items apart, got {}", self.row));
         }
-        self.room(rows, width)
+        self.place.room(reach(&[rows, width], &[self.row, 1])?)
     }
+
+    /// As `room`, for rows that are written: not over what says which rows those are.
+    fn out(&self, p: &Problem, what: &str, rows: usize, width: usize) -> Result<*mut f32, String> {
+        let out = self.room(what, rows, width)?;
+        keep_indices(p, out, reach(&[rows, width], &[self.row, 1])?)?;
+        Ok(out)
+    }
+}
+
+/// Writing these items must change no row number, length or page.
+fn keep_indices(p: &Problem, out: *const f32, items: usize) -> Result<(), String> {
+    apart(p.cu_q, p.sequences + 1, out, items)?;
+    apart(p.len_k, p.sequences, out, items)?;
+    p.start_k.map_or(Ok(()), |start| apart(start, p.sequences, out, items))?;
+    p.pages.map_or(Ok(()), |pages| apart(pages, p.sequences * p.max_pages, out, items))
 }
 
 /// The arguments that both passes share, as they stand in the signature.
@@ -82,6 +93,9 @@ impl Sizes {
         if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
             return Err(format!("the heads, expected a multiple of the {kv_heads} kv heads, got {heads}"));
         }
+        if heads == 0 || dim == 0 {
+            return Err(format!("the heads, expected at least one of at least one item, got {heads} of {dim}"));
+        }
         let cu_q: *const i32 = self.cu_q.room(sequences + 1)?;
         let len_k: *const i32 = self.len_k.room(sequences)?;
         let start_k = self.start_k.optional::<i32>(sequences)?.map(<*mut i32>::cast_const);
@@ -104,11 +118,11 @@ impl Sizes {
             mask = self.mask.optional::<f32>(reach(&[sequences, heads, longest_q, longest_k], &strides)?)?.map(<*mut f32>::cast_const);
         }
         Ok(Problem {
-            q: q.room(rows_q, product(&[heads, dim])?)?,
+            q: q.room("q", rows_q, product(&[heads, dim])?)?,
             q_row: q.row,
-            k: k.room(rows_k, product(&[kv_heads, dim])?)?,
+            k: k.room("k", rows_k, product(&[kv_heads, dim])?)?,
             k_row: k.row,
-            v: v.room(rows_k, product(&[kv_heads, dim])?)?,
+            v: v.room("v", rows_k, product(&[kv_heads, dim])?)?,
             v_row: v.row,
             cu_q,
             start_k,
@@ -199,12 +213,20 @@ pub fn register(t: &mut Table) {
         let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
         let lse = a.place()?;
         let sizes = Sizes::read(a, true)?;
+        let problem = sizes.problem(&q, &k, &v)?;
+        let sums = product(&[sizes.heads, sizes.rows_q])?;
         let job = Attention {
-            problem: sizes.problem(&q, &k, &v)?,
-            out: out.out("out", sizes.rows_q, product(&[sizes.heads, sizes.dim])?)?,
+            problem,
+            out: out.out(&problem, "out", sizes.rows_q, product(&[sizes.heads, sizes.dim])?)?,
             o_row: out.row,
-            lse: lse.optional(product(&[sizes.heads, sizes.rows_q])?)?,
+            lse: lse.optional(sums)?,
         };
+        if let Some(lse) = job.lse {
+            keep_indices(&problem, lse, sums)?;
+        }
+        if sizes.rows_q == 0 {
+            return Ok(());
+        }
         // SAFETY: every operand has the room that the job names; rows, keys and pages were checked.
         unsafe { attention(&job) };
         Ok(())
@@ -215,21 +237,25 @@ pub fn register(t: &mut Table) {
         let [gout, gq, gk, gv] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
         let sizes = Sizes::read(a, false)?;
         let (width, kv_width) = (product(&[sizes.heads, sizes.dim])?, product(&[sizes.kv_heads, sizes.dim])?);
+        let problem = sizes.problem(&q, &k, &v)?;
         let job = AttentionGrad {
-            problem: sizes.problem(&q, &k, &v)?,
-            out: out.room(sizes.rows_q, width)?,
+            problem,
+            out: out.room("out", sizes.rows_q, width)?,
             o_row: out.row,
             lse: lse.room(product(&[sizes.heads, sizes.rows_q])?)?,
-            gout: gout.room(sizes.rows_q, width)?,
+            gout: gout.room("gout", sizes.rows_q, width)?,
             go_row: gout.row,
-            gq: gq.out("gq", sizes.rows_q, width)?,
+            gq: gq.out(&problem, "gq", sizes.rows_q, width)?,
             gq_row: gq.row,
-            gk: gk.out("gk", sizes.rows_k, kv_width)?,
+            gk: gk.out(&problem, "gk", sizes.rows_k, kv_width)?,
             gk_row: gk.row,
-            gv: gv.out("gv", sizes.rows_k, kv_width)?,
+            gv: gv.out(&problem, "gv", sizes.rows_k, kv_width)?,
             gv_row: gv.row,
             rows_k: sizes.rows_k,
         };
+        if sizes.rows_q == 0 && sizes.rows_k == 0 {
+            return Ok(());
+        }
         // SAFETY: as above.
         unsafe {
             check_disjoint(&job.problem)?;

@@ -1,6 +1,6 @@
 //! Glue of the kernels that take indices.
 
-use crate::kernel::{Table, product};
+use crate::kernel::{Table, apart, product};
 use crate::ops::moving::{bytes, dtype};
 use groundup_kernels::indexing::{embedding, embedding_grad, gather, out_of_range, scatter_add};
 use groundup_kernels::moving::DType;
@@ -22,6 +22,10 @@ pub fn register(t: &mut Table) {
         let taken = product(&[outer, k, inner])?;
         let (x, index, out) = (x.room(product(&[outer, n, inner])?)?, index.room(taken)?, out.room(taken)?);
         check(index, taken, n)?;
+        apart(index, taken, out, taken)?;
+        if taken == 0 {
+            return Ok(());
+        }
         // SAFETY: room for the sizes and the range of the indices are checked.
         unsafe { gather(x, index, out, outer, n, k, inner) };
         Ok(())
@@ -29,8 +33,13 @@ pub fn register(t: &mut Table) {
     t.push(("scatterAdd", |a| {
         let (src, index, out, outer, n, k, inner) = (a.place()?, a.place()?, a.place()?, a.size()?, a.size()?, a.size()?, a.size()?);
         let taken = product(&[outer, k, inner])?;
-        let (src, index, out) = (src.room(taken)?, index.room(taken)?, out.room(product(&[outer, n, inner])?)?);
+        let all = product(&[outer, n, inner])?;
+        let (src, index, out) = (src.room(taken)?, index.room(taken)?, out.room(all)?);
         check(index, taken, n)?;
+        apart(index, taken, out, all)?;
+        if taken == 0 {
+            return Ok(());
+        }
         // SAFETY: as above.
         unsafe { scatter_add(src, index, out, outer, n, k, inner) };
         Ok(())
@@ -41,16 +50,23 @@ pub fn register(t: &mut Table) {
         if !matches!(kind, DType::F32 | DType::Bf16 | DType::F16) {
             return Err(format!("not a float, expected f32, bf16 or f16, got {kind:?}"));
         }
-        let (weight, ids, out) = (bytes(weight, product(&[rows, dim])?, kind)?, ids.room(count)?, out.room(product(&[count, dim])?)?);
+        let taken = product(&[count, dim])?;
+        let (weight, ids, out) = (bytes(weight, product(&[rows, dim])?, kind)?, ids.room(count)?, out.room(taken)?);
         check(ids, count, rows)?;
+        apart(ids, count, out, taken)?;
         // SAFETY: as above.
         unsafe { embedding(weight, kind, ids, out, count, dim) };
         Ok(())
     }));
     t.push(("embeddingGrad", |a| {
         let (ids, gy, gw, count, rows, dim) = (a.place()?, a.place()?, a.place()?, a.size()?, a.size()?, a.size()?);
-        let (ids, gy, gw) = (ids.room(count)?, gy.room(product(&[count, dim])?)?, gw.room(product(&[rows, dim])?)?);
+        let (given, all) = (product(&[count, dim])?, product(&[rows, dim])?);
+        let (ids, gy, gw) = (ids.room(count)?, gy.room(given)?, gw.room(all)?);
         check(ids, count, rows)?;
+        apart(ids, count, gw, all)?;
+        if given == 0 {
+            return Ok(());
+        }
         // SAFETY: as above.
         unsafe { embedding_grad(ids, gy, gw, count, rows, dim) };
         Ok(())

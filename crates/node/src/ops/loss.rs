@@ -1,6 +1,6 @@
 //! Glue of the losses.
 
-use crate::kernel::{Table, product};
+use crate::kernel::{Table, apart, product};
 use groundup_kernels::loss::{CrossEntropy, CrossEntropyGrad, bad_target, cross_entropy, cross_entropy_grad};
 
 /// Targets must be classes or the value that is ignored.
@@ -31,6 +31,8 @@ pub fn register(t: &mut Table) {
             smoothing,
         };
         check_targets(job.targets, rows, n, ignore)?;
+        apart(job.targets, rows, job.losses, rows)?;
+        apart(job.targets, rows, job.lse, rows)?;
         // SAFETY: every operand has the room that the job names, and the targets are in range.
         unsafe { cross_entropy(&job) };
         Ok(())
@@ -54,6 +56,7 @@ pub fn register(t: &mut Table) {
             smoothing,
         };
         check_targets(job.targets, rows, n, ignore)?;
+        apart(job.targets, rows, job.gx, items)?;
         // SAFETY: as above.
         unsafe { cross_entropy_grad(&job) };
         Ok(())

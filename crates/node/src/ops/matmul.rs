@@ -1,6 +1,6 @@
 //! Glue of the matrix products.
 
-use crate::kernel::{Args, Table, product as size_of_all, reach};
+use crate::kernel::{Args, Table, distinct, product as size_of_all, reach};
 use groundup_kernels::gated::Activation;
 use groundup_kernels::gemm::{
     Batch, Finish, Matrix, Product, Right, pack_weight, packed_size, product, product_bf16, products, products_bf16,
@@ -18,6 +18,13 @@ fn gemm(a: &mut Args, multiply: unsafe fn(&Product, Batch)) -> Result<(), String
     let y = right.room::<f32>(reach(&[count, k, n], &outer(right_strides))?)?;
     let c = out.room::<f32>(reach(&[count, m, n], &[out_batch, out_row, 1])?)?;
     size_of_all(&[2, count, m, n, k.max(1)])?;
+    if count == 0 || m == 0 || n == 0 {
+        return Ok(());
+    }
+    distinct("c", &[count, m, n], &[out_batch, out_row, 1])?;
+    if k > 1 && left_strides[1] == 0 && right_strides[0] == 0 {
+        return Err(format!("k, expected its items to differ in a or b, got a step of 0 in both for k = {k}"));
+    }
     let p = Product {
         a: Matrix { data: x, row: left_strides[0], col: left_strides[1] },
         b: Right::Plain(Matrix { data: y, row: right_strides[0], col: right_strides[1] }),
@@ -80,6 +87,9 @@ pub fn register(t: &mut Table) {
         size_of_all(&[n.next_multiple_of(64), k.max(1)])?;
         let b = Matrix { data: weight.room(reach(&[n, k], &strides)?)?, row: strides[1], col: strides[0] };
         let out = out.room(packed_size(n, k))?;
+        if n == 0 || k == 0 {
+            return Ok(());
+        }
         // SAFETY: as above.
         unsafe { pack_weight(b, n, k, out) };
         Ok(())

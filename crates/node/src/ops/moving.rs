@@ -1,6 +1,6 @@
 //! Glue of filling, converting and copying.
 
-use crate::kernel::{Table, product, reach};
+use crate::kernel::{Table, distinct, product, reach};
 use groundup_kernels::moving::{DType, cast, copy, fill};
 
 /// The storage type with this code.
@@ -27,6 +27,7 @@ pub fn register(t: &mut Table) {
         let (x, xs, out, os, shape, item) = (a.place()?, a.sizes()?, a.place()?, a.sizes()?, a.sizes()?, a.size()?);
         product(&shape)?;
         let (n, m) = (reach(&shape, &xs)?, reach(&shape, &os)?);
+        distinct("out", &shape, &os)?;
         // SAFETY: room for what shape and strides reach is checked in each arm.
         unsafe {
             match item {

@@ -14,8 +14,12 @@ pub fn register(t: &mut Table) {
         let code = a.int()?;
         let kind = Reduction::from_code(code).ok_or_else(|| format!("the reduction's code, expected 0 to 3, got {code}"))?;
         let (x, out, outer, n, inner) = (a.place()?, a.place()?, a.size()?, a.size()?, a.size()?);
-        // SAFETY: room for the sizes is checked.
-        unsafe { reduce(kind, x.room(product(&[outer, n, inner])?)?, out.room(product(&[outer, inner])?)?, outer, n, inner) };
+        let results = product(&[outer, inner])?;
+        let (x, out) = (x.room(product(&[outer, n, inner])?)?, out.room(results)?);
+        if results > 0 {
+            // SAFETY: room for the sizes is checked.
+            unsafe { reduce(kind, x, out, outer, n, inner) };
+        }
         Ok(())
     }));
     t.push(("argReduce", |a| {
@@ -23,15 +27,22 @@ pub fn register(t: &mut Table) {
         if n == 0 && outer > 0 && inner > 0 {
             return Err("nothing to choose from, expected at least one item, got none".to_string());
         }
-        // SAFETY: room for the sizes is checked.
-        unsafe { arg_reduce(least, x.room(product(&[outer, n, inner])?)?, out.room(product(&[outer, inner])?)?, outer, n, inner) };
+        let results = product(&[outer, inner])?;
+        let (x, out) = (x.room(product(&[outer, n, inner])?)?, out.room(results)?);
+        if results > 0 {
+            // SAFETY: room for the sizes is checked.
+            unsafe { arg_reduce(least, x, out, outer, n, inner) };
+        }
         Ok(())
     }));
     t.push(("cumsum", |a| {
         let (x, out, outer, n, inner, reverse) = (a.place()?, a.place()?, a.size()?, a.size()?, a.size()?, a.flag()?);
         let items = product(&[outer, n, inner])?;
-        // SAFETY: room for the sizes is checked.
-        unsafe { cumsum(x.room(items)?, out.room(items)?, outer, n, inner, reverse) };
+        let (x, out) = (x.room(items)?, out.room(items)?);
+        if items > 0 {
+            // SAFETY: room for the sizes is checked.
+            unsafe { cumsum(x, out, outer, n, inner, reverse) };
+        }
         Ok(())
     }));
     t.push(("sort", |a| {

@@ -1,6 +1,6 @@
 //! Glue of the rotary embedding.
 
-use crate::kernel::{Table, product, reach};
+use crate::kernel::{Table, apart, product, reach};
 use groundup_kernels::rope::{Rope, rope};
 
 pub fn register(t: &mut Table) {
@@ -43,6 +43,10 @@ pub fn register(t: &mut Table) {
         if out_row < width {
             return Err(format!("the distance of the output's rows, expected at least {width}, got {out_row}"));
         }
+        if rows == 0 || width == 0 {
+            return Ok(());
+        }
+        apart(positions, rows, job.out, reach(&[rows, width], &[out_row, 1])?)?;
         // SAFETY: every operand has the room that the job names, and every position a row in the tables.
         unsafe { rope(&job) };
         Ok(())

@@ -1,0 +1,14 @@
+/** Files from outside, changed at random. A long run is in tests/full. */
+import { expect, test } from "vitest";
+import { fuzzSafetensors, fuzzTiktoken, fuzzTokenizerJson } from "./files.ts";
+
+test.each([
+  ["safetensors and their index", fuzzSafetensors, 3000],
+  ["tokenizer.json", fuzzTokenizerJson, 1500],
+  ["tiktoken", fuzzTiktoken, 600],
+])("%s", async (_, fuzz, rounds) => {
+  const { accepted, refused } = await fuzz(21, rounds);
+  // If all were refused (or none), nothing behind the reader (or in it) was tried.
+  expect(accepted).toBeGreaterThan(rounds / 50);
+  expect(refused).toBeGreaterThan(rounds / 4);
+});
