@@ -24,10 +24,14 @@ interface Kernel {
 export function kernels(): Kernel[] {
   const source = readFileSync(CONTRACT, "utf8").replace(/\/\*\*[\s\S]*?\*\//g, "");
   const body = source.slice(source.indexOf("export interface Kernels {"));
-  return [...body.matchAll(/^ {2}(\w+)\(([^)]*)\): (?:void|number);/gm)].map(([, name, list]) => ({
-    name: name as string,
-    parameters: [...(list as string).matchAll(/(\w+): ([^,]+)/g)].map(([, parameter, type]) => ({ name: parameter as string, type: (type as string).trim() })),
-  }));
+  const found: Kernel[] = [];
+  for (const [, name, list] of body.matchAll(/^ {2}(\w+)\(([^)]*)\): (?:void|number);/gm)) {
+    // Some take what another takes: `...args: Parameters<Kernels["gemm"]>`.
+    const like = found.find((kernel) => kernel.name === /Parameters<Kernels\["(\w+)"\]>/.exec(list as string)?.[1]);
+    const own = [...(list as string).matchAll(/(\w+): ([^,]+)/g)].map(([, parameter, type]) => ({ name: parameter as string, type: (type as string).trim() }));
+    found.push({ name: name as string, parameters: like?.parameters ?? own });
+  }
+  return found;
 }
 
 interface KernelCall {
