@@ -44,6 +44,8 @@ const PACKED_PANELS: usize = 4;
 const WIDE: usize = 4096;
 /// Floats of a that a task of the many-rows plan packs: with the panels it meets they fill a second-level cache of 1 MiB.
 const OWN: usize = 72 << 10;
+/// Panels in most tiles of the widest instruction set.
+const GROUP: usize = 3;
 /// Floats of b from which on it comes from memory rather than from a cache.
 const LARGE: usize = 4 << 20;
 /// Items of k that it takes at a time.
@@ -189,7 +191,10 @@ unsafe fn few_rows(mut piece: Piece, parallel: bool) {
     // Narrow pieces of long rows are slow to read from memory.
     let long = matches!(p.b, Right::Plain(b) if b.col == 1) && p.k * columns > LARGE;
     let panels = columns.div_ceil(LANES);
-    piece.step = LANES * if long { share(panels, 24, 2) } else { share(panels, 12, 8).max(3) };
+    // Whole groups of the widest tile where each thread gets as many of them.
+    let unit = if panels % (GROUP * threads()) == 0 { GROUP } else { 1 };
+    let most = (if long { 24 } else { 12 }) / unit;
+    piece.step = LANES * unit * share(panels / unit, most, if long { 2 } else { 8 }).max(GROUP / unit);
     // SAFETY: tasks have their own columns.
     each(columns.div_ceil(piece.step), parallel, |i| unsafe { columns_task(&piece, i) });
 }

@@ -1,10 +1,10 @@
 /** Scaled dot-product attention over rectangles and ragged rows, with its composed twin. */
 import { ShapeError } from "../../errors.ts";
-import { noGrad } from "../autograd.ts";
+import { type Context, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { defineOp, type Watch } from "../op.ts";
 import { values } from "../samples.ts";
-import { show } from "../shape.ts";
+import { contiguousStrides, type Shape, show } from "../shape.ts";
 import { arange, type Tensor, tensor } from "../tensor.ts";
 import { dropout } from "./dropout.ts";
 import { add, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, sub, tanh } from "./elementwise.ts";
@@ -112,6 +112,24 @@ export function rules(options: AttentionOptions, dim: number): [number, number, 
   return [scale, causal ? 1 : 0, window, softcap, slopes];
 }
 
+/** Places for the gradients: side by side where q, k and v are parts of the same rows, so that joining them (`split`) costs nothing. */
+function gradientsOf(ctx: Context, l: Layout, [q, k, v]: readonly [Tensor, Tensor, Tensor], rows: readonly { x: Tensor; row: number }[]) {
+  const [rowQ, rowK] = [l.heads * l.dim, l.kvHeads * l.dim];
+  const row = rowQ + 2 * rowK;
+  const starts = [0, rowQ, rowQ + rowK];
+  const { storage, offset } = (rows[0] as { x: Tensor }).x;
+  if (l.rowsQ !== l.rowsK || !rows.every((r, i) => r.row === row && r.x.storage === storage && r.x.offset === offset + (starts[i] as number)))
+    return { gradients: [ctx.out(q.shape), ctx.out(k.shape), ctx.out(v.shape)] as const, rowQ, rowK };
+  const whole = ctx.out([l.rowsQ, row]);
+  const part = (shape: Shape, start: number) => {
+    const strides = [...contiguousStrides(shape)];
+    strides[shape.length - 3] = row;
+    if (shape.length === 4) strides[0] = row * (shape[1] as number);
+    return whole.view(shape, strides, start);
+  };
+  return { gradients: [part(q.shape, 0), part(k.shape, rowQ), part(v.shape, rowQ + rowK)] as const, rowQ: row, rowK: row };
+}
+
 const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions]>({
   name: "attention",
   shape: (q, k, v, options) => {
@@ -154,9 +172,9 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const l = layout(q, k, v, options);
     const [rq, rk, rv] = [asRows(ctx.get(0)), asRows(ctx.get(1)), asRows(ctx.get(2))];
     const rg = asRows(g as Tensor);
-    const [gq, gk, gv] = [ctx.out(q.shape), ctx.out(k.shape), ctx.out(v.shape)];
+    const { gradients, rowQ, rowK } = gradientsOf(ctx, l, [q, k, v], [rq, rk, rv]);
+    const [gq, gk, gv] = gradients;
     const { mask, strides } = maskOf(q, k, options);
-    const [rowQ, rowK] = [l.heads * l.dim, l.kvHeads * l.dim];
     backend().attentionGrad(
       rq.x,
       rq.row,
@@ -165,7 +183,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       rv.x,
       rv.row,
       ctx.get(3),
-      rowQ,
+      l.heads * l.dim,
       ctx.get(4),
       rg.x,
       rg.row,

@@ -314,6 +314,20 @@ export function stack(xs: Tensor[], dim = 0): Tensor {
   );
 }
 
+/** The whole that parts of these sizes lie in one beside the other, as attention leaves the gradients of q, k and v; null where they do not. */
+function joined(shape: Shape, sizes: readonly number[], d: number, parts: readonly (Tensor | undefined | null)[]): Tensor | null {
+  const [first] = parts;
+  const strides = contiguousStrides(shape);
+  if (!first || first.dtype !== "f32") return null;
+  let offset = first.offset;
+  for (const [i, n] of sizes.entries()) {
+    const part = parts[i];
+    if (!part || part.storage !== first.storage || part.offset !== offset || part.strides.some((s, axis) => s !== strides[axis])) return null;
+    offset += n * (strides[d] as number);
+  }
+  return first.view(shape, strides, first.offset);
+}
+
 /** Cuts a dimension into parts of these sizes; views. Their gradients are joined in one pass. */
 export const split = defineOp<[x: Tensor, sizes: readonly number[], dim: number], Tensor[]>({
   name: "split",
@@ -337,6 +351,8 @@ export const split = defineOp<[x: Tensor, sizes: readonly number[], dim: number]
   },
   backward: (ctx, [x, sizes, dim], ...gs) => {
     const d = dimension("split", dim, x.rank);
+    const whole = joined(x.shape, sizes, d, gs);
+    if (whole !== null) return [whole];
     const gx = ctx.out(x.shape);
     let at = 0;
     for (const [i, n] of sizes.entries()) {
