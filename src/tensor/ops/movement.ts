@@ -318,7 +318,7 @@ export function stack(xs: Tensor[], dim = 0): Tensor {
 function joined(shape: Shape, sizes: readonly number[], d: number, parts: readonly (Tensor | undefined | null)[]): Tensor | null {
   const [first] = parts;
   const strides = contiguousStrides(shape);
-  if (!first || first.dtype !== "f32") return null;
+  if (first?.dtype !== "f32") return null;
   let offset = first.offset;
   for (const [i, n] of sizes.entries()) {
     const part = parts[i];
