@@ -5,8 +5,9 @@ last tenth, in windows of 64, and the seconds of the training.
 import argparse, json, math, time
 
 import torch
-from torch import nn
 from torch.nn import functional as F
+
+from torch_gpt import GPT
 
 ap = argparse.ArgumentParser()
 ap.add_argument("text")
@@ -24,43 +25,7 @@ ids = torch.tensor([place[c] for c in text])
 cut = int(len(ids) * 0.9)
 train, held_out = ids[:cut], ids[cut:]
 
-
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.ln1, self.ln2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.attn, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.fc, self.out = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
-
-    def forward(self, x):
-        b, t, c = x.shape
-        q, k, v = (y.view(b, t, HEADS, c // HEADS).transpose(1, 2) for y in self.attn(self.ln1(x)).split(c, 2))
-        x = x + self.proj(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, c))
-        return x + self.out(F.gelu(self.fc(self.ln2(x))))
-
-
-class GPT(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.wte, self.wpe = nn.Embedding(len(alphabet), WIDTH), nn.Embedding(T, WIDTH)
-        self.blocks, self.ln_f = nn.ModuleList(Block() for _ in range(LAYERS)), nn.LayerNorm(WIDTH)
-        self.head = nn.Linear(WIDTH, len(alphabet), bias=False)
-        self.head.weight = self.wte.weight
-        for name, p in self.named_parameters():
-            if p.dim() > 1:
-                last = name.endswith(("proj.weight", "out.weight"))
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * LAYERS) if last else 0.02)
-            elif "ln" not in name:
-                nn.init.zeros_(p)
-
-    def forward(self, x):
-        x = self.wte(x) + self.wpe.weight[: x.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.ln_f(x))
-
-
-model = GPT()
+model = GPT(LAYERS, WIDTH, HEADS, vocabulary=len(alphabet), positions=T)
 groups = [
     {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.1},
     {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},

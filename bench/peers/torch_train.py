@@ -16,50 +16,24 @@ args = ap.parse_args()
 os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
 
 import torch
-from torch import nn
 from torch.nn import functional as F
+
+from torch_gpt import GPT
 
 torch.set_num_threads(args.threads)
 torch.set_float32_matmul_precision(args.precision)
 LAYERS, WIDTH, HEADS, T, V, B, POSITIONS = {"a": (6, 384, 6, 256, 65, 12, 256), "b": (12, 768, 12, 64, 50257, 4, 1024), "c": (4, 128, 4, 64, 65, 12, 64)}[args.setting]
 
-
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.ln1, self.ln2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.attn, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.fc, self.out = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
-
-    def forward(self, x):
-        b, t, c = x.shape
-        q, k, v = (y.view(b, t, HEADS, c // HEADS).transpose(1, 2) for y in self.attn(self.ln1(x)).split(c, 2))
-        x = x + self.proj(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, c))
-        return x + self.out(F.gelu(self.fc(self.ln2(x))))
-
-
-class GPT(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.wte, self.wpe = nn.Embedding(V, WIDTH), nn.Embedding(POSITIONS, WIDTH)
-        self.blocks, self.ln_f = nn.ModuleList(Block() for _ in range(LAYERS)), nn.LayerNorm(WIDTH)
-        self.head = nn.Linear(WIDTH, V, bias=False)
-        self.head.weight = self.wte.weight
-        for p in self.parameters():
-            if p.dim() > 1:
-                nn.init.normal_(p, std=0.02)
-
-    def forward(self, ids, targets):
-        x = self.wte(ids) + self.wpe.weight[: ids.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        return F.cross_entropy(self.head(self.ln_f(x)).flatten(0, 1).float(), targets.flatten())
-
-
 torch.manual_seed(0)
-model = GPT()
+model = GPT(LAYERS, WIDTH, HEADS, vocabulary=V, positions=POSITIONS)
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.1, fused=True)
-step = torch.compile(model) if args.compile else model
+
+
+def forward(ids, targets):
+    return F.cross_entropy(model(ids).flatten(0, 1).float(), targets.flatten())
+
+
+step = torch.compile(forward) if args.compile else forward
 ids, targets = torch.randint(V, (B, T)), torch.randint(V, (B, T))
 times = []
 warm = 3
