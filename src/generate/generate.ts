@@ -103,6 +103,8 @@ export async function* generateStream(
       };
     });
     open = open.filter((r) => r.most > 0);
+    // (entries, vocabulary), read anew at each step.
+    let data = new Float32Array(0);
     while (open.length > 0) {
       signal?.throwIfAborted();
       // Requests that generate take one token each; the rest of the step goes to prompts, in order.
@@ -118,13 +120,15 @@ export async function* generateStream(
           entries.push({ request, sequence, ids, draws: request.filled === prompt.length });
         }
       }
-      const { data, norms } = scope(() => {
+      const norms = scope(() => {
         const logits = state.step(entries);
-        return { data: logits.dataSync() as Float32Array, norms: noGrad(() => logsumexp(logits, -1)).dataSync() };
+        if (data.length !== logits.size) data = new Float32Array(logits.size);
+        logits.readInto(data);
+        return noGrad(() => logsumexp(logits, -1)).dataSync();
       });
-      const vocabulary = data.length / entries.length;
       for (const [i, { request, draws }] of entries.entries()) {
         if (!draws) continue;
+        const vocabulary = data.length / entries.length;
         const logits = data.subarray(i * vocabulary, (i + 1) * vocabulary);
         const event = next(request, logits, norms[i], options, stopIds);
         if (event.done !== null) {

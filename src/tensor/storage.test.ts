@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
-import { OutOfMemoryError } from "../errors.ts";
+import { OutOfMemoryError, ShapeError } from "../errors.ts";
 import {
   attention,
   crossEntropy,
@@ -183,4 +183,19 @@ describe("the memory limit", () => {
       expect(x.add(1).dataSync()[0]).toBe(1);
     });
   });
+});
+
+test("readInto fills an array of the tensor's size, and nothing else", () => {
+  const x = tensor([
+    [1, 2, 3],
+    [4, 5, 6],
+  ]);
+  const room = new Float32Array(6);
+  x.readInto(room);
+  expect(room).toEqual(Float32Array.of(1, 2, 3, 4, 5, 6));
+  x.narrow(0, 1, 1).readInto(room.subarray(0, 3));
+  expect(room).toEqual(Float32Array.of(4, 5, 6, 4, 5, 6));
+  expect(() => x.readInto(new Float32Array(5))).toThrow("readInto: expected a contiguous f32 tensor and an array of its size, got f32(2, 3) and room for 5");
+  expect(() => x.transpose(0, 1).readInto(room)).toThrow(ShapeError);
+  expect(() => tensor(Int32Array.of(1)).readInto(room)).toThrow(ShapeError);
 });

@@ -114,6 +114,17 @@ export class Tensor {
     return this.dataSync();
   }
 
+  /** Copies the items of a contiguous f32 tensor into an array that has room for them: a loop that reads at each step makes no garbage. */
+  readInto(out: Float32Array): void {
+    this.check("readInto");
+    if (this.dtype !== "f32" || !this.isContiguous || out.length !== this.size) {
+      throw new ShapeError(
+        `readInto: expected a contiguous f32 tensor and an array of its size, got ${this.dtype}${show(this.shape)} and room for ${out.length}. Use dataSync()`,
+      );
+    }
+    backend().read(this.storage.buffer, this.offset * ITEM_BYTES.f32, out);
+  }
+
   /** As `data()`, at once. Only where the memory is the machine's own (native and reference backends). */
   dataSync(): Float32Array | Int32Array | Uint8Array {
     this.check("data");
