@@ -2,6 +2,8 @@
 //! Figures are the best of some runs: other programs only ever slow a run down. With one thread it is that thread's own
 //! time that counts.
 
+#![allow(clippy::print_stdout, reason = "a program whose output is its result")]
+
 use groundup_kernels::attention::{Attention, AttentionGrad, Problem, attention, attention_grad};
 use groundup_kernels::simd::Simd;
 use groundup_kernels::{dispatch, pool};

@@ -7,6 +7,8 @@
 //! Time is processor time over the number of threads. With more than one thread that is only right when all of them ran:
 //! a peak far above the usual one marks a line in which the system ran one thread after the other. Figures are the best round: other programs only ever slow a round down.
 
+#![allow(clippy::print_stdout, reason = "a program whose output is its result")]
+
 use groundup_kernels::dispatch;
 use groundup_kernels::gemm::{Activation, Finish, Matrix, Product, Right, bf16_native, pack_weight, packed_size, product, product_bf16};
 use groundup_kernels::pool::{parallel_for, set_threads};

@@ -192,7 +192,7 @@ unsafe fn few_rows(mut piece: Piece, parallel: bool) {
     let long = matches!(p.b, Right::Plain(b) if b.col == 1) && p.k * columns > LARGE;
     let panels = columns.div_ceil(LANES);
     // Whole groups of the widest tile where each thread gets as many of them.
-    let unit = if panels % (GROUP * threads()) == 0 { GROUP } else { 1 };
+    let unit = if panels.is_multiple_of(GROUP * threads()) { GROUP } else { 1 };
     let most = (if long { 24 } else { 12 }) / unit;
     piece.step = LANES * unit * share(panels / unit, most, if long { 2 } else { 8 }).max(GROUP / unit);
     // SAFETY: tasks have their own columns.
