@@ -1,0 +1,272 @@
+//! What one task of a product does: packing, and multiplying some rows or columns tile by tile.
+
+use super::pack::{pack_panels, pack_rows};
+use super::tile::{Block, MAX_PANELS, MAX_ROWS, Tile};
+use super::{KC, Matrix, PACKED_PANELS, Piece, Product, Right, finish};
+use crate::dispatch;
+use crate::scratch::Scratch;
+use crate::simd::LANES;
+
+dispatch! { pub(super) unsafe fn pack_a(piece: &Piece, i: usize) = pack_a_block }
+dispatch! { pub(super) unsafe fn pack_b(piece: &Piece, i: usize) = pack_b_panels }
+dispatch! { pub(super) unsafe fn rows_task(piece: &Piece, i: usize) = rows_block }
+dispatch! { pub(super) unsafe fn columns_task(piece: &Piece, i: usize) = columns_block }
+dispatch! { pub(super) unsafe fn finish_zeros(p: &Product) = finish_zero_rows }
+
+/// k = 0: the epilogue of zeros.
+#[inline(always)]
+unsafe fn finish_zero_rows<S: Tile>(p: &Product) {
+    for i in 0..p.m {
+        for j in (0..p.n).step_by(LANES) {
+            // SAFETY: columns below n.
+            unsafe { finish::store::<S>(p, S::splat(0.0), i * p.out_row + j, j, (p.n - j).min(LANES)) };
+        }
+    }
+}
+
+/// Cuts `rows` rows into the fewest tiles and evens them out: (tiles, rows of the short ones, how many have one more).
+#[inline(always)]
+fn split<S: Tile>(rows: usize) -> (usize, usize, usize) {
+    let tiles = rows.div_ceil(S::MR);
+    (tiles, rows / tiles, rows % tiles)
+}
+
+/// Packs a block of k of some rows tile by tile.
+#[inline(always)]
+unsafe fn pack_tiles<S: Tile>(a: Matrix, rows: usize, k: usize, to: *mut f32) {
+    let (tiles, short, longer) = split::<S>(rows);
+    // Rows that lie side by side (a transposed a): four tiles at a time use whole cache lines.
+    let together = if a.row == 1 { 4 } else { 1 };
+    let mut i = 0;
+    for t in (0..tiles).step_by(together) {
+        let mut rows = [0; 4];
+        for (u, r) in rows.iter_mut().enumerate().take(together.min(tiles - t)) {
+            *r = short + usize::from(t + u < longer);
+        }
+        // SAFETY: the caller's room holds rows * k items.
+        unsafe { pack_rows::<S>(a.at(i, 0), rows, k, to.add(i * k)) };
+        i += rows.iter().sum::<usize>();
+    }
+}
+
+#[inline(always)]
+unsafe fn pack_a_block<S: Tile>(piece: &Piece, i: usize) {
+    let k = piece.k0 + i * KC;
+    let deep = KC.min(piece.k1 - k);
+    // SAFETY: block i starts after i * KC columns of all rows.
+    unsafe { pack_tiles::<S>(piece.p.a.at(0, k), piece.p.m, deep, piece.packed.add(i * KC * piece.p.m)) };
+}
+
+#[inline(always)]
+unsafe fn pack_b_panels<S: Tile>(piece: &Piece, i: usize) {
+    let Right::Plain(b) = piece.p.b else { return };
+    let j = piece.j0 + i * PACKED_PANELS * LANES;
+    let columns = (PACKED_PANELS * LANES).min(piece.j1 - j);
+    let to = piece.packed.wrapping_add(i * PACKED_PANELS * piece.panel);
+    // SAFETY: each panel has room for the piece's depth.
+    unsafe { pack_panels::<S>(b.at(piece.k0, j), columns, piece.k1 - piece.k0, to, piece.panel, std::ptr::null()) };
+}
+
+/// Some rows of a, packed tile by tile for one block of k after the other: block q at `a + q · KC · rows`.
+#[derive(Clone, Copy)]
+struct Rows {
+    a: *const f32,
+    from: usize,
+    rows: usize,
+}
+
+/// All tiles of some rows with `panels` panels at `b`, for the items `k` and `deep - 1` more of k. A tile's sums stay in the first-level
+/// cache from block to block of k.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn multiply<S: Tile>(
+    piece: &Piece,
+    rows: Rows,
+    b: *const f32,
+    panel: usize,
+    panels: usize,
+    j: usize,
+    k: usize,
+    deep: usize,
+    next: *const f32,
+) {
+    let p = piece.p;
+    let wide = panels * LANES;
+    let columns = wide.min(piece.j1 - j);
+    let ends = k + deep == p.k;
+    // Whole vectors that go where they stay, or to the sums: straight from the registers.
+    let straight = columns == wide && (!ends || piece.plain);
+    let (tiles, short, longer) = split::<S>(rows.rows);
+    let mut aside = std::mem::MaybeUninit::<[f32; MAX_ROWS * MAX_PANELS * LANES]>::uninit();
+    let aside = aside.as_mut_ptr().cast::<f32>();
+    let mut i = 0;
+    for t in 0..tiles {
+        let r = short + usize::from(t < longer);
+        // SAFETY: rows and columns lie inside out and the sums; `aside` holds the largest tile.
+        unsafe {
+            let at = (rows.from + i) * p.out_row + j;
+            let before = piece.sums.wrapping_add((rows.from + i) * piece.sums_row + j);
+            let (out, out_row) = match (straight, ends) {
+                (false, _) => (aside, wide),
+                (true, true) => (p.out.add(at), p.out_row),
+                (true, false) => (before, piece.sums_row),
+            };
+            if !straight && k > 0 {
+                for row in 0..r {
+                    for v in (0..columns).step_by(LANES) {
+                        let sum = S::load_n(before.add(row * piece.sums_row + v), (columns - v).min(LANES));
+                        S::store(aside.add(row * wide + v), sum);
+                    }
+                }
+            }
+            for q in (0..deep).step_by(KC) {
+                let items = KC.min(deep - q);
+                let (sums, sums_row) = match (q, k) {
+                    (0, 0) => (std::ptr::null(), 0),
+                    (0, _) if straight => (before.cast_const(), piece.sums_row),
+                    _ => (out.cast_const(), out_row),
+                };
+                if !straight && q + items == deep {
+                    finish::prefetch::<S>(p, at, r, columns);
+                }
+                // The first tiles ask for the panels that come next, a quarter of one each.
+                let quarter = next.wrapping_add((t / 4) * panel + (q + (t % 4) * (KC / 4)) * LANES);
+                let ahead = if t < 4 * panels { quarter } else { b.add(q * LANES) };
+                let a = rows.a.add(q * rows.rows + i * items);
+                S::run(r, panels, &Block { a, b: b.add(q * LANES), panel, k: items, sums, sums_row, out, out_row, ahead });
+            }
+            if straight {
+            } else if ends {
+                finish::tile::<S>(p, aside, wide, at, j, r, columns);
+            } else {
+                for row in 0..r {
+                    for v in (0..columns).step_by(LANES) {
+                        let sum = S::load(aside.add(row * wide + v));
+                        S::store_n(before.add(row * piece.sums_row + v), sum, (columns - v).min(LANES));
+                    }
+                }
+            }
+        }
+        i += r;
+    }
+}
+
+/// A task of the many-rows plan: rows `i * step` and on, all columns of the piece.
+#[inline(always)]
+unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
+    let p = piece.p;
+    let from = i * piece.step;
+    let rows = piece.step.min(p.m - from);
+    let deep = piece.k1 - piece.k0;
+    let room = Scratch::new(rows * deep);
+    let a = room.pointer();
+    let group = S::panels(S::MR);
+    let panels = (piece.j1 - piece.j0).div_ceil(LANES);
+    // SAFETY: the room holds this task's rows; panels lie inside the packed piece.
+    unsafe {
+        for q in (0..deep).step_by(KC) {
+            pack_tiles::<S>(p.a.at(from, piece.k0 + q), rows, KC.min(deep - q), a.add(q * rows));
+        }
+        for j in (0..panels).step_by(group) {
+            let b = piece.packed.add(j * piece.panel);
+            let next = b.wrapping_add(group * piece.panel);
+            let columns = piece.j0 + j * LANES;
+            multiply::<S>(piece, Rows { a, from, rows }, b, piece.panel, group.min(panels - j), columns, piece.k0, deep, next);
+        }
+    }
+}
+
+/// A task of the few-rows plan: columns `i * step` and on, all rows.
+#[inline(always)]
+unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
+    let p = piece.p;
+    let from = piece.j0 + i * piece.step;
+    let to = (from + piece.step).min(piece.j1);
+    let (_, short, longer) = split::<S>(p.m);
+    let group = S::panels(short + usize::from(longer > 0));
+    // Neighbouring columns are read in long runs; columns far apart (a transposed weight) in pieces that fit L1.
+    let (wide, b) = match p.b {
+        Right::Plain(b) => (if b.col == 1 { group * 8usize.div_ceil(group) } else { group }, b),
+        Right::Packed(b) => (group, Matrix { data: b, row: 0, col: 0 }),
+    };
+    let direct = p.m == 1 && b.row == 1 && matches!(p.b, Right::Plain(_));
+    let room = Scratch::new(wide * LANES * KC);
+    let own = room.pointer();
+    for j in (from..to).step_by(wide * LANES) {
+        let columns = (wide * LANES).min(to - j);
+        let panels = columns.div_ceil(LANES);
+        for k in (piece.k0..piece.k1).step_by(KC) {
+            let deep = KC.min(piece.k1 - k);
+            // SAFETY: the room holds the panels; a's piece is packed block by block.
+            unsafe {
+                let a = piece.packed.add((k - piece.k0) * p.m);
+                if direct && columns == DIRECT * LANES {
+                    one_row::<S>(piece, a, b.at(k, j), j, k, deep);
+                    continue;
+                }
+                let (packed, panel) = match p.b {
+                    Right::Packed(b) => (b.add(j * p.k + k * LANES), p.k * LANES),
+                    Right::Plain(_) => {
+                        let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + columns) };
+                        pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, next.data);
+                        (own.cast_const(), LANES * deep)
+                    }
+                };
+                for v in (0..panels).step_by(group) {
+                    let rows = Rows { a, from: 0, rows: p.m };
+                    let b = packed.add(v * panel);
+                    let next = b.wrapping_add(group * panel);
+                    multiply::<S>(piece, rows, b, panel, group.min(panels - v), j + v * LANES, k, deep, next);
+                }
+            }
+        }
+    }
+}
+
+/// Panels of columns that [`one_row`] takes at a time: what a tile of one row has.
+const DIRECT: usize = 4;
+/// Items ahead in each row of a weight for which memory is asked.
+const ROW_AHEAD: usize = 64;
+
+/// One row of a times columns that each lie in one run (a linear layer's weight): turned in registers, never packed.
+#[inline(always)]
+unsafe fn one_row<S: Tile>(piece: &Piece, a: *const f32, b: Matrix, j: usize, k: usize, deep: usize) {
+    let p = piece.p;
+    let whole = deep / 8 * 8;
+    // SAFETY: DIRECT * 16 whole columns of `deep` items each, as the caller has checked.
+    unsafe {
+        let mut acc = [S::splat(0.0); DIRECT];
+        for line in (0..whole).step_by(16) {
+            for (v, acc) in acc.iter_mut().enumerate() {
+                let from = b.data.add(line + v * LANES * b.col);
+                for r in 0..LANES {
+                    S::prefetch(from.wrapping_add(r * b.col + ROW_AHEAD));
+                }
+                *acc = S::dot8(from, b.col, a.add(line), *acc);
+                if line + 16 <= whole {
+                    *acc = S::dot8(from.add(8), b.col, a.add(line + 8), *acc);
+                }
+            }
+        }
+        for q in whole..deep {
+            for (v, acc) in acc.iter_mut().enumerate() {
+                let mut column = [0f32; LANES];
+                for (r, x) in column.iter_mut().enumerate() {
+                    *x = *b.data.add(q + (v * LANES + r) * b.col);
+                }
+                *acc = S::fma(S::splat(*a.add(q)), S::load(column.as_ptr()), *acc);
+            }
+        }
+        let sums = piece.sums.wrapping_add(j);
+        for (v, mut x) in acc.into_iter().enumerate() {
+            if k > 0 {
+                x = S::add(S::load(sums.add(v * LANES)), x);
+            }
+            if k + deep == p.k {
+                finish::store::<S>(p, x, j + v * LANES, j + v * LANES, LANES);
+            } else {
+                S::store(sums.add(v * LANES), x);
+            }
+        }
+    }
+}
