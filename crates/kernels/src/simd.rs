@@ -274,9 +274,13 @@ mod portable;
 pub use portable::Portable;
 
 #[cfg(target_arch = "x86_64")]
-mod x86;
+mod avx2;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;

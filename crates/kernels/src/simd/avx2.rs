@@ -1,4 +1,4 @@
-//! AVX2 (two 256-bit registers a vector) and AVX-512 (one register a vector).
+//! AVX2: two 256-bit registers a vector.
 
 // SAFETY of every block here: intrinsics under the contract of `Simd`, whose caller has checked the CPU and the pointers.
 #![allow(clippy::undocumented_unsafe_blocks)]
@@ -8,8 +8,6 @@ use std::arch::x86_64::*;
 
 #[derive(Clone, Copy)]
 pub struct Avx2;
-#[derive(Clone, Copy)]
-pub struct Avx512;
 
 /// Two halves of 8 lanes.
 #[derive(Clone, Copy)]
@@ -61,14 +59,9 @@ unsafe fn store_interleaved8(p: *mut i32, a: __m256i, b: __m256i, c: __m256i, d:
     }
 }
 
-#[inline(always)]
-fn mask16(n: usize) -> __mmask16 {
-    if n >= LANES { !0 } else { (1u16 << n) - 1 }
-}
-
 /// See [`Simd::transpose8`]; both instruction sets use 256-bit registers here.
 #[inline(always)]
-unsafe fn transpose8_ymm(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
+pub(super) unsafe fn transpose8_ymm(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
     // SAFETY: the caller promises 8 readable items in each row and 8 writable ones in each column.
     unsafe {
         // Row i beside row i + 4, in quarters: what remains is a 4 x 4 transpose in each half.
@@ -100,7 +93,7 @@ unsafe fn transpose8_ymm(from: *const f32, stride: usize, rows: usize, to: *mut 
 
 /// Eight lanes folded i + (i + 4), then 2, 1: what is left of [`Simd::sum`]'s tree.
 #[inline(always)]
-unsafe fn sum8(v: __m256) -> f32 {
+pub(super) unsafe fn sum8(v: __m256) -> f32 {
     // SAFETY: as below.
     unsafe {
         let x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
@@ -111,7 +104,7 @@ unsafe fn sum8(v: __m256) -> f32 {
 
 /// The same tree for [`Simd::max_lane`].
 #[inline(always)]
-unsafe fn max8(v: __m256) -> f32 {
+pub(super) unsafe fn max8(v: __m256) -> f32 {
     // SAFETY: as below.
     unsafe {
         let x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
@@ -122,7 +115,7 @@ unsafe fn max8(v: __m256) -> f32 {
 
 /// [`Simd::dot8`] for 8 rows.
 #[inline(always)]
-unsafe fn dot8_ymm(from: *const f32, stride: usize, x: *const f32, acc: __m256) -> __m256 {
+pub(super) unsafe fn dot8_ymm(from: *const f32, stride: usize, x: *const f32, acc: __m256) -> __m256 {
     // SAFETY: the caller promises 8 readable items in each row and at x.
     unsafe {
         let mut acc = acc;
@@ -395,221 +388,5 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn max_lane(v: Self::F) -> f32 {
         unsafe { max8(_mm256_max_ps(v.0, v.1)) }
-    }
-}
-
-impl Simd for Avx512 {
-    type F = __m512;
-    type I = __m512i;
-    const MR: usize = 8;
-    const NV: usize = 3;
-
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> Self::F {
-        unsafe { _mm512_set1_ps(x) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self::F {
-        unsafe { _mm512_loadu_ps(p) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: Self::F) {
-        unsafe {
-            _mm512_storeu_ps(p, v);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_n(p: *const f32, n: usize) -> Self::F {
-        unsafe { _mm512_maskz_loadu_ps(mask16(n), p) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_n(p: *mut f32, v: Self::F, n: usize) {
-        unsafe {
-            _mm512_mask_storeu_ps(p, mask16(n), v);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn add(a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_add_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn div(a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_div_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn min(a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_min_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn max(a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_max_ps(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    unsafe fn fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        unsafe { _mm512_fnmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    unsafe fn sqrt(a: Self::F) -> Self::F {
-        unsafe { _mm512_sqrt_ps(a) }
-    }
-
-    #[inline(always)]
-    unsafe fn round(a: Self::F) -> Self::F {
-        unsafe {
-            const R: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-            _mm512_roundscale_ps::<R>(a)
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn floor(a: Self::F) -> Self::F {
-        unsafe {
-            const R: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
-            _mm512_roundscale_ps::<R>(a)
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn select_gt(a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
-        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), no, yes) }
-    }
-
-    #[inline(always)]
-    unsafe fn select_eq(a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F {
-        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), no, yes) }
-    }
-
-    #[inline(always)]
-    unsafe fn to_int(a: Self::F) -> Self::I {
-        unsafe { _mm512_cvtps_epi32(a) }
-    }
-
-    #[inline(always)]
-    unsafe fn to_float(a: Self::I) -> Self::F {
-        unsafe { _mm512_cvtepi32_ps(a) }
-    }
-
-    #[inline(always)]
-    unsafe fn bits(a: Self::F) -> Self::I {
-        unsafe { _mm512_castps_si512(a) }
-    }
-
-    #[inline(always)]
-    unsafe fn from_bits(a: Self::I) -> Self::F {
-        unsafe { _mm512_castsi512_ps(a) }
-    }
-
-    #[inline(always)]
-    unsafe fn isplat(x: i32) -> Self::I {
-        unsafe { _mm512_set1_epi32(x) }
-    }
-
-    #[inline(always)]
-    unsafe fn iadd(a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_add_epi32(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn isub(a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_sub_epi32(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn iand(a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_and_si512(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn ior(a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_or_si512(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn ixor(a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_xor_si512(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn shl<const N: i32>(a: Self::I) -> Self::I {
-        unsafe { _mm512_sll_epi32(a, _mm_cvtsi32_si128(N)) }
-    }
-
-    #[inline(always)]
-    unsafe fn shr<const N: i32>(a: Self::I) -> Self::I {
-        unsafe { _mm512_srl_epi32(a, _mm_cvtsi32_si128(N)) }
-    }
-
-    #[inline(always)]
-    unsafe fn multiply_wide(a: Self::I, b: u32) -> (Self::I, Self::I) {
-        unsafe {
-            let b = _mm512_set1_epi32(b as i32);
-            let (even, odd) = (_mm512_mul_epu32(a, b), _mm512_mul_epu32(_mm512_srli_epi64::<32>(a), b));
-            let low = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64::<32>(odd));
-            (low, _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64::<32>(even), odd))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_far(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn dot8(from: *const f32, stride: usize, x: *const f32, acc: Self::F) -> Self::F {
-        unsafe {
-            let low = dot8_ymm(from, stride, x, _mm512_castps512_ps256(acc));
-            let high = dot8_ymm(from.add(8 * stride), stride, x, _mm512_extractf32x8_ps::<1>(acc));
-            _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high)
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn transpose8(from: *const f32, stride: usize, rows: usize, to: *mut f32, to_stride: usize) {
-        unsafe { transpose8_ymm(from, stride, rows, to, to_stride) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_bf16(p: *const u16) -> Self::F {
-        unsafe { _mm512_castsi512_ps(Self::shl::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))) }
-    }
-
-    #[inline(always)]
-    unsafe fn sum(v: Self::F) -> f32 {
-        unsafe { sum8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))) }
-    }
-
-    #[inline(always)]
-    unsafe fn max_lane(v: Self::F) -> f32 {
-        unsafe { max8(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))) }
     }
 }
