@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ensureBuilt, ROOT } from "./built.ts";
+import { ensureBuilt, ROOT, WELL } from "./built.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "groundup-examples-"));
 beforeAll(ensureBuilt);
@@ -16,7 +16,7 @@ test("nanogpt learns a small text and writes like it, the same on every run", { 
   const text = join(dir, "text.txt");
   writeFileSync(text, "The whale swims in the sea, and the sea is wide. The ship sails on the sea, and the whale is white. ".repeat(60));
   const { stdout, stderr, status } = example("nanogpt", text, "100");
-  expect(stderr).toBe("");
+  expect(stderr).toBe(WELL);
   expect(status).toBe(0);
   const losses = [...stdout.matchAll(/^step (\d+): training loss ([\d.]+), validation loss ([\d.]+)$/gm)].map(([, ...numbers]) => numbers.map(Number));
   expect(losses.map(([step]) => step)).toEqual([0, 100]);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { chart, ticks } from "./chart.ts";
+import { bars, chart, ticks } from "./chart.ts";
 
 test("ticks are round numbers inside the range", () => {
   expect(ticks(0, 1000, 7)).toEqual([0, 200, 400, 600, 800, 1000]);
@@ -27,4 +27,25 @@ test("text from outside can't become markup, and numbers that are not finite lea
   expect(svg).toContain("a&#38;b");
   expect(svg).not.toContain("NaN");
   expect(chart({ title: "none", series: [] })).toBe("");
+});
+
+test("every line is in the legend, the faint one too", () => {
+  const points = [
+    [0, 1],
+    [1, 2],
+  ] as const;
+  const svg = chart({
+    title: "speed",
+    series: [
+      { name: "each step", colour: 1, points, faint: true },
+      { name: "smoothed", colour: 1, points },
+    ],
+  });
+  expect(svg).toContain('<i class="k1 pale"></i>each step');
+  expect(svg).toContain('<i class="k1"></i>smoothed');
+});
+
+test("bars of two figures are as long as their numbers say", () => {
+  expect(bars("first", [["the", 1000, "1,000"]], 1000)).toContain("width:100.0%");
+  expect(bars("next", [["of", 250, "250"]], 1000)).toContain("width:25.0%");
 });

@@ -86,14 +86,15 @@ export function chart(options: ChartOptions): string {
       : "";
     return `<path class="line c${s.colour}${s.faint ? " faint" : ""}" d="${path}"/>${dots}`;
   });
-  const named = shown.filter((s) => !s.faint);
-  const legend = named.length > 1 ? `<span class="legend">${named.map((s) => `<i class="k${s.colour}"></i>${escapeHtml(s.name)}`).join("")}</span>` : "";
-  return `<figure><figcaption>${escapeHtml(title)}${legend}</figcaption><svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escapeHtml(title)}">${grid.join("")}${below.join("")}<text class="tick" x="${WIDTH - EDGE.right}" y="${HEIGHT - 3}" text-anchor="end">${escapeHtml(xLabel)}</text>${lines.join("")}</svg></figure>`;
+  const legend =
+    shown.length > 1
+      ? `<span class="legend">${shown.map((s) => `<i class="k${s.colour}${s.faint ? " pale" : ""}"></i>${escapeHtml(s.name)}`).join("")}</span>`
+      : "";
+  return `<figure><figcaption>${escapeHtml(title)}${legend}</figcaption><svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escapeHtml(title)}">${grid.join("")}${below.join("")}<text class="tick axis" x="${WIDTH - EDGE.right}" y="${HEIGHT - 3}" text-anchor="end">${escapeHtml(xLabel)}</text>${lines.join("")}</svg></figure>`;
 }
 
-/** Horizontal bars with their labels. */
-export function bars(title: string, rows: readonly (readonly [label: string, value: number, shown: string])[]): string {
-  const largest = Math.max(...rows.map(([, value]) => value), Number.MIN_VALUE);
+/** Horizontal bars with their labels; one of `largest` is as wide as the figure. */
+export function bars(title: string, rows: readonly (readonly [label: string, value: number, shown: string])[], largest: number): string {
   const lines = rows.map(
     ([label, value, shown]) =>
       `<tr><th>${escapeHtml(label)}</th><td><span class="bar" style="width:${((100 * value) / largest).toFixed(1)}%"></span></td><td class="number">${escapeHtml(shown)}</td></tr>`,
