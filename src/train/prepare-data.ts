@@ -12,8 +12,8 @@ import {
   type SplitPlan,
   writeShards,
 } from "../data/index.ts";
-import { FormatError, RunError } from "../errors.ts";
-import { hashFile, openFolder } from "../formats/index.ts";
+import { ConfigError, FormatError, RunError } from "../errors.ts";
+import { didYouMean, hashFile, openFolder } from "../formats/index.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import type { Recipe } from "./recipe.ts";
 import type { RunFolder } from "./run-folder.ts";
@@ -40,8 +40,16 @@ export interface DataText {
 
 /** The recipe's paths; `bundled:NAME` becomes the place of the text that groundup brings along. */
 export function resolveDataPaths({ data: { path } }: Recipe): string[] {
-  const place = (p: string) => (p.startsWith("bundled:") ? fileURLToPath(new URL(p.slice("bundled:".length), BUNDLED)) : p);
+  const place = (p: string) => (p.startsWith("bundled:") ? bundledText(p.slice("bundled:".length)) : p);
   return (typeof path === "string" ? [path] : path).map(place);
+}
+
+function bundledText(name: string): string {
+  const names = fs.readdirSync(BUNDLED).filter((file) => /\.(txt|jsonl)(\.gz|\.zst)?$/.test(file));
+  if (names.includes(name)) return fileURLToPath(new URL(name, BUNDLED));
+  throw new ConfigError(
+    `data.path: no such bundled text, expected ${names.map((n) => `bundled:${n}`).join(" or ")}, got "bundled:${name}".${didYouMean(name, names)} Correct it.`,
+  );
 }
 
 /** Opens the recipe's text and hashes its files. */
