@@ -41,6 +41,9 @@ test("trains, reports, and gives one JSON object with --json", { timeout: 60_000
     "vocab.json",
   ]);
   expect(existsSync(join(out, "report.html"))).toBe(true);
+  // Nothing is left to do, and the answer is the same.
+  const again = JSON.parse((await groundup(["pretrain", out, "--resume", "--json"])).stdout);
+  expect(again).toMatchObject({ step: 12, why: "done", checkpoint: result.checkpoint, validation: { step: 12, loss: result.validation.loss } });
 });
 
 test("a second process refuses; Ctrl-C saves, stops with 130, and the run folder alone is enough to go on", { timeout: 60_000 }, async () => {
@@ -129,6 +132,12 @@ test("a number of threads that can't be is refused", { timeout: 60_000 }, async 
     expect(stderr).toContain(`GROUNDUP_THREADS: not a number of threads, expected a whole number from 1 to 1024, got "${threads}"`);
     expect(code).toBe(1);
   }
+});
+
+test("an instruction set that can't be is refused", { timeout: 60_000 }, async () => {
+  const { code, stderr } = await groundup(["doctor"], { GROUNDUP_ISA: "foo" });
+  expect([stderr.trim().split("\n").length, code]).toEqual([1, 1]);
+  expect(stderr).toMatch(/GROUNDUP_ISA: not an instruction set that this machine can run, expected one of .*portable, got "foo"/);
 });
 
 test("every bundled recipe can be planned", { timeout: 120_000 }, async () => {

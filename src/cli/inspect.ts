@@ -155,23 +155,25 @@ async function inspectShards(path: string): Promise<Inspected> {
 }
 
 async function inspectRun(path: string, tensors: boolean): Promise<Inspected> {
-  const steps = await listCheckpoints(join(path, "checkpoints"));
+  const saved = await listCheckpoints(join(path, "checkpoints"));
   const metrics = join(path, "metrics.jsonl");
   const written = existsSync(metrics) ? readFileSync(metrics, "utf8").trimEnd().split("\n") : [];
   const last = lastLine(written);
-  const head = { kind: "run", path, checkpoints: steps.map(({ step }) => step), steps: written.length, last };
+  // The first line may be that of step 0, the untrained model.
+  const steps = Number(last?.step ?? 0);
+  const head = { kind: "run", path, checkpoints: saved.map(({ step }) => step), steps, last };
   const lines = [
     `run        ${path}`,
-    `steps      ${written.length}${
+    `steps      ${steps}${
       last === null
         ? ""
         : `, the last: ${Object.entries(last)
             .map(([k, v]) => `${k} ${typeof v === "number" ? Number(v.toPrecision(5)) : v}`)
             .join(", ")}`
     }`,
-    `saved      ${steps.length === 0 ? "no checkpoint yet" : steps.map(({ step }) => step).join(", ")}`,
+    `saved      ${saved.length === 0 ? "no checkpoint yet" : saved.map(({ step }) => step).join(", ")}`,
   ];
-  if (steps.length === 0) return { report: head, lines };
+  if (saved.length === 0) return { report: head, lines };
   const model = await inspectModel(await findModel(path), tensors);
   return { report: { ...head, model: model.report }, lines: [...lines, ...model.lines] };
 }

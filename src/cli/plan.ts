@@ -1,4 +1,6 @@
 /** `groundup plan`: what a recipe costs, by formula, before anything runs. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import * as z from "zod";
 import { openDocuments } from "../data/index.ts";
 import { describeModel } from "../models/index.ts";
@@ -22,7 +24,7 @@ import { machineLine } from "./training-view.ts";
 
 export const command = defineCommand({
   about: "Says what a recipe needs before anything runs: parameters, memory, arithmetic, and the time on this machine (whose speed it measures for a moment).",
-  arguments: [{ name: "RECIPE", description: "a YAML file, or the name of a bundled recipe" }],
+  arguments: [{ name: "RECIPE", description: "a YAML file, the name of a bundled recipe, or a run's folder" }],
   options: z.object({
     set: z
       .array(z.string().meta({ placeholder: "key=value" }))
@@ -32,7 +34,8 @@ export const command = defineCommand({
   recipe: recipeSchema,
   examples: ["groundup plan recipes/quickstart.yaml", "groundup plan quickstart --set training.batch=32 --json"],
   async run([name], options, io) {
-    const recipe = await readRecipe(recipeSchema, name as string, options.set);
+    const config = join(name as string, "config.yaml");
+    const recipe = await readRecipe(recipeSchema, existsSync(config) ? config : (name as string), options.set);
     const model = describeModel(modelConfig(recipe, await vocabularyOf(recipe)), `${name}: model`);
     const peakFlops = measurePeakFlops(recipe.training.precision);
     const plan = planTraining(model, recipe, peakFlops);

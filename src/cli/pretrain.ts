@@ -2,8 +2,10 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
-import { openPretraining, type Recipe, recipeSchema } from "../train/index.ts";
+import { backend } from "../tensor/index.ts";
+import { duration, measurePeakFlops, openPretraining, planTraining, type Recipe, recipeSchema } from "../train/index.ts";
 import { defineCommand, type Io } from "./command.ts";
+import { commandName } from "./command-name.ts";
 import { packageVersion } from "./package-version.ts";
 import { readRecipe } from "./recipe-file.ts";
 import { machineLine, samplerOf, thousands, watchTraining } from "./training-view.ts";
@@ -51,13 +53,20 @@ export async function pretrain(recipe: Recipe, options: { out: string; resume: b
     io.print(`Tokens    ${thousands(data.tokenizer.vocabSize)} in the vocabulary, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each`);
     io.print(`Model     ${recipe.model.model_type}, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context}`);
     io.print(`Machine   ${machineLine()}`);
+    const left = recipe.training.steps - state.step;
+    if (backend().name === "reference" && left > 0) {
+      const { seconds } = planTraining(session.model, recipe, measurePeakFlops(recipe.training.precision));
+      io.print(
+        `Warning   ${thousands(left)} steps take about ${duration((seconds * left) / recipe.training.steps)} without the native library; "${commandName()} doctor" says why it is absent`,
+      );
+    }
     if (state.step > 0) io.print(`Resumed   at step ${state.step} of ${recipe.training.steps}`);
     io.print();
     const { end, validation, checkpoint } = await watchTraining(session, io);
     const why = { done: "Done", "no-progress": `Stopped: ${recipe.eval.patience} evaluations without a better loss`, stopped: "Stopped" }[end.why];
     io.print(`\n${why} at step ${end.step}. Run folder: ${out}`);
     io.print(`Report: ${session.run.at("report.html")}`);
-    if (end.why === "stopped") io.print(`Go on with: groundup pretrain ${out} --resume`);
+    if (end.why === "stopped") io.print(`Go on with: ${commandName()} pretrain ${out} --resume`);
     return { run: out, step: end.step, why: end.why, validation, best: end.best, checkpoint };
   } finally {
     await session.close();

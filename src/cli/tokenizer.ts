@@ -5,6 +5,7 @@ import { openDocuments } from "../data/index.ts";
 import { DataError } from "../errors.ts";
 import { type EncodeOptions, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
+import { commandName } from "./command-name.ts";
 import type { CommandTable } from "./dispatch.ts";
 import { UsageError } from "./failure.ts";
 import { checkPath } from "./open-model.ts";
@@ -60,7 +61,7 @@ const train = defineCommand({
       `${tokenizer.vocabSize.toLocaleString("en")} tokens from ${bytes.toLocaleString("en")} bytes in ${documents.toLocaleString("en")} documents, ${seconds.toFixed(1)} s`,
     );
     if (tokenizer.vocabSize < vocabSize) io.print(`The text has no more pairs to merge, so there are fewer than the ${vocabSize} that were asked for.`);
-    io.print(`Written to ${out}. Look at it with: groundup tokenizer inspect ${out}`);
+    io.print(`Written to ${out}. Look at it with: ${commandName()} tokenizer inspect ${out}`);
     return { out, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
   },
 });

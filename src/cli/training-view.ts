@@ -5,11 +5,11 @@ import { backend } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import {
   createProgress,
+  type EvaluationResult,
   frequentTokens,
   measurePeakFlops,
   type PretrainSession,
   type Recipe,
-  type ReportOptions,
   type Sampler,
   type TrainingEvent,
   writeReport,
@@ -38,15 +38,16 @@ export function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sample
 
 export interface Outcome {
   end: Extract<TrainingEvent, { type: "end" }>;
-  /** Of the last evaluation. */
-  validation: Extract<TrainingEvent, { type: "evaluation" }>["result"] | null;
+  /** Of the last evaluation, which may have been in an earlier sitting. */
+  validation: ({ step: number } & Pick<EvaluationResult, "loss" | "perplexity" | "bitsPerByte"> & Partial<EvaluationResult>) | null;
+  /** The newest. */
   checkpoint: string | null;
   samples: { step: number; prompt: string; text: string }[];
 }
 
 /** Runs a session's loop, shows it, and writes report.html at its end. */
-export async function watchTraining(session: PretrainSession, io: Io, compare: (outcome: Outcome) => ReportOptions["comparison"] = () => []): Promise<Outcome> {
-  const { recipe, model } = session;
+export async function watchTraining(session: PretrainSession, io: Io): Promise<Outcome> {
+  const { recipe, model, checkpoint } = session;
   const stream = io.json ? process.stderr : process.stdout;
   const progress = createProgress({
     write: (text) => io.write(text),
@@ -56,10 +57,15 @@ export async function watchTraining(session: PretrainSession, io: Io, compare: (
     flopsPerToken: modelCounts(model).trainingFlops(recipe.training.context),
     peakFlops: measurePeakFlops(recipe.training.precision),
   });
-  const outcome: Outcome = { end: { type: "end", why: "stopped", step: session.state.step, best: null }, validation: null, checkpoint: null, samples: [] };
+  const outcome: Outcome = {
+    end: { type: "end", why: "stopped", step: session.state.step, best: null },
+    validation: lastValidation(session),
+    checkpoint,
+    samples: [],
+  };
   const { data } = session;
   const frequent = await frequentTokens(data.train, data.tokenizer);
-  const report = () => writeReport(session.run, session.manifest, { frequent, comparison: compare(outcome) });
+  const report = () => writeReport(session.run, session.manifest, { frequent });
   try {
     for await (const event of session.train()) {
       progress.show(event);
@@ -67,7 +73,7 @@ export async function watchTraining(session: PretrainSession, io: Io, compare: (
         progress.clear();
         io.print(quote(event.sample.step, event.sample.prompt, event.sample.text, stream.columns ?? 80));
         outcome.samples.push(event.sample);
-      } else if (event.type === "evaluation") outcome.validation = event.result;
+      } else if (event.type === "evaluation") outcome.validation = { step: event.step, ...event.result };
       else if (event.type === "checkpoint") {
         outcome.checkpoint = event.path;
         await report();
@@ -78,6 +84,13 @@ export async function watchTraining(session: PretrainSession, io: Io, compare: (
     progress.clear();
   }
   return outcome;
+}
+
+/** As metrics.jsonl has it. */
+function lastValidation({ run }: PretrainSession): Outcome["validation"] {
+  const last = run.metrics().findLast((m) => m.val_loss !== undefined);
+  if (last?.val_loss === undefined) return null;
+  return { step: last.step, loss: last.val_loss, perplexity: Math.exp(last.val_loss), bitsPerByte: last.val_bits_per_byte ?? null };
 }
 
 /** A sample as an indented paragraph: the prompt, then what the model made of it. */
@@ -95,7 +108,7 @@ export function quote(step: number, prompt: string, text: string, columns: numbe
 /** The machine in a few words. */
 export function machineLine(): string {
   const b = backend();
-  return b.name === "native" ? `native kernels (${b.isa()}), ${b.threads()} threads` : "the plain TypeScript backend, which is slow: a tiny model is trained";
+  return b.name === "native" ? `native kernels (${b.isa()}), ${b.threads()} threads` : "the plain TypeScript backend, which is slow";
 }
 
 export const thousands = (n: number): string => n.toLocaleString("en-US");

@@ -2,6 +2,7 @@
  * The border between tensors and the machine. A backend is memory plus the kernels of `kernels.ts`; nothing outside
  * `src/tensor/` knows which one runs.
  */
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
 import type { Kernels } from "./kernels.ts";
 import { createNative } from "./native.ts";
@@ -39,17 +40,13 @@ let why = "";
 export function backend(): Backend {
   if (chosen === undefined) {
     const found = loadNative();
-    if (found.binding !== null) {
-      chosen = createNative(found.binding);
-    } else {
-      chosen = createReference();
-      if (!found.asked) globalThis.console?.warn(`groundup: running on the plain TypeScript backend, which is slow: ${found.reason}`);
-    }
-    why = found.reason;
-    const threads = globalThis.process?.env.GROUNDUP_THREADS ?? "";
-    if (threads !== "") chosen.threads(threadsOf(threads));
-    const isa = globalThis.process?.env.GROUNDUP_ISA;
-    if (isa !== undefined && isa !== "" && chosen.name === "native") chosen.isa(isa);
+    const made = found.binding !== null ? createNative(found.binding) : createReference();
+    if (found.binding === null && !found.asked) globalThis.console?.warn(`groundup: running on the plain TypeScript backend, which is slow: ${found.reason}`);
+    const { GROUNDUP_THREADS: threads = "", GROUNDUP_ISA: isa = "" } = globalThis.process?.env ?? {};
+    if (threads !== "") made.threads(threadsOf(threads));
+    if (isa !== "" && made.name === "native") made.isa(isaOf(isa, made.isas()));
+    // Only a backend that is set up as asked is kept: the next call meets the same error, not half of the settings.
+    [chosen, why] = [made, found.reason];
   }
   return chosen;
 }
@@ -58,6 +55,13 @@ function threadsOf(text: string): number {
   const count = Number(text);
   if (Number.isInteger(count) && count >= 1 && count <= 1024) return count;
   throw new ConfigError(`GROUNDUP_THREADS: not a number of threads, expected a whole number from 1 to 1024, got "${text}". Correct it, or unset it`);
+}
+
+function isaOf(name: string, known: readonly string[]): string {
+  if (known.includes(name)) return name;
+  throw new ConfigError(
+    `GROUNDUP_ISA: not an instruction set that this machine can run, expected one of ${known.join(", ")}, got "${name}".${didYouMean(name, known)} Correct it, or unset it.`,
+  );
 }
 
 /** Why this backend was chosen, in words. */

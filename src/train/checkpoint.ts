@@ -11,6 +11,7 @@ import {
   listCheckpoints,
   openFile,
   openSafetensors,
+  parseConfigText,
   type StoredTensor,
   type WriteOptions,
   writeCheckpoint,
@@ -83,7 +84,7 @@ export async function saveCheckpoint(
 /** Puts weights, optimiser and random streams back as they were. */
 export async function loadCheckpoint(path: string, { model, optimizer }: CheckpointParts): Promise<TrainingState> {
   const file = join(path, STATE);
-  const { version, optimizer: settings, streams: positions, ...state } = JSON.parse(await fs.readFile(file, "utf8")) as Saved;
+  const { version, optimizer: settings, streams: positions, ...state } = parseConfigText(await fs.readFile(file, "utf8"), file) as unknown as Saved;
   if (version !== 1) throw new FormatError(`${file}: unknown version, expected 1, got ${version}. Resume with the groundup that wrote it.`);
   await loadWeights(model, path);
   const reader = await openSafetensors(await openFile(join(path, OPTIMIZER)));

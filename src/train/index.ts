@@ -13,5 +13,5 @@ export { emulationNote, type Manifest, openPretraining, optimizerOf, type Pretra
 export { createProgress, duration, type Progress, type ProgressOptions } from "./progress.ts";
 export { differences, modelConfig, type Recipe, recipeSchema } from "./recipe.ts";
 export { frequentTokens, type ReportOptions, reportHtml, type TokenCount, writeReport } from "./report.ts";
-export { openRun, type RunFolder, type RunSample, readRun, type StepMetrics } from "./run-folder.ts";
+export { type Baseline, type LoggedMetrics, openRun, type RunFolder, type RunSample, readRun, type StepMetrics } from "./run-folder.ts";
 export { accumulateGradients, inputsOf } from "./step.ts";

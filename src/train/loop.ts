@@ -131,7 +131,8 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
   // A kill may have come between a checkpoint and the tidying after it.
   if (parts.resumed) await pruneCheckpoints(run.path, state, training.keep);
   else {
-    yield* look(0);
+    const untrained = yield* look(0);
+    if (untrained !== null) run.log({ step: 0, val_loss: untrained.loss, val_bits_per_byte: untrained.bitsPerByte });
     // Going back needs something to go back to.
     if (training.on_non_finite === "rollback" || training.on_spike === "rollback") yield await save();
   }

@@ -12,11 +12,12 @@ import {
   type SplitPlan,
   writeShards,
 } from "../data/index.ts";
-import { RunError } from "../errors.ts";
-import { hashFile, openFolder } from "../formats/index.ts";
+import { ConfigError, FormatError, RunError } from "../errors.ts";
+import { didYouMean, hashFile, openFolder } from "../formats/index.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import type { Recipe } from "./recipe.ts";
 import type { RunFolder } from "./run-folder.ts";
+import { turn } from "./turn.ts";
 
 export const END_OF_TEXT = "<|endoftext|>";
 const BUNDLED = new URL("../../data/", import.meta.url);
@@ -39,8 +40,16 @@ export interface DataText {
 
 /** The recipe's paths; `bundled:NAME` becomes the place of the text that groundup brings along. */
 export function resolveDataPaths({ data: { path } }: Recipe): string[] {
-  const place = (p: string) => (p.startsWith("bundled:") ? fileURLToPath(new URL(p.slice("bundled:".length), BUNDLED)) : p);
+  const place = (p: string) => (p.startsWith("bundled:") ? bundledText(p.slice("bundled:".length)) : p);
   return (typeof path === "string" ? [path] : path).map(place);
+}
+
+function bundledText(name: string): string {
+  const names = fs.readdirSync(BUNDLED).filter((file) => /\.(txt|jsonl)(\.gz|\.zst)?$/.test(file));
+  if (names.includes(name)) return fileURLToPath(new URL(name, BUNDLED));
+  throw new ConfigError(
+    `data.path: no such bundled text, expected ${names.map((n) => `bundled:${n}`).join(" or ")}, got "bundled:${name}".${didYouMean(name, names)} Correct it.`,
+  );
 }
 
 /** Opens the recipe's text and hashes its files. */
@@ -80,12 +89,22 @@ export async function prepareData(
   options: { onNote: (sentence: string) => void; signal?: AbortSignal },
 ): Promise<PreparedData> {
   const { recipe } = run;
-  const plan = await planSplit(documents, { validationFraction: recipe.data.validation_fraction, seed: recipe.run.seed, by: recipe.data.split_by });
-  for (const note of plan.notes) options.onNote(note);
-  options.signal?.throwIfAborted();
+  const { onNote, signal } = options;
+  let planned: SplitPlan | undefined;
+  // Reads the whole text, so only where something is to be made of it.
+  const plan = async (): Promise<SplitPlan> => {
+    if (planned !== undefined) return planned;
+    planned = await planSplit(watched(documents, signal), {
+      validationFraction: recipe.data.validation_fraction,
+      seed: recipe.run.seed,
+      by: recipe.data.split_by,
+    });
+    for (const note of planned.notes) onNote(note);
+    return planned;
+  };
   const folder = run.at("tokenizer");
   if (!fs.existsSync(run.at("tokenizer", "tokenizer.json"))) {
-    const made = await makeTokenizer(recipe, documents, plan);
+    const made = await makeTokenizer(recipe, documents, plan, signal);
     await made.save(folder);
     made.dispose();
   }
@@ -95,25 +114,38 @@ export async function prepareData(
   const sides: Partial<Record<Side, ShardData>> = {};
   for (const side of ["train", "validation"] as const) {
     const place = run.at("data", side);
-    if (!fs.existsSync(place)) {
+    const there = fs.existsSync(place);
+    if (!there) {
       const encoder = { encode: (text: string) => tokenizer.encode(text, { addSpecialTokens: false }) };
-      await writeShards(place, plan.side(documents, side), encoder, {
+      await writeShards(place, (await plan()).side(documents, side), encoder, {
         vocabSize: tokenizer.vocabSize,
         tokenizerHash,
         ...(endOfText === undefined ? {} : { endOfText }),
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
+        ...(signal === undefined ? {} : { signal }),
       });
     }
     sides[side] = await openShards(openFolder(place));
+    if (there) await verify(sides[side], place);
   }
   return { tokenizer, train: sides.train as ShardData, validation: sides.validation as ShardData, endOfText };
+}
+
+/** One bit that flipped would train another model than the one that began. */
+async function verify(data: ShardData, place: string): Promise<void> {
+  try {
+    await data.verify();
+  } catch (error) {
+    await data.close();
+    if (!(error instanceof FormatError)) throw error;
+    throw new FormatError(`${error.message} For that, remove ${place} and resume: the text is still there.`, { cause: error });
+  }
 }
 
 function endsDocuments({ tokenizer }: Recipe): boolean {
   return tokenizer.end_of_text ?? tokenizer.type !== "characters";
 }
 
-async function makeTokenizer(recipe: Recipe, documents: DocumentFiles, plan: SplitPlan): Promise<Tokenizer> {
+async function makeTokenizer(recipe: Recipe, documents: DocumentFiles, plan: () => Promise<SplitPlan>, signal: AbortSignal | undefined): Promise<Tokenizer> {
   const { type, vocab_size, pattern, path } = recipe.tokenizer;
   const specialTokens = endsDocuments(recipe) ? [END_OF_TEXT] : [];
   switch (type) {
@@ -126,11 +158,25 @@ async function makeTokenizer(recipe: Recipe, documents: DocumentFiles, plan: Spl
     case "characters": {
       // Of the whole text, as nanoGPT has it: an unseen character in the validation text would have no id.
       const characters = new Set<string>();
-      for await (const { text } of documents) for (const character of text) characters.add(character);
+      for await (const { text } of watched(documents, signal)) for (const character of text) characters.add(character);
       return charTokenizer([...characters].join(""), { specialTokens });
     }
     case "bpe":
-      return trainBpeStream(textsOf(plan.side(documents, "train")), { vocabSize: vocab_size, pattern, specialTokens });
+      return trainBpeStream(textsOf(watched((await plan()).side(documents, "train"), signal)), { vocabSize: vocab_size, pattern, specialTokens });
+  }
+}
+
+/** The documents, until the signal aborts. */
+async function* watched<T>(documents: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T> {
+  let heard = performance.now();
+  for await (const document of documents) {
+    // Many documents come from one piece of a file, and Ctrl-C is heard only between turns of the event loop.
+    if (performance.now() - heard > 100) {
+      await turn();
+      heard = performance.now();
+    }
+    signal?.throwIfAborted();
+    yield document;
   }
 }
 

@@ -1,8 +1,9 @@
 /** Pre-training from a recipe: opens the run, prepares the data, builds or reloads the model, and runs the loop. */
 import * as fs from "node:fs";
 import os from "node:os";
+import * as z from "zod";
 import { dataLoader, packedDocuments, sampledWindows } from "../data/index.ts";
-import { writeFileAtomic } from "../formats/index.ts";
+import { parseConfig, parseConfigText, writeFileAtomic } from "../formats/index.ts";
 import { type CausalLM, createModel, describeModel } from "../models/index.ts";
 import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
 import { backend, manualSeed, memory } from "../tensor/index.ts";
@@ -11,7 +12,7 @@ import { loadCheckpoint, newestCheckpoint, type TrainingState } from "./checkpoi
 import { freshState, type Sampler, type TrainingEvent, type TrainingParts, trainingLoop } from "./loop.ts";
 import { checkMemory } from "./plan.ts";
 import { checkSameData, type DataHashes, openText, type PreparedData, prepareData } from "./prepare-data.ts";
-import { modelConfig, type Recipe } from "./recipe.ts";
+import { modelConfig, type Recipe, withAbsolutePaths } from "./recipe.ts";
 import { openRun, type RunFolder } from "./run-folder.ts";
 
 export interface PretrainOptions {
@@ -26,21 +27,25 @@ export interface PretrainOptions {
   version?: string;
 }
 
-export interface Manifest {
-  groundup: string;
-  node: string;
-  seed: number;
-  data: DataHashes;
-  tokens: { train: number; validation: number };
-  bytes: { train: number; validation: number };
-  documents: { train: number; validation: number };
-  vocabulary: number;
-  parameters: number;
-  precision: Recipe["training"]["precision"];
+const sides = z.object({ train: z.number(), validation: z.number() });
+
+const manifestSchema = z.object({
+  groundup: z.string(),
+  node: z.string(),
+  seed: z.number(),
+  data: z.record(z.string(), z.string()),
+  tokens: sides,
+  bytes: sides,
+  documents: sides,
+  vocabulary: z.number(),
+  parameters: z.number(),
+  precision: z.enum(["f32", "bf16"]),
   /** `bf16`: what ran the products of a bf16 run; only with the same are its bytes the same. */
-  host: { name: string; cpu: string; backend: string; isa: string; threads: number; bf16?: string };
-  started: string;
-}
+  host: z.object({ name: z.string(), cpu: z.string(), backend: z.string(), isa: z.string(), threads: z.number(), bf16: z.string().optional() }),
+  started: z.string(),
+});
+
+export type Manifest = z.output<typeof manifestSchema>;
 
 /** A run that is ready to train, with everything a listener may want to look at. */
 export interface PretrainSession {
@@ -51,6 +56,8 @@ export interface PretrainSession {
   readonly parts: TrainingParts;
   readonly manifest: Manifest;
   readonly state: TrainingState;
+  /** The folder that the state came from; null for a run that begins. */
+  readonly checkpoint: string | null;
   /** Sentences from the preparation. */
   readonly notes: readonly string[];
   train(): AsyncGenerator<TrainingEvent>;
@@ -79,8 +86,9 @@ export function optimizerOf(recipe: Recipe, model: CausalLM): Optimizer {
  * Everything up to the first step.
  * @throws ConfigError, DataError, RunError, FormatError before anything of an earlier run has been touched
  */
-export async function openPretraining(recipe: Recipe, options: PretrainOptions): Promise<PretrainSession> {
+export async function openPretraining(asked: Recipe, options: PretrainOptions): Promise<PretrainSession> {
   const { out, signal } = options;
+  const recipe = withAbsolutePaths(asked);
   const run = await openRun(out, recipe, { resume: options.resume ?? false });
   const notes: string[] = [];
   const note = (sentence: string) => notes.push(sentence);
@@ -91,7 +99,7 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
   try {
     const text = await openText(recipe, note);
     const manifestFile = run.at("manifest.json");
-    const before = fs.existsSync(manifestFile) ? (JSON.parse(fs.readFileSync(manifestFile, "utf8")) as Manifest) : null;
+    const before = fs.existsSync(manifestFile) ? readManifest(manifestFile) : null;
     if (before !== null) checkSameData(before.data, text.hashes, run.path);
     const data = await prepareData(run, text, { onNote: note, ...(signal === undefined ? {} : { signal }) });
     close.push(
@@ -146,6 +154,7 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
       parts,
       manifest,
       state,
+      checkpoint: path,
       notes,
       train: () => trainingLoop(parts, signal === undefined ? {} : { signal }),
       close: closeAll,
@@ -156,6 +165,11 @@ export async function openPretraining(recipe: Recipe, options: PretrainOptions):
     await closeAll();
     throw error;
   }
+}
+
+/** @throws FormatError, ConfigError for a damaged file */
+function readManifest(file: string): Manifest {
+  return parseConfig(manifestSchema, parseConfigText(fs.readFileSync(file, "utf8"), file), file);
 }
 
 /** A sentence for whoever asks for bf16 where it does not pay, else null. */

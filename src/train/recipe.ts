@@ -1,4 +1,5 @@
 /** What a training recipe may say: one schema for the YAML file, `--set` and the help. Model keys are those of Hugging Face's config.json. */
+import { resolve } from "node:path";
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { didYouMean, parseModelConfig } from "../formats/index.ts";
@@ -131,6 +132,15 @@ export function differences(before: unknown, now: unknown, path = ""): string[] 
   }
   const [a, b] = [JSON.stringify(before), JSON.stringify(now)];
   return a === b ? [] : [`${path}: ${a ?? "absent"} → ${b ?? "absent"}`];
+}
+
+/** The recipe with the places of its files as they are from anywhere: a run is resumed from another folder than it began in. */
+export function withAbsolutePaths(recipe: Recipe): Recipe {
+  const { data, tokenizer } = recipe;
+  const place = (path: string) => (path.startsWith("bundled:") ? path : resolve(path));
+  const path = typeof data.path === "string" ? place(data.path) : data.path.map(place);
+  const located = { ...recipe, data: { ...data, path } };
+  return typeof tokenizer?.path === "string" ? { ...located, tokenizer: { ...tokenizer, path: resolve(tokenizer.path) } } : located;
 }
 
 /** The model's config with what the tokenizer and the training decide filled in. @throws ConfigError when they contradict it */

@@ -5,7 +5,7 @@ import type { Tokenizer } from "../tokenizers/index.ts";
 import { bars, chart, escapeHtml, type Series } from "./chart.ts";
 import type { Manifest } from "./pretrain.ts";
 import { duration } from "./progress.ts";
-import type { RunFolder, RunSample, StepMetrics } from "./run-folder.ts";
+import type { Baseline, LoggedMetrics, RunFolder, RunSample } from "./run-folder.ts";
 
 const STYLE = `
 :root{color-scheme:light dark;--page:#fbfaf7;--card:#fff;--ink:#1d2129;--soft:#667085;--line:#e6e3dc;--c1:#2f6fde;--c2:#e0752d;--c3:#2a9d6f}
@@ -34,8 +34,8 @@ export interface TokenCount {
 export interface ReportOptions {
   /** The most frequent tokens, most frequent first. */
   frequent?: readonly TokenCount[];
-  /** Rows for a table "held-out text": name, perplexity, bits per byte. */
-  comparison?: readonly { name: string; perplexity: number; bitsPerByte: number }[];
+  /** What the model is compared with on the validation text. */
+  baseline?: Baseline | null;
 }
 
 /** The most frequent tokens among the first `limit` of some data. */
@@ -61,31 +61,38 @@ function smoothed(points: Series["points"], keep = 0.9): Series["points"] {
 /** Writes report.html into the run's folder and returns its path. */
 export async function writeReport(run: RunFolder, manifest: Manifest, options: ReportOptions = {}): Promise<string> {
   const file = run.at("report.html");
-  await writeFileAtomic(file, reportHtml(run.recipe.run.name, run.metrics(), run.samples(), manifest, run.recipe, options));
+  await writeFileAtomic(file, reportHtml(run.recipe.run.name, run.metrics(), run.samples(), manifest, run.recipe, { baseline: run.baseline(), ...options }));
   return file;
+}
+
+/** The baseline, and the model as it was measured last. */
+function comparisonRows(baseline: Baseline | null, last: LoggedMetrics | undefined): Baseline[] {
+  if (baseline === null || last?.val_loss === undefined || typeof last.val_bits_per_byte !== "number") return [];
+  return [baseline, { name: "this model", perplexity: Math.exp(last.val_loss), bitsPerByte: last.val_bits_per_byte }];
 }
 
 /** The page as text. */
 export function reportHtml(
   name: string,
-  metrics: readonly StepMetrics[],
+  metrics: readonly LoggedMetrics[],
   samples: readonly RunSample[],
   manifest: Manifest,
   recipe: object,
   options: ReportOptions,
 ): string {
-  const of = (pick: (m: StepMetrics) => number | null | undefined): Series["points"] =>
+  const of = (pick: (m: LoggedMetrics) => number | null | undefined): Series["points"] =>
     metrics.flatMap((m) => (typeof pick(m) === "number" ? [[m.step, pick(m) as number] as const] : []));
   const [loss, validation] = [of((m) => m.loss), of((m) => m.val_loss)];
   const last = metrics.at(-1);
-  const best = metrics.filter((m) => m.val_loss !== undefined).toSorted((a, b) => (a.val_loss as number) - (b.val_loss as number))[0];
+  const evaluated = metrics.filter((m) => m.step > 0 && m.val_loss !== undefined);
+  const best = evaluated.toSorted((a, b) => (a.val_loss as number) - (b.val_loss as number))[0];
   const tiles: [string, string][] = [
     ["parameters", count(manifest.parameters)],
     ["steps", count(last?.step ?? 0)],
     ["tokens seen", count(last?.tokens ?? 0)],
     ["best validation loss", best?.val_loss?.toFixed(4) ?? "–"],
     ["bits per byte", best?.val_bits_per_byte?.toFixed(3) ?? "–"],
-    ["training time", last === undefined ? "–" : duration(last.seconds)],
+    ["training time", last?.seconds === undefined ? "–" : duration(last.seconds)],
   ];
   const charts = [
     chart({
@@ -133,7 +140,7 @@ export function reportHtml(
     ["Software", `groundup ${manifest.groundup}, Node ${manifest.node}, seed ${manifest.seed}`],
     ["Started", manifest.started],
   ];
-  const comparison = options.comparison ?? [];
+  const comparison = comparisonRows(options.baseline ?? null, evaluated.at(-1));
   const shownSamples = samples.map(
     ({ step, prompt, text }) => `<div class="sample"><small>step ${count(step)}</small><p><mark>${escapeHtml(prompt)}</mark>${escapeHtml(text)}</p></div>`,
   );

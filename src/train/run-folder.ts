@@ -4,16 +4,19 @@
  *   metrics.jsonl   one line a step            samples.jsonl   texts written on the way
  *   tokenizer/, data/train, data/validation    what the text became
  *   checkpoints/step-000500/                   Hugging Face folder + training/
- *   best.json, report.html, lock
+ *   best.json, report.html, lock               baseline.json   what the model is compared with, where something is
  */
 import * as fs from "node:fs";
 import os from "node:os";
 import { dirname, join } from "node:path";
-import { parse, stringify } from "yaml";
+import { stringify } from "yaml";
+import * as z from "zod";
 import { RunError } from "../errors.ts";
 import { makeFolder } from "../formats/atomic-write.ts";
+import { parseConfig, parseConfigText } from "../formats/hf-config.ts";
 import { removeLeftovers, writeFileAtomic } from "../formats/index.ts";
-import { differences, type Recipe } from "./recipe.ts";
+import { parseRecipe } from "../formats/recipe.ts";
+import { differences, type Recipe, withAbsolutePaths } from "./recipe.ts";
 
 /** One line of metrics.jsonl. */
 export interface StepMetrics {
@@ -38,14 +41,28 @@ export interface RunSample {
   text: string;
 }
 
+/** A line as the file has it: that of step 0, the untrained model, has its validation loss only. */
+export type LoggedMetrics = Pick<StepMetrics, "step"> & Partial<StepMetrics>;
+
+/** Another model's numbers on the validation text. */
+export interface Baseline {
+  name: string;
+  perplexity: number;
+  bitsPerByte: number;
+}
+
 export interface RunFolder {
   readonly path: string;
   /** A file or folder in it. */
   at(...names: string[]): string;
   readonly recipe: Recipe;
-  log(metrics: StepMetrics): void;
+  log(metrics: LoggedMetrics): void;
   logSample(sample: RunSample): void;
-  metrics(): StepMetrics[];
+  metrics(): LoggedMetrics[];
+  /** Keeps what the report compares the model with, for every sitting. */
+  saveBaseline(baseline: Baseline): Promise<void>;
+  /** Null where there is none. @throws FormatError for a damaged file */
+  baseline(): Baseline | null;
   samples(): RunSample[];
   /** Forgets lines of later steps: what a killed run had written after its last checkpoint. */
   rewindTo(step: number): Promise<void>;
@@ -56,6 +73,7 @@ export interface RunFolder {
 }
 
 const LOCK = "lock";
+const baselineSchema = z.strictObject({ name: z.string(), perplexity: z.number(), bitsPerByte: z.number() });
 
 /**
  * Opens a run for training: a new folder, or with `resume` one that is there.
@@ -90,7 +108,7 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
   try {
     if (exists) {
       // Through JSON on both sides: YAML has no undefined.
-      const changed = differences(parse(fs.readFileSync(config, "utf8")), JSON.parse(JSON.stringify(recipe)));
+      const changed = differences(storedRecipe(config), JSON.parse(JSON.stringify(recipe)));
       if (changed.length > 0) {
         throw new RunError(
           `${path}: the recipe has changed, expected the one that the run began with, got\n  ${changed.join("\n  ")}\nResume with the old values (or name the run folder in place of the recipe), or start a new run.`,
@@ -109,6 +127,13 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
       for (const name of fs.readdirSync(path)) if (name !== LOCK && !name.startsWith(".")) fs.rmSync(join(path, name), { recursive: true, force: true });
   };
   return { ...readRun(path, recipe), clear, close: unlock };
+}
+
+/** As it was written, without defaults: those of a later version must not count as changes. Paths of older runs may be relative. */
+function storedRecipe(config: string): unknown {
+  const stored = parseRecipe(z.looseObject({}), fs.readFileSync(config, "utf8"), config);
+  const data = stored.data as Recipe["data"] | undefined;
+  return data?.path === undefined ? stored : withAbsolutePaths(stored as Recipe);
 }
 
 /** A run to look at: its lines and files, without the lock. */
@@ -133,6 +158,11 @@ export function readRun(path: string, recipe: Recipe): RunFolder {
     logSample: (sample) => append("samples.jsonl", sample),
     metrics: () => lines(at("metrics.jsonl")),
     samples: () => lines(at("samples.jsonl")),
+    saveBaseline: (baseline) => writeFileAtomic(at("baseline.json"), `${JSON.stringify(baseline)}\n`),
+    baseline() {
+      const file = at("baseline.json");
+      return fs.existsSync(file) ? parseConfig(baselineSchema, parseConfigText(fs.readFileSync(file, "utf8"), file), file) : null;
+    },
     async rewindTo(step) {
       for (const name of ["metrics.jsonl", "samples.jsonl"]) {
         if (!fs.existsSync(at(name))) continue;

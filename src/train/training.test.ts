@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import os, { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { ConfigError, DataError, NonFiniteError, RunError } from "../errors.ts";
+import { ConfigError, DataError, FormatError, NonFiniteError, RunError } from "../errors.ts";
 import { listCheckpoints } from "../formats/index.ts";
 import { parseRecipe } from "../formats/recipe.ts";
 import { createModel } from "../models/index.ts";
@@ -11,6 +11,7 @@ import { isSpike, newWatch } from "./health.ts";
 import type { TrainingEvent } from "./loop.ts";
 import { openPretraining, type PretrainOptions, type PretrainSession } from "./pretrain.ts";
 import { type Recipe, recipeSchema } from "./recipe.ts";
+import { writeReport } from "./report.ts";
 import { accumulateGradients } from "./step.ts";
 
 let dir: string;
@@ -60,6 +61,51 @@ describe("a run", () => {
     expect(readdirSync(join(dir, "run")).sort()).toEqual(["best.json", "checkpoints", "config.yaml", "data", "manifest.json", "metrics.jsonl", "tokenizer"]);
     expect((await listCheckpoints(join(dir, "run", "checkpoints"))).map((c) => c.step)).toEqual([36, 40]);
     expect(events.at(-1)).toMatchObject({ type: "end", why: "done", step: 40 });
+  });
+
+  test("the untrained model's validation loss begins the curve, once", async () => {
+    const session = await open(recipeOf());
+    const events = await run(session);
+    await run(await open(recipeOf(), { resume: true }));
+    const first = events.find((e) => e.type === "evaluation")?.result;
+    const [line, next] = session.run.metrics();
+    expect(line).toEqual({ step: 0, val_loss: first?.loss, val_bits_per_byte: first?.bitsPerByte });
+    expect(next.step).toBe(1);
+  });
+
+  test("what the model is compared with stays in the report of a resumed run", async () => {
+    const session = await open(recipeOf());
+    await session.run.saveBaseline({ name: "4-gram", perplexity: 12, bitsPerByte: 3.456 });
+    await run(session);
+    const resumed = await open(recipeOf(), { resume: true });
+    expect(resumed.checkpoint).toBe(join(dir, "run", "checkpoints", "step-000012"));
+    const last = resumed.run.metrics().at(-1);
+    const html = readFileSync(await writeReport(resumed.run, resumed.manifest), "utf8");
+    await resumed.close();
+    expect(html).toMatch(/4-gram<\/td><td>12\.0<\/td><td>3\.456/);
+    expect(html).toContain(`this model</td><td>${Math.exp(last?.val_loss as number).toFixed(1)}<`);
+  });
+
+  test("is found again from another folder, with the same data", async () => {
+    const recipe = recipeOf({}, { data: { path: "text.txt" } });
+    const home = process.cwd();
+    const from = (folder: string, use: Recipe) => {
+      process.chdir(folder);
+      return open(use, { resume: use !== recipe });
+    };
+    try {
+      const { recipe: stored, manifest } = await from(dir, recipe).then(async (session) => {
+        await run(session);
+        return session;
+      });
+      expect(stored.data.path).toBe(join(process.cwd(), "text.txt"));
+      expect(Object.keys(manifest.data)).toEqual([stored.data.path]);
+      await (await from(home, stored)).close();
+      writeFileSync(join(dir, "text.txt"), "other words. ".repeat(100));
+      await expect(from(home, stored)).rejects.toThrow(/the data has changed/);
+    } finally {
+      process.chdir(home);
+    }
   });
 
   test("stopped by the signal it saves, and resumed it ends with the bytes of a straight run", async () => {
@@ -203,6 +249,27 @@ describe("what goes wrong is said", () => {
     expect(existsSync(join(dir, "run", "lock"))).toBe(false);
   });
 
+  test("damaged files of a run, by name", async () => {
+    await run(await open(recipeOf()));
+    const damage = async (name: string, change: (good: Buffer) => Buffer | string, message: RegExp, type: typeof FormatError | typeof ConfigError) => {
+      const file = join(dir, "run", name);
+      const good = readFileSync(file);
+      writeFileSync(file, change(good));
+      const failed = open(recipeOf(), { resume: true });
+      await expect(failed).rejects.toThrow(message);
+      await expect(failed).rejects.toThrow(type);
+      writeFileSync(file, good);
+    };
+    await damage("manifest.json", (good) => good.subarray(0, 100), /manifest\.json, line \d+.*the file is cut off/i, FormatError);
+    await damage("manifest.json", () => "{}", /manifest\.json: .*problems[\s\S]*data is missing/, ConfigError);
+    await damage("config.yaml", () => "run: [", /config\.yaml: this is not valid YAML/, ConfigError);
+    const flipped = (good: Buffer) => Buffer.from(good.map((byte, i) => (i === 200 ? byte ^ 1 : byte)));
+    await damage("data/train/shard-00000.bin", flipped, /shard-00000\.bin: damaged, expected SHA-256.*remove .*train and resume/, FormatError);
+    // As the message says.
+    rmSync(join(dir, "run", "data", "train"), { recursive: true });
+    await (await open(recipeOf(), { resume: true })).close();
+  });
+
   test("two processes on one folder: the second refuses; a dead one's lock is taken over", async () => {
     const session = await open(recipeOf());
     await expect(open(recipeOf(), { resume: true })).rejects.toThrow(new RegExp(`another process is training.*process ${process.pid}`));
@@ -283,7 +350,7 @@ describe("health", () => {
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line).step);
-    expect(logged).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    expect(logged).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
   });
 
   test("the spike rule knows a leap from noise", () => {
