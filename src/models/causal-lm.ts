@@ -20,16 +20,19 @@ export interface CausalLMInputs {
   state?: readonly LayerState[];
 }
 
+/** Inputs that say what is to be predicted: the output then has a loss. */
+export type CausalLMTraining = CausalLMInputs & ({ labels: Tensor } | { targets: Tensor });
+
 /** What `forward` gives. Logits are computed when they are first read, so that training with the fused loss never makes them. */
-export class CausalLMOutput {
+export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
   /** Mean cross-entropy over the targets that count; null without labels or targets. */
-  readonly loss: Tensor | null;
+  readonly loss: Loss;
   /** The last hidden states (B, T, hidden), normalised: what the head sees. */
   readonly hidden: Tensor;
   private readonly head: (rows: Tensor) => Tensor;
   private computed: Tensor | null;
 
-  constructor(hidden: Tensor, loss: Tensor | null, head: (rows: Tensor) => Tensor, logits: Tensor | null = null) {
+  constructor(hidden: Tensor, loss: Loss, head: (rows: Tensor) => Tensor, logits: Tensor | null = null) {
     this.hidden = hidden;
     this.loss = loss;
     this.head = head;
@@ -49,7 +52,7 @@ export class CausalLMOutput {
 
   /** @internal */
   heldTensors(): Tensor[] {
-    return [this.hidden, this.loss, this.computed].filter((t) => t !== null);
+    return [this.hidden, this.loss, this.computed].filter((t): t is Tensor => t !== null);
   }
 }
 
@@ -130,7 +133,16 @@ export abstract class CausalLM extends Module implements ModelDescription {
     eos_token_id: null,
     pad_token_id: null,
   };
-  abstract override forward(inputs: CausalLMInputs): CausalLMOutput;
+
+  /** Runs the model; `loss` is a tensor where the inputs have `labels` or `targets`. */
+  override forward(inputs: CausalLMTraining): CausalLMOutput<Tensor>;
+  override forward(inputs: CausalLMInputs): CausalLMOutput;
+  override forward(inputs: CausalLMInputs): CausalLMOutput {
+    return this.run(inputs);
+  }
+
+  /** `forward`, one architecture's. */
+  protected abstract run(inputs: CausalLMInputs): CausalLMOutput;
 
   override get points(): readonly string[] {
     return this.lm_head === null ? ["lm_head"] : [];

@@ -224,7 +224,7 @@ export class Llama extends CausalLM {
 
   readonly tiedNames: readonly string[] = ["lm_head.weight"];
 
-  override forward(inputs: CausalLMInputs): CausalLMOutput {
+  protected override run(inputs: CausalLMInputs): CausalLMOutput {
     const ctx = contextOf(inputs, this.training);
     // Positions given from outside may be anything up to the context; only their largest says how long the tables must be.
     const longest =
