@@ -12,7 +12,7 @@ export interface CausalLMInputs {
   targets?: Tensor;
   /** Divides the summed loss, in place of the number of targets that count (gradient accumulation). */
   targetCount?: number;
-  /** i32, as inputIds: position of each row in its sequence. Default 0, 1, … in each sequence. */
+  /** i32, as inputIds: position of each row in its sequence, below the model's context. Default 0, 1, … in each sequence. */
   positions?: Tensor;
   /** Boundaries of ragged rows: 0, t₁, t₁+t₂, … */
   cuSeqlens?: Int32Array;
@@ -56,8 +56,11 @@ export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
   }
 }
 
-/** Positions of every row: those given, or counted from 0 in each sequence. */
-export function contextOf(inputs: CausalLMInputs, training: boolean): ForwardContext {
+/**
+ * Positions of every row: those given, or counted from 0 in each sequence; and how many positions that makes (`longest`).
+ * @throws ShapeError where a position is beyond `limit`, the number of positions that the model can serve
+ */
+export function contextOf(inputs: CausalLMInputs, training: boolean, limit: number): ForwardContext & { longest: number } {
   const { inputIds, positions, cuSeqlens, state } = inputs;
   if (inputIds.rank !== 2 || inputIds.dtype !== "i32")
     throw new ShapeError(`forward: expected inputIds i32 (B, T), got ${inputIds.dtype} (${inputIds.shape.join(", ")}). One sequence is tensor([ids])`);
@@ -65,10 +68,22 @@ export function contextOf(inputs: CausalLMInputs, training: boolean): ForwardCon
   if (cuSeqlens !== undefined && b !== 1) throw new ShapeError(`forward: expected ragged rows (1, ΣT) with cuSeqlens, got (${b}, ${t})`);
   if (state !== undefined && (cuSeqlens === undefined || positions === undefined))
     throw new ShapeError("forward: expected cuSeqlens and positions with state, got none. Say where each sequence's rows are");
-  if (positions !== undefined) return { positions, cuSeqlens, state, training };
-  if (cuSeqlens === undefined) return { positions: noGrad(() => arange(t).expand([b, t]).contiguous()), training };
-  const parts = [...cuSeqlens.subarray(1)].map((end, i) => arange(end - (cuSeqlens[i] as number)));
-  return { positions: noGrad(() => concat(parts, 0)), cuSeqlens, training };
+  const lengths = cuSeqlens === undefined ? [t] : [...cuSeqlens.subarray(1)].map((end, i) => end - (cuSeqlens[i] as number));
+  const longest = positions === undefined ? Math.max(0, ...lengths) : 1 + (positions.dataSync() as Int32Array).reduce((a, p) => Math.max(a, p), -1);
+  if (longest > limit) {
+    throw new ShapeError(
+      `forward: the sequence is too long, expected at most ${limit} positions (the model's context), got ${longest}. Shorten it, or give it in windows`,
+    );
+  }
+  if (positions !== undefined) return { positions, cuSeqlens, state, training, longest };
+  const counted = () =>
+    cuSeqlens === undefined
+      ? arange(t).expand([b, t]).contiguous()
+      : concat(
+          lengths.map((n) => arange(n)),
+          0,
+        );
+  return { positions: noGrad(counted), cuSeqlens, training, longest };
 }
 
 /** Hugging Face's labels as targets: place t is asked for label t + 1, the last place for nothing. */
@@ -108,7 +123,7 @@ export interface ModelDimensions {
   heads: number;
   kvHeads: number;
   headDim: number;
-  /** The longest sequence the model was made for. */
+  /** The longest sequence the model was made for; `forward` refuses longer ones, except where the config stretches rotary positions (rope scaling). */
   context: number;
 }
 

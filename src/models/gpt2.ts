@@ -231,7 +231,7 @@ export class GPT2 extends CausalLM {
   }
 
   protected override run(inputs: CausalLMInputs): CausalLMOutput {
-    const hidden = this.transformer.forward(inputs.inputIds, contextOf(inputs, this.training));
+    const hidden = this.transformer.forward(inputs.inputIds, contextOf(inputs, this.training, this.dimensions.context));
     return outputOf(hidden, this.lm_head?.weight ?? this.transformer.wte.weight, inputs, this.watchingHead());
   }
 
