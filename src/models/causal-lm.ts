@@ -12,7 +12,7 @@ export interface CausalLMInputs {
   targets?: Tensor;
   /** Divides the summed loss, in place of the number of targets that count (gradient accumulation). */
   targetCount?: number;
-  /** i32, as inputIds: position of each row in its sequence. Default 0, 1, … in each sequence. */
+  /** i32, as inputIds: position of each row in its sequence, below the model's context. Default 0, 1, … in each sequence. */
   positions?: Tensor;
   /** Boundaries of ragged rows: 0, t₁, t₁+t₂, … */
   cuSeqlens?: Int32Array;
@@ -20,16 +20,19 @@ export interface CausalLMInputs {
   state?: readonly LayerState[];
 }
 
+/** Inputs that say what is to be predicted: the output then has a loss. */
+export type CausalLMTraining = CausalLMInputs & ({ labels: Tensor } | { targets: Tensor });
+
 /** What `forward` gives. Logits are computed when they are first read, so that training with the fused loss never makes them. */
-export class CausalLMOutput {
+export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
   /** Mean cross-entropy over the targets that count; null without labels or targets. */
-  readonly loss: Tensor | null;
+  readonly loss: Loss;
   /** The last hidden states (B, T, hidden), normalised: what the head sees. */
   readonly hidden: Tensor;
   private readonly head: (rows: Tensor) => Tensor;
   private computed: Tensor | null;
 
-  constructor(hidden: Tensor, loss: Tensor | null, head: (rows: Tensor) => Tensor, logits: Tensor | null = null) {
+  constructor(hidden: Tensor, loss: Loss, head: (rows: Tensor) => Tensor, logits: Tensor | null = null) {
     this.hidden = hidden;
     this.loss = loss;
     this.head = head;
@@ -49,12 +52,15 @@ export class CausalLMOutput {
 
   /** @internal */
   heldTensors(): Tensor[] {
-    return [this.hidden, this.loss, this.computed].filter((t) => t !== null);
+    return [this.hidden, this.loss, this.computed].filter((t): t is Tensor => t !== null);
   }
 }
 
-/** Positions of every row: those given, or counted from 0 in each sequence. */
-export function contextOf(inputs: CausalLMInputs, training: boolean): ForwardContext {
+/**
+ * Positions of every row: those given, or counted from 0 in each sequence; and how many positions that makes (`longest`).
+ * @throws ShapeError where a position is beyond `limit`, the number of positions that the model can serve
+ */
+export function contextOf(inputs: CausalLMInputs, training: boolean, limit: number): ForwardContext & { longest: number } {
   const { inputIds, positions, cuSeqlens, state } = inputs;
   if (inputIds.rank !== 2 || inputIds.dtype !== "i32")
     throw new ShapeError(`forward: expected inputIds i32 (B, T), got ${inputIds.dtype} (${inputIds.shape.join(", ")}). One sequence is tensor([ids])`);
@@ -62,10 +68,22 @@ export function contextOf(inputs: CausalLMInputs, training: boolean): ForwardCon
   if (cuSeqlens !== undefined && b !== 1) throw new ShapeError(`forward: expected ragged rows (1, ΣT) with cuSeqlens, got (${b}, ${t})`);
   if (state !== undefined && (cuSeqlens === undefined || positions === undefined))
     throw new ShapeError("forward: expected cuSeqlens and positions with state, got none. Say where each sequence's rows are");
-  if (positions !== undefined) return { positions, cuSeqlens, state, training };
-  if (cuSeqlens === undefined) return { positions: noGrad(() => arange(t).expand([b, t]).contiguous()), training };
-  const parts = [...cuSeqlens.subarray(1)].map((end, i) => arange(end - (cuSeqlens[i] as number)));
-  return { positions: noGrad(() => concat(parts, 0)), cuSeqlens, training };
+  const lengths = cuSeqlens === undefined ? [t] : [...cuSeqlens.subarray(1)].map((end, i) => end - (cuSeqlens[i] as number));
+  const longest = positions === undefined ? Math.max(0, ...lengths) : 1 + (positions.dataSync() as Int32Array).reduce((a, p) => Math.max(a, p), -1);
+  if (longest > limit) {
+    throw new ShapeError(
+      `forward: the sequence is too long, expected at most ${limit} positions (the model's context), got ${longest}. Shorten it, or give it in windows`,
+    );
+  }
+  if (positions !== undefined) return { positions, cuSeqlens, state, training, longest };
+  const counted = () =>
+    cuSeqlens === undefined
+      ? arange(t).expand([b, t]).contiguous()
+      : concat(
+          lengths.map((n) => arange(n)),
+          0,
+        );
+  return { positions: noGrad(counted), cuSeqlens, training, longest };
 }
 
 /** Hugging Face's labels as targets: place t is asked for label t + 1, the last place for nothing. */
@@ -105,7 +123,7 @@ export interface ModelDimensions {
   heads: number;
   kvHeads: number;
   headDim: number;
-  /** The longest sequence the model was made for. */
+  /** The longest sequence the model was made for; `forward` refuses longer ones, except where the config stretches rotary positions (rope scaling). */
   context: number;
 }
 
@@ -130,7 +148,16 @@ export abstract class CausalLM extends Module implements ModelDescription {
     eos_token_id: null,
     pad_token_id: null,
   };
-  abstract override forward(inputs: CausalLMInputs): CausalLMOutput;
+
+  /** Runs the model; `loss` is a tensor where the inputs have `labels` or `targets`. */
+  override forward(inputs: CausalLMTraining): CausalLMOutput<Tensor>;
+  override forward(inputs: CausalLMInputs): CausalLMOutput;
+  override forward(inputs: CausalLMInputs): CausalLMOutput {
+    return this.run(inputs);
+  }
+
+  /** `forward`, one architecture's. */
+  protected abstract run(inputs: CausalLMInputs): CausalLMOutput;
 
   override get points(): readonly string[] {
     return this.lm_head === null ? ["lm_head"] : [];

@@ -230,8 +230,8 @@ export class GPT2 extends CausalLM {
     return ["lm_head.weight"];
   }
 
-  override forward(inputs: CausalLMInputs): CausalLMOutput {
-    const hidden = this.transformer.forward(inputs.inputIds, contextOf(inputs, this.training));
+  protected override run(inputs: CausalLMInputs): CausalLMOutput {
+    const hidden = this.transformer.forward(inputs.inputIds, contextOf(inputs, this.training, this.dimensions.context));
     return outputOf(hidden, this.lm_head?.weight ?? this.transformer.wte.weight, inputs, this.watchingHead());
   }
 

@@ -224,14 +224,12 @@ export class Llama extends CausalLM {
 
   readonly tiedNames: readonly string[] = ["lm_head.weight"];
 
-  override forward(inputs: CausalLMInputs): CausalLMOutput {
-    const ctx = contextOf(inputs, this.training);
-    // Positions given from outside may be anything up to the context; only their largest says how long the tables must be.
-    const longest =
-      inputs.positions === undefined
-        ? (inputs.inputIds.shape[1] as number)
-        : 1 + (inputs.positions.dataSync() as Int32Array).reduce((a, b) => Math.max(a, b), 0);
-    const hidden = this.model.forward(inputs.inputIds, ctx, longest);
+  protected override run(inputs: CausalLMInputs): CausalLMOutput {
+    const { rope_type, type } = this.config.rope_parameters ?? {};
+    // Some stretched configs name the length before the stretching, others the one after it: those take any length, as in transformers.
+    const stretched = (rope_type ?? type ?? "default") !== "default";
+    const ctx = contextOf(inputs, this.training, stretched ? Number.POSITIVE_INFINITY : this.dimensions.context);
+    const hidden = this.model.forward(inputs.inputIds, ctx, ctx.longest);
     return outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs, this.watchingHead());
   }
 

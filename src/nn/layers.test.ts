@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { noGrad, scope, type Tensor, tensorFrom } from "../tensor/index.ts";
-import { BatchNorm, LayerNorm, Sequential, sinusoidalPositions } from "./index.ts";
+import { attention, noGrad, scope, type Tensor, tensorFrom } from "../tensor/index.ts";
+import { BatchNorm, LayerNorm, MultiHeadAttention, Sequential, sinusoidalPositions } from "./index.ts";
 
 const close = (t: Tensor | null, expected: readonly number[], digits = 5) => {
   const actual = [...(t as Tensor).dataSync()];
@@ -78,4 +78,35 @@ test("sinusoidal positions: the published formula, and a shift is a rotation", (
     for (const a of [3, 20, 41]) expect(product(a, a + 6)).toBeCloseTo(product(0, 6), 5);
     return undefined;
   });
+});
+
+test("MultiHeadAttention: causal over x itself, all of a memory", () => {
+  const layer = new MultiHeadAttention(4, 2);
+  scope(() =>
+    noGrad(() => {
+      const x = tensorFrom(signal(0.9, 0.1, Math.sin), [1, 3, 4]);
+      const memory = tensorFrom(
+        Float32Array.from({ length: 20 }, (_, i) => Math.cos(0.7 * i)),
+        [1, 5, 4],
+      );
+      const by = (over: Tensor, causal: boolean) => {
+        const heads = (y: Tensor) => y.reshape([1, y.shape[1] as number, 2, 2]);
+        const y = attention(heads(layer.q_proj.forward(x)), heads(layer.k_proj.forward(over)), heads(layer.v_proj.forward(over)), { causal });
+        return [...layer.out_proj.forward(y.reshape([1, 3, 4])).dataSync()];
+      };
+      close(layer.forward(x), by(x, true));
+      close(layer.forward(x, { causal: false }), by(x, false));
+      close(layer.forward(x, { memory }), by(memory, false));
+      close(layer.forward(x, { memory, causal: true }), by(memory, true));
+      expect(by(memory, true)).not.toEqual(by(memory, false));
+      return undefined;
+    }),
+  );
+  layer.dispose();
+});
+
+test("MultiHeadAttention says which sizes do not go together", () => {
+  expect(() => new MultiHeadAttention(10, 3)).toThrow(/^MultiHeadAttention: expected dim to be a multiple of heads, got 10 and 3\./);
+  expect(() => new MultiHeadAttention(12, 3, { kvHeads: 2 })).toThrow(/^MultiHeadAttention: expected heads to be a multiple of kvHeads, got 3 and 2\./);
+  new MultiHeadAttention(10, 3, { headDim: 4 }).dispose();
 });

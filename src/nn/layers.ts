@@ -151,7 +151,7 @@ export class Dropout extends Module {
   }
 }
 
-/** Multi-head attention with separate projections; grouped queries where `kvHeads` is below `heads`. */
+/** Multi-head attention with separate projections; grouped queries where `kvHeads` is below `heads`. `dim` must be a multiple of `heads` unless `headDim` is set. */
 export class MultiHeadAttention extends Module {
   q_proj: Linear;
   k_proj: Linear;
@@ -166,6 +166,10 @@ export class MultiHeadAttention extends Module {
     this.heads = heads;
     this.kvHeads = options.kvHeads ?? heads;
     this.headDim = options.headDim ?? dim / heads;
+    if (!Number.isInteger(this.headDim) || this.headDim < 1)
+      throw new ShapeError(`MultiHeadAttention: expected dim to be a multiple of heads, got ${dim} and ${heads}. Change one of them, or set headDim`);
+    if (this.heads % this.kvHeads !== 0)
+      throw new ShapeError(`MultiHeadAttention: expected heads to be a multiple of kvHeads, got ${heads} and ${this.kvHeads}. Change one of them`);
     const bias = options.bias ?? true;
     this.q_proj = new Linear(dim, this.heads * this.headDim, { bias });
     this.k_proj = new Linear(dim, this.kvHeads * this.headDim, { bias });
@@ -177,15 +181,18 @@ export class MultiHeadAttention extends Module {
     return ATTENTION_POINTS;
   }
 
-  /** x (B, T, dim) attends to `memory` (B, S, dim; default x itself). */
+  /**
+   * x (B, T, dim) attends to `memory` (B, S, dim; default x itself) → (B, T, dim). Causal by default where x attends to itself; all of a `memory` is
+   * seen unless `causal: true` says otherwise.
+   */
   override forward(x: Tensor, options: AttentionOptions & { memory?: Tensor } = {}): Tensor {
-    const { memory = x, ...rest } = options;
+    const { memory = x, causal = options.memory === undefined, ...rest } = options;
     const heads = (y: Tensor, n: number) => y.reshape([...y.shape.slice(0, -1), n, this.headDim]); // (B, T, H, D)
     const y = attention(
       this.see("q", heads(this.q_proj.forward(x), this.heads)),
       this.see("k", heads(this.k_proj.forward(memory), this.kvHeads)),
       this.see("v", heads(this.v_proj.forward(memory), this.kvHeads)),
-      { watch: this.watching("scores", "probabilities"), ...rest },
+      { watch: this.watching("scores", "probabilities"), causal, ...rest },
     );
     return this.out_proj.forward(this.see("heads", y).reshape([...x.shape.slice(0, -1), this.heads * this.headDim]));
   }

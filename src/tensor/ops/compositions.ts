@@ -54,7 +54,15 @@ export const compositions: readonly Composition<never, Tensor | Tensor[]>[] = [
   composition("logicalAnd", logicalAnd)({ name: "bools", args: () => [mask(1), mask(2)], torch: "x0 & x1" }),
   composition("logicalOr", logicalOr)({ name: "bools", args: () => [mask(1), mask(2)], torch: "x0 | x1" }),
   composition("logicalXor", logicalXor)({ name: "bools", args: () => [mask(1), mask(2)], torch: "x0 ^ x1" }),
-  composition("clamp", clamp)({ name: "both bounds", args: () => [x34(), -1, 0.7], torch: "x0.clamp(-1, 0.7)" }),
+  composition("clamp", clamp)(
+    { name: "both bounds", args: () => [x34(), -1, 0.7], torch: "x0.clamp(-1, 0.7)" },
+    {
+      name: "at the bounds",
+      args: () => [tensor([-2, -1, 0, 0.5, 3, Number.NaN], { requiresGrad: true }), -1, 0.5],
+      torch: "x0.clamp(-1, 0.5)",
+      differences: false,
+    },
+  ),
   composition("mseLoss", mseLoss)({ name: "mean", args: () => [x34(), x34(2)], torch: "F.mse_loss(x0, x1)" }),
   composition("matmul of vectors", matmul)(
     { name: "vector, vector", args: () => [values([5]), values([5], { seed: 2 })], torch: "x0 @ x1" },

@@ -231,7 +231,10 @@ export const logicalOr = (a: Tensor, b: Tensor): Tensor => ne(add(cast(a, "i32")
 
 export const logicalXor = (a: Tensor, b: Tensor): Tensor => ne(cast(a, "bool"), cast(b, "bool"));
 
-/** Items held between two bounds; the gradient passes inside them. */
+/** Items held between two bounds: x (…) → (…). The gradient passes inside the bounds, not at them, as in PyTorch 2.15. */
 export function clamp(x: Tensor, low: number, high: number): Tensor {
-  return minimum(maximum(x, low), high);
+  const held = noGrad(() => minimum(maximum(x, low), high));
+  if (!x.requiresGrad) return held;
+  const inside = noGrad(() => logicalAnd(gt(x, low), lt(x, high)));
+  return where(inside, x, held);
 }

@@ -5,8 +5,8 @@ import { REDUCTIONS, type Reduction } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { around, dimension, type Shape, show, sizeOf } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
-import { add, div, eq, exp, f32, log, mul, square, sub } from "./elementwise.ts";
+import { type Tensor, tensor } from "../tensor.ts";
+import { add, div, eq, exp, f32, log, mul, square, sub, where } from "./elementwise.ts";
 import { cast, expand, packed, permute, reshape, unsqueeze } from "./movement.ts";
 
 /** Which dimensions a reduction runs over: one, several, or (undefined) all; `keepDim` leaves them with size 1. */
@@ -39,6 +39,12 @@ function gathered(
   return { input, outer: sizeOf(kept.map((i) => x.shape[i] as number)), n: sizeOf(list.map((i) => x.shape[i] as number)), inner: 1, shape };
 }
 
+const ZEROS = [
+  [0, 1, 2],
+  [0, 3, 0],
+  [2, -1, 4],
+];
+
 type Dims = number | readonly number[] | undefined;
 type Backward = (x: Tensor, y: Tensor, g: Tensor) => Tensor;
 
@@ -65,6 +71,15 @@ function reduction(kind: Reduction, torch: string, keepsInput: boolean, backward
       { name: "the last", args: () => [values([3, 5]), -1, false], torch: torch.replace("@", "-1") },
       { name: "the first, kept", args: () => [values([3, 5]), 0, true], torch: torch.replace("@", "0, keepdim=True") },
       { name: "long rows", args: () => [values([2, 77]), 1, false], torch: torch.replace("@", "1") },
+      ...(kind === "prod"
+        ? [
+            {
+              name: "rows with one zero, two and none",
+              args: () => [tensor(ZEROS, { requiresGrad: true }), -1, false] as [Tensor, Dims, boolean],
+              torch: "x0.prod(-1)",
+            },
+          ]
+        : []),
       ...(kind === "sum" ? [{ name: "two apart", args: () => [values([2, 3, 4]), [0, 2], false] as [Tensor, Dims, boolean], torch: "x0.sum((0, 2))" }] : []),
     ],
   });
@@ -73,18 +88,31 @@ function reduction(kind: Reduction, torch: string, keepsInput: boolean, backward
 
 /** Sum over dimensions (all without `dims`). Rows are summed in 16 lanes, so a row's sum never depends on its neighbours. */
 export const sum = reduction("sum", "x0.sum(@)", false, (_, __, g) => g);
+/** The dimensions over which x was reduced to y (with sizes of 1 kept). */
+const reduced = (x: Tensor, y: Tensor): number[] => y.shape.flatMap((n, i) => (n === 1 && x.shape[i] !== 1 ? [i] : []));
+
 // Ties share the gradient evenly, as in PyTorch's amax.
 const extreme: Backward = (x, y, g) => {
   const hits = cast(eq(x, y), "f32");
-  const dims = y.shape.flatMap((n, i) => (n === 1 && x.shape[i] !== 1 ? [i] : []));
+  const dims = reduced(x, y);
   return mul(div(g, dims.length > 0 ? sum(hits, dims, { keepDim: true }) : hits), hits);
 };
 /** Largest item over dimensions; NaN where one is NaN. */
 export const max = reduction("max", "x0.amax(@)", true, extreme);
 /** Smallest item over dimensions; NaN where one is NaN. */
 export const min = reduction("min", "x0.amin(@)", true, extreme);
-/** Product over dimensions. The gradient divides by each item, so items must not be 0 where it is wanted. */
-export const prod = reduction("prod", "x0.prod(@)", true, (x, y, g) => div(mul(g, y), x));
+// An item's gradient is the product of the others: of all that are not 0, by the item; 0 where another item is 0.
+const others: Backward = (x, y, g) => {
+  const dims = reduced(x, y);
+  if (dims.length === 0) return g;
+  const zero = eq(x, 0);
+  const safe = where(zero, 1, x);
+  const count = cast(zero, "i32");
+  const otherZeros = sub(sum(count, dims, { keepDim: true }), count);
+  return mul(g, where(eq(otherZeros, 0), div(prod(safe, dims, { keepDim: true }), safe), 0));
+};
+/** Product over dimensions. */
+export const prod = reduction("prod", "x0.prod(@)", true, others);
 
 /** Mean over dimensions. */
 export function mean(x: Tensor, dims?: Dims, options: ReduceOptions = {}): Tensor {

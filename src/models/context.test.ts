@@ -1,0 +1,35 @@
+/** Sequences longer than the context: one clear error in every architecture, however the positions come. */
+import { describe, expect, test } from "vitest";
+import { ShapeError } from "../errors.ts";
+import { noGrad, scope, tensor, zeros } from "../tensor/index.ts";
+import { GPT2 } from "./gpt2.ts";
+import { Llama } from "./llama.ts";
+
+const sizes = { vocab_size: 11, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 2, max_position_embeddings: 6 };
+const ids = (t: number) => zeros([1, t], { dtype: "i32" });
+
+describe.each([
+  ["gpt2", () => new GPT2({ vocab_size: 11, n_embd: 8, n_layer: 1, n_head: 2, n_positions: 6 })],
+  ["llama", () => new Llama(sizes)],
+])("%s", (_, make) => {
+  test("takes its whole context and refuses more", () => {
+    const model = make().eval();
+    const lengthOf = (inputs: Parameters<typeof model.forward>[0]) => scope(() => ({ length: noGrad(() => model.forward(inputs)).logits.shape[1] })).length;
+    const tooLong = /^forward: the sequence is too long, expected at most 6 positions \(the model's context\), got 7\./;
+    expect(lengthOf({ inputIds: ids(6) })).toBe(6);
+    expect(() => lengthOf({ inputIds: ids(7) })).toThrow(ShapeError);
+    expect(() => lengthOf({ inputIds: ids(7) })).toThrow(tooLong);
+    expect(lengthOf({ inputIds: ids(2), positions: tensor([Int32Array.of(0, 5)]) })).toBe(2);
+    expect(() => lengthOf({ inputIds: ids(2), positions: tensor([Int32Array.of(0, 6)]) })).toThrow(tooLong);
+    // Ragged rows: each sequence has the context for itself.
+    expect(lengthOf({ inputIds: ids(9), cuSeqlens: Int32Array.of(0, 3, 9) })).toBe(9);
+    expect(() => lengthOf({ inputIds: ids(9), cuSeqlens: Int32Array.of(0, 2, 9) })).toThrow(tooLong);
+    model.dispose();
+  });
+});
+
+test("llama with stretched rotary positions takes longer sequences, as transformers does", () => {
+  const model = new Llama({ ...sizes, rope_parameters: { rope_type: "dynamic", factor: 2 } }).eval();
+  expect(scope(() => ({ shape: noGrad(() => model.forward({ inputIds: ids(20) })).logits.shape })).shape).toEqual([1, 20, 11]);
+  model.dispose();
+});
