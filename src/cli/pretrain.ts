@@ -62,7 +62,7 @@ export async function pretrain(recipe: Recipe, options: { out: string; resume: b
     if (backend().name === "reference" && left > 0) {
       const { seconds } = planTraining(session.model, recipe, measurePeakFlops(recipe.training.precision));
       io.print(
-        `Warning   ${thousands(left)} steps take about ${duration((seconds * left) / recipe.training.steps)} without the native library; "${commandName()} doctor" says why it is absent`,
+        `Warning   ${thousands(left)} steps take at least ${duration((seconds * left) / recipe.training.steps)} without the native library; "${commandName()} doctor" says why it is absent`,
       );
     }
     if (state.step > 0) io.print(`Resumed   at step ${state.step} of ${recipe.training.steps}`);
