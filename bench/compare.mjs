@@ -1,4 +1,4 @@
-// Ours and a peer in turn: node bench/compare.mjs [--rounds 5] [--higher] -- OUR COMMAND ... -- PEER COMMAND ... [-- ANOTHER PEER ...]
+// Ours and a peer in turn: node bench/compare.mjs [--rounds 5] -- OUR COMMAND ... -- PEER COMMAND ... [-- ANOTHER PEER ...]
 // Each command must end with one JSON line that holds `median`, `best` and `unit` (all benchmarks here and bench/peers/*.py do). Between the
 // runs a 20 ms calibration (a cache-resident product) tells a disturbed round from a quiet one: rounds below 85 % of the best are dropped.
 // Prints medians, bests, and the median of the per-round ratios (ours over the peer in speed: above 1 we are faster).

@@ -5,14 +5,24 @@ import { parseArgs } from "node:util";
 
 const here = new URL(".", import.meta.url);
 const names = readdirSync(here)
-  .filter((f) => f.endsWith(".mjs") && f !== "run.mjs" && f !== "compare.mjs")
+  .filter((f) => f.endsWith(".mjs") && !["run.mjs", "compare.mjs", "bench-text.mjs"].includes(f))
   .map((f) => f.slice(0, -4));
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { setting: { type: "string" }, json: { type: "boolean", default: false } } });
+const { values, positionals } = flags();
 const name = positionals[0];
 if (name === undefined || !names.includes(name)) {
   console.error(`bench: expected one of ${names.join(", ")}, got ${name ?? "nothing"}. Example: npm run -s bench -- gemm --setting 1024x1536x384 --json`);
   process.exit(2);
 }
+
+function flags() {
+  try {
+    return parseArgs({ allowPositionals: true, options: { setting: { type: "string" }, json: { type: "boolean", default: false } } });
+  } catch (error) {
+    console.error(`bench: ${error.message}`);
+    process.exit(2);
+  }
+}
+
 const bench = await import(new URL(`${name}.mjs`, here));
 const result = await bench.run({ setting: values.setting, json: values.json });
 if (!values.json) for (const [key, value] of Object.entries(result)) console.log(`${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`);

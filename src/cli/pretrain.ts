@@ -6,6 +6,7 @@ import { backend } from "../tensor/index.ts";
 import { duration, measurePeakFlops, openPretraining, planTraining, type Recipe, recipeSchema } from "../train/index.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { commandName } from "./command-name.ts";
+import { UsageError } from "./failure.ts";
 import { packageVersion } from "./package-version.ts";
 import { readRecipe } from "./recipe-file.ts";
 import { machineLine, samplerOf, thousands, watchTraining } from "./training-view.ts";
@@ -33,6 +34,10 @@ export const command = defineCommand({
     const isRun = existsSync(name as string) && statSync(name as string).isDirectory() && existsSync(join(name as string, "config.yaml"));
     const recipe = await readRecipe(recipeSchema, isRun ? join(name as string, "config.yaml") : (name as string), options.set);
     const out = options.out ?? (isRun ? (name as string) : join("runs", recipe.run.name));
+    if (options.dryRun && options.resume)
+      throw new UsageError(
+        "groundup pretrain: --dry-run and --resume do not go together, expected one of them, got both. Leave --resume out: a dry run starts anew.",
+      );
     if (options.dryRun) {
       const { dryRun } = await import("./dry-run.ts");
       return dryRun(recipe, io);
@@ -57,7 +62,7 @@ export async function pretrain(recipe: Recipe, options: { out: string; resume: b
     if (backend().name === "reference" && left > 0) {
       const { seconds } = planTraining(session.model, recipe, measurePeakFlops(recipe.training.precision));
       io.print(
-        `Warning   ${thousands(left)} steps take about ${duration((seconds * left) / recipe.training.steps)} without the native library; "${commandName()} doctor" says why it is absent`,
+        `Warning   ${thousands(left)} steps take at least ${duration((seconds * left) / recipe.training.steps)} without the native library; "${commandName()} doctor" says why it is absent`,
       );
     }
     if (state.step > 0) io.print(`Resumed   at step ${state.step} of ${recipe.training.steps}`);

@@ -1,8 +1,9 @@
 /** `groundup tokenizer train|encode|decode|inspect`. */
-import { readFileSync } from "node:fs";
+import { createReadStream } from "node:fs";
 import * as z from "zod";
-import { openDocuments } from "../data/index.ts";
-import { DataError } from "../errors.ts";
+import { decodeText, openDocuments } from "../data/index.ts";
+import { DataError, GroundupError } from "../errors.ts";
+import { readError } from "../formats/node-file.ts";
 import { type EncodeOptions, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
 import { commandName } from "./command-name.ts";
@@ -19,6 +20,18 @@ const TOKENIZER = {
 async function open(path: string): Promise<Tokenizer> {
   checkPath(path);
   return loadTokenizer(path);
+}
+
+/** A file's text, or with - that of standard input. @throws DataError for binary data, FormatError for what can't be read */
+async function textOf(file: string): Promise<string> {
+  const where = file === "-" ? "standard input" : file;
+  const pieces: string[] = [];
+  try {
+    for await (const piece of decodeText(file === "-" ? process.stdin : createReadStream(file), where)) pieces.push(piece);
+  } catch (error) {
+    throw error instanceof GroundupError ? error : readError(where, error);
+  }
+  return pieces.join("");
 }
 
 const train = defineCommand({
@@ -84,7 +97,7 @@ const encode = defineCommand({
         `groundup tokenizer encode: expected one of --text and --file, got ${text === undefined ? "neither. Add one." : "both. Leave one out."}`,
       );
     if (file !== undefined && file !== "-") checkPath(file);
-    const input = text ?? readFileSync(file === "-" ? 0 : (file as string), "utf8");
+    const input = text ?? (await textOf(file as string));
     const tokenizer = await open(path);
     const options: EncodeOptions = { allowSpecial, addSpecialTokens };
     if (count) {
