@@ -1,6 +1,6 @@
-/** Sequences longer than the context: one clear error in every architecture, however the positions come. */
+/** What models refuse: sequences longer than the context, however the positions come, and settings they do not know. */
 import { describe, expect, test } from "vitest";
-import { ShapeError } from "../errors.ts";
+import { ConfigError, ShapeError } from "../errors.ts";
 import { noGrad, scope, tensor, zeros } from "../tensor/index.ts";
 import { GPT2 } from "./gpt2.ts";
 import { Llama } from "./llama.ts";
@@ -32,4 +32,10 @@ test("llama with stretched rotary positions takes longer sequences, as transform
   const model = new Llama({ ...sizes, rope_parameters: { rope_type: "dynamic", factor: 2 } }).eval();
   expect(scope(() => ({ shape: noGrad(() => model.forward({ inputIds: ids(20) })).logits.shape })).shape).toEqual([1, 20, 11]);
   model.dispose();
+});
+
+test("settings that are unknown are named, with what was probably meant", () => {
+  expect(() => new Llama({ ...sizes, num_atention_heads: 2 } as never)).toThrow(ConfigError);
+  expect(() => new Llama({ ...sizes, num_atention_heads: 2 } as never)).toThrow(/num_atention_heads is unknown.*Did you mean "num_attention_heads"/);
+  expect(() => new GPT2({ n_layers: 2 } as never)).toThrow(/n_layers is unknown.*Did you mean "n_layer"/);
 });

@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
-import type { ConfigKeys } from "../formats/hf-config.ts";
+import { type ConfigKeys, parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
 import { type Activation, dropout, linear, type Tensor, zeros } from "../tensor/index.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -208,6 +208,10 @@ export function gpt2Dimensions({ vocab_size, n_embd, n_layer, n_head, n_position
   return { vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, context: n_positions };
 }
 
+/**
+ * GPT-2 with fresh weights: ids i32 (B, T) → logits f32 (B, T, vocab_size). Settings that are left out are GPT-2 small's.
+ * @throws ConfigError listing every setting that is unknown or wrong
+ */
 export class GPT2 extends CausalLM {
   readonly modelType = "gpt2";
   readonly config: GPT2Config;
@@ -217,7 +221,7 @@ export class GPT2 extends CausalLM {
 
   constructor(config: Partial<GPT2Config> = {}) {
     super();
-    this.config = gpt2ConfigSchema.parse(config);
+    this.config = parseModelConfig(gpt2ConfigSchema, gpt2ConfigKeys, config, "GPT2");
     this.dimensions = gpt2Dimensions(this.config);
     const { n_embd, vocab_size } = this.config;
     this.transformer = new Transformer(this.config);

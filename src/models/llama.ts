@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
-import type { ConfigKeys } from "../formats/hf-config.ts";
+import { type ConfigKeys, parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -203,6 +203,10 @@ export function llamaDimensions(config: LlamaConfig): ModelDimensions {
   };
 }
 
+/**
+ * Llama with fresh weights: ids i32 (B, T) → logits f32 (B, T, vocab_size). Settings that are left out are Llama 7B's.
+ * @throws ConfigError listing every setting that is unknown or wrong
+ */
 export class Llama extends CausalLM {
   readonly modelType = "llama";
   readonly config: LlamaConfig;
@@ -212,7 +216,7 @@ export class Llama extends CausalLM {
 
   constructor(config: Partial<LlamaConfig> = {}) {
     super();
-    this.config = llamaConfigSchema.parse(config);
+    this.config = parseModelConfig(llamaConfigSchema, llamaConfigKeys, config as never, "Llama");
     this.dimensions = llamaDimensions(this.config);
     const { hidden_size, vocab_size } = this.config;
     this.model = new Model(this.config);

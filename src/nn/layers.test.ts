@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { attention, noGrad, scope, type Tensor, tensorFrom } from "../tensor/index.ts";
-import { BatchNorm, LayerNorm, MultiHeadAttention, Sequential, sinusoidalPositions } from "./index.ts";
+import { attention, manualSeed, noGrad, ones, scope, type Tensor, tensorFrom, zeros } from "../tensor/index.ts";
+import { BatchNorm, Dropout, init, LayerNorm, MultiHeadAttention, Sequential, sinusoidalPositions } from "./index.ts";
 
 const close = (t: Tensor | null, expected: readonly number[], digits = 5) => {
   const actual = [...(t as Tensor).dataSync()];
@@ -109,4 +109,37 @@ test("MultiHeadAttention says which sizes do not go together", () => {
   expect(() => new MultiHeadAttention(10, 3)).toThrow(/^MultiHeadAttention: expected dim to be a multiple of heads, got 10 and 3\./);
   expect(() => new MultiHeadAttention(12, 3, { kvHeads: 2 })).toThrow(/^MultiHeadAttention: expected heads to be a multiple of kvHeads, got 3 and 2\./);
   new MultiHeadAttention(10, 3, { headDim: 4 }).dispose();
+});
+
+test("Dropout drops a share p while training, scales the rest, and leaves evaluation alone", () => {
+  manualSeed(3);
+  const layer = new Dropout(0.25);
+  scope(() => {
+    const values = layer.forward(ones([100, 100])).dataSync();
+    expect(new Set(values)).toEqual(new Set([0, Math.fround(1 / 0.75)]));
+    expect(values.filter((v) => v === 0).length / values.length).toBeCloseTo(0.25, 1);
+    expect(
+      new Set(
+        layer
+          .eval()
+          .forward(ones([100]))
+          .dataSync(),
+      ),
+    ).toEqual(new Set([1]));
+    return undefined;
+  });
+});
+
+// Standard deviations of a weight (200, 100) by the published formulas; a uniform's is its bound/√3.
+test.each([
+  ["xavierUniform", init.xavierUniform, Math.sqrt(2 / 300), Math.sqrt(6 / 300)],
+  ["xavierNormal", init.xavierNormal, Math.sqrt(2 / 300), Number.POSITIVE_INFINITY],
+  ["kaimingNormal", init.kaimingNormal, Math.sqrt(2 / 100), Number.POSITIVE_INFINITY],
+])("%s has the published spread", (_, fill, std, bound) => {
+  manualSeed(5);
+  const values = scope(() => ({ data: fill(zeros([200, 100])).dataSync() })).data;
+  const deviation = Math.sqrt([...values].reduce((sum, v) => sum + v * v, 0) / values.length);
+  expect(deviation / std).toBeGreaterThan(0.97);
+  expect(deviation / std).toBeLessThan(1.03);
+  expect(values.every((v) => Math.abs(v) <= bound)).toBe(true);
 });

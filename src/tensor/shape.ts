@@ -91,6 +91,7 @@ export function dimension(op: string, dim: number, rank: number): number {
 
 /** Checks a shape from outside: whole sizes, not negative, a product that fits. */
 export function checkShape(op: string, shape: Shape): void {
+  if (!Array.isArray(shape)) throw new ShapeError(`${op}: bad shape, expected an array of sizes, got ${String(shape)}. One dimension is [${String(shape)}]`);
   for (const n of shape) {
     if (!Number.isInteger(n) || n < 0) throw new ShapeError(`${op}: bad shape, expected whole sizes of at least 0, got ${show(shape)}`);
   }

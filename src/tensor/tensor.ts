@@ -6,7 +6,7 @@ import { GroundupError, ShapeError, UseAfterFreeError } from "../errors.ts";
 import type { GradNode } from "./autograd.ts";
 import { backend } from "./backend.ts";
 import { bf16ToF32, CODE, dtypeOf, encode, f16ToF32, type TypedArray } from "./dtype.ts";
-import { type DType, ITEM_BYTES } from "./kernels.ts";
+import { DTYPES, type DType, ITEM_BYTES } from "./kernels.ts";
 import { track, untrack } from "./scope.ts";
 import { checkShape, contiguousStrides, isContiguous, type Shape, show, sizeOf } from "./shape.ts";
 import { type Owner, ownerNamed, Storage } from "./storage.ts";
@@ -197,6 +197,9 @@ function contiguousCopy(t: Tensor): Tensor {
 
 /** @internal A new tracked tensor whose items are still undefined. */
 export function allocate(shape: Shape, dtype: DType, owner: Owner): Tensor {
+  if (ITEM_BYTES[dtype] === undefined) {
+    throw new ShapeError(`${owner.name}: unknown dtype, expected one of ${DTYPES.join(", ")}, got ${JSON.stringify(dtype)}. Numbers with fractions are f32`);
+  }
   return track(new Tensor(new Storage(sizeOf(shape) * ITEM_BYTES[dtype], owner), shape, contiguousStrides(shape), 0, dtype));
 }
 
