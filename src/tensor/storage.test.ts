@@ -86,7 +86,8 @@ describe("memory", () => {
       step();
       if (i % 50 === 0) await collect();
     }
-    await collect();
+    // A busy machine may run the finalisers later than the collector: what stays after many rounds is a leak.
+    for (let round = 0; round < 20 && memory().liveBuffers !== before.liveBuffers; round++) await collect();
     const after = memory();
     expect([after.liveBytes, after.liveBuffers]).toEqual([before.liveBytes, before.liveBuffers]);
     for (const p of parameters) p.dispose();
