@@ -43,12 +43,12 @@ const PACKED_PANELS: usize = 4;
 const WIDE: usize = 4096;
 /// Floats of a that a task of the many-rows plan packs: with the panels it meets they fill a second-level cache of 1 MiB.
 const OWN: usize = 72 << 10;
+/// Items of k that it takes at a time.
+const DEEP: usize = 6 * KC;
 /// Panels in most tiles of the widest instruction set.
 const GROUP: usize = 3;
 /// Floats of b from which on it comes from memory rather than from a cache.
 const LARGE: usize = 4 << 20;
-/// Items of k that it takes at a time.
-const DEEP: usize = 6 * KC;
 
 /// Where b comes from.
 #[derive(Clone, Copy)]
@@ -99,7 +99,8 @@ struct Piece<'a> {
 // SAFETY: as for `Product`; tasks write disjoint sums and disjoint parts of `packed`.
 unsafe impl Sync for Piece<'_> {}
 
-/// How much of `n` one task takes: at most `most`, less where that gives each thread up to `tasks` tasks, and equally many for each.
+/// How much of `n` one task takes: at most `most`, less (down to a third) where that gives each thread up to `tasks` tasks, and as many
+/// tasks for each thread.
 fn share(n: usize, most: usize, tasks: usize) -> usize {
     let count = n.div_ceil(most).max((tasks * threads()).min(n.div_ceil(most.div_ceil(3))));
     n.div_ceil(count.next_multiple_of(threads()))

@@ -43,7 +43,7 @@ fn build() -> Table {
         let mut numbers = words.map(|w| usize::from_str_radix(w, 36).unwrap_or(0));
         while let (Some(gap), Some(length)) = (numbers.next(), numbers.next()) {
             at += gap;
-            for slot in flat.iter_mut().skip(at).take(length) {
+            for slot in &mut flat[at..at + length] {
                 *slot |= class;
             }
             at += length;
