@@ -4,17 +4,8 @@ import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
 import { ConfigError } from "../errors.ts";
-import {
-  listCheckpoints,
-  openFile,
-  openFolder,
-  openModelWeights,
-  openSafetensors,
-  parseModelConfig,
-  readConfigJson,
-  type TensorReader,
-} from "../formats/index.ts";
-import { architectures, type ModelCounts, modelCounts } from "../models/index.ts";
+import { listCheckpoints, openFile, openFolder, openModelWeights, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
+import { architectures, describeModel, type ModelCounts, modelCounts } from "../models/index.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
 import { checkPath, findModel } from "./open-model.ts";
@@ -71,16 +62,15 @@ async function inspectModel(path: string, tensors: boolean): Promise<Inspected> 
   const head = { kind: "model", path, modelType };
   const lines = [`model      ${modelType} in ${path}`];
   let counts: ModelCounts | null = null;
-  if (Object.hasOwn(architectures, modelType)) {
-    const { schema, keys } = architectures[modelType];
-    const config = parseModelConfig(schema, keys, json, `${path}/config.json`) as Record<string, unknown>;
-    counts = modelCounts({ modelType, config });
+  if (modelType in architectures) {
+    const model = describeModel(json, `${path}/config.json`);
+    counts = modelCounts(model);
     const parts = Object.entries(counts.parameters).filter(([name, n]) => name !== "total" && n > 0);
     lines.push(
       `parameters ${thousands(counts.parameters.total)}: ${parts.map(([name, n]) => `${name} ${thousands(n)}`).join(", ")}`,
       `arithmetic ${si(counts.forwardFlops(1))}FLOP a token, ${si(counts.trainingFlops(1))}FLOP to train on one (without attention's share, which grows with length)`,
       `state      ${thousands(counts.stateBytesPerToken)} bytes a position`,
-      `config     ${Object.entries(config)
+      `config     ${Object.entries(model.config)
         .map(([k, v]) => `${k} ${typeof v === "object" && v !== null ? JSON.stringify(v) : v}`)
         .join(", ")}`,
     );

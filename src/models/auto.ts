@@ -1,71 +1,25 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import * as z from "zod";
-import { didYouMean } from "../did-you-mean.ts";
-import { ConfigError, FormatError, OutOfMemoryError } from "../errors.ts";
-import { type ConfigKeys, parseConfig, parseModelConfig, readConfigJson } from "../formats/hf-config.ts";
+import { FormatError, OutOfMemoryError } from "../errors.ts";
+import { parseConfig, readConfigJson } from "../formats/hf-config.ts";
 import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
 import { cast, type DType, memory, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
-import type { CausalLM, ModelDescription, ModelDimensions } from "./causal-lm.ts";
+import type { WeightNames } from "./architecture.ts";
+import { describeModel } from "./architectures.ts";
+import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
-import { GPT2, gpt2ConfigKeys, gpt2ConfigSchema, gpt2Dimensions } from "./gpt2.ts";
-import { Llama, llamaConfigKeys, llamaConfigSchema, llamaDimensions } from "./llama.ts";
-
-interface Architecture {
-  schema: z.ZodType;
-  keys: ConfigKeys;
-  /** The keys of its longest sequence and its number of layers. */
-  keyOf: { context: string; layers: string };
-  dimensions(config: never): ModelDimensions;
-  create(config: never): CausalLM;
-}
-
-/** Every architecture by the name that config.json gives it. */
-export const architectures: Record<string, Architecture> = {
-  gpt2: {
-    schema: gpt2ConfigSchema,
-    keys: gpt2ConfigKeys,
-    keyOf: { context: "n_positions", layers: "n_layer" },
-    dimensions: gpt2Dimensions,
-    create: (config) => new GPT2(config),
-  },
-  llama: {
-    schema: llamaConfigSchema,
-    keys: llamaConfigKeys,
-    keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
-    dimensions: llamaDimensions,
-    create: (config) => new Llama(config),
-  },
-};
-
-function parsed(config: Record<string, unknown>, where: string): { modelType: string; config: object; architecture: Architecture } {
-  const type = config.model_type;
-  const known = Object.keys(architectures);
-  const architecture = typeof type === "string" && Object.hasOwn(architectures, type) ? architectures[type] : undefined;
-  if (architecture === undefined) {
-    throw new ConfigError(
-      `${where}: unknown architecture, expected model_type to be one of ${known.join(", ")}, got ${JSON.stringify(type)}.${typeof type === "string" ? didYouMean(type, known) : ""} Choose a supported model.`,
-    );
-  }
-  return { modelType: type as string, config: parseModelConfig(architecture.schema, architecture.keys, config as never, where) as object, architecture };
-}
-
-/** What a config as config.json holds it says of the model: nothing is allocated, so it answers for any size. */
-export function describeModel(config: Record<string, unknown>, where = "config"): ModelDescription {
-  const { modelType, config: complete, architecture } = parsed(config, where);
-  return { modelType, config: complete, dimensions: architecture.dimensions(complete as never) };
-}
 
 /**
  * A model with fresh weights from a config as config.json holds it.
  * @throws ConfigError listing every problem; OutOfMemoryError, before anything is allocated, when its weights can't fit
  */
 export function createModel(config: Record<string, unknown>, where = "config"): CausalLM {
-  const { modelType, config: complete, architecture } = parsed(config, where);
+  const description = describeModel(config, where);
   const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, config, where);
-  const weights = modelCounts({ modelType, config: complete }).parameters.total;
+  const weights = modelCounts(description).parameters.total;
   const { limitBytes } = memory();
   if (4 * weights > limitBytes) {
     const gb = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
@@ -73,7 +27,7 @@ export function createModel(config: Record<string, unknown>, where = "config"): 
       `${where}: the model is too large for this machine, expected at most ${gb(limitBytes)} of weights, got ${gb(4 * weights)} (${weights.toPrecision(3)} weights). Check its sizes, or take a smaller model.`,
     );
   }
-  const model = architecture.create(complete as never);
+  const model = description.architecture.create(description.config);
   model.tokenIds = { bos_token_id, eos_token_id, pad_token_id };
   return model;
 }
@@ -128,16 +82,14 @@ export async function loadWeights(model: CausalLM, place: string | Folder): Prom
   try {
     const wanted = model.stateDict();
     const there = [...reader.tensors.keys()];
-    // Some files leave out the name of the base model, and older GPT-2 files hold each layer's causal mask.
-    const prefix = there.some((name) => wanted.has(name)) ? "" : `${[...wanted.keys()][0]?.split(".")[0]}.`;
-    const ours = (name: string) => (wanted.has(name) ? name : prefix + name);
-    const has = new Set(there.map(ours));
-    const tied = new Set(model.tiedNames.filter((name) => !wanted.has(name)));
+    const { tied, ...table } = model.architecture.weights;
+    const ours = ownNames(there, wanted, table);
+    const has = new Set(ours.values());
     const missing = [...wanted.keys()].filter((name) => !has.has(name));
-    const unexpected = there.filter((name) => !wanted.has(ours(name)) && !tied.has(name) && !isMask(name));
+    const unexpected = [...ours].filter(([, name]) => !wanted.has(name) && !tied.includes(name)).map(([file]) => file);
     if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(reader.name, missing, unexpected));
-    for (const file of there) {
-      const target = wanted.get(ours(file));
+    for (const [file, name] of ours) {
+      const target = wanted.get(name);
       if (target === undefined) continue;
       const info = reader.tensors.get(file);
       if (info === undefined || info.shape.join() !== target.shape.join()) {
@@ -152,7 +104,17 @@ export async function loadWeights(model: CausalLM, place: string | Folder): Prom
   }
 }
 
-const isMask = (name: string): boolean => /(^|\.)attn\.(masked_)?bias$|rotary_emb\.inv_freq$/.test(name);
+/** The names in a file → the model's own; without those that are known and no weights. */
+function ownNames(there: readonly string[], wanted: ReadonlyMap<string, Tensor>, { base, names }: Omit<WeightNames, "tied">): Map<string, string> {
+  const renamed = new Map<string, string>();
+  for (const file of there) {
+    const [pattern, text] = names.find(([p]) => p.test(file)) ?? [];
+    if (pattern === undefined) renamed.set(file, file);
+    else if (text !== null) renamed.set(file, file.replace(pattern, text as string));
+  }
+  const whole = [...renamed.values()].some((name) => wanted.has(name));
+  return whole ? renamed : new Map([...renamed].map(([file, name]) => [file, base + name]));
+}
 
 function misfit(where: string, missing: readonly string[], unexpected: readonly string[]): string {
   const list = (names: readonly string[]) =>

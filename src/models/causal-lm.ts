@@ -2,6 +2,7 @@
 import { ShapeError } from "../errors.ts";
 import { type ForwardContext, type LayerState, type Linear, Module, sumOf } from "../nn/index.ts";
 import { arange, concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor } from "../tensor/index.ts";
+import type { Architecture } from "./architecture.ts";
 
 export interface CausalLMInputs {
   /** i32 (B, T), or with `cuSeqlens` ragged rows (1, ΣT). */
@@ -129,9 +130,10 @@ export interface ModelDimensions {
 
 /** What a config says of a model, without the model: enough to count and to plan. A model is one too. */
 export interface ModelDescription {
+  readonly architecture: Architecture;
   /** As config.json names it. */
   readonly modelType: string;
-  readonly config: object;
+  readonly config: Readonly<Record<string, unknown>>;
   readonly dimensions: ModelDimensions;
 }
 
@@ -139,8 +141,8 @@ export interface ModelDescription {
 export abstract class CausalLM extends Module implements ModelDescription {
   /** Null where the logits come from the embedding's table; the name can be watched all the same. */
   abstract lm_head: Linear | null;
-  abstract readonly config: object;
-  abstract readonly modelType: string;
+  abstract readonly architecture: Architecture;
+  abstract readonly config: Readonly<Record<string, unknown>>;
   abstract readonly dimensions: ModelDimensions;
   /** Ids that the tokenizer gives a meaning, kept in config.json; generation stops at `eos_token_id`. */
   tokenIds: { bos_token_id: number | null; eos_token_id: number | readonly number[] | null; pad_token_id: number | null } = {
@@ -148,6 +150,10 @@ export abstract class CausalLM extends Module implements ModelDescription {
     eos_token_id: null,
     pad_token_id: null,
   };
+
+  get modelType(): string {
+    return this.architecture.modelType;
+  }
 
   /** Runs the model; `loss` is a tensor where the inputs have `labels` or `targets`. */
   override forward(inputs: CausalLMTraining): CausalLMOutput<Tensor>;
@@ -172,6 +178,4 @@ export abstract class CausalLM extends Module implements ModelDescription {
 
   /** What config.json should hold. */
   abstract configJson(): Record<string, unknown>;
-  /** Names that may be missing from a weight file because they share another's tensor. */
-  abstract readonly tiedNames: readonly string[];
 }

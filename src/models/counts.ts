@@ -1,13 +1,9 @@
 /** What a model costs, by formula from its config, before anything is built: parameters, arithmetic, memory of its keys and values. */
-
-import { didYouMean } from "../did-you-mean.ts";
-import { ConfigError } from "../errors.ts";
-import type { GPT2Config } from "./gpt2.ts";
-import type { LlamaConfig } from "./llama.ts";
+import type { ModelDescription } from "./causal-lm.ts";
 
 export interface ModelCounts {
   /** Trained values by part; shared ones once. */
-  parameters: { embedding: number; positions: number; attention: number; mlp: number; norms: number; head: number; total: number };
+  parameters: ParametersByPart & { total: number };
   /**
    * Floating-point operations for each token of a sequence of `length` tokens, on average: 2 for each weight of a matrix product (the
    * head included, tied or not) and 4 · layers · heads · headDim for each key that a query sees, (length + 1)/2 on average. Norms,
@@ -20,108 +16,45 @@ export interface ModelCounts {
   stateBytesPerToken: number;
 }
 
-/** The sizes that the formulas are about. */
-interface Sizes {
-  vocabulary: number;
-  hidden: number;
-  layers: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  /** Width of the MLP, its matrices (3 where gated), and its biases' items. */
-  inner: number;
-  matrices: 2 | 3;
+export interface ParametersByPart {
+  embedding: number;
   positions: number;
-  tied: boolean;
-  attentionBias: number;
-  mlpBias: number;
-  /** Items of one norm: weight alone, or weight and bias. */
-  norm: number;
+  attention: number;
+  mlp: number;
+  norms: number;
+  head: number;
 }
-
-function countsFrom(s: Sizes): ModelCounts {
-  const attention = 2 * s.hidden * s.headDim * (s.heads + s.kvHeads);
-  const mlp = s.matrices * s.hidden * s.inner;
-  const head = s.vocabulary * s.hidden;
-  const parts = {
-    embedding: s.vocabulary * s.hidden,
-    positions: s.positions * s.hidden,
-    attention: s.layers * (attention + s.attentionBias),
-    mlp: s.layers * (mlp + s.mlpBias),
-    norms: (2 * s.layers + 1) * s.norm,
-    head: s.tied ? 0 : head,
-  };
-  const forwardFlops = (length: number) => 2 * (s.layers * (attention + mlp) + head) + 4 * s.layers * s.heads * s.headDim * ((length + 1) / 2);
-  return {
-    parameters: { ...parts, total: Object.values(parts).reduce((a, b) => a + b, 0) },
-    forwardFlops,
-    trainingFlops: (length) => 3 * forwardFlops(length),
-    stateBytesPerToken: 2 * 4 * s.layers * s.kvHeads * s.headDim,
-  };
-}
-
-export function gpt2Counts(config: GPT2Config): ModelCounts {
-  const { vocab_size, n_positions, n_embd, n_layer, n_head, n_inner, tie_word_embeddings } = config;
-  const inner = n_inner ?? 4 * n_embd;
-  return countsFrom({
-    vocabulary: vocab_size,
-    hidden: n_embd,
-    layers: n_layer,
-    heads: n_head,
-    kvHeads: n_head,
-    headDim: n_embd / n_head,
-    inner,
-    matrices: 2,
-    positions: n_positions,
-    tied: tie_word_embeddings,
-    attentionBias: 4 * n_embd,
-    mlpBias: inner + n_embd,
-    norm: 2 * n_embd,
-  });
-}
-
-export function llamaCounts(config: LlamaConfig): ModelCounts {
-  const {
-    vocab_size,
-    hidden_size,
-    intermediate_size,
-    num_hidden_layers,
-    num_attention_heads: heads,
-    num_key_value_heads,
-    head_dim,
-    attention_bias,
-    mlp_bias,
-    tie_word_embeddings,
-  } = config;
-  const [kvHeads, headDim] = [num_key_value_heads ?? heads, head_dim ?? hidden_size / heads];
-  return countsFrom({
-    vocabulary: vocab_size,
-    hidden: hidden_size,
-    layers: num_hidden_layers,
-    heads,
-    kvHeads,
-    headDim,
-    inner: intermediate_size,
-    matrices: 3,
-    positions: 0,
-    tied: tie_word_embeddings,
-    attentionBias: attention_bias ? (heads + 2 * kvHeads) * headDim + hidden_size : 0,
-    mlpBias: mlp_bias ? 2 * intermediate_size + hidden_size : 0,
-    norm: hidden_size,
-  });
-}
-
-const COUNTS: Record<string, (config: never) => ModelCounts> = { gpt2: gpt2Counts, llama: llamaCounts };
 
 /**
- * The counts of a model, or of a parsed config with its architecture's name.
- * @throws ConfigError for an architecture without a formula
+ * The counts of a decoder whose queries see every key before them.
+ *
+ * @param parameters trained values by part
+ * @param multiplied weights of the matrix products that each token takes part in, the head's included
+ * @param queries items of one token's queries, in all layers: layers · heads · headDim
+ * @param kept items of one token's keys and values, in all layers: 2 · layers · kvHeads · headDim
  */
-export function modelCounts({ modelType, config }: { modelType: string; config: object }): ModelCounts {
-  const known = Object.keys(COUNTS);
-  if (!Object.hasOwn(COUNTS, modelType))
-    throw new ConfigError(
-      `modelCounts: unknown architecture, expected one of ${known.join(", ")}, got ${JSON.stringify(modelType)}.${didYouMean(modelType, known)} Add its formula to counts.ts.`,
-    );
-  return COUNTS[modelType](config as never);
+export function countsFrom({
+  parameters,
+  multiplied,
+  queries,
+  kept,
+}: {
+  parameters: ParametersByPart;
+  multiplied: number;
+  queries: number;
+  kept: number;
+}): ModelCounts {
+  // A query is multiplied with each key, and each probability with a value of the same width.
+  const forwardFlops = (length: number) => 2 * multiplied + 4 * queries * ((length + 1) / 2);
+  return {
+    parameters: { ...parameters, total: Object.values(parameters).reduce((a, b) => a + b, 0) },
+    forwardFlops,
+    trainingFlops: (length) => 3 * forwardFlops(length),
+    stateBytesPerToken: 4 * kept,
+  };
+}
+
+/** The counts of a model, or of the description of one that was never built (`describeModel`). */
+export function modelCounts({ architecture, config }: Pick<ModelDescription, "architecture" | "config">): ModelCounts {
+  return architecture.counts(config);
 }

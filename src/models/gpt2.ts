@@ -4,18 +4,13 @@
  */
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
-import { type ConfigKeys, parseModelConfig } from "../formats/hf-config.ts";
+import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
 import { type Activation, dropout, linear, type Tensor, zeros } from "../tensor/index.ts";
+import { type Architecture, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
-
-// Ids and places are int32. The deepest published networks have a thousand layers.
-const size = z
-  .int()
-  .min(1)
-  .max(2 ** 31 - 1);
-const depth = z.int().min(1).max(4096);
-const probability = z.number().min(0).lt(1);
+import { ACTIVATIONS, configKeys, depth, epsilon, initialiserRange, probability, size } from "./config-values.ts";
+import { countsFrom, type ModelCounts } from "./counts.ts";
 
 export const gpt2ConfigSchema = z.strictObject({
   vocab_size: size.default(50257),
@@ -25,49 +20,24 @@ export const gpt2ConfigSchema = z.strictObject({
   n_head: size.default(12),
   /** Width of the MLP; null is 4·n_embd. */
   n_inner: size.nullable().default(null),
-  activation_function: z.enum(["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "relu", "silu", "swish"]).default("gelu_new"),
+  activation_function: z.enum(Object.keys(ACTIVATIONS) as (keyof typeof ACTIVATIONS)[]).default("gelu_new"),
   resid_pdrop: probability.default(0.1),
   embd_pdrop: probability.default(0.1),
   attn_pdrop: probability.default(0.1),
-  layer_norm_epsilon: z.number().positive().max(1).default(1e-5),
-  initializer_range: z.number().nonnegative().max(1000).default(0.02),
+  layer_norm_epsilon: epsilon.default(1e-5),
+  initializer_range: initialiserRange.default(0.02),
   scale_attn_weights: z.boolean().default(true),
   scale_attn_by_inverse_layer_idx: z.boolean().default(false),
   tie_word_embeddings: z.boolean().default(true),
 });
 export type GPT2Config = z.output<typeof gpt2ConfigSchema>;
 
-export const gpt2ConfigKeys: ConfigKeys = {
-  keys: {
-    vocab_size: [],
-    n_positions: ["max_position_embeddings"],
-    n_embd: ["hidden_size"],
-    n_layer: ["num_hidden_layers"],
-    n_head: ["num_attention_heads"],
-    n_inner: [],
-    activation_function: [],
-    resid_pdrop: [],
-    embd_pdrop: [],
-    attn_pdrop: [],
-    layer_norm_epsilon: [],
-    initializer_range: [],
-    scale_attn_weights: [],
-    scale_attn_by_inverse_layer_idx: [],
-    tie_word_embeddings: [],
-  },
+const keys = configKeys(
+  gpt2ConfigSchema,
+  { n_positions: ["max_position_embeddings"], n_embd: ["hidden_size"], n_layer: ["num_hidden_layers"], n_head: ["num_attention_heads"] },
   // reorder_and_upcast_attn changes the order of a division in half precision only; n_ctx is an older, unused size.
-  ignored: ["n_ctx", "reorder_and_upcast_attn", "summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"],
-};
-
-const ACTIVATION: Record<GPT2Config["activation_function"], Activation> = {
-  gelu_new: "gelu_tanh",
-  gelu_pytorch_tanh: "gelu_tanh",
-  gelu_fast: "gelu_tanh",
-  gelu: "gelu",
-  relu: "relu",
-  silu: "silu",
-  swish: "silu",
-};
+  ["n_ctx", "reorder_and_upcast_attn", "summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout", "summary_proj_to_labels"],
+);
 
 /** A linear layer whose weight lies (in, out), as GPT-2's files have it. */
 class Conv1D extends Module {
@@ -148,7 +118,7 @@ class MLP extends Module {
   }
 
   override forward(x: Tensor, ctx: ForwardContext, residual: Tensor): Tensor {
-    const y = this.see("neurons", this.c_fc.fused(x, { activation: ACTIVATION[this.config.activation_function] })); // (B, T, I)
+    const y = this.see("neurons", this.c_fc.fused(x, { activation: ACTIVATIONS[this.config.activation_function] })); // (B, T, I)
     if (!ctx.training || this.config.resid_pdrop === 0) return this.c_proj.fused(y, { residual });
     return residual.add(dropout(this.c_proj.forward(y), this.config.resid_pdrop));
   }
@@ -201,19 +171,12 @@ class Transformer extends Module {
   }
 }
 
-/** @throws ConfigError where the sizes do not go together */
-export function gpt2Dimensions({ vocab_size, n_embd, n_layer, n_head, n_positions }: GPT2Config): ModelDimensions {
-  if (n_embd % n_head !== 0)
-    throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
-  return { vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, context: n_positions };
-}
-
 /**
  * GPT-2 with fresh weights: ids i32 (B, T) → logits f32 (B, T, vocab_size). Settings that are left out are GPT-2 small's.
  * @throws ConfigError listing every setting that is unknown or wrong
  */
 export class GPT2 extends CausalLM {
-  readonly modelType = "gpt2";
+  readonly architecture: Architecture = gpt2;
   readonly config: GPT2Config;
   readonly dimensions: ModelDimensions;
   transformer: Transformer;
@@ -221,17 +184,12 @@ export class GPT2 extends CausalLM {
 
   constructor(config: Partial<GPT2Config> = {}) {
     super();
-    this.config = parseModelConfig(gpt2ConfigSchema, gpt2ConfigKeys, config, "GPT2");
-    this.dimensions = gpt2Dimensions(this.config);
+    this.config = parseModelConfig(gpt2ConfigSchema, keys, config, "GPT2");
+    this.dimensions = dimensionsOf(this.config);
     const { n_embd, vocab_size } = this.config;
     this.transformer = new Transformer(this.config);
     this.lm_head = this.config.tie_word_embeddings ? null : new Linear(n_embd, vocab_size, { bias: false });
     if (this.lm_head) init.normal(this.lm_head.weight, { std: this.config.initializer_range });
-  }
-
-  get tiedNames(): readonly string[] {
-    // Older files also hold each layer's causal mask, which is not a weight.
-    return ["lm_head.weight"];
   }
 
   protected override run(inputs: CausalLMInputs): CausalLMOutput {
@@ -243,3 +201,54 @@ export class GPT2 extends CausalLM {
     return { architectures: ["GPT2LMHeadModel"], model_type: "gpt2", ...this.config };
   }
 }
+
+/** @throws ConfigError where the sizes do not go together */
+function dimensionsOf({ vocab_size, n_embd, n_layer, n_head, n_positions }: GPT2Config): ModelDimensions {
+  if (n_embd % n_head !== 0)
+    throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
+  return { vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, context: n_positions };
+}
+
+/** Trained values by part, arithmetic and state of a GPT-2 of this config: 124,439,808 parameters with the defaults. Nothing is allocated. */
+export function gpt2Counts(config: GPT2Config): ModelCounts {
+  const { vocab_size, n_positions, n_embd: c, n_layer: layers, n_inner, tie_word_embeddings } = config;
+  const inner = n_inner ?? 4 * c;
+  const [attention, mlp, table] = [4 * c * c, 2 * c * inner, vocab_size * c];
+  return countsFrom({
+    parameters: {
+      embedding: table,
+      positions: n_positions * c,
+      attention: layers * (attention + 4 * c), // with the biases of q, k, v and the projection
+      mlp: layers * (mlp + inner + c),
+      norms: (2 * layers + 1) * 2 * c,
+      head: tie_word_embeddings ? 0 : table,
+    },
+    multiplied: layers * (attention + mlp) + table,
+    queries: layers * c,
+    kept: 2 * layers * c,
+  });
+}
+
+function savedPerRow({ n_embd: c, n_head, n_inner }: GPT2Config): SavedPerRow {
+  const inner = n_inner ?? 4 * c;
+  // Each norm's input, result, mean and deviation; q, k and v; attention and a log-sum for each head; the MLP before and after its activation.
+  return { layer: 2 * (2 * c + 2) + 3 * c + (c + n_head) + 2 * inner, widest: inner };
+}
+
+export const gpt2 = defineArchitecture<GPT2Config>({
+  modelType: "gpt2",
+  schema: gpt2ConfigSchema,
+  keys,
+  keyOf: { context: "n_positions", layers: "n_layer" },
+  // Older files hold each layer's causal mask.
+  weights: { base: "transformer.", tied: ["lm_head.weight"], names: [[/(^|\.)attn\.(masked_)?bias$/, null]] },
+  dimensions: dimensionsOf,
+  create: (config) => new GPT2(config),
+  counts: gpt2Counts,
+  savedPerRow,
+  shapedBy: ({ layers, width, heads }) => ({ n_layer: layers, n_embd: width, n_head: heads }),
+  samples: [
+    { vocab_size: 53, n_positions: 24, n_embd: 16, n_layer: 3, n_head: 2 },
+    { vocab_size: 53, n_positions: 24, n_embd: 16, n_layer: 1, n_head: 4, n_inner: 40, tie_word_embeddings: false },
+  ],
+});

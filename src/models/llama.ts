@@ -4,18 +4,14 @@
  */
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
-import { type ConfigKeys, parseModelConfig } from "../formats/hf-config.ts";
+import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
+import { type Architecture, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
+import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
+import { countsFrom, type ModelCounts } from "./counts.ts";
 import { RopeTables, ropeParametersSchema } from "./rope-tables.ts";
-
-// Ids and places are int32. The deepest published networks have a thousand layers.
-const size = z
-  .int()
-  .min(1)
-  .max(2 ** 31 - 1);
-const depth = z.int().min(1).max(4096);
 
 export const llamaConfigSchema = z.strictObject({
   vocab_size: size.default(32000),
@@ -27,44 +23,29 @@ export const llamaConfigSchema = z.strictObject({
   num_key_value_heads: size.nullable().default(null),
   /** Null is hidden_size / num_attention_heads. */
   head_dim: size.nullable().default(null),
-  hidden_act: z.enum(["silu", "swish", "gelu_pytorch_tanh", "gelu_new"]).default("silu"),
+  hidden_act: z.enum(Object.keys(GATED_ACTIVATIONS) as (keyof typeof GATED_ACTIVATIONS)[]).default("silu"),
   max_position_embeddings: size.default(2048),
-  initializer_range: z.number().nonnegative().max(1000).default(0.02),
-  rms_norm_eps: z.number().positive().max(1).default(1e-6),
+  initializer_range: initialiserRange.default(0.02),
+  rms_norm_eps: epsilon.default(1e-6),
   tie_word_embeddings: z.boolean().default(false),
   rope_theta: z.number().positive().default(10000),
   /** How frequencies are stretched for longer contexts; null is not at all. Also read as rope_scaling. */
   rope_parameters: ropeParametersSchema.nullable().default(null),
   attention_bias: z.boolean().default(false),
   mlp_bias: z.boolean().default(false),
-  attention_dropout: z.number().min(0).lt(1).default(0),
+  attention_dropout: probability.default(0),
 });
 export type LlamaConfig = z.output<typeof llamaConfigSchema>;
 
-export const llamaConfigKeys: ConfigKeys = {
-  keys: {
-    vocab_size: [],
-    hidden_size: [],
-    intermediate_size: [],
-    num_hidden_layers: [],
-    num_attention_heads: [],
-    num_key_value_heads: [],
-    head_dim: [],
+const keys = configKeys(
+  llamaConfigSchema,
+  {
     hidden_act: ["hidden_activation"],
-    max_position_embeddings: [],
-    initializer_range: [],
-    rms_norm_eps: [],
-    tie_word_embeddings: [],
     rope_theta: ["rope_parameters.rope_theta", "rope_scaling.rope_theta"],
     rope_parameters: ["rope_scaling"],
-    attention_bias: [],
-    mlp_bias: [],
-    attention_dropout: [],
   },
-  ignored: ["rope_interleaved", "is_llama_config"],
-};
-
-const ACTIVATION: Record<LlamaConfig["hidden_act"], GatedActivation> = { silu: "silu", swish: "silu", gelu_pytorch_tanh: "gelu_tanh", gelu_new: "gelu_tanh" };
+  ["rope_interleaved", "is_llama_config"],
+);
 
 class Attention extends Module {
   q_proj: Linear;
@@ -121,7 +102,7 @@ class MLP extends Module {
     this.gate_proj = new Linear(hidden_size, intermediate_size, { bias });
     this.up_proj = new Linear(hidden_size, intermediate_size, { bias });
     this.down_proj = new Linear(intermediate_size, hidden_size, { bias });
-    this.activation = ACTIVATION[hidden_act];
+    this.activation = GATED_ACTIVATIONS[hidden_act];
   }
 
   override get points() {
@@ -178,37 +159,12 @@ class Model extends Module {
   }
 }
 
-/** @throws ConfigError where the sizes do not go together */
-export function llamaDimensions(config: LlamaConfig): ModelDimensions {
-  const { vocab_size, hidden_size, num_hidden_layers, num_attention_heads: heads, num_key_value_heads, head_dim, max_position_embeddings } = config;
-  const kvHeads = num_key_value_heads ?? heads;
-  if (head_dim === null && hidden_size % heads !== 0) {
-    throw new ConfigError(
-      `llama: hidden_size must be a multiple of num_attention_heads, expected no rest, got ${hidden_size} and ${heads}. Change one of them, or set head_dim.`,
-    );
-  }
-  if (heads % kvHeads !== 0) {
-    throw new ConfigError(
-      `llama: num_attention_heads must be a multiple of num_key_value_heads, expected no rest, got ${heads} and ${kvHeads}. Change one of them.`,
-    );
-  }
-  return {
-    vocabulary: vocab_size,
-    hidden: hidden_size,
-    layers: num_hidden_layers,
-    heads,
-    kvHeads,
-    headDim: head_dim ?? hidden_size / heads,
-    context: max_position_embeddings,
-  };
-}
-
 /**
  * Llama with fresh weights: ids i32 (B, T) → logits f32 (B, T, vocab_size). Settings that are left out are Llama 7B's.
  * @throws ConfigError listing every setting that is unknown or wrong
  */
 export class Llama extends CausalLM {
-  readonly modelType = "llama";
+  readonly architecture: Architecture = llama;
   readonly config: LlamaConfig;
   readonly dimensions: ModelDimensions;
   model: Model;
@@ -216,8 +172,8 @@ export class Llama extends CausalLM {
 
   constructor(config: Partial<LlamaConfig> = {}) {
     super();
-    this.config = parseModelConfig(llamaConfigSchema, llamaConfigKeys, config as never, "Llama");
-    this.dimensions = llamaDimensions(this.config);
+    this.config = parseModelConfig(llamaConfigSchema, keys, config as never, "Llama");
+    this.dimensions = dimensionsOf(this.config);
     const { hidden_size, vocab_size } = this.config;
     this.model = new Model(this.config);
     this.lm_head = this.config.tie_word_embeddings ? null : new Linear(hidden_size, vocab_size, { bias: false });
@@ -225,8 +181,6 @@ export class Llama extends CausalLM {
     for (const [, p] of this.namedParameters()) if (p.rank === 2) init.normal(p, { std: this.config.initializer_range });
     for (const [name, p] of this.namedParameters()) if (name.endsWith(".bias")) init.normal(p, { std: 0 });
   }
-
-  readonly tiedNames: readonly string[] = ["lm_head.weight"];
 
   protected override run(inputs: CausalLMInputs): CausalLMOutput {
     const { rope_type, type } = this.config.rope_parameters ?? {};
@@ -254,3 +208,100 @@ export class Llama extends CausalLM {
     };
   }
 }
+
+/** @throws ConfigError where the sizes do not go together */
+function dimensionsOf(config: LlamaConfig): ModelDimensions {
+  const { vocab_size, hidden_size, num_hidden_layers, num_attention_heads: heads, num_key_value_heads, head_dim, max_position_embeddings } = config;
+  const kvHeads = num_key_value_heads ?? heads;
+  if (head_dim === null && hidden_size % heads !== 0) {
+    throw new ConfigError(
+      `llama: hidden_size must be a multiple of num_attention_heads, expected no rest, got ${hidden_size} and ${heads}. Change one of them, or set head_dim.`,
+    );
+  }
+  if (heads % kvHeads !== 0) {
+    throw new ConfigError(
+      `llama: num_attention_heads must be a multiple of num_key_value_heads, expected no rest, got ${heads} and ${kvHeads}. Change one of them.`,
+    );
+  }
+  return {
+    vocabulary: vocab_size,
+    hidden: hidden_size,
+    layers: num_hidden_layers,
+    heads,
+    kvHeads,
+    headDim: head_dim ?? hidden_size / heads,
+    context: max_position_embeddings,
+  };
+}
+
+/** Trained values by part, arithmetic and state of a Llama of this config: 6,738,415,616 parameters with the defaults. Nothing is allocated. */
+export function llamaCounts(config: LlamaConfig): ModelCounts {
+  const { vocabulary, hidden: c, layers, heads, kvHeads, headDim } = dimensionsOf(config);
+  const { intermediate_size: inner, attention_bias, mlp_bias, tie_word_embeddings } = config;
+  const [q, kv, table] = [heads * headDim, kvHeads * headDim, vocabulary * c];
+  const [attention, mlp] = [2 * c * q + 2 * c * kv, 3 * c * inner];
+  return countsFrom({
+    parameters: {
+      embedding: table,
+      positions: 0, // rotary
+      attention: layers * (attention + (attention_bias ? q + 2 * kv + c : 0)),
+      mlp: layers * (mlp + (mlp_bias ? 2 * inner + c : 0)),
+      norms: (2 * layers + 1) * c,
+      head: tie_word_embeddings ? 0 : table,
+    },
+    multiplied: layers * (attention + mlp) + table,
+    queries: layers * q,
+    kept: 2 * layers * kv,
+  });
+}
+
+function savedPerRow(config: LlamaConfig): SavedPerRow {
+  const { hidden: c, heads, kvHeads, headDim } = dimensionsOf(config);
+  const [q, kv, inner] = [heads * headDim, kvHeads * headDim, config.intermediate_size];
+  // Each norm's input, its result and its root; q and k turned, and v; attention and a log-sum for each head; gate, up and their product.
+  return { layer: 2 * (2 * c + 1) + (q + 2 * kv) + (q + heads) + 3 * inner, widest: inner };
+}
+
+export const llama = defineArchitecture<LlamaConfig>({
+  modelType: "llama",
+  schema: llamaConfigSchema,
+  keys,
+  keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
+  // Older files hold the frequencies of the rotary tables.
+  weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
+  dimensions: dimensionsOf,
+  create: (config) => new Llama(config),
+  counts: llamaCounts,
+  savedPerRow,
+  shapedBy: ({ layers, width, heads }) => ({
+    num_hidden_layers: layers,
+    hidden_size: width,
+    num_attention_heads: heads,
+    num_key_value_heads: heads,
+    // The gated MLP's 8/3 of the width costs what the plain one's 4 does (Shazeer 2020).
+    intermediate_size: 64 * Math.ceil((8 * width) / 3 / 64),
+  }),
+  samples: [
+    {
+      vocab_size: 41,
+      hidden_size: 24,
+      intermediate_size: 20,
+      num_hidden_layers: 2,
+      num_attention_heads: 4,
+      num_key_value_heads: 2,
+      max_position_embeddings: 64,
+    },
+    {
+      vocab_size: 41,
+      hidden_size: 24,
+      intermediate_size: 20,
+      num_hidden_layers: 2,
+      num_attention_heads: 4,
+      head_dim: 10,
+      attention_bias: true,
+      mlp_bias: true,
+      tie_word_embeddings: true,
+      max_position_embeddings: 64,
+    },
+  ],
+});

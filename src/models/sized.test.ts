@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { architectures, describeModel } from "./auto.ts";
+import { architectures, describeModel } from "./architectures.ts";
 import { modelCounts } from "./counts.ts";
 import { parameterCountOf, sizedConfig, sizedKeys } from "./sized.ts";
 

@@ -1,28 +1,11 @@
 /** One dial: the shape of a model from the number of its parameters. */
 import { ConfigError } from "../errors.ts";
-import { describeModel } from "./auto.ts";
+import type { Shape } from "./architecture.ts";
+import { architectureNamed, describeModel } from "./architectures.ts";
 import { modelCounts } from "./counts.ts";
 
-interface Shape {
-  layers: number;
-  width: number;
-  heads: number;
-}
-
-/** The keys that a size decides, for each architecture. The gated MLP's 8/3 of the width costs what the plain one's 4 does (Shazeer 2020). */
-const SHAPE_KEYS: Record<string, (shape: Shape) => Record<string, number>> = {
-  gpt2: ({ layers, width, heads }) => ({ n_layer: layers, n_embd: width, n_head: heads }),
-  llama: ({ layers, width, heads }) => ({
-    num_hidden_layers: layers,
-    hidden_size: width,
-    num_attention_heads: heads,
-    num_key_value_heads: heads,
-    intermediate_size: 64 * Math.ceil((8 * width) / 3 / 64),
-  }),
-};
-
 /** The config keys that `size` sets for an architecture, which must not be given beside it. */
-export const sizedKeys = (modelType: string): string[] => Object.keys((SHAPE_KEYS[modelType] as (shape: Shape) => object)({ layers: 1, width: 64, heads: 1 }));
+export const sizedKeys = (modelType: string): string[] => Object.keys(architectureNamed(modelType, "model").shapedBy(shapeOf(1, 1)));
 
 // Widths are multiples of a head's 64 items; heads of 128 from a width of 2048 on, as large models have them.
 const shapeOf = (layers: number, units: number): Shape => ({ layers, width: 64 * units, heads: units >= 32 ? units / 2 : units });
@@ -41,23 +24,23 @@ export function parameterCountOf(size: string | number): number {
  * @throws ConfigError when no shape comes within a quarter of the size
  */
 export function sizedConfig(config: Record<string, unknown>, parameters: number): Record<string, unknown> {
-  const base = { ...(parameters < 1e9 ? { tie_word_embeddings: true } : {}), ...config };
-  const { modelType, config: parsed, dimensions } = describeModel({ ...base, ...keysOf(config, shapeOf(1, 1)) });
+  const architecture = architectureNamed(config.model_type, "model");
+  const ties = parameters < 1e9 && "tie_word_embeddings" in architecture.keys.keys;
+  const base = { ...(ties ? { tie_word_embeddings: true } : {}), ...config };
+  const { config: parsed, dimensions } = describeModel({ ...base, ...architecture.shapedBy(shapeOf(1, 1)) });
   let [best, score, total] = [shapeOf(1, 1), Number.POSITIVE_INFINITY, 0];
   for (let layers = 1; layers <= 128; layers++) {
     for (let units = 1; units <= 256; units += units >= 32 ? 2 : 1) {
       const shape = shapeOf(layers, units);
-      const n = modelCounts({ modelType, config: { ...parsed, ...keysOf(config, shape) } }).parameters.total;
+      const n = modelCounts({ architecture, config: { ...parsed, ...architecture.shapedBy(shape) } }).parameters.total;
       const off = Math.abs(Math.log(n / parameters)) + TASTE * Math.abs(Math.log(units / layers));
       if (off < score) [best, score, total] = [shape, off, n];
     }
   }
   if (Math.abs(total - parameters) > parameters / 4) {
     throw new ConfigError(
-      `model.size: no ${modelType} comes near it, expected a size that a vocabulary of ${dimensions.vocabulary} leaves room for, got ${parameters} (nearest ${total}). Choose another size or a smaller vocabulary.`,
+      `model.size: no ${architecture.modelType} comes near it, expected a size that a vocabulary of ${dimensions.vocabulary} leaves room for, got ${parameters} (nearest ${total}). Choose another size or a smaller vocabulary.`,
     );
   }
-  return { ...base, ...keysOf(config, best) };
+  return { ...base, ...architecture.shapedBy(best) };
 }
-
-const keysOf = (config: Record<string, unknown>, shape: Shape) => (SHAPE_KEYS[String(config.model_type)] as (shape: Shape) => Record<string, number>)(shape);

@@ -3,7 +3,7 @@
  * (weights, gradients, optimiser, activations that backward needs); test and `--dry-run` hold it against the measured peak.
  */
 import { OutOfMemoryError } from "../errors.ts";
-import { architectures, type ModelDescription, modelCounts } from "../models/index.ts";
+import { type ModelDescription, modelCounts } from "../models/index.ts";
 import type { Recipe } from "./recipe.ts";
 
 export interface Plan {
@@ -40,21 +40,6 @@ const PROCESS = 187e6;
 /** Part of a large product's rate that whole training steps reach, as measured on the settings in `recipes/`. */
 const EFFICIENCY = 0.7;
 
-/** Floats that one layer's forward leaves for its backward, for each row of its input; what is written beside a name is its width. */
-function savedPerRow(model: ModelDescription): { layer: number; widest: number } {
-  const { hidden: c, heads, kvHeads, headDim } = model.dimensions;
-  const [q, kv] = [heads * headDim, kvHeads * headDim];
-  const config = model.config as Record<string, number | null>;
-  if (model.modelType === "gpt2") {
-    const inner = config.n_inner ?? 4 * c;
-    // norm (c + 2), qkv (3c), attention (c + its log-sum per head), residual (c), norm (c + 2), before and after the activation (2·inner), residual (c)
-    return { layer: 7 * c + c + 4 + heads + 2 * inner - c, widest: inner };
-  }
-  const inner = config.intermediate_size as number;
-  // norm (c + 1), q and k turned, v, attention (q + its log-sum per head), residual (c), norm (c + 1), gate, up and their product (3·inner), residual (c)
-  return { layer: 4 * c + 2 + 2 * q + 2 * kv + heads + 3 * inner, widest: inner };
-}
-
 /**
  * @param model a model, or the description of one that was never built
  * @param peakFlops the machine's rate on large products, FLOP/s (`measurePeakFlops`)
@@ -69,7 +54,7 @@ export function planTraining(model: ModelDescription, recipe: Recipe, peakFlops:
   const states = training.optimizer === "sgd" && training.momentum === 0 ? 0 : STATES[training.optimizer];
   const weights = float * parameters;
   const optimizer = states * weights;
-  const { layer, widest } = savedPerRow(model);
+  const { layer, widest } = model.architecture.savedPerRow(model.config);
   // The fused loss works in chunks of rows; with it come the gradients of the last hidden states and of the head.
   const chunk = Math.min(rows, Math.max(64, Math.min(4096, Math.floor(2 ** 24 / vocabulary / 64) * 64)));
   const loss = float * (chunk * vocabulary + rows * hidden + vocabulary * hidden);
@@ -130,7 +115,7 @@ export function waysToFit(model: ModelDescription, recipe: Recipe, limitBytes: n
   const context = largest(training.context, (n) => peak({ context: n }) <= limitBytes);
   if (context !== null) ways.push(`training.context=${context}`);
   if (training.optimizer !== "sgd" && peak({ optimizer: "sgd", momentum: 0 }) <= limitBytes) ways.push("training.optimizer=sgd (no state beside the weights)");
-  const key = architectures[model.modelType].keyOf.layers;
+  const key = model.architecture.keyOf.layers;
   const shallow = (layers: number): ModelDescription => ({ ...model, config: { ...model.config, [key]: layers }, dimensions: { ...model.dimensions, layers } });
   const layers = largest(model.dimensions.layers, (n) => peak({}, shallow(n)) <= limitBytes);
   if (layers !== null) ways.push(`model.${key}=${layers} (${(modelCounts(shallow(layers)).parameters.total / 1e6).toFixed(0)} million parameters)`);

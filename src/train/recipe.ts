@@ -11,7 +11,7 @@ const factor = z.number().nonnegative();
 /** A model config without the keys that data and training decide; its own schema checks the rest. */
 const modelSchema = z
   .looseObject({
-    model_type: z.string().describe("architecture: llama or gpt2; its other keys are those of config.json"),
+    model_type: z.string().describe(`architecture (${Object.keys(architectures).join(", ")}); its other keys are those of config.json`),
     size: z
       .union([count, z.string().regex(/^\d+(\.\d+)?[KMB]?$/i, "must be a number of parameters such as 15M")])
       .optional()

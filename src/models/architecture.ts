@@ -1,0 +1,66 @@
+/**
+ * What an architecture is: one declaration, at the end of its file, of everything that the rest of groundup asks about it. A missing part does not compile.
+ * `contract.test.ts` runs what must hold of every architecture on its samples.
+ */
+import type * as z from "zod";
+import type { ConfigKeys } from "../formats/hf-config.ts";
+import type { CausalLM, ModelDimensions } from "./causal-lm.ts";
+import type { ModelCounts } from "./counts.ts";
+
+export interface ArchitectureDeclaration<Config extends object> {
+  /** `model_type` of Hugging Face's config.json. */
+  readonly modelType: string;
+  /** The config, under the keys that are written. */
+  readonly schema: z.ZodType<Config>;
+  /** Their other spellings, older and newer, and the keys without effect. */
+  readonly keys: ConfigKeys;
+  /** The keys of its longest sequence and its number of layers. */
+  readonly keyOf: { readonly context: keyof Config & string; readonly layers: keyof Config & string };
+  readonly weights: WeightNames;
+  /** @throws ConfigError where the sizes do not go together */
+  dimensions(config: Config): ModelDimensions;
+  /** The model, with fresh weights. */
+  create(config: Config): CausalLM;
+  /** Parameters, arithmetic and the memory of its keys and values, by formula. */
+  counts(config: Config): ModelCounts;
+  /** What forward leaves for backward, by formula. */
+  savedPerRow(config: Config): SavedPerRow;
+  /** The config keys that a model's size decides, for a shape (`sizedConfig`). */
+  shapedBy(shape: Shape): Partial<Config>;
+  /** Small configs, one for each setting that changes the arithmetic or the counts. */
+  readonly samples: readonly Partial<Config>[];
+}
+
+/** A declaration whose config has been checked by its own schema. */
+export type Architecture = ArchitectureDeclaration<Readonly<Record<string, unknown>>>;
+
+/** Declares an architecture whose config is `Config`. */
+export function defineArchitecture<Config extends object>(declaration: ArchitectureDeclaration<Config>): Architecture {
+  return declaration as unknown as Architecture;
+}
+
+/** How names in weight files become the model's own, which are those of its properties. */
+export interface WeightNames {
+  /** What stands before every name but the head's; files of the base model alone leave it out. */
+  readonly base: string;
+  /** Names that may be missing, because the tensor is another's: a head that is the embedding's table. */
+  readonly tied: readonly string[];
+  /** Other spellings: what the pattern matches becomes the text behind it, as `String.replace` does it; null is known and no weight. The first that matches counts. */
+  readonly names: readonly (readonly [pattern: RegExp, ours: string | null])[];
+}
+
+/** In floats, for each row (token) of a layer's input. */
+export interface SavedPerRow {
+  /** What one layer's forward leaves for its backward. */
+  layer: number;
+  /** The widest result inside a layer. */
+  widest: number;
+}
+
+/** A model's shape, as `sizedConfig` chooses it. */
+export interface Shape {
+  layers: number;
+  /** A multiple of 64. */
+  width: number;
+  heads: number;
+}
