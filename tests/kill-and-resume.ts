@@ -11,9 +11,9 @@ run: { name: killed, seed: 3 }
 data: { path: ${JSON.stringify(text)}, document: blank-line, order: documents }
 tokenizer: { type: bpe, vocab_size: 300 }
 model: { model_type: gpt2, n_embd: 32, n_layer: 2, n_head: 2, resid_pdrop: 0.1, embd_pdrop: 0.1, attn_pdrop: 0 }
-training: { steps: 60, batch: 2, accumulate: 2, context: 32, lr: 0.003, warmup: 5, checkpoint_every: 4 }
-eval: { every: 15, batch: 4 }
-sample: { every: 20, prompts: [the], tokens: 8 }
+training: { max_steps: 60, batch_size: 2, gradient_accumulation_steps: 2, context_length: 32, learning_rate: 0.003, warmup_steps: 5, save_steps: 4 }
+eval: { eval_steps: 15, batch_size: 4 }
+sample: { sample_steps: 20, prompts: [the], max_new_tokens: 8 }
 `;
 
 export function textOf(paragraphs: number): string {
@@ -41,8 +41,8 @@ export function resultOf(run: string): Result {
   const last = join(run, "checkpoints", "step-000060");
   const lines = readFileSync(join(run, "metrics.jsonl"), "utf8").trim().split("\n");
   const steady = lines.map((line) => {
-    const { step, loss, lr, grad_norm, tokens, val_loss } = JSON.parse(line);
-    return JSON.stringify({ step, loss, lr, grad_norm, tokens, val_loss });
+    const { step, loss, learning_rate, grad_norm, tokens, val_loss } = JSON.parse(line);
+    return JSON.stringify({ step, loss, learning_rate, grad_norm, tokens, val_loss });
   });
   return {
     weights: readFileSync(join(last, "model.safetensors")),

@@ -17,8 +17,8 @@ beforeAll(() => {
     `data: { path: ${JSON.stringify(join(dir, "text.txt"))}, document: blank-line, order: documents }
 tokenizer: { type: bpe, vocab_size: 280 }
 model: { model_type: llama, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2 }
-training: { steps: 12, batch: 2, context: 16 }
-sample: { every: 6, prompts: [The], tokens: 4 }
+training: { max_steps: 12, batch_size: 2, context_length: 16 }
+sample: { sample_steps: 6, prompts: [The], max_new_tokens: 4 }
 `,
   );
 });
@@ -48,7 +48,7 @@ test("trains, reports, and gives one JSON object with --json", { timeout: 60_000
 
 test("a second process refuses; Ctrl-C saves, stops with 130, and the run folder alone is enough to go on", { timeout: 60_000 }, async () => {
   const out = join(dir, "stopped");
-  const { child, ended } = start(["pretrain", recipe, "--out", out, "--set", "training.steps=100000", "--set", "sample.every=null"]);
+  const { child, ended } = start(["pretrain", recipe, "--out", out, "--set", "training.max_steps=100000", "--set", "sample.sample_steps=null"]);
   let second: Promise<Ended> | undefined;
   child.stdout?.on("data", (text) => {
     if (!/step \d+\/100000/.test(String(text)) || second !== undefined) return;
@@ -63,9 +63,9 @@ test("a second process refuses; Ctrl-C saves, stops with 130, and the run folder
   expect(stdout).toMatch(/Stopped at step \d+/);
   const [step] = readdirSync(join(out, "checkpoints")).map((name) => Number(name.slice(5)));
   expect(step).toBeGreaterThan(0);
-  const again = await groundup(["pretrain", out, "--resume", "--set", "training.steps=100001"]);
+  const again = await groundup(["pretrain", out, "--resume", "--set", "training.max_steps=100001"]);
   expect(again.code).toBe(1);
-  expect(again.stderr).toMatch(/recipe has changed[\s\S]*training\.steps: 100000 → 100001/);
+  expect(again.stderr).toMatch(/recipe has changed[\s\S]*training\.max_steps: 100000 → 100001/);
 });
 
 test("--dry-run shows the first batch with what does not count in brackets, the plan and one step", { timeout: 60_000 }, async () => {
@@ -80,9 +80,9 @@ test("--dry-run shows the first batch with what does not count in brackets, the 
 });
 
 test("a wrong key, a missing file and a missing recipe get a helpful line", { timeout: 60_000 }, async () => {
-  const wrong = await groundup(["plan", recipe, "--set", "training.stepps=3", "--set", "model.hiden_size=4"]);
+  const wrong = await groundup(["plan", recipe, "--set", "training.max_stepps=3", "--set", "model.hiden_size=4"]);
   expect(wrong.code).toBe(1);
-  expect(wrong.stderr).toMatch(/training\.stepps is unknown.*steps/);
+  expect(wrong.stderr).toMatch(/training\.max_stepps is unknown.*Did you mean "max_steps"/);
   expect(wrong.stderr).toMatch(/hiden_size is unknown.*hidden_size/);
   const absent = await groundup(["pretrain", recipe, "--set", "data.path=/nowhere/text.txt", "--out", join(dir, "absent")]);
   expect(absent.stderr).toMatch(/\/nowhere\/text\.txt: not found/);
@@ -112,8 +112,8 @@ test("a first try that failed leaves the folder free for the next, and what lay 
   writeFileSync(join(out, ".keep"), "");
   for (const [setting, message] of [
     ["data.path=/nowhere.txt", /not found/],
-    ["training.context=100000", /text smaller than one window/],
-    ["training.batch=1000000000", /not enough memory for this recipe/],
+    ["training.context_length=100000", /text smaller than one window/],
+    ["training.batch_size=1000000000", /not enough memory for this recipe/],
   ] as const) {
     const { stderr } = await groundup(["pretrain", recipe, "--out", out, "--set", "data.order=windows", "--set", setting]);
     expect(stderr).toMatch(message);

@@ -22,7 +22,7 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
       for (const note of session.notes) io.print(note);
       const { model, parts, data } = session;
       const batches: Batch[] = [];
-      for (let i = 0; i < recipe.training.accumulate; i++) batches.push(await parts.loader.next());
+      for (let i = 0; i < recipe.training.gradient_accumulation_steps; i++) batches.push(await parts.loader.next());
       const [first] = batches;
       io.print(
         `First batch: ${first.rows} rows of ${first.context} tokens, ${first.targetTokens} of ${first.targets.length} targets count. [brackets]: not counted in the loss.\n`,
@@ -48,7 +48,7 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
       const measured = memory().peakBytes;
       io.print();
       io.print(
-        `One real step   ${(seconds * 1000).toFixed(0)} ms on ${machineLine()}: ${Math.round(plan.tokensPerStep / seconds).toLocaleString("en-US")} tokens/s, all ${recipe.training.steps} steps in ${duration(seconds * recipe.training.steps)}`,
+        `One real step   ${(seconds * 1000).toFixed(0)} ms on ${machineLine()}: ${Math.round(plan.tokensPerStep / seconds).toLocaleString("en-US")} tokens/s, all ${recipe.training.max_steps} steps in ${duration(seconds * recipe.training.max_steps)}`,
       );
       io.print(
         `Measured        ${(measured / 1e6).toFixed(1)} MB of tensors at the peak (planned ${(plan.memory.peak / 1e6).toFixed(1)} MB); loss ${loss.toFixed(3)} after ${times.length} steps on this batch`,

@@ -32,7 +32,7 @@ export const command = defineCommand({
       .describe("replaces a key of the recipe"),
   }),
   recipe: recipeSchema,
-  examples: ["groundup plan recipes/quickstart.yaml", "groundup plan quickstart --set training.batch=32 --json"],
+  examples: ["groundup plan recipes/quickstart.yaml", "groundup plan quickstart --set training.batch_size=32 --json"],
   async run([name], options, io) {
     const config = join(name as string, "config.yaml");
     const recipe = await readRecipe(recipeSchema, existsSync(config) ? config : (name as string), options.set);
@@ -62,7 +62,7 @@ export function planLines(plan: Plan, { training }: Recipe): string[] {
   const { weights, gradients, optimizer, activations, peak, process } = plan.memory;
   return [
     `Model           ${n(plan.parameters)} parameters, ${bytes(weights)}; a checkpoint takes ${bytes(plan.checkpointBytes)}`,
-    `Steps           ${n(training.steps)} of ${n(plan.tokensPerStep)} tokens, ${n(plan.tokens)} in all`,
+    `Steps           ${n(training.max_steps)} of ${n(plan.tokensPerStep)} tokens, ${n(plan.tokens)} in all`,
     `Memory          ${bytes(peak)} of tensors at the peak (weights ${bytes(weights)}, gradients ${bytes(gradients)}, optimiser ${bytes(optimizer)}, activations ${bytes(activations)}); about ${bytes(process)} for the process`,
     `Arithmetic      ${(plan.flops / 1e12).toFixed(2)} TFLOP`,
     `Time            about ${duration(plan.seconds)} on this machine when it is idle`,

@@ -56,19 +56,21 @@ export async function pretrain(recipe: Recipe, options: { out: string; resume: b
       `Text      ${thousands(manifest.bytes.train + manifest.bytes.validation)} bytes → ${thousands(manifest.tokens.train)} training and ${thousands(manifest.tokens.validation)} validation tokens`,
     );
     io.print(`Tokens    ${thousands(data.tokenizer.vocabSize)} in the vocabulary, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each`);
-    io.print(`Model     ${recipe.model.model_type}, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context}`);
+    io.print(`Model     ${recipe.model.model_type}, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context_length}`);
     io.print(`Machine   ${machineLine()}`);
-    const left = recipe.training.steps - state.step;
+    const left = recipe.training.max_steps - state.step;
     if (backend().name === "reference" && left > 0) {
       const { seconds } = planTraining(session.model, recipe, measurePeakFlops(recipe.training.precision));
       io.print(
-        `Warning   ${thousands(left)} steps take at least ${duration((seconds * left) / recipe.training.steps)} without the native library; "${commandName()} doctor" says why it is absent`,
+        `Warning   ${thousands(left)} steps take at least ${duration((seconds * left) / recipe.training.max_steps)} without the native library; "${commandName()} doctor" says why it is absent`,
       );
     }
-    if (state.step > 0) io.print(`Resumed   at step ${state.step} of ${recipe.training.steps}`);
+    if (state.step > 0) io.print(`Resumed   at step ${state.step} of ${recipe.training.max_steps}`);
     io.print();
     const { end, validation, checkpoint } = await watchTraining(session, io);
-    const why = { done: "Done", "no-progress": `Stopped: ${recipe.eval.patience} evaluations without a better loss`, stopped: "Stopped" }[end.why];
+    const why = { done: "Done", "no-progress": `Stopped: ${recipe.eval.early_stopping_patience} evaluations without a better loss`, stopped: "Stopped" }[
+      end.why
+    ];
     io.print(`\n${why} at step ${end.step}. Run folder: ${out}`);
     io.print(`Report: ${session.run.at("report.html")}`);
     if (end.why === "stopped") io.print(`Go on with: ${commandName()} pretrain ${out} --resume`);

@@ -19,16 +19,16 @@ const TINY = [
   "model.num_hidden_layers=2",
   "model.num_attention_heads=4",
   "model.num_key_value_heads=2",
-  "training.steps=1500",
-  "training.lr=0.006",
+  "training.max_steps=1500",
+  "training.learning_rate=0.006",
   "training.weight_decay=0.1",
-  "training.batch=8",
-  "training.context=48",
-  "training.checkpoint_every=750",
-  "eval.every=500",
-  "eval.batch=8",
-  "sample.every=750",
-  "sample.tokens=40",
+  "training.batch_size=8",
+  "training.context_length=48",
+  "training.save_steps=750",
+  "eval.eval_steps=500",
+  "eval.batch_size=8",
+  "sample.sample_steps=750",
+  "sample.max_new_tokens=40",
 ];
 
 export const command = defineCommand({
@@ -41,7 +41,7 @@ export const command = defineCommand({
       .default([])
       .describe("replaces a key of recipes/quickstart.yaml"),
   }),
-  examples: ["groundup quickstart", "groundup quickstart --set training.steps=200 --out runs/short"],
+  examples: ["groundup quickstart", "groundup quickstart --set training.max_steps=200 --out runs/short"],
   async run(_args, options, io) {
     const began = performance.now();
     const elapsed = () => duration((performance.now() - began) / 1000);
@@ -71,7 +71,7 @@ export const command = defineCommand({
       await session.run.saveBaseline(baseline);
       io.print(`Baseline   4-gram (Kneser-Ney) on the held-out text: ${baseline.bitsPerByte.toFixed(3)} bits per byte`);
       io.print(
-        `Model      Llama, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context}; ${recipe.training.steps} steps of ${thousands(recipe.training.batch * recipe.training.context)} tokens\n`,
+        `Model      Llama, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context_length}; ${recipe.training.max_steps} steps of ${thousands(recipe.training.batch_size * recipe.training.context_length)} tokens\n`,
       );
       const { end, validation, checkpoint, samples } = await watchTraining(session, io);
       if (end.why === "stopped") {

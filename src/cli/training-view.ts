@@ -24,7 +24,7 @@ export function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sample
     try {
       const options = {
         tokenizer,
-        maxNewTokens: sample.tokens,
+        maxNewTokens: sample.max_new_tokens,
         temperature: sample.temperature,
         seed: run.seed + step,
         ...(sample.top_k === 0 ? {} : { topK: sample.top_k }),
@@ -53,8 +53,8 @@ export async function watchTraining(session: PretrainSession, io: Io): Promise<O
     write: (text) => io.write(text),
     live: stream.isTTY === true,
     columns: stream.columns ?? 80,
-    steps: recipe.training.steps,
-    flopsPerToken: modelCounts(model).trainingFlops(recipe.training.context),
+    steps: recipe.training.max_steps,
+    flopsPerToken: modelCounts(model).trainingFlops(recipe.training.context_length),
     peakFlops: measurePeakFlops(recipe.training.precision),
   });
   const outcome: Outcome = {

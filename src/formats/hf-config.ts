@@ -164,9 +164,11 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
   switch (issue.code) {
     case "unrecognized_keys":
       return issue.keys.map((key) => {
-        const candidates = keysAt(schema, path);
+        const fields = fieldsAt(schema, path);
+        const candidates = [...fields.keys()];
+        const meant = candidates.find((name) => aliasesOf(fields.get(name)).includes(key));
         const list = candidates.length <= 12 ? ` (${candidates.join(", ")})` : "";
-        return `${at([...path, key])} is unknown, expected one of the ${candidates.length} known keys${list}, got ${describe(valueAt(got, [key]))}.${didYouMean(key, candidates)} Correct or remove it.`;
+        return `${at([...path, key])} is unknown, expected one of the ${candidates.length} known keys${list}, got ${describe(valueAt(got, [key]))}.${didYouMean(meant ?? key, candidates)} Correct or remove it.`;
       });
     case "invalid_value": {
       const expected = issue.values.map((value) => describe(value)).join(", ");
@@ -207,23 +209,26 @@ function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
   return value;
 }
 
+/** From `.meta({ aliases: [...] })`: the names that other programs have for a key. They are not read, only answered. */
+const aliasesOf = (field: z.ZodType | undefined): unknown[] => (field?.meta()?.aliases as unknown[] | undefined) ?? [];
+
 /** The keys that a schema knows at a path, for suggestions. Looks through optional, default, pipes and unions. */
-function keysAt(schema: z.ZodType, path: readonly string[]): string[] {
+function fieldsAt(schema: z.ZodType, path: readonly string[]): Map<string, z.ZodType> {
   const def = (schema as unknown as { _zod: { def: Record<string, unknown> } })._zod.def;
-  const go = (inner: unknown, rest = path) => (inner === undefined ? [] : keysAt(inner as z.ZodType, rest));
+  const go = (inner: unknown, rest = path) => (inner === undefined ? new Map<string, z.ZodType>() : fieldsAt(inner as z.ZodType, rest));
   switch (def.type) {
     case "object": {
-      const shape = def.shape as Record<string, unknown>;
-      return path.length === 0 ? Object.keys(shape) : Object.hasOwn(shape, path[0]) ? go(shape[path[0]], path.slice(1)) : [];
+      const shape = def.shape as Record<string, z.ZodType>;
+      return path.length === 0 ? new Map(Object.entries(shape)) : go(Object.hasOwn(shape, path[0]) ? shape[path[0]] : undefined, path.slice(1));
     }
     case "array":
       return go(def.element, path.slice(1));
     case "record":
-      return path.length === 0 ? [] : go(def.valueType, path.slice(1));
+      return path.length === 0 ? new Map() : go(def.valueType, path.slice(1));
     case "union":
-      return [...new Set((def.options as unknown[]).flatMap((option) => go(option)))];
+      return new Map((def.options as unknown[]).flatMap((option) => [...go(option)]));
     case "intersection":
-      return [...new Set([...go(def.left), ...go(def.right)])];
+      return new Map([...go(def.left), ...go(def.right)]);
     case "pipe":
       return go(def.in);
     case "lazy":

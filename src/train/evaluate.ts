@@ -24,7 +24,7 @@ export interface EvaluationResult {
 export async function evaluateLoss(
   model: CausalLM,
   data: TokenData,
-  options: { context: number; batch?: number; bytes?: number; precision?: Precision; signal?: AbortSignal },
+  options: { context: number; batchSize?: number; bytes?: number; precision?: Precision; signal?: AbortSignal },
 ): Promise<EvaluationResult> {
   const started = performance.now();
   const wasTraining = model.training;
@@ -32,7 +32,7 @@ export async function evaluateLoss(
   let [sum, tokens] = [0, 0];
   model.eval();
   try {
-    for await (const batch of batchesOnce(sequentialWindows(data, { context: options.context }), options.batch ?? 16)) {
+    for await (const batch of batchesOnce(sequentialWindows(data, { context: options.context }), options.batchSize ?? 16)) {
       options.signal?.throwIfAborted();
       // Divided by 1, the loss is the sum over the batch.
       sum += scope(() => noGrad(() => autocast(precision, () => model.forward(inputsOf(batch, 1)).loss?.itemSync() ?? 0)));

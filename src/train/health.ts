@@ -48,7 +48,7 @@ export function checkWeights(model: CausalLM, step: number): void {
     const place = firstBad(p);
     if (place !== null)
       throw new NonFiniteError(
-        `training: step ${step}: the weight ${name} is not finite, expected numbers, got NaN or infinity ${place}; no checkpoint was written. Resume from the last one with a lower training.lr.`,
+        `training: step ${step}: the weight ${name} is not finite, expected numbers, got NaN or infinity ${place}; no checkpoint was written. Resume from the last one with a lower training.learning_rate.`,
       );
   }
 }
@@ -85,6 +85,6 @@ export function findNonFinite(model: CausalLM, batches: readonly Batch[]): strin
 export function nonFiniteLoss(step: number, loss: number, model: CausalLM, batches: readonly Batch[]): NonFiniteError {
   return new NonFiniteError(
     `training: step ${step}: the loss is not finite, expected a number, got ${loss}; the first bad tensor is ${findNonFinite(model, batches)}. ` +
-      "Lower training.lr, raise training.warmup, or set training.on_non_finite=rollback. Checkpoints written so far are good.",
+      "Lower training.learning_rate, raise training.warmup_steps, or set training.on_non_finite=rollback. Checkpoints written so far are good.",
   );
 }

@@ -55,18 +55,18 @@ export const freshState = (loader: DataLoader): TrainingState => ({
 
 /** The recipe's schedule as a function of the step. */
 export function scheduleOf({ training: t }: Recipe): Schedule {
-  if (t.warmup > t.steps)
-    throw new ConfigError(`recipe: training.warmup is too long, expected at most training.steps ${t.steps}, got ${t.warmup}. Shorten it.`);
-  const options = { steps: t.steps, warmup: t.warmup, final: t.final_lr };
-  switch (t.schedule) {
+  if (t.warmup_steps > t.max_steps)
+    throw new ConfigError(`recipe: training.warmup_steps is too long, expected at most training.max_steps ${t.max_steps}, got ${t.warmup_steps}. Shorten it.`);
+  const options = { steps: t.max_steps, warmup: t.warmup_steps, final: t.final_lr_ratio };
+  switch (t.lr_scheduler_type) {
     case "constant":
-      return constant({ warmup: t.warmup });
+      return constant({ warmup: t.warmup_steps });
     case "linear":
       return linear(options);
     case "cosine":
       return cosine(options);
     case "wsd":
-      return wsd(t.decay === null ? options : { ...options, decay: t.decay });
+      return wsd(t.decay_steps === null ? options : { ...options, decay: t.decay_steps });
     case "one_cycle":
       return oneCycle(options);
   }
@@ -85,18 +85,18 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
 
   /** Everything that belongs to the end of a step: the texts, the validation loss. */
   async function* look(step: number): AsyncGenerator<TrainingEvent, EvaluationResult | null> {
-    const last = step === training.steps;
-    if (sampler !== undefined && sample.every !== null && (step % sample.every === 0 || last)) {
+    const last = step === training.max_steps;
+    if (sampler !== undefined && sample.sample_steps !== null && (step % sample.sample_steps === 0 || last)) {
       for (const prompt of sample.prompts) {
         const made = { step, prompt, text: await sampler(model, prompt, step) };
         run.logSample(made);
         yield { type: "sample", sample: made };
       }
     }
-    if (step % evaluation.every !== 0 && !last) return null;
+    if (step % evaluation.eval_steps !== 0 && !last) return null;
     const result = await evaluateLoss(model, parts.validation, {
-      context: training.context,
-      batch: evaluation.batch,
+      context: training.context_length,
+      batchSize: evaluation.batch_size,
       precision: training.precision,
       bytes: parts.validation.manifest.statistics.bytes,
     });
@@ -112,7 +112,7 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     checkWeights(model, state.step);
     const path = await saveCheckpoint(root, { ...state, cursor: loader.cursor() }, parts);
     saved = state.step;
-    await pruneCheckpoints(run.path, state, training.keep);
+    await pruneCheckpoints(run.path, state, training.save_total_limit);
     return { type: "checkpoint", step: state.step, path };
   }
 
@@ -129,7 +129,7 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
   }
 
   // A kill may have come between a checkpoint and the tidying after it.
-  if (parts.resumed) await pruneCheckpoints(run.path, state, training.keep);
+  if (parts.resumed) await pruneCheckpoints(run.path, state, training.save_total_limit);
   else {
     const untrained = yield* look(0);
     if (untrained !== null) run.log({ step: 0, val_loss: untrained.loss, val_bits_per_byte: untrained.bitsPerByte });
@@ -137,20 +137,20 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     if (training.on_non_finite === "rollback" || training.on_spike === "rollback") yield await save();
   }
   let why: "done" | "no-progress" | "stopped" = "done";
-  while (state.step < training.steps) {
+  while (state.step < training.max_steps) {
     if (signal?.aborted) {
       why = "stopped";
       break;
     }
-    if (evaluation.patience !== null && state.stale >= evaluation.patience) {
+    if (evaluation.early_stopping_patience !== null && state.stale >= evaluation.early_stopping_patience) {
       why = "no-progress";
       break;
     }
     const began = performance.now();
     const batches: Batch[] = [];
-    for (let i = 0; i < training.accumulate; i++) batches.push(await loader.next());
+    for (let i = 0; i < training.gradient_accumulation_steps; i++) batches.push(await loader.next());
 
-    optimizer.learningRate = training.lr * schedule(state.step);
+    optimizer.learningRate = training.learning_rate * schedule(state.step);
     const { loss, tokens } = accumulateGradients(model, batches, training.precision);
     let gradNorm = 0;
     let trouble: Error | null = null;
@@ -162,7 +162,7 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
       else {
         rule = training.on_spike;
         trouble = new RunError(
-          `training: step ${state.step + 1}: the loss leapt, expected about ${state.watch.mean.toFixed(4)}, got ${loss}. Lower training.lr or look at the data of this step.`,
+          `training: step ${state.step + 1}: the loss leapt, expected about ${state.watch.mean.toFixed(4)}, got ${loss}. Lower training.learning_rate or look at the data of this step.`,
         );
       }
     }
@@ -189,7 +189,7 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     const metrics: StepMetrics = {
       step: state.step,
       loss,
-      lr: optimizer.learningRate,
+      learning_rate: optimizer.learningRate,
       grad_norm: gradNorm,
       tokens: state.tokens,
       tokens_per_second: tokens / seconds,
@@ -199,7 +199,7 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     const result = yield* look(state.step);
     if (result !== null) Object.assign(metrics, { val_loss: result.loss, val_bits_per_byte: result.bitsPerByte });
     run.log(metrics);
-    if (state.step % training.checkpoint_every === 0 || state.step === training.steps || state.best?.step === state.step) yield await save();
+    if (state.step % training.save_steps === 0 || state.step === training.max_steps || state.best?.step === state.step) yield await save();
     await turn();
   }
   if (saved !== state.step && state.step > 0) yield await save();

@@ -8,8 +8,8 @@ import { accumulateGradients } from "./step.ts";
 
 const still = { resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0 };
 const CASES: [name: string, model: Record<string, unknown>, training: Record<string, unknown>, vocabulary: number][] = [
-  ["the character model", { model_type: "gpt2", n_embd: 128, n_layer: 4, n_head: 4, ...still }, { batch: 12, context: 64 }, 65],
-  ["a large vocabulary", { model_type: "gpt2", n_embd: 128, n_layer: 2, n_head: 4, ...still }, { batch: 2, context: 64 }, 8000],
+  ["the character model", { model_type: "gpt2", n_embd: 128, n_layer: 4, n_head: 4, ...still }, { batch_size: 12, context_length: 64 }, 65],
+  ["a large vocabulary", { model_type: "gpt2", n_embd: 128, n_layer: 2, n_head: 4, ...still }, { batch_size: 2, context_length: 64 }, 8000],
   [
     "the quickstart",
     {
@@ -21,29 +21,29 @@ const CASES: [name: string, model: Record<string, unknown>, training: Record<str
       num_key_value_heads: 3,
       tie_word_embeddings: true,
     },
-    { batch: 8, context: 128 },
+    { batch_size: 8, context_length: 128 },
     2048,
   ],
   [
     "an untied llama",
     { model_type: "llama", hidden_size: 128, intermediate_size: 384, num_hidden_layers: 3, num_attention_heads: 8, num_key_value_heads: 2 },
-    { batch: 8, context: 128 },
+    { batch_size: 8, context_length: 128 },
     1024,
   ],
   [
     "accumulation",
     { model_type: "llama", hidden_size: 128, intermediate_size: 384, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 4 },
-    { batch: 1, context: 64, accumulate: 2 },
+    { batch_size: 1, context_length: 64, gradient_accumulation_steps: 2 },
     4096,
   ],
 ];
 
 test.each(CASES)("planned memory against the measured peak, to 10 percent: %s", (_, config, training, vocabulary) => {
-  const recipe = recipeSchema.parse({ data: { path: "none" }, model: config, training: { steps: 10, ...training } });
+  const recipe = recipeSchema.parse({ data: { path: "none" }, model: config, training: { max_steps: 10, ...training } });
   const before = memory().liveBytes;
   const model = createModel(modelConfig(recipe, vocabulary));
   const optimizer = optimizerOf(recipe, model);
-  const { batch: rows, context, accumulate } = recipe.training;
+  const { batch_size: rows, context_length: context, gradient_accumulation_steps: accumulate } = recipe.training;
   const ids = (factor: number) => Int32Array.from({ length: rows * context }, (__, i) => (i * factor) % vocabulary);
   const batches = Array.from({ length: accumulate }, () => ({ rows, context, inputIds: ids(1), targets: ids(7), targetTokens: rows * context }));
   for (let step = 0; step < 2; step++) {
@@ -70,7 +70,7 @@ const LARGE = {
   num_attention_heads: 32,
 };
 const large = (training: Record<string, unknown>) =>
-  recipeSchema.parse({ data: { path: "none" }, model: LARGE, training: { steps: 10, batch: 8, context: 2048, ...training } });
+  recipeSchema.parse({ data: { path: "none" }, model: LARGE, training: { max_steps: 10, batch_size: 8, context_length: 2048, ...training } });
 
 test("a model of 7 billion parameters is planned at once, and nothing is allocated", () => {
   const before = memory().liveBytes;
@@ -91,19 +91,19 @@ test("a model of 7 billion parameters is planned at once, and nothing is allocat
 });
 
 test("the ways to fit do fit, and the next larger one does not", () => {
-  const recipe = large({ batch: 16, accumulate: 2 });
+  const recipe = large({ batch_size: 16, gradient_accumulation_steps: 2 });
   const model = describeModel(modelConfig(recipe, 32000));
   const limit = 150e9;
   const ways = waysToFit(model, recipe, limit);
-  const peak = (changes: object, of = model) => planTraining(of, large({ batch: 16, accumulate: 2, ...changes }), 1).memory.peak;
+  const peak = (changes: object, of = model) => planTraining(of, large({ batch_size: 16, gradient_accumulation_steps: 2, ...changes }), 1).memory.peak;
   const number = (pattern: RegExp) => Number(ways.join("; ").match(pattern)?.[1]);
-  const [batch, accumulate] = [number(/training\.batch=(\d+)/), number(/training\.accumulate=(\d+)/)];
+  const [batch, accumulate] = [number(/training\.batch_size=(\d+)/), number(/training\.gradient_accumulation_steps=(\d+)/)];
   expect(batch * accumulate).toBeGreaterThanOrEqual(32);
-  expect(peak({ batch, accumulate })).toBeLessThanOrEqual(limit);
-  expect(peak({ batch: batch + 1, accumulate: Math.ceil(32 / (batch + 1)) })).toBeGreaterThan(limit);
-  const context = number(/training\.context=(\d+)/);
-  expect(peak({ context })).toBeLessThanOrEqual(limit);
-  expect(peak({ context: context + 1 })).toBeGreaterThan(limit);
+  expect(peak({ batch_size: batch, gradient_accumulation_steps: accumulate })).toBeLessThanOrEqual(limit);
+  expect(peak({ batch_size: batch + 1, gradient_accumulation_steps: Math.ceil(32 / (batch + 1)) })).toBeGreaterThan(limit);
+  const context = number(/training\.context_length=(\d+)/);
+  expect(peak({ context_length: context })).toBeLessThanOrEqual(limit);
+  expect(peak({ context_length: context + 1 })).toBeGreaterThan(limit);
   const layers = number(/model\.num_hidden_layers=(\d+)/);
   const shallow = (n: number) => describeModel(modelConfig({ ...recipe, model: { ...LARGE, num_hidden_layers: n } }, 32000));
   expect(peak({}, shallow(layers))).toBeLessThanOrEqual(limit);

@@ -49,7 +49,7 @@ export function planTraining(model: ModelDescription, recipe: Recipe, peakFlops:
   const { vocabulary, hidden, layers } = model.dimensions;
   const counts = modelCounts(model);
   const parameters = counts.parameters.total;
-  const rows = training.batch * training.context;
+  const rows = training.batch_size * training.context_length;
   const float = 4;
   const states = training.optimizer === "sgd" && training.momentum === 0 ? 0 : STATES[training.optimizer];
   const weights = float * parameters;
@@ -66,11 +66,11 @@ export function planTraining(model: ModelDescription, recipe: Recipe, peakFlops:
   // Early in backward all activations are alive and few gradients; late all gradients and the first layer's activations.
   const early = saved + Math.max(loss, working + float * vocabulary * hidden);
   const late = gradients + working + saved / Math.max(layers, 1);
-  const accumulated = training.accumulate > 1 ? gradients + activations : 0;
+  const accumulated = training.gradient_accumulation_steps > 1 ? gradients + activations : 0;
   const peak = weights + optimizer + Math.max(early, late, accumulated);
-  const tokensPerStep = rows * training.accumulate;
-  const tokens = tokensPerStep * training.steps;
-  const flops = counts.trainingFlops(training.context) * tokens;
+  const tokensPerStep = rows * training.gradient_accumulation_steps;
+  const tokens = tokensPerStep * training.max_steps;
+  const flops = counts.trainingFlops(training.context_length) * tokens;
   return {
     parameters,
     tokensPerStep,
@@ -109,17 +109,17 @@ export function waysToFit(model: ModelDescription, recipe: Recipe, limitBytes: n
     return low === 0 ? null : low;
   };
   const ways: string[] = [];
-  const accumulate = (batch: number) => Math.ceil((training.accumulate * training.batch) / batch);
-  const batch = largest(training.batch, (n) => peak({ batch: n, accumulate: accumulate(n) }) <= limitBytes);
-  if (batch !== null) ways.push(`training.batch=${batch} training.accumulate=${accumulate(batch)} (the same step in smaller parts)`);
-  const context = largest(training.context, (n) => peak({ context: n }) <= limitBytes);
-  if (context !== null) ways.push(`training.context=${context}`);
+  const accumulate = (batch: number) => Math.ceil((training.gradient_accumulation_steps * training.batch_size) / batch);
+  const batch = largest(training.batch_size, (n) => peak({ batch_size: n, gradient_accumulation_steps: accumulate(n) }) <= limitBytes);
+  if (batch !== null) ways.push(`training.batch_size=${batch} training.gradient_accumulation_steps=${accumulate(batch)} (the same step in smaller parts)`);
+  const context = largest(training.context_length, (n) => peak({ context_length: n }) <= limitBytes);
+  if (context !== null) ways.push(`training.context_length=${context}`);
   if (training.optimizer !== "sgd" && peak({ optimizer: "sgd", momentum: 0 }) <= limitBytes) ways.push("training.optimizer=sgd (no state beside the weights)");
   const key = model.architecture.keyOf.layers;
   const shallow = (layers: number): ModelDescription => ({ ...model, config: { ...model.config, [key]: layers }, dimensions: { ...model.dimensions, layers } });
   const layers = largest(model.dimensions.layers, (n) => peak({}, shallow(n)) <= limitBytes);
   if (layers !== null) ways.push(`model.${key}=${layers} (${(modelCounts(shallow(layers)).parameters.total / 1e6).toFixed(0)} million parameters)`);
-  const smallest = peak({ batch: 1, accumulate: accumulate(1) });
-  if (batch === null) ways.push(`a machine that gives tensors ${gigabytes(smallest)} (with training.batch=1)`);
+  const smallest = peak({ batch_size: 1, gradient_accumulation_steps: accumulate(1) });
+  if (batch === null) ways.push(`a machine that gives tensors ${gigabytes(smallest)} (with training.batch_size=1)`);
   return ways;
 }

@@ -54,7 +54,7 @@ function bundledText(name: string): string {
 
 /** Opens the recipe's text and hashes its files. */
 export async function openText(recipe: Recipe, onNote: (sentence: string) => void): Promise<DataText> {
-  const { document, field } = recipe.data;
+  const { document, text_field: field } = recipe.data;
   const documents = await openDocuments(resolveDataPaths(recipe), { document: document as DocumentMode, field, onNote });
   const hashes: DataHashes = {};
   // Bundled text has another place on every machine.

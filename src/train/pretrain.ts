@@ -66,7 +66,7 @@ export interface PretrainSession {
 }
 
 export function optimizerOf(recipe: Recipe, model: CausalLM): Optimizer {
-  const { optimizer, lr, betas, eps, momentum, nesterov, alpha, weight_decay: weightDecay, max_grad_norm } = recipe.training;
+  const { optimizer, learning_rate: lr, betas, eps, momentum, nesterov, alpha, weight_decay: weightDecay, max_grad_norm } = recipe.training;
   const groups = decayGroups(model, weightDecay);
   // Infinity measures the norm for the record without clipping.
   const maxGradNorm = max_grad_norm ?? Number.POSITIVE_INFINITY;
@@ -122,8 +122,8 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const optimizer = optimizerOf(recipe, model);
     close.push(() => optimizer.dispose());
     const source = recipe.data.order === "documents" ? packedDocuments : sampledWindows;
-    const samples = source(data.train, { context: training.context, seed });
-    const loaderAt = (cursor: unknown) => dataLoader(samples, { batchSize: training.batch, ...(cursor === undefined ? {} : { cursor }) });
+    const samples = source(data.train, { context: training.context_length, seed });
+    const loaderAt = (cursor: unknown) => dataLoader(samples, { batchSize: training.batch_size, ...(cursor === undefined ? {} : { cursor }) });
 
     const checkpointParts = { model, optimizer, tokenizerFiles: tokenizerFiles(data.tokenizer.spec) };
     const { path, notes: damaged } = await newestCheckpoint(run.at("checkpoints"));

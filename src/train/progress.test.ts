@@ -4,7 +4,7 @@ import { createProgress, duration } from "./progress.ts";
 
 const step = (n: number, loss: number): TrainingEvent => ({
   type: "step",
-  metrics: { step: n, loss, lr: 1e-3, grad_norm: 1, tokens: 100 * n, tokens_per_second: 1000, seconds: n / 10 },
+  metrics: { step: n, loss, learning_rate: 1e-3, grad_norm: 1, tokens: 100 * n, tokens_per_second: 1000, seconds: n / 10 },
 });
 
 test("without a terminal there are whole lines: the first step, then one now and then, and the last", () => {

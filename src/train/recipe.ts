@@ -1,4 +1,7 @@
-/** What a training recipe may say: one schema for the YAML file, `--set` and the help. Model keys are those of Hugging Face's config.json. */
+/**
+ * What a training recipe may say: one schema for the YAML file, `--set` and the help. Model keys are those of Hugging Face's config.json,
+ * the others those of its TrainingArguments where it has them, else PyTorch's or the papers'.
+ */
 import { resolve } from "node:path";
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
@@ -7,6 +10,9 @@ import { architectures, parameterCountOf, sizedConfig, sizedKeys } from "../mode
 
 const count = z.int().min(1);
 const factor = z.number().nonnegative();
+
+/** What others call a key: `parseConfig` answers these with "did you mean". */
+const known = (...aliases: string[]) => ({ aliases });
 
 /** A model config without the keys that data and training decide; its own schema checks the rest. */
 const modelSchema = z
@@ -55,7 +61,11 @@ export const recipeSchema = z.strictObject({
       .union([z.string(), z.array(z.string()).min(1)])
       .describe("text: files, folders or globs (.txt, .jsonl, also .gz, .zst); bundled:NAME is text that groundup brings along"),
     document: z.string().default("file").describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"'),
-    field: z.string().default("text").describe("key of the text in .jsonl files"),
+    text_field: z
+      .string()
+      .default("text")
+      .describe("key of the text in .jsonl files")
+      .meta(known("field", "text_column", "dataset_text_field")),
     validation_fraction: z.number().gt(0).lt(1).default(0.1).describe("share of the documents held out for validation"),
     split_by: z.enum(["document", "tail"]).default("document").describe("hold out whole documents, or the end of each"),
     order: z.enum(["windows", "documents"]).default("windows").describe("train on windows at random places, or on packed whole documents"),
@@ -71,29 +81,64 @@ export const recipeSchema = z.strictObject({
     .prefault({}),
   model: modelSchema,
   training: z.strictObject({
-    steps: count.describe("optimiser steps"),
-    batch: count.describe("rows of one forward pass"),
-    accumulate: count.default(1).describe("forward passes in a step; their gradients add up to that of one large batch"),
-    context: count.describe("tokens in a row"),
+    max_steps: count.describe("optimiser steps").meta(known("steps", "max_iters", "num_steps", "iterations")),
+    batch_size: count.describe("rows of one forward pass").meta(known("batch", "per_device_train_batch_size", "micro_batch_size")),
+    gradient_accumulation_steps: count
+      .default(1)
+      .describe("forward passes in a step; their gradients add up to that of one large batch")
+      .meta(known("accumulate", "accumulation", "accumulate_grad_batches")),
+    context_length: count.describe("tokens in a row").meta(known("context", "block_size", "max_length", "max_seq_length", "seq_len")),
     precision: z
       .enum(["f32", "bf16"])
       .default("f32")
-      .describe("of matrix products; bf16 rounds their operands to bfloat16: fast on CPUs with AVX512_BF16, slow elsewhere"),
-    optimizer: z.enum(["adamw", "adam", "sgd", "rmsprop"]).default("adamw"),
-    lr: factor.default(1e-3).describe("highest learning rate"),
-    betas: z.tuple([factor, factor]).default([0.9, 0.95]).describe("adam, adamw"),
-    eps: factor.default(1e-8).describe("adam, adamw, rmsprop"),
+      .describe("of matrix products; bf16 rounds their operands to bfloat16: fast on CPUs with AVX512_BF16, slow elsewhere")
+      .meta(known("dtype", "bf16", "mixed_precision")),
+    optimizer: z.enum(["adamw", "adam", "sgd", "rmsprop"]).default("adamw").meta(known("optim")),
+    learning_rate: factor.default(1e-3).describe("highest learning rate").meta(known("lr", "max_lr")),
+    betas: z
+      .tuple([factor, factor])
+      .default([0.9, 0.95])
+      .describe("adam, adamw")
+      .meta(known("beta1", "beta2", "adam_beta1", "adam_beta2")),
+    eps: factor.default(1e-8).describe("adam, adamw, rmsprop").meta(known("epsilon", "adam_epsilon")),
     momentum: factor.default(0).describe("sgd"),
     nesterov: z.boolean().default(false).describe("sgd"),
     alpha: factor.default(0.99).describe("rmsprop"),
     weight_decay: factor.default(0.1).describe("of matrices and embeddings; norms and biases have none"),
-    max_grad_norm: z.number().positive().nullable().default(1).describe("gradients are scaled down to this norm; null: never"),
-    schedule: z.enum(["cosine", "linear", "constant", "wsd", "one_cycle"]).default("cosine").describe("of the learning rate"),
-    warmup: z.int().min(0).default(0).describe("steps until the highest learning rate"),
-    final_lr: factor.default(0.1).describe("last learning rate as a share of the highest"),
-    decay: z.int().min(0).nullable().default(null).describe("wsd: steps of decay at the end (null: a fifth)"),
-    checkpoint_every: count.default(500).describe("steps between checkpoints; the best and the last are always written"),
-    keep: count.default(2).describe("newest checkpoints that are kept, besides the best"),
+    max_grad_norm: z
+      .number()
+      .positive()
+      .nullable()
+      .default(1)
+      .describe("gradients are scaled down to this norm; null: never")
+      .meta(known("clip", "grad_clip", "gradient_clip_val")),
+    lr_scheduler_type: z
+      .enum(["cosine", "linear", "constant", "wsd", "one_cycle"])
+      .default("cosine")
+      .describe("of the learning rate")
+      .meta(known("schedule", "scheduler", "lr_schedule")),
+    warmup_steps: z
+      .int()
+      .min(0)
+      .default(0)
+      .describe("steps until the highest learning rate")
+      .meta(known("warmup", "warmup_iters", "warmup_ratio")),
+    final_lr_ratio: factor
+      .default(0.1)
+      .describe("last learning rate as a share of the highest")
+      .meta(known("final_lr", "min_lr", "min_lr_ratio", "min_lr_rate")),
+    decay_steps: z
+      .int()
+      .min(0)
+      .nullable()
+      .default(null)
+      .describe("wsd: steps of decay at the end (null: a fifth)")
+      .meta(known("decay", "lr_decay_iters", "num_decay_steps")),
+    save_steps: count
+      .default(500)
+      .describe("steps between checkpoints; the best and the last are always written")
+      .meta(known("checkpoint_every", "every", "save_every", "checkpoint_interval")),
+    save_total_limit: count.default(2).describe("newest checkpoints that are kept, besides the best").meta(known("keep", "keep_checkpoints")),
     on_non_finite: z
       .enum(["stop", "rollback"])
       .default("stop")
@@ -104,16 +149,23 @@ export const recipeSchema = z.strictObject({
   }),
   eval: z
     .strictObject({
-      every: count.default(250).describe("steps between evaluations on the whole validation split"),
-      batch: count.default(16).describe("rows of one forward pass"),
-      patience: count.nullable().default(null).describe("stop after this many evaluations without a better loss; null: never"),
+      eval_steps: count
+        .default(250)
+        .describe("steps between evaluations on the whole validation split")
+        .meta(known("every", "steps", "eval_interval")),
+      batch_size: count.default(16).describe("rows of one forward pass").meta(known("batch", "per_device_eval_batch_size")),
+      early_stopping_patience: count
+        .nullable()
+        .default(null)
+        .describe("stop after this many evaluations without a better loss; null: never")
+        .meta(known("patience")),
     })
     .prefault({}),
   sample: z
     .strictObject({
-      every: count.nullable().default(null).describe("steps between samples; null: none"),
-      prompts: z.array(z.string()).default([]),
-      tokens: count.default(100),
+      sample_steps: count.nullable().default(null).describe("steps between samples; null: none").meta(known("every", "steps")),
+      prompts: z.array(z.string()).default([]).meta(known("prompt")),
+      max_new_tokens: count.default(100).meta(known("tokens", "max_tokens", "length")),
       temperature: factor.default(0.8),
       top_k: z.int().min(0).default(40).describe("0: all tokens"),
     })
@@ -148,12 +200,12 @@ export function modelConfig(recipe: Recipe, tokens: number): Record<string, unkn
   const { training } = recipe;
   const { size, ...model } = recipe.model;
   const key = architectures[model.model_type].keyOf.context;
-  const config: Record<string, unknown> = { vocab_size: tokens, [key]: training.context, ...model };
+  const config: Record<string, unknown> = { vocab_size: tokens, [key]: training.context_length, ...model };
   if (Number(config.vocab_size) < tokens)
     throw new ConfigError(`recipe: model.vocab_size is too small, expected at least the tokenizer's ${tokens} tokens, got ${config.vocab_size}. Leave it out.`);
-  if (Number(config[key]) < training.context)
+  if (Number(config[key]) < training.context_length)
     throw new ConfigError(
-      `recipe: model.${key} is too small, expected at least training.context ${training.context}, got ${config[key]}. Raise it or shorten the context.`,
+      `recipe: model.${key} is too small, expected at least training.context_length ${training.context_length}, got ${config[key]}. Raise it or shorten the context.`,
     );
   return size === undefined ? config : sizedConfig(config, parameterCountOf(size));
 }

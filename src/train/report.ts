@@ -105,7 +105,7 @@ export function reportHtml(
     }),
     chart({
       title: "Learning rate",
-      series: [{ name: "learning rate", colour: 3, points: of((m) => m.lr) }],
+      series: [{ name: "learning rate", colour: 3, points: of((m) => m.learning_rate) }],
       format: (y) => (y === 0 ? "0" : y.toExponential(1).replace("e-", "e−").replace("e+", "e")),
     }),
     chart({

@@ -23,7 +23,7 @@ export interface StepMetrics {
   step: number;
   /** Mean over the step's targets, nats a token. */
   loss: number;
-  lr: number;
+  learning_rate: number;
   /** Before clipping. */
   grad_norm: number;
   /** Targets so far. */

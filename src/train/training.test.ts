@@ -26,8 +26,8 @@ const recipeOf = (training: Record<string, unknown> = {}, rest: Record<string, u
     data: { path: join(dir, "text.txt") },
     tokenizer: { type: "characters" },
     model: { model_type: "llama", hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2 },
-    training: { steps: 12, batch: 2, context: 16, checkpoint_every: 4, ...training },
-    eval: { every: 6 },
+    training: { max_steps: 12, batch_size: 2, context_length: 16, save_steps: 4, ...training },
+    eval: { eval_steps: 6 },
     ...rest,
   });
 
@@ -50,7 +50,7 @@ const weightsAt = (name: string, step: string) => readFileSync(join(dir, name, "
 
 describe("a run", () => {
   test("learns, evaluates the whole validation text, keeps the newest checkpoints and the best", async () => {
-    const events = await run(await open(recipeOf({ steps: 40, lr: 0.01 })));
+    const events = await run(await open(recipeOf({ max_steps: 40, learning_rate: 0.01 })));
     const losses = events.filter((e) => e.type === "step").map((e) => e.metrics.loss);
     expect(losses).toHaveLength(40);
     expect(losses.at(-1)).toBeLessThan((losses[0] as number) - 0.3);
@@ -162,13 +162,13 @@ describe("a run", () => {
   });
 
   test("stops early when nothing gets better", async () => {
-    const events = await run(await open(recipeOf({ steps: 100, lr: 0 }, { eval: { every: 2, patience: 3 } })));
+    const events = await run(await open(recipeOf({ max_steps: 100, learning_rate: 0 }, { eval: { eval_steps: 2, early_stopping_patience: 3 } })));
     expect(events.at(-1)).toMatchObject({ why: "no-progress", step: 8 });
   });
 
   test("holds no more memory after many steps", async () => {
     const live: number[] = [];
-    await run(await open(recipeOf({ steps: 300, checkpoint_every: 1000 }, { eval: { every: 1000 } })), (e) => {
+    await run(await open(recipeOf({ max_steps: 300, save_steps: 1000 }, { eval: { eval_steps: 1000 } })), (e) => {
       if (e.type === "step" && e.metrics.step % 100 === 0) live.push(memory().liveBytes);
     });
     expect(new Set(live).size).toBe(1);
@@ -214,7 +214,8 @@ test("the gradients of accumulated small batches are those of one large batch", 
 
 describe("what goes wrong is said", () => {
   test("a recipe's problems all at once, with suggestions", () => {
-    const text = "data: { paht: x }\nmodel: { model_type: llama, hiden_size: 8 }\ntraining: { steps: 0, batch: 1, context: 8, shedule: cosine }\n";
+    const text =
+      "data: { paht: x }\nmodel: { model_type: llama, hiden_size: 8 }\ntraining: { max_steps: 0, batch_size: 1, context_length: 8, lr_sheduler_type: cosine }\n";
     const message = (() => {
       try {
         return String(parseRecipe(recipeSchema, text, "r.yaml"));
@@ -227,18 +228,43 @@ describe("what goes wrong is said", () => {
       /data\.path is missing/,
       /data\.paht is unknown.*"?path"?/,
       /hiden_size is unknown.*hidden_size/,
-      /training\.steps is too small/,
-      /training\.shedule is unknown.*schedule/,
+      /training\.max_steps is too small/,
+      /training\.lr_sheduler_type is unknown.*lr_scheduler_type/,
     ])
       expect(message).toMatch(part);
+  });
+
+  test.each([
+    ["data", "field", "text_field"],
+    ["training", "steps", "max_steps"],
+    ["training", "batch", "batch_size"],
+    ["training", "accumulate", "gradient_accumulation_steps"],
+    ["training", "context", "context_length"],
+    ["training", "block_size", "context_length"],
+    ["training", "lr", "learning_rate"],
+    ["training", "clip", "max_grad_norm"],
+    ["training", "schedule", "lr_scheduler_type"],
+    ["training", "warmup", "warmup_steps"],
+    ["training", "final_lr", "final_lr_ratio"],
+    ["training", "decay", "decay_steps"],
+    ["training", "checkpoint_every", "save_steps"],
+    ["training", "keep", "save_total_limit"],
+    ["eval", "every", "eval_steps"],
+    ["eval", "batch", "batch_size"],
+    ["eval", "patience", "early_stopping_patience"],
+    ["sample", "every", "sample_steps"],
+    ["sample", "tokens", "max_new_tokens"],
+  ])("the name that others have for a key is answered with ours: %s.%s is %s", (section, name, ours) => {
+    const problem = `${section}\\.${name} is unknown.* Did you mean "${ours}"\\?`;
+    expect(() => parseRecipe(recipeSchema, "", "r.yaml", [`${section}.${name}=1`])).toThrow(new RegExp(problem));
   });
 
   test("a folder that holds a run, no run, or another recipe", async () => {
     await run(await open(recipeOf()));
     await expect(open(recipeOf())).rejects.toThrow(/there is a run in this folder.*--resume/);
     await expect(open(recipeOf(), { out: join(dir, "none"), resume: true })).rejects.toThrow(/no run to resume/);
-    await expect(open(recipeOf({ lr: 0.5, batch: 4 }), { resume: true })).rejects.toThrow(
-      /recipe has changed[\s\S]*training\.batch: 2 → 4[\s\S]*training\.lr: 0\.001 → 0\.5/,
+    await expect(open(recipeOf({ learning_rate: 0.5, batch_size: 4 }), { resume: true })).rejects.toThrow(
+      /recipe has changed[\s\S]*training\.batch_size: 2 → 4[\s\S]*training\.learning_rate: 0\.001 → 0\.5/,
     );
   });
 
@@ -336,7 +362,7 @@ describe("health", () => {
   });
 
   test("with rollback it goes back, leaves out the batch and ends", async () => {
-    const session = await open(recipeOf({ on_non_finite: "rollback" }, { eval: { every: 12 } }));
+    const session = await open(recipeOf({ on_non_finite: "rollback" }, { eval: { eval_steps: 12 } }));
     const events = await run(session, poison(session, 6));
     expect(
       events

@@ -26,8 +26,8 @@ test("steps 100 and 1,000 hold the same memory; so do 1,000 generations", { time
       data: { path: join(dir, "text.txt") },
       tokenizer: { type: "characters" },
       model: { model_type: "llama", hidden_size: 64, intermediate_size: 128, num_hidden_layers: 2, num_attention_heads: 4 },
-      training: { steps: 1000, batch: 4, context: 64, checkpoint_every: 1000 },
-      eval: { every: 1000 },
+      training: { max_steps: 1000, batch_size: 4, context_length: 64, save_steps: 1000 },
+      eval: { eval_steps: 1000 },
     });
     const session = await openPretraining(recipe, { out: join(dir, "run") });
     const at: Record<number, ReturnType<typeof settled>> = {};
