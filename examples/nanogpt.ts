@@ -2,7 +2,7 @@
  * A GPT on one page: the model is your own class, the loop is your own loop. It learns to write like the text it is given, one
  * character at a time (as in Andrej Karpathy's nanoGPT).
  *
- *   npm run example -- nanogpt [text file] [steps]
+ *   npm run example -- nanogpt [text file] [steps] [width]
  */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
@@ -91,7 +91,7 @@ class GPT extends Module {
 
 // ---- the text -------------------------------------------------------------------------------------------------------
 
-const [file, wantedSteps] = process.argv.slice(2);
+const [file, wantedSteps, wantedWidth] = process.argv.slice(2);
 const book = gunzipSync(readFileSync(new URL("../data/moby-dick.jsonl.gz", import.meta.url))).toString();
 const lines = book.trim().split("\n");
 const chapters: string[] = lines.map((line) => JSON.parse(line).text);
@@ -100,7 +100,7 @@ const tokenizer = charTokenizer(text);
 const ids = tokenizer.encode(text).ids;
 const cut = Math.floor(0.9 * ids.length);
 
-const config: Config = { vocabulary: tokenizer.vocabSize, context: 64, layers: 4, heads: 4, width: 128 };
+const config: Config = { vocabulary: tokenizer.vocabSize, context: 64, layers: 4, heads: 4, width: Number(wantedWidth ?? 128) };
 const [batch, steps] = [12, Number(wantedSteps ?? 500)];
 const order = randomStream(1, 2); // the data's own stream of random numbers
 /** Windows at random places: inputs (B, T) and, one further, targets (B, T). */

@@ -1,7 +1,7 @@
 // Runs groundup on the current LTS release of Node, which the npm package `node` brings, in a temporary folder.
 //
-//   node scripts/test-on-lts.mjs          the built command, every entry of the package and an example
-//   node scripts/test-on-lts.mjs --all    the whole test suite too
+//   node scripts/test-on-lts.mjs          the first steps of the quickstart, every entry of the package, an example and a few tests
+//   node scripts/test-on-lts.mjs --all    the README's two commands: the whole quickstart and the whole test suite
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -31,12 +31,16 @@ function main() {
     .filter((name) => !name.endsWith(".json"))
     .map((name) => `groundup${name.slice(1)}`);
   const imports = `for (const name of ${JSON.stringify(entries)}) await import(name); console.log("every entry imports")`;
+  const all = process.argv.includes("--all");
+  const quickstart = ["dist/cli/main.js", "quickstart", "--out", join(work, "run"), ...(all ? [] : ["--set", "training.steps=20"])];
   const steps = [
     ["dist/cli/main.js", "doctor"],
     ["--input-type=module", "-e", imports],
-    ["scripts/run-example.mjs", "nanogpt", "", "1"],
+    ["scripts/run-example.mjs", "nanogpt", "", "1", "32"],
+    quickstart,
+    // The tests start processes of their own, which run on this Node too.
+    ["node_modules/vitest/vitest.mjs", "run", ...(all ? [] : ["tests/first-program.test.ts", "src/tensor/native-binding.test.ts"])],
   ];
-  if (process.argv.includes("--all")) steps.push(["node_modules/vitest/vitest.mjs", "run"]);
   return steps.every((step) => run(...step)) ? 0 : 1;
 }
 

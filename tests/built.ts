@@ -8,8 +8,6 @@ import { loadNative } from "../src/tensor/native-binding.ts";
 const { binding, asked, reason } = loadNative();
 /** Whether processes run on the native library here; a clone without cargo has none. */
 export const NATIVE = binding !== null;
-/** Why there is no native library, where there is none. */
-export const NO_NATIVE_REASON = reason;
 /** What a process has on stderr when all is well: nothing, or the one line that says why it runs on the slow backend. */
 export const WELL = NATIVE || asked ? "" : `groundup: running on the plain TypeScript backend, which is slow: ${reason}\n`;
 

@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ensureBuilt, ROOT, WELL } from "./built.ts";
+import { ensureBuilt, NATIVE, ROOT, WELL } from "./built.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "groundup-examples-"));
 beforeAll(ensureBuilt);
@@ -15,16 +15,19 @@ const example = (...args: string[]) => spawnSync(process.execPath, [join(ROOT, "
 test("nanogpt learns a small text and writes like it, the same on every run", { timeout: 120_000 }, () => {
   const text = join(dir, "text.txt");
   writeFileSync(text, "The whale swims in the sea, and the sea is wide. The ship sails on the sea, and the whale is white. ".repeat(60));
-  const { stdout, stderr, status } = example("nanogpt", text, "100");
+  // What a text this small can be told by: 2.47 nats for whoever counts its characters, 1.16 for whoever also sees the one before. The whole
+  // model gets below both in 100 steps; on the plain backend there is time for a quarter of its width, which gets well below the first.
+  const [width, bound] = NATIVE ? ["128", 1] : ["32", 2];
+  const { stdout, stderr, status } = example("nanogpt", text, "100", width);
   expect(stderr).toBe(WELL);
   expect(status).toBe(0);
   const losses = [...stdout.matchAll(/^step (\d+): training loss ([\d.]+), validation loss ([\d.]+)$/gm)].map(([, ...numbers]) => numbers.map(Number));
   expect(losses.map(([step]) => step)).toEqual([0, 100]);
   // At first no better than guessing among its 17 characters.
   expect(losses[0][1]).toBeCloseTo(Math.log(17), 0);
-  expect(losses[1][2]).toBeLessThan(1);
+  expect(losses[1][2]).toBeLessThan(bound);
   expect(stdout).toMatch(/ (the|whale) /);
-  expect(example("nanogpt", text, "100").stdout).toBe(stdout);
+  expect(example("nanogpt", text, "100", width).stdout).toBe(stdout);
 });
 
 test("every example reads on a page, says how it is run, and a wrong name gets the list", () => {

@@ -1,11 +1,9 @@
 /** Kernels that no operation's samples reach: random numbers and optimisers, native against reference. */
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
+import { whereNative } from "../../tests/where-native.ts";
 import type { Backend } from "./backend.ts";
-import { createNative } from "./native.ts";
-import { loadNative } from "./native-binding.ts";
 import { createReference } from "./reference/index.ts";
 
-const { binding } = loadNative();
 const KEY = [0xa4093822, 0x299f31d0, 7, 2 ** 32 - 3] as const;
 
 /** A block that holds `values`, as an operand. */
@@ -23,9 +21,7 @@ function floats(on: Backend, place: { storage: { buffer: number } }, n: number):
 
 const wave = (n: number, step: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(i * step));
 
-describe.runIf(binding !== null)("native equals reference", () => {
-  // The body also runs where the group is skipped.
-  const native = binding === null ? createReference() : createNative(binding);
+whereNative("native equals reference", (native) => {
   const both = [createReference(), native];
 
   test.each([1, 63, 1000])("random numbers, %i of them", (n) => {

@@ -1,14 +1,14 @@
 import { expect, test } from "vitest";
-import { backend, keep, linear, memory, noGrad, ones, scope, type Tensor, zeros } from "./index.ts";
+import { whereNative } from "../../tests/where-native.ts";
+import { keep, linear, memory, noGrad, ones, scope, type Tensor, zeros } from "./index.ts";
 import { randn } from "./random.ts";
 
 const packedBytes = (): number => memory().owners.find((o) => o.name === "packed weights")?.bytes ?? 0;
 const call = (x: Tensor, w: Tensor, transposed = false): Float32Array =>
   noGrad(() => scope(() => ({ data: linear(x, w, null, { transposed }).dataSync() as Float32Array })).data);
 
-test.runIf(backend().name === "native").each([false, true])(
-  "a weight that serves few rows again and again is packed, with the same bytes (transposed: %s)",
-  (transposed) => {
+whereNative("packed weights", () => {
+  test.each([false, true])("a weight that serves few rows again and again is packed, with the same bytes (transposed: %s)", (transposed) => {
     const [n, k] = [300, 200];
     const w = keep(randn(transposed ? [k, n] : [n, k]));
     const xs = [1, 5, 70].map((m) => keep(randn([m, k])));
@@ -41,13 +41,13 @@ test.runIf(backend().name === "native").each([false, true])(
     expect(packedBytes()).toBe(0);
     expect(memory().liveBuffers).toBe(before - 3);
     for (const x of xs) x.dispose();
-  },
-);
+  });
 
-test.runIf(backend().name === "native")("results of a scope are not packed before their second use, and leave nothing behind", () => {
-  const x = keep(randn([2, 256]));
-  const before = memory().liveBytes;
-  for (let i = 0; i < 3; i++) scope(() => void noGrad(() => linear(x, randn([256, 256]))));
-  expect([memory().liveBytes, packedBytes()]).toEqual([before, 0]);
-  x.dispose();
+  test("results of a scope are not packed before their second use, and leave nothing behind", () => {
+    const x = keep(randn([2, 256]));
+    const before = memory().liveBytes;
+    for (let i = 0; i < 3; i++) scope(() => void noGrad(() => linear(x, randn([256, 256]))));
+    expect([memory().liveBytes, packedBytes()]).toEqual([before, 0]);
+    x.dispose();
+  });
 });

@@ -4,9 +4,8 @@
  */
 import { readdirSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
-import { autocast, type Backend, backend, operations, type Tensor, useBackend } from "../index.ts";
-import { createNative } from "../native.ts";
-import { loadNative } from "../native-binding.ts";
+import { native } from "../../../tests/where-native.ts";
+import { autocast, backend, operations, type Tensor, useBackend } from "../index.ts";
 import { createReference } from "../reference/index.ts";
 import { scope } from "../scope.ts";
 import { compositions } from "./compositions.ts";
@@ -14,7 +13,9 @@ import { resultsOf, run, subjects, tensorsOf, weightOf } from "./run-sample.ts";
 
 const former = backend();
 const reference = createReference();
-const native = loadNative().binding === null ? null : createNative(loadNative().binding as NonNullable<ReturnType<typeof loadNative>["binding"]>);
+/** What is held against the reference: without the library, the reference once more, which must at least run everything and say the same again. */
+const other = native ?? createReference();
+const OTHER = native === null ? "the reference once more" : "native";
 afterAll(() => void useBackend(former));
 
 /** The operations that are matrix products, which autocast changes. */
@@ -54,9 +55,9 @@ describe.each(subjects().map((op) => [op.name, op] as const))("%s", (_, op) => {
   });
 
   describe.each(samples.map((s) => [s.name, s] as const))("%s", (_name, sample) => {
-    test.runIf(native !== null)("native equals reference", () => {
+    test(`${OTHER} equals reference`, () => {
       const expected = run(op.call, sample.args, reference);
-      const actual = run(op.call, sample.args, native as Backend);
+      const actual = run(op.call, sample.args, other);
       for (const [i, v] of expected.values.entries()) close(actual.values[i] as Float32Array, v, 2e-5, `result ${i}`);
       for (const [i, g] of expected.gradients.entries()) {
         expect(actual.gradients[i] === null, `gradient ${i} is there`).toBe(g === null);
@@ -65,10 +66,10 @@ describe.each(subjects().map((op) => [op.name, op] as const))("%s", (_, op) => {
     });
 
     if (multiplies.has(op.name))
-      test.runIf(native !== null)("native equals reference under autocast", () => {
+      test(`${OTHER} equals reference under autocast`, () => {
         const call: typeof op.call = (...args) => autocast("bf16", () => op.call(...args) as Tensor);
         const [expected, plain] = [run(call, sample.args, reference), run(op.call, sample.args, reference)];
-        const actual = run(call, sample.args, native as Backend);
+        const actual = run(call, sample.args, other);
         for (const [i, v] of expected.values.entries()) close(actual.values[i] as Float32Array, v, 2e-5, `result ${i}`);
         for (const [i, g] of expected.gradients.entries()) if (g !== null) close(actual.gradients[i] as Float32Array, g, 5e-5, `gradient ${i}`);
         // Without rounding, both would be the float32 result.
@@ -77,8 +78,8 @@ describe.each(subjects().map((op) => [op.name, op] as const))("%s", (_, op) => {
 
     if (op.composed !== undefined)
       test("equals its composed twin", () => {
-        const expected = run(op.composed as typeof op.call, sample.args, native ?? reference);
-        const actual = run(op.call, sample.args, native ?? reference);
+        const expected = run(op.composed as typeof op.call, sample.args, other);
+        const actual = run(op.call, sample.args, other);
         for (const [i, v] of expected.values.entries()) close(actual.values[i] as Float32Array, v, 1e-4, `result ${i}`);
         for (const [i, g] of expected.gradients.entries())
           if (g !== null && actual.gradients[i]) close(actual.gradients[i] as Float32Array, g, 3e-4, `gradient ${i}`);

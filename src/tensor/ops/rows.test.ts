@@ -1,12 +1,9 @@
-/**
- * The row contract on the native backend: a row's bytes are the same alone and among others, for any number of threads, and on every
- * instruction set that this machine has.
- */
+/** The row contract: a row's bytes are the same alone and among others, for any number of threads, and on every instruction set of this machine. */
 import { afterAll, describe, expect, test } from "vitest";
+import { native, whereNative } from "../../../tests/where-native.ts";
 import {
   attention,
   autocast,
-  type Backend,
   backend,
   crossEntropy,
   gated,
@@ -22,24 +19,21 @@ import {
   tensorFrom,
   useBackend,
 } from "../index.ts";
-import { createNative } from "../native.ts";
-import { loadNative, type NativeBinding } from "../native-binding.ts";
 import { integers, values } from "../samples.ts";
 import { run, subjects } from "./run-sample.ts";
 
-const binding = loadNative().binding;
-const native = binding === null ? null : createNative(binding as NativeBinding);
 const former = backend();
-const [threads, isa] = [native?.threads() ?? 1, native?.isa() ?? ""];
 if (native !== null) useBackend(native);
+const b = backend();
+const [threads, isa] = [b.threads(), b.isa()];
 afterAll(() => {
-  native?.threads(threads);
-  native?.isa(isa);
+  b.threads(threads);
+  b.isa(isa);
   useBackend(former);
 });
 
 /** Every pair of instruction set and thread count, the present one first. */
-const settings = (b: Backend): (readonly [isa: string, threads: number])[] => b.isas().flatMap((name) => [1, 2].map((n) => [name, n] as const));
+const settings = (): (readonly [isa: string, threads: number])[] => b.isas().flatMap((name) => [1, 2].map((n) => [name, n] as const));
 
 /** The bytes in text. The sign and payload of a NaN are not part of the contract. */
 function hex(x: Float32Array | Int32Array | Uint8Array): string {
@@ -47,11 +41,10 @@ function hex(x: Float32Array | Int32Array | Uint8Array): string {
   return Buffer.from(y.buffer, y.byteOffset, y.byteLength).toString("hex");
 }
 
-describe.runIf(native !== null)("one sample, any instruction set and threads: the same bytes", () => {
+whereNative("one sample, any instruction set and threads: the same bytes", () => {
   const cases = subjects().flatMap((s) => s.samples.map((sample) => [`${s.name}: ${sample.name}`, s, sample] as const));
   test.each(cases)("%s", (_, subject, sample) => {
-    const b = native as Backend;
-    const outcomes = settings(b).map(([name, n]) => {
+    const outcomes = settings().map(([name, n]) => {
       b.isa(name);
       b.threads(n);
       const { values, gradients } = run(subject.call, sample.args, b);
@@ -116,9 +109,8 @@ const functions: Record<string, (x: Tensor, from: number) => Tensor> = {
   },
 };
 
-describe.runIf(native !== null)("M = 1 … 64 rows: each has the bytes that it has alone", () => {
+describe("M = 1 … 64 rows: each has the bytes that it has alone", () => {
   test.each(Object.entries(functions))("%s", (_, f) => {
-    const b = native as Backend;
     b.isa(isa);
     b.threads(1);
     const rowsOf = (from: number, m: number): string[] =>
