@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { openDocuments } from "../data/index.ts";
 import { tasks, tasksNamed } from "../eval/index.ts";
+import { duration, grouped } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { CHECKPOINT_FLAG, checkPath, MODEL_ARGUMENT, openModel } from "./open-model.ts";
 
@@ -33,7 +34,7 @@ export const command = defineCommand({
       results[task.name] = await task.run({ model, tokenizer, documents, options: { context, stride, signal, progress: progressLine(task.name) } });
       io.print(`${task.name}`);
       for (const [name, value] of Object.entries(results[task.name]))
-        io.print(`  ${name.padEnd(14)}${Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(4)}`);
+        io.print(`  ${name.padEnd(14)}${Number.isInteger(value) ? grouped(value) : value.toFixed(4)}`);
     }
     return { model: folder, data, documents: documents.length, results };
   },
@@ -52,7 +53,7 @@ function progressLine(task: string): ((scored: number, of: number) => void) | un
       shown = now;
       const left = (((now - started) / scored) * (of - scored)) / 1000;
       process.stderr.write(
-        `\r\u001b[K${task}: ${scored.toLocaleString("en")} of ${of.toLocaleString("en")} tokens, ${((scored / (now - started)) * 1000).toFixed(0)} tokens/s, ${left.toFixed(0)} s left`,
+        `\r\u001b[K${task}: ${grouped(scored)} of ${grouped(of)} tokens, ${((scored / (now - started)) * 1000).toFixed(0)} tokens/s, ${duration(left)} left`,
       );
     }
   };

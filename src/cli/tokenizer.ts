@@ -4,6 +4,7 @@ import * as z from "zod";
 import { decodeText, openDocuments } from "../data/index.ts";
 import { DataError, GroundupError } from "../errors.ts";
 import { readError } from "../formats/node-file.ts";
+import { grouped } from "../quantities.ts";
 import { type EncodeOptions, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
 import { commandName } from "./command-name.ts";
@@ -70,10 +71,9 @@ const train = defineCommand({
     const tokenizer = await trainBpeStream(texts(), { vocabSize, pattern, specialTokens: special, minFrequency });
     await tokenizer.save(out);
     const seconds = (performance.now() - started) / 1000;
-    io.print(
-      `${tokenizer.vocabSize.toLocaleString("en")} tokens from ${bytes.toLocaleString("en")} bytes in ${documents.toLocaleString("en")} documents, ${seconds.toFixed(1)} s`,
-    );
-    if (tokenizer.vocabSize < vocabSize) io.print(`The text has no more pairs to merge, so there are fewer than the ${vocabSize} that were asked for.`);
+    io.print(`${grouped(tokenizer.vocabSize)} tokens from ${grouped(bytes)} bytes in ${grouped(documents)} documents, ${seconds.toFixed(1)} s`);
+    if (tokenizer.vocabSize < vocabSize)
+      io.print(`The text has no more pairs to merge, so there are fewer than the ${grouped(vocabSize)} that were asked for.`);
     io.print(`Written to ${out}. Look at it with: ${commandName()} tokenizer inspect ${out}`);
     return { out, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
   },

@@ -10,6 +10,7 @@ import { NO_POST_PROCESSOR } from "./components.ts";
 import type { PatternName } from "./split-patterns.ts";
 import { asId, Place } from "./strict-json.ts";
 import { specialToken, type TokenizerSpec } from "./tokenizer-spec.ts";
+import { idLimit } from "./vocab-merges.ts";
 
 export interface TiktokenOptions {
   /** The split pattern; needed unless the file's name is that of a published encoding. */
@@ -55,8 +56,7 @@ export function readTiktoken(text: string, file: string, options: TiktokenOption
   const tokens: (string | undefined)[] = [];
   const seen = new Map<string, number>();
   const lines = text.split("\n");
-  // Ids may have gaps, but a table over them may not be absurd.
-  const limit = lines.length * 4 + 65_536;
+  const limit = idLimit(lines.length);
   for (const [i, raw] of lines.entries()) {
     const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
     if (line === "") continue;
