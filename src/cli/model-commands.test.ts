@@ -112,6 +112,9 @@ describe("generate", () => {
     });
     expect((await groundup("generate", at("empty"), "--prompt", "a")).err).toContain("no model here");
     expect((await groundup("generate", at("runs/mine"), "--prompt", "a", "--top-p", "1.5")).err).toContain("--top-p");
+    expect((await groundup("generate", at("runs/mine"), "--prompt", "a", "--stop", "")).err).toContain(
+      '--stop is too short, expected at least 1 character, got "". Correct it.',
+    );
     expect((await groundup("generate", at("runs/mine"), "--prompt", "It was ".repeat(200))).err).toContain("at most 64 tokens (the model's context)");
   });
 });
@@ -137,6 +140,20 @@ test("tokenizer train, encode, decode, inspect", async () => {
   expect(await groundup("tokenizer", "encode", at("tok"))).toMatchObject({ code: 2, err: expect.stringContaining("one of --text and --file, got neither") });
   expect((await groundup("tokenizer", "decode", at("tok"), "x1")).err).toContain("expected whole numbers");
   expect((await groundup("tokenizer", "decode", at("tok"), "999")).err).toContain("outside the vocabulary");
+});
+
+test("a file that is no tokenizer is named as such, and a rank file of one's own takes --pattern", async () => {
+  for (const command of [["inspect"], ["tokenizer", "inspect"], ["tokenizer", "encode", "--text", "a"]]) {
+    const { err, code } = await groundup(...command, at("text.txt"));
+    expect([code, err]).toEqual([
+      1,
+      expect.stringMatching(/text\.txt: not a tokenizer file, expected tokenizer\.json, .*tiktoken ranks.*, got "It was a bright/),
+    ]);
+  }
+  writeFileSync(at("mine.tiktoken"), Array.from({ length: 256 }, (_, i) => `${Buffer.from([i]).toString("base64")} ${i}\n`).join(""));
+  expect((await groundup("tokenizer", "encode", at("mine.tiktoken"), "--text", "ab")).err).toContain("on the command line --pattern");
+  expect((await groundup("tokenizer", "encode", at("mine.tiktoken"), "--text", "ab", "--pattern", "gpt2")).out).toBe("97 98\n");
+  expect((await groundup("tokenizer", "decode", at("mine.tiktoken"), "97", "98", "--pattern", "gpt2")).out).toBe("ab\n");
 });
 
 test("inspect knows runs, models, weights and tokenizers", async () => {
