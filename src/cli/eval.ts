@@ -1,6 +1,6 @@
 /** `groundup eval`: measures a model. */
 import * as z from "zod";
-import { openDocuments } from "../data/index.ts";
+import { type DocumentMode, openDocuments } from "../data/index.ts";
 import { tasks, tasksNamed } from "../eval/index.ts";
 import { duration, grouped } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
@@ -12,12 +12,18 @@ export const command = defineCommand({
   options: z.object({
     tasks: z.string().default("perplexity").describe("tasks by name, with commas between them").meta({ placeholder: "NAMES" }),
     data: z.string().describe("text file, JSONL, or a folder of them (also .gz, .zst)").meta({ placeholder: "FILE" }),
+    document: z
+      .string()
+      .default("file")
+      .describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"')
+      .meta({ placeholder: "WAY" }),
+    field: z.string().default("text").describe("key of the text in .jsonl files"),
     context: z.int().min(2).optional().describe("tokens in a window (default: the model's context)"),
     stride: z.int().min(1).optional().describe("new tokens that each window scores (default: half of the window)"),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
   }),
   examples: ["groundup eval runs/quickstart --data book.txt", "groundup eval ./gpt2 --tasks perplexity --data wiki.valid.txt.gz --stride 512 --json"],
-  async run([path], { tasks: names, data, context, stride, checkpoint }, io) {
+  async run([path], { tasks: names, data, document, field, context, stride, checkpoint }, io) {
     const { signal } = io;
     const wanted = tasksNamed(
       names
@@ -27,7 +33,8 @@ export const command = defineCommand({
     );
     if (!/[*?]/.test(data)) checkPath(data);
     const documents: string[] = [];
-    for await (const { text } of await openDocuments(data, { onNote: (sentence) => io.log(sentence) })) documents.push(text);
+    for await (const { text } of await openDocuments(data, { document: document as DocumentMode, field, onNote: (sentence) => io.log(sentence) }))
+      documents.push(text);
     const { model, tokenizer, folder } = await openModel(path, checkpoint);
     const results: Record<string, Record<string, number>> = {};
     for (const task of wanted) {

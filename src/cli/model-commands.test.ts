@@ -129,6 +129,16 @@ test("eval gives one JSON object with the measures", async () => {
   expect((await groundup("eval", at("runs/mine"), "--data", at("text.txt"), "--tasks", "perplexty")).err).toContain('Did you mean "perplexity"?');
 });
 
+test("eval cuts text and reads JSONL as it is told", async () => {
+  writeFileSync(at("lines.jsonl"), '{"body":"It was a bright day."}\n{"body":"The clocks were striking."}\n');
+  const both = await json("eval", at("runs/mine"), "--data", at("lines.jsonl"), "--field", "body");
+  expect(both).toMatchObject({ documents: 2, results: { perplexity: { words: 9 } } });
+  expect((await groundup("eval", at("runs/mine"), "--data", at("lines.jsonl"))).err).toContain(
+    'a string in "text", got the keys body. Name the key that holds',
+  );
+  expect(await json("eval", at("runs/mine"), "--data", at("text.txt"), "--document", "line")).toMatchObject({ documents: 40 });
+});
+
 test("tokenizer train, encode, decode, inspect", async () => {
   const trained = await json("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("tok"));
   expect(trained.vocabSize).toBe(290);
