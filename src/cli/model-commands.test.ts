@@ -1,10 +1,13 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { GPT2, saveModel } from "../models/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
 import { type CommandTable, dispatch } from "./dispatch.ts";
+import { command as evaluate } from "./eval.ts";
+import { flagOf } from "./flags.ts";
+import { command as generate } from "./generate.ts";
 
 let folder: string;
 let out = "";
@@ -127,6 +130,15 @@ test("eval gives one JSON object with the measures", async () => {
   expect(bitsPerByte).toBeCloseTo((nll * tokens) / bytes / Math.LN2, 6);
   expect((await groundup("eval", at("runs/mine"), "--data", at("text.text"))).err).toContain('Did you mean "');
   expect((await groundup("eval", at("runs/mine"), "--data", at("text.txt"), "--tasks", "perplexty")).err).toContain('Did you mean "perplexity"?');
+});
+
+test("docs/generating.md names every flag of generate and eval and every key that --json gives", async () => {
+  const guide = readFileSync(new URL("../../docs/generating.md", import.meta.url), "utf8");
+  const generated = await json("generate", at("runs/mine"), "--prompt", "a", "--max-new-tokens", "2");
+  const measured = await json("eval", at("runs/mine"), "--data", at("text.txt"));
+  const flags = [...Object.keys(generate.options.shape), ...Object.keys(evaluate.options.shape)].map((key) => (key === "stream" ? "--no-stream" : flagOf(key)));
+  const keys = [generated, measured, measured.results, measured.results.perplexity].flatMap(Object.keys).filter((key) => key !== "results");
+  expect([...flags, ...keys].filter((name) => !guide.includes(`\`${name}`) && !guide.includes(`${name}\``))).toEqual([]);
 });
 
 test("eval cuts text and reads JSONL as it is told", async () => {
