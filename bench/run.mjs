@@ -1,5 +1,5 @@
 // npm run -s bench -- NAME [--setting S] [--json]: runs one benchmark and ends with one JSON line.
-// Names and settings are listed by running it without a name. Ratios against peers are measured by bench/compare.mjs.
+// Names are listed by running it without one, and a benchmark's settings by giving it a wrong one. Ratios against peers are measured by bench/compare.mjs.
 import { readdirSync } from "node:fs";
 import { parseArgs } from "node:util";
 
@@ -9,8 +9,10 @@ const names = readdirSync(here)
   .map((f) => f.slice(0, -4));
 const { values, positionals } = flags();
 const name = positionals[0];
-if (name === undefined || !names.includes(name)) {
-  console.error(`bench: expected one of ${names.join(", ")}, got ${name ?? "nothing"}. Example: npm run -s bench -- gemm --setting 1024x1536x384 --json`);
+if (positionals.length !== 1 || !names.includes(name)) {
+  console.error(
+    `bench: expected one of ${names.join(", ")}, got ${positionals.join(" ") || "nothing"}. Example: npm run -s bench -- gemm --setting 1024x1536x384 --json`,
+  );
   process.exit(2);
 }
 
@@ -24,6 +26,11 @@ function flags() {
 }
 
 const bench = await import(new URL(`${name}.mjs`, here));
-const result = await bench.run({ setting: values.setting, json: values.json });
+const result = await bench.run({ setting: values.setting, json: values.json }).catch((error) => {
+  // A wrong setting or a text that is not there; anything else is a defect, with its stack.
+  if (!/^bench /.test(error.message) && error.syscall === undefined) throw error;
+  console.error(error.message);
+  process.exit(2);
+});
 if (!values.json) for (const [key, value] of Object.entries(result)) console.log(`${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
 console.log(JSON.stringify(result));

@@ -19,4 +19,12 @@ if (!names.includes(name) || !existsSync(file)) {
 }
 if (!process.features.typescript) register("./strip-types.mjs", import.meta.url);
 process.argv = [process.argv[0], fileURLToPath(file), ...rest];
-await import(file.href);
+try {
+  await import(file.href);
+} catch (error) {
+  // Wrong arguments and missing files are told in their own words; anything else is a defect, with its stack.
+  const { GroundupError } = await import("groundup");
+  if (!(error instanceof GroundupError) && error?.syscall === undefined) throw error;
+  console.error(`${name}: ${error.message}`);
+  process.exit(1);
+}

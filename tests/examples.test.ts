@@ -41,3 +41,18 @@ test("every example reads on a page, says how it is run, and a wrong name gets t
   expect(wrong.status).toBe(2);
   expect(wrong.stderr).toContain(`expected one of ${names.join(", ")}, got "nanogtp"`);
 });
+
+test("wrong arguments of an example or a benchmark are one line that says what is expected", () => {
+  const bench = (...args: string[]) => spawnSync(process.execPath, [join(ROOT, "bench", "run.mjs"), ...args], { cwd: dir, encoding: "utf8" });
+  const wrong: [run: ReturnType<typeof bench>, says: RegExp][] = [
+    [example("nanogpt", "nofile.txt"), /^nanogpt: ENOENT: no such file or directory, open 'nofile\.txt'\n$/],
+    [example("nanogpt", join(ROOT, "README.md"), "many"), /^nanogpt: cosine: .*, got steps NaN, .*\n$/],
+    [bench("gemm", "--setting", "big"), /^bench gemm: expected a setting MxNxK, got big\n$/],
+    [bench("gem"), /^bench: expected one of .*gemm.*, got gem\. Example: .*\n$/],
+    [bench("gemm", "--seting", "1x1x1"), /^bench: Unknown option '--seting'.*\n$/],
+  ];
+  for (const [{ stdout, stderr, status }, says] of wrong) {
+    expect([stdout, stderr.replace(WELL, "")]).toEqual(["", expect.stringMatching(says)]);
+    expect(status).toBeGreaterThan(0);
+  }
+});

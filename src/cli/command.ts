@@ -121,7 +121,8 @@ function parse(name: string, command: CliCommand, schema: z.ZodObject, argv: rea
       ...error.message
         .split("\n")
         .slice(1)
-        .map((line) => line.trim()),
+        // A flag that may be repeated is spoken of as it is typed, not as a list's item.
+        .map((line) => line.trim().replace(/^(--[\w-]+)\.\d+/, "$1")),
     );
   }
   if (problems.length > 0) throw new UsageError(`${[`${name}:`, ...problems].join(problems.length === 1 ? " " : "\n  ")}\n${seeHelp(name)}`);

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import os from "node:os";
 import * as z from "zod";
+import { byteSize } from "../quantities.ts";
 import { backend, backendReason } from "../tensor/backend.ts";
 import { platformName } from "../tensor/native-binding.ts";
 import { defineCommand } from "./command.ts";
@@ -68,14 +69,16 @@ function cpuFeatures(): string[] | null {
 
 function linesOf(report: ReturnType<typeof examine>): [string, string][] {
   const { cpu, memory } = report;
-  const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
   return [
     ["groundup", `${report.version} on Node ${report.node}, ${report.platform}`],
     ["backend", `${report.backend} (${report.reason})`],
     ["kernels", `${report.isa}; this machine can run ${report.isas.join(", ")}`],
     ["threads", `${report.threads} of ${cpu.availableCores} cores (GROUNDUP_THREADS sets another number)`],
     ["CPU", cpu.model + (cpu.features === null ? "" : ` (${cpu.features.join(", ")})`)],
-    ["memory", `${gib(memory.totalBytes)}, ${gib(memory.freeBytes)} free${memory.limitBytes === null ? "" : `, limited to ${gib(memory.limitBytes)}`}`],
+    [
+      "memory",
+      `${byteSize(memory.totalBytes)}, ${byteSize(memory.freeBytes)} free${memory.limitBytes === null ? "" : `, limited to ${byteSize(memory.limitBytes)}`}`,
+    ],
     ...Object.entries(report.optional).map(([name, part]): [string, string] => [
       "optional",
       `${name}: ${part.present ? "present" : "absent"}, ${part.purpose}`,

@@ -3,9 +3,10 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Batch, IGNORE } from "../data/index.ts";
+import { byteSize, duration, grouped } from "../quantities.ts";
 import { memory, resetPeakMemory } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
-import { accumulateGradients, duration, measurePeakFlops, openPretraining, planTraining, type Recipe } from "../train/index.ts";
+import { accumulateGradients, measurePeakFlops, openPretraining, planTraining, type Recipe } from "../train/index.ts";
 import type { Io } from "./command.ts";
 import { packageVersion } from "./package-version.ts";
 import { planLines } from "./plan.ts";
@@ -48,10 +49,10 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
       const measured = memory().peakBytes;
       io.print();
       io.print(
-        `One real step   ${(seconds * 1000).toFixed(0)} ms on ${machineLine()}: ${Math.round(plan.tokensPerStep / seconds).toLocaleString("en-US")} tokens/s, all ${recipe.training.max_steps} steps in ${duration(seconds * recipe.training.max_steps)}`,
+        `One real step   ${(seconds * 1000).toFixed(0)} ms on ${machineLine()}: ${grouped(Math.round(plan.tokensPerStep / seconds))} tokens/s, all ${recipe.training.max_steps} steps in ${duration(seconds * recipe.training.max_steps)}`,
       );
       io.print(
-        `Measured        ${(measured / 1e6).toFixed(1)} MB of tensors at the peak (planned ${(plan.memory.peak / 1e6).toFixed(1)} MB); loss ${loss.toFixed(3)} after ${times.length} steps on this batch`,
+        `Measured        ${byteSize(measured)} of tensors at the peak (planned ${byteSize(plan.memory.peak)}); loss ${loss.toFixed(3)} after ${times.length} steps on this batch`,
       );
       io.print("\nNothing was kept. Leave out --dry-run to train.");
       return { plan, stepSeconds: seconds, measuredPeakBytes: measured, firstBatch: { inputIds: [...first.inputIds], targets: [...first.targets] } };

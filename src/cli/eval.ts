@@ -1,7 +1,8 @@
 /** `groundup eval`: measures a model. */
 import * as z from "zod";
-import { openDocuments } from "../data/index.ts";
+import { type DocumentMode, openDocuments } from "../data/index.ts";
 import { tasks, tasksNamed } from "../eval/index.ts";
+import { duration, grouped } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { CHECKPOINT_FLAG, checkPath, MODEL_ARGUMENT, openModel } from "./open-model.ts";
 
@@ -11,12 +12,18 @@ export const command = defineCommand({
   options: z.object({
     tasks: z.string().default("perplexity").describe("tasks by name, with commas between them").meta({ placeholder: "NAMES" }),
     data: z.string().describe("text file, JSONL, or a folder of them (also .gz, .zst)").meta({ placeholder: "FILE" }),
+    document: z
+      .string()
+      .default("file")
+      .describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"')
+      .meta({ placeholder: "WAY" }),
+    field: z.string().default("text").describe("key of the text in .jsonl files"),
     context: z.int().min(2).optional().describe("tokens in a window (default: the model's context)"),
     stride: z.int().min(1).optional().describe("new tokens that each window scores (default: half of the window)"),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
   }),
   examples: ["groundup eval runs/quickstart --data book.txt", "groundup eval ./gpt2 --tasks perplexity --data wiki.valid.txt.gz --stride 512 --json"],
-  async run([path], { tasks: names, data, context, stride, checkpoint }, io) {
+  async run([path], { tasks: names, data, document, field, context, stride, checkpoint }, io) {
     const { signal } = io;
     const wanted = tasksNamed(
       names
@@ -26,14 +33,15 @@ export const command = defineCommand({
     );
     if (!/[*?]/.test(data)) checkPath(data);
     const documents: string[] = [];
-    for await (const { text } of await openDocuments(data, { onNote: (sentence) => io.log(sentence) })) documents.push(text);
+    for await (const { text } of await openDocuments(data, { document: document as DocumentMode, field, onNote: (sentence) => io.log(sentence) }))
+      documents.push(text);
     const { model, tokenizer, folder } = await openModel(path, checkpoint);
     const results: Record<string, Record<string, number>> = {};
     for (const task of wanted) {
       results[task.name] = await task.run({ model, tokenizer, documents, options: { context, stride, signal, progress: progressLine(task.name) } });
       io.print(`${task.name}`);
       for (const [name, value] of Object.entries(results[task.name]))
-        io.print(`  ${name.padEnd(14)}${Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(4)}`);
+        io.print(`  ${name.padEnd(14)}${Number.isInteger(value) ? grouped(value) : value.toFixed(4)}`);
     }
     return { model: folder, data, documents: documents.length, results };
   },
@@ -52,7 +60,7 @@ function progressLine(task: string): ((scored: number, of: number) => void) | un
       shown = now;
       const left = (((now - started) / scored) * (of - scored)) / 1000;
       process.stderr.write(
-        `\r\u001b[K${task}: ${scored.toLocaleString("en")} of ${of.toLocaleString("en")} tokens, ${((scored / (now - started)) * 1000).toFixed(0)} tokens/s, ${left.toFixed(0)} s left`,
+        `\r\u001b[K${task}: ${grouped(scored)} of ${grouped(of)} tokens, ${((scored / (now - started)) * 1000).toFixed(0)} tokens/s, ${duration(left)} left`,
       );
     }
   };

@@ -6,6 +6,7 @@ import { openShards } from "../data/index.ts";
 import { ConfigError } from "../errors.ts";
 import { listCheckpoints, openFile, openFolder, openModelWeights, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
 import { architectures, describeModel, type ModelCounts, modelCounts } from "../models/index.ts";
+import { byteSize, grouped, metric } from "../quantities.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
 import { checkPath, findModel } from "./open-model.ts";
@@ -67,9 +68,9 @@ async function inspectModel(path: string, tensors: boolean): Promise<Inspected> 
     counts = modelCounts(model);
     const parts = Object.entries(counts.parameters).filter(([name, n]) => name !== "total" && n > 0);
     lines.push(
-      `parameters ${thousands(counts.parameters.total)}: ${parts.map(([name, n]) => `${name} ${thousands(n)}`).join(", ")}`,
-      `arithmetic ${si(counts.forwardFlops(1))}FLOP a token, ${si(counts.trainingFlops(1))}FLOP to train on one (without attention's share, which grows with length)`,
-      `state      ${thousands(counts.stateBytesPerToken)} bytes a position`,
+      `parameters ${grouped(counts.parameters.total)}: ${parts.map(([name, n]) => `${name} ${grouped(n)}`).join(", ")}`,
+      `arithmetic ${metric(counts.forwardFlops(1), "FLOP")} a token, ${metric(counts.trainingFlops(1), "FLOP")} to train on one (without attention's share, which grows with length)`,
+      `state      ${grouped(counts.stateBytesPerToken)} bytes a position`,
       `config     ${Object.entries(model.config)
         .map(([k, v]) => `${k} ${typeof v === "object" && v !== null ? JSON.stringify(v) : v}`)
         .join(", ")}`,
@@ -98,7 +99,7 @@ async function inspectWeights(path: string, reader: TensorReader, tensors: boole
   const files = new Set(list.map((t) => t.file)).size;
   const lines = [
     `safetensors ${path}`,
-    `weights    ${list.length} tensors, ${thousands(values)} values, ${mib(bytes)} in ${files} ${files === 1 ? "file" : "files"}: ${Object.entries(dtypes)
+    `weights    ${list.length} tensors, ${grouped(values)} values, ${byteSize(bytes)} in ${files} ${files === 1 ? "file" : "files"}: ${Object.entries(dtypes)
       .map(([d, n]) => `${n} ${d}`)
       .join(", ")}`,
   ];
@@ -138,8 +139,8 @@ async function inspectShards(path: string): Promise<Inspected> {
     report: { ...manifest, kind: "shards", path },
     lines: [
       `shards     ${path}`,
-      `tokens     ${thousands(tokens)} of ${thousands(documents)} documents in ${shards.length} ${shards.length === 1 ? "file" : "files"}, ${dtype}, vocabulary ${thousands(vocabSize)}`,
-      `text       ${thousands(statistics.bytes)} bytes, ${(1 / statistics.tokensPerByte).toFixed(2)} bytes a token, longest document ${thousands(statistics.longestDocument)}`,
+      `tokens     ${grouped(tokens)} of ${grouped(documents)} documents in ${shards.length} ${shards.length === 1 ? "file" : "files"}, ${dtype}, vocabulary ${grouped(vocabSize)}`,
+      `text       ${grouped(statistics.bytes)} bytes, ${(1 / statistics.tokensPerByte).toFixed(2)} bytes a token, longest document ${grouped(statistics.longestDocument)}`,
     ],
   };
 }
@@ -178,11 +179,4 @@ function lastLine(written: readonly string[]): Record<string, unknown> | null {
     }
   }
   return null;
-}
-
-const thousands = (n: number): string => n.toLocaleString("en");
-const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-function si(n: number): string {
-  const power = Math.min(4, Math.floor(Math.log10(Math.max(n, 1)) / 3));
-  return `${(n / 1000 ** power).toPrecision(3)} ${["", "k", "M", "G", "T"][power]}`;
 }

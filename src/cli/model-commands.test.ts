@@ -1,10 +1,13 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { GPT2, saveModel } from "../models/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
 import { type CommandTable, dispatch } from "./dispatch.ts";
+import { command as evaluate } from "./eval.ts";
+import { flagOf } from "./flags.ts";
+import { command as generate } from "./generate.ts";
 
 let folder: string;
 let out = "";
@@ -112,6 +115,9 @@ describe("generate", () => {
     });
     expect((await groundup("generate", at("empty"), "--prompt", "a")).err).toContain("no model here");
     expect((await groundup("generate", at("runs/mine"), "--prompt", "a", "--top-p", "1.5")).err).toContain("--top-p");
+    expect((await groundup("generate", at("runs/mine"), "--prompt", "a", "--stop", "")).err).toContain(
+      '--stop is too short, expected at least 1 character, got "". Correct it.',
+    );
     expect((await groundup("generate", at("runs/mine"), "--prompt", "It was ".repeat(200))).err).toContain("at most 64 tokens (the model's context)");
   });
 });
@@ -126,6 +132,25 @@ test("eval gives one JSON object with the measures", async () => {
   expect((await groundup("eval", at("runs/mine"), "--data", at("text.txt"), "--tasks", "perplexty")).err).toContain('Did you mean "perplexity"?');
 });
 
+test("docs/generating.md names every flag of generate and eval and every key that --json gives", async () => {
+  const guide = readFileSync(new URL("../../docs/generating.md", import.meta.url), "utf8");
+  const generated = await json("generate", at("runs/mine"), "--prompt", "a", "--max-new-tokens", "2");
+  const measured = await json("eval", at("runs/mine"), "--data", at("text.txt"));
+  const flags = [...Object.keys(generate.options.shape), ...Object.keys(evaluate.options.shape)].map((key) => (key === "stream" ? "--no-stream" : flagOf(key)));
+  const keys = [generated, measured, measured.results, measured.results.perplexity].flatMap(Object.keys).filter((key) => key !== "results");
+  expect([...flags, ...keys].filter((name) => !guide.includes(`\`${name}`) && !guide.includes(`${name}\``))).toEqual([]);
+});
+
+test("eval cuts text and reads JSONL as it is told", async () => {
+  writeFileSync(at("lines.jsonl"), '{"body":"It was a bright day."}\n{"body":"The clocks were striking."}\n');
+  const both = await json("eval", at("runs/mine"), "--data", at("lines.jsonl"), "--field", "body");
+  expect(both).toMatchObject({ documents: 2, results: { perplexity: { words: 9 } } });
+  expect((await groundup("eval", at("runs/mine"), "--data", at("lines.jsonl"))).err).toContain(
+    'a string in "text", got the keys body. Name the key that holds',
+  );
+  expect(await json("eval", at("runs/mine"), "--data", at("text.txt"), "--document", "line")).toMatchObject({ documents: 40 });
+});
+
 test("tokenizer train, encode, decode, inspect", async () => {
   const trained = await json("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("tok"));
   expect(trained.vocabSize).toBe(290);
@@ -137,6 +162,20 @@ test("tokenizer train, encode, decode, inspect", async () => {
   expect(await groundup("tokenizer", "encode", at("tok"))).toMatchObject({ code: 2, err: expect.stringContaining("one of --text and --file, got neither") });
   expect((await groundup("tokenizer", "decode", at("tok"), "x1")).err).toContain("expected whole numbers");
   expect((await groundup("tokenizer", "decode", at("tok"), "999")).err).toContain("outside the vocabulary");
+});
+
+test("a file that is no tokenizer is named as such, and a rank file of one's own takes --pattern", async () => {
+  for (const command of [["inspect"], ["tokenizer", "inspect"], ["tokenizer", "encode", "--text", "a"]]) {
+    const { err, code } = await groundup(...command, at("text.txt"));
+    expect([code, err]).toEqual([
+      1,
+      expect.stringMatching(/text\.txt: not a tokenizer file, expected tokenizer\.json, .*tiktoken ranks.*, got "It was a bright/),
+    ]);
+  }
+  writeFileSync(at("mine.tiktoken"), Array.from({ length: 256 }, (_, i) => `${Buffer.from([i]).toString("base64")} ${i}\n`).join(""));
+  expect((await groundup("tokenizer", "encode", at("mine.tiktoken"), "--text", "ab")).err).toContain("on the command line --pattern");
+  expect((await groundup("tokenizer", "encode", at("mine.tiktoken"), "--text", "ab", "--pattern", "gpt2")).out).toBe("97 98\n");
+  expect((await groundup("tokenizer", "decode", at("mine.tiktoken"), "97", "98", "--pattern", "gpt2")).out).toBe("ab\n");
 });
 
 test("inspect knows runs, models, weights and tokenizers", async () => {

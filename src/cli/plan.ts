@@ -4,10 +4,10 @@ import { join } from "node:path";
 import * as z from "zod";
 import { openDocuments } from "../data/index.ts";
 import { describeModel } from "../models/index.ts";
+import { byteSize, duration, grouped, metric } from "../quantities.ts";
 import { memory } from "../tensor/index.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
 import {
-  duration,
   emulationNote,
   measurePeakFlops,
   modelConfig,
@@ -40,31 +40,28 @@ export const command = defineCommand({
     const peakFlops = measurePeakFlops(recipe.training.precision);
     const plan = planTraining(model, recipe, peakFlops);
     for (const line of planLines(plan, recipe)) io.print(line);
-    io.print(`Machine         ${machineLine()}, ${(peakFlops / 1e9).toFixed(0)} GFLOP/s in large ${recipe.training.precision} products just now`);
+    io.print(`Machine         ${machineLine()}, ${metric(peakFlops, "FLOP/s")} in large ${recipe.training.precision} products just now`);
     const emulated = emulationNote(recipe);
     if (emulated !== null) io.print(emulated);
     const { limitBytes } = memory();
     const fits = plan.memory.peak <= limitBytes;
     const ways = fits ? [] : waysToFit(model, recipe, limitBytes);
     if (!fits) {
-      io.print(`\nIt will not fit: tensors may take ${bytes(limitBytes)} on this machine. What would help, each for itself:`);
+      io.print(`\nIt will not fit: tensors may take ${byteSize(limitBytes)} on this machine. What would help, each for itself:`);
       for (const way of ways) io.print(`  ${way}`);
     }
     return { ...plan, peakFlops, limitBytes, fits, waysToFit: ways };
   },
 });
 
-const bytes = (n: number) => (n >= 1e9 ? `${(n / 1e9).toFixed(2)} GB` : `${(n / 1e6).toFixed(1)} MB`);
-
 /** A plan for people. */
 export function planLines(plan: Plan, { training }: Recipe): string[] {
-  const n = (x: number) => x.toLocaleString("en-US");
   const { weights, gradients, optimizer, activations, peak, process } = plan.memory;
   return [
-    `Model           ${n(plan.parameters)} parameters, ${bytes(weights)}; a checkpoint takes ${bytes(plan.checkpointBytes)}`,
-    `Steps           ${n(training.max_steps)} of ${n(plan.tokensPerStep)} tokens, ${n(plan.tokens)} in all`,
-    `Memory          ${bytes(peak)} of tensors at the peak (weights ${bytes(weights)}, gradients ${bytes(gradients)}, optimiser ${bytes(optimizer)}, activations ${bytes(activations)}); about ${bytes(process)} for the process`,
-    `Arithmetic      ${(plan.flops / 1e12).toFixed(2)} TFLOP`,
+    `Model           ${grouped(plan.parameters)} parameters, ${byteSize(weights)}; a checkpoint takes ${byteSize(plan.checkpointBytes)}`,
+    `Steps           ${grouped(training.max_steps)} of ${grouped(plan.tokensPerStep)} tokens, ${grouped(plan.tokens)} in all`,
+    `Memory          ${byteSize(peak)} of tensors at the peak (weights ${byteSize(weights)}, gradients ${byteSize(gradients)}, optimiser ${byteSize(optimizer)}, activations ${byteSize(activations)}); about ${byteSize(process)} for the process`,
+    `Arithmetic      ${metric(plan.flops, "FLOP")}`,
     `Time            about ${duration(plan.seconds)} on this machine when it is idle`,
   ];
 }

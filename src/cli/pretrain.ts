@@ -2,14 +2,15 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
+import { duration, grouped } from "../quantities.ts";
 import { backend } from "../tensor/index.ts";
-import { duration, measurePeakFlops, openPretraining, planTraining, type Recipe, recipeSchema } from "../train/index.ts";
+import { measurePeakFlops, openPretraining, planTraining, type Recipe, recipeSchema } from "../train/index.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { commandName } from "./command-name.ts";
 import { UsageError } from "./failure.ts";
 import { packageVersion } from "./package-version.ts";
 import { readRecipe } from "./recipe-file.ts";
-import { machineLine, samplerOf, thousands, watchTraining } from "./training-view.ts";
+import { machineLine, samplerOf, watchTraining } from "./training-view.ts";
 
 export const command = defineCommand({
   about:
@@ -53,16 +54,16 @@ export async function pretrain(recipe: Recipe, options: { out: string; resume: b
     const { manifest, data, state } = session;
     for (const note of session.notes) io.print(note);
     io.print(
-      `Text      ${thousands(manifest.bytes.train + manifest.bytes.validation)} bytes → ${thousands(manifest.tokens.train)} training and ${thousands(manifest.tokens.validation)} validation tokens`,
+      `Text      ${grouped(manifest.bytes.train + manifest.bytes.validation)} bytes → ${grouped(manifest.tokens.train)} training and ${grouped(manifest.tokens.validation)} validation tokens`,
     );
-    io.print(`Tokens    ${thousands(data.tokenizer.vocabSize)} in the vocabulary, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each`);
-    io.print(`Model     ${recipe.model.model_type}, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context_length}`);
+    io.print(`Tokens    ${grouped(data.tokenizer.vocabSize)} in the vocabulary, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each`);
+    io.print(`Model     ${recipe.model.model_type}, ${grouped(manifest.parameters)} parameters, context ${recipe.training.context_length}`);
     io.print(`Machine   ${machineLine()}`);
     const left = recipe.training.max_steps - state.step;
     if (backend().name === "reference" && left > 0) {
       const { seconds } = planTraining(session.model, recipe, measurePeakFlops(recipe.training.precision));
       io.print(
-        `Warning   ${thousands(left)} steps take at least ${duration((seconds * left) / recipe.training.max_steps)} without the native library; "${commandName()} doctor" says why it is absent`,
+        `Warning   ${grouped(left)} steps take at least ${duration((seconds * left) / recipe.training.max_steps)} without the native library; "${commandName()} doctor" says why it is absent`,
       );
     }
     if (state.step > 0) io.print(`Resumed   at step ${state.step} of ${recipe.training.max_steps}`);

@@ -3,13 +3,14 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { ngramModel } from "../eval/index.ts";
+import { duration, grouped } from "../quantities.ts";
 import { backend } from "../tensor/index.ts";
-import { type Baseline, duration, openPretraining, type PreparedData, recipeSchema } from "../train/index.ts";
+import { type Baseline, openPretraining, type PreparedData, recipeSchema } from "../train/index.ts";
 import { defineCommand } from "./command.ts";
 import { commandName } from "./command-name.ts";
 import { packageVersion } from "./package-version.ts";
 import { readRecipe } from "./recipe-file.ts";
-import { machineLine, samplerOf, thousands, watchTraining } from "./training-view.ts";
+import { machineLine, samplerOf, watchTraining } from "./training-view.ts";
 
 /** What replaces the recipe's sizes where only the plain TypeScript backend runs. */
 const TINY = [
@@ -61,17 +62,17 @@ export const command = defineCommand({
       const [documents, bytes] = [manifest.documents, manifest.bytes].map(({ train, validation }) => ({ all: train + validation, held: validation }));
       io.print(
         book
-          ? `Text       Moby-Dick, ${thousands(bytes.all)} bytes in ${documents.all} chapters; ${documents.held} of them are held out`
-          : `Text       ${thousands(bytes.all)} bytes of ${Object.keys(manifest.data).join(", ")}; ${thousands(bytes.held)} of them are held out`,
+          ? `Text       Moby-Dick, ${grouped(bytes.all)} bytes in ${documents.all} chapters; ${documents.held} of them are held out`
+          : `Text       ${grouped(bytes.all)} bytes of ${Object.keys(manifest.data).join(", ")}; ${grouped(bytes.held)} of them are held out`,
       );
       io.print(
-        `Tokenizer  byte-level BPE trained here: ${thousands(data.tokenizer.vocabSize)} tokens, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each`,
+        `Tokenizer  byte-level BPE trained here: ${grouped(data.tokenizer.vocabSize)} tokens, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each`,
       );
       const baseline = await ngramBaseline(data);
       await session.run.saveBaseline(baseline);
       io.print(`Baseline   4-gram (Kneser-Ney) on the held-out text: ${baseline.bitsPerByte.toFixed(3)} bits per byte`);
       io.print(
-        `Model      Llama, ${thousands(manifest.parameters)} parameters, context ${recipe.training.context_length}; ${recipe.training.max_steps} steps of ${thousands(recipe.training.batch_size * recipe.training.context_length)} tokens\n`,
+        `Model      Llama, ${grouped(manifest.parameters)} parameters, context ${recipe.training.context_length}; ${recipe.training.max_steps} steps of ${grouped(recipe.training.batch_size * recipe.training.context_length)} tokens\n`,
       );
       const { end, validation, checkpoint, samples } = await watchTraining(session, io);
       if (end.why === "stopped") {

@@ -1,4 +1,5 @@
 /** What a tokenizer is, for `tokenizer inspect` and `inspect`. */
+import { grouped } from "../quantities.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 
 export interface TokenizerReport {
@@ -37,7 +38,7 @@ export function tokenizerLines(r: TokenizerReport): string[] {
   const { before, after } = r.template;
   return [
     `kind       ${r.kind}${r.pattern === null ? "" : `, words cut as in ${r.pattern}`}`,
-    `tokens     ${r.vocabSize.toLocaleString("en")}${r.merges === null ? "" : `, ${r.merges.toLocaleString("en")} merges`}`,
+    `tokens     ${grouped(r.vocabSize)}${r.merges === null ? "" : `, ${grouped(r.merges)} merges`}`,
     `special    ${
       special.length === 0
         ? "none"

@@ -1,10 +1,12 @@
 /** `groundup tokenizer train|encode|decode|inspect`. */
-import { createReadStream } from "node:fs";
+import { createReadStream, existsSync } from "node:fs";
+import { join } from "node:path";
 import * as z from "zod";
 import { decodeText, openDocuments } from "../data/index.ts";
 import { DataError, GroundupError } from "../errors.ts";
 import { readError } from "../formats/node-file.ts";
-import { type EncodeOptions, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
+import { grouped } from "../quantities.ts";
+import { type EncodeOptions, loadTokenizer, type PatternName, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
 import { commandName } from "./command-name.ts";
 import type { CommandTable } from "./dispatch.ts";
@@ -14,12 +16,19 @@ import { tokenizerLines, tokenizerReport } from "./tokenizer-report.ts";
 
 const TOKENIZER = {
   name: "TOKENIZER",
-  description: "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), or a model's folder",
+  description: "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), or the folder of a model or a run",
 } as const;
 
-async function open(path: string): Promise<Tokenizer> {
+const PATTERNS = ["gpt2", "cl100k", "qwen2", "o200k", "whole"] as const;
+const PATTERN = z
+  .enum([...PATTERNS, "cl100k-tiktoken"])
+  .optional()
+  .describe("how text is cut into words, for a file that does not say it (tiktoken ranks, vocab.json)");
+
+async function open(path: string, pattern: PatternName | undefined): Promise<Tokenizer> {
   checkPath(path);
-  return loadTokenizer(path);
+  const ofRun = join(path, "tokenizer");
+  return loadTokenizer(existsSync(join(ofRun, "tokenizer.json")) ? ofRun : path, { pattern });
 }
 
 /** A file's text, or with - that of standard input. @throws DataError for binary data, FormatError for what can't be read */
@@ -41,10 +50,7 @@ const train = defineCommand({
   options: z.object({
     out: z.string().describe("folder to write").meta({ placeholder: "FOLDER" }),
     vocabSize: z.int().min(256).default(8192).describe("tokens, the 256 bytes and special tokens included"),
-    pattern: z
-      .enum(["gpt2", "cl100k", "qwen2", "o200k", "whole"])
-      .default("gpt2")
-      .describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
+    pattern: z.enum(PATTERNS).default("gpt2").describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
     special: z.array(z.string().min(1)).default(["<|endoftext|>"]).describe("special tokens; they get the first ids").meta({ placeholder: "TOKEN" }),
     minFrequency: z.int().min(0).default(0).describe("pairs seen less often are not merged"),
     field: z.string().default("text").describe("of a JSONL line that holds the text"),
@@ -70,10 +76,9 @@ const train = defineCommand({
     const tokenizer = await trainBpeStream(texts(), { vocabSize, pattern, specialTokens: special, minFrequency });
     await tokenizer.save(out);
     const seconds = (performance.now() - started) / 1000;
-    io.print(
-      `${tokenizer.vocabSize.toLocaleString("en")} tokens from ${bytes.toLocaleString("en")} bytes in ${documents.toLocaleString("en")} documents, ${seconds.toFixed(1)} s`,
-    );
-    if (tokenizer.vocabSize < vocabSize) io.print(`The text has no more pairs to merge, so there are fewer than the ${vocabSize} that were asked for.`);
+    io.print(`${grouped(tokenizer.vocabSize)} tokens from ${grouped(bytes)} bytes in ${grouped(documents)} documents, ${seconds.toFixed(1)} s`);
+    if (tokenizer.vocabSize < vocabSize)
+      io.print(`The text has no more pairs to merge, so there are fewer than the ${grouped(vocabSize)} that were asked for.`);
     io.print(`Written to ${out}. Look at it with: ${commandName()} tokenizer inspect ${out}`);
     return { out, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
   },
@@ -88,17 +93,18 @@ const encode = defineCommand({
     count: z.boolean().default(false).describe("say only how many there are"),
     pieces: z.boolean().default(false).describe("show each token's text beside its id"),
     allowSpecial: z.boolean().default(false).describe("read special tokens in the text as such"),
+    pattern: PATTERN,
     addSpecialTokens: z.boolean().default(true).describe("leave out the tokens that the tokenizer puts around every text"),
   }),
   examples: ['groundup tokenizer encode gpt2/ --text "Call me Ishmael." --pieces', "groundup tokenizer encode my-tokenizer --file book.txt --count --json"],
-  async run([path], { text, file, count, pieces, allowSpecial, addSpecialTokens }, io) {
+  async run([path], { text, file, count, pieces, allowSpecial, addSpecialTokens, pattern }, io) {
     if ((text === undefined) === (file === undefined))
       throw new UsageError(
         `groundup tokenizer encode: expected one of --text and --file, got ${text === undefined ? "neither. Add one." : "both. Leave one out."}`,
       );
     if (file !== undefined && file !== "-") checkPath(file);
     const input = text ?? (await textOf(file as string));
-    const tokenizer = await open(path);
+    const tokenizer = await open(path, pattern);
     const options: EncodeOptions = { allowSpecial, addSpecialTokens };
     if (count) {
       const tokens = tokenizer.count(input, options);
@@ -115,9 +121,9 @@ const encode = defineCommand({
 const decode = defineCommand({
   about: "Turns token ids into text.",
   arguments: [TOKENIZER, { name: "IDS", description: "token ids, with blanks or commas between them", variadic: true }],
-  options: z.object({ skipSpecialTokens: z.boolean().default(false).describe("leave special tokens out of the text") }),
+  options: z.object({ pattern: PATTERN, skipSpecialTokens: z.boolean().default(false).describe("leave special tokens out of the text") }),
   examples: ["groundup tokenizer decode gpt2/ 14134 502 680 14133"],
-  async run([path, ...words], { skipSpecialTokens }, io) {
+  async run([path, ...words], { skipSpecialTokens, pattern }, io) {
     const numbers = words.flatMap((w) => w.split(/[\s,]+/)).filter((w) => w !== "");
     const bad = numbers.filter((w) => !/^[0-9]+$/.test(w));
     if (bad.length > 0)
@@ -127,7 +133,7 @@ const decode = defineCommand({
           .map((w) => JSON.stringify(w))
           .join(", ")}. Correct them.`,
       );
-    const tokenizer = await open(path);
+    const tokenizer = await open(path, pattern);
     const text = tokenizer.decode(numbers.map(Number), { skipSpecialTokens });
     io.print(text);
     return { text, tokens: numbers.length };
@@ -137,10 +143,10 @@ const decode = defineCommand({
 const inspect = defineCommand({
   about: "Shows what a tokenizer is: its model, vocabulary, special tokens and longest tokens.",
   arguments: [TOKENIZER],
-  options: z.object({}),
+  options: z.object({ pattern: PATTERN }),
   examples: ["groundup tokenizer inspect runs/quickstart/tokenizer"],
-  async run([path], _options, io) {
-    const report = tokenizerReport(await open(path));
+  async run([path], { pattern }, io) {
+    const report = tokenizerReport(await open(path, pattern));
     for (const line of tokenizerLines(report)) io.print(line);
     return report;
   },

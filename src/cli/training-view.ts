@@ -110,5 +110,3 @@ export function machineLine(): string {
   const b = backend();
   return b.name === "native" ? `native kernels (${b.isa()}), ${b.threads()} threads` : "the plain TypeScript backend, which is slow";
 }
-
-export const thousands = (n: number): string => n.toLocaleString("en-US");

@@ -151,6 +151,6 @@ export function documentOfJsonLine(line: string, field: string, where: string): 
   const keys = typeof value === "object" && value !== null ? Object.keys(value) : [];
   throw new DataError(
     `${where}: no text, expected an object with a string in ${JSON.stringify(field)}, got ` +
-      `${keys.length > 0 ? `the keys ${keys.slice(0, 12).join(", ")}` : "no object"}.${didYouMean(field, keys)} Name the field that holds the text.`,
+      `${keys.length > 0 ? `the keys ${keys.slice(0, 12).join(", ")}` : "no object"}.${didYouMean(field, keys)} Name the key that holds the text (data.field in a recipe, --field).`,
   );
 }

@@ -99,7 +99,7 @@ test("shards that were damaged are refused", async () => {
 
   await fs.writeFile(join(out, "shard-00000.bin"), Buffer.concat([shard.subarray(0, 8), Buffer.from([255, 255]), shard.subarray(10)]));
   const foreign = await open();
-  await expect(foreign.read(0, 10)).rejects.toThrow(/token id outside the vocabulary at token 4, expected 0 to 256, got 65535/);
+  await expect(foreign.read(0, 10)).rejects.toThrow(/id 65535 at place 4 is outside the vocabulary, expected a whole number from 0 to 256, got 65535/);
   await foreign.close();
 
   await fs.writeFile(join(out, "shard-00000.bin"), shard.subarray(0, 19));

@@ -1,6 +1,7 @@
 /** Token ids on disk or in memory, as one long stream with document boundaries. */
 import { DataError } from "../errors.ts";
 import type { Source } from "../formats/source.ts";
+import { checkTokenIds } from "../token-ids.ts";
 import { hashHex, hashNumbers } from "./stable-hash.ts";
 
 /** A tokenised text. Ids of all documents in a row. */
@@ -32,10 +33,10 @@ export const TOKEN_BYTES: Record<TokenDtype, number> = { u16: 2, u32: 4 };
 /** Ids that were made in this process. */
 export function memoryTokens(ids: ArrayLike<number>, options: { vocabSize?: number; documentStarts?: ArrayLike<number>; name?: string } = {}): TokenData {
   const name = options.name ?? "<memory>";
+  checkStored(ids, options.vocabSize, name, 0);
   const kept = Int32Array.from(ids);
   const documentStarts = Float64Array.from(options.documentStarts ?? [0, kept.length]);
   checkDocumentStarts(documentStarts, kept.length, name);
-  checkIds(kept, options.vocabSize, name, 0);
   return {
     name,
     tokens: kept.length,
@@ -67,18 +68,15 @@ export function checkTokenRange(start: number, length: number, tokens: number, w
   }
 }
 
-/** @throws DataError with the place of the first id that no vocabulary of this size has */
-export function checkIds(ids: Int32Array, vocabSize: number | undefined, where: string, start: number): void {
-  // Ids above 2^31 - 1 wrap to negative ones on the way in and are caught here too.
-  const limit = vocabSize ?? 0x7fffffff;
-  for (let i = 0; i < ids.length; i++) {
-    if (ids[i] < 0 || ids[i] >= limit) {
-      throw new DataError(
-        `${where}: token id outside the vocabulary at token ${start + i}, expected 0 to ${limit - 1}, got ${ids[i] >>> 0}. ` +
-          "The data belongs to another tokenizer, or the file is damaged; make the shards again.",
-      );
-    }
-  }
+/**
+ * @param start the place of `ids[0]` in the data
+ * @throws DataError with the place of the first id that no vocabulary of this size has
+ */
+function checkStored(ids: ArrayLike<number>, vocabSize: number | undefined, where: string, start: number): void {
+  checkTokenIds(where, ids, vocabSize ?? 0x7fffffff, {
+    from: start,
+    advice: "The data belongs to another tokenizer, or the file is damaged; make the shards again.",
+  });
 }
 
 /** Ids of one type in a source, from its first byte. */
@@ -118,10 +116,12 @@ export async function tokenFilesReader(
       const size = TOKEN_BYTES[dtype];
       const raw = kept?.[file] ?? (await source.read(from * size, take * size));
       // Bytes on disk are little-endian, as are all machines that Node runs on but one.
-      const view = dtype === "u16" ? new Uint16Array(raw.buffer) : new Int32Array(raw.buffer);
+      const view = dtype === "u16" ? new Uint16Array(raw.buffer) : new Uint32Array(raw.buffer);
       const first = kept ? from : 0;
-      ids.set(view.subarray(first, first + take), done);
-      checkIds(ids.subarray(done, done + take), vocabSize, source.name, from);
+      const stored = view.subarray(first, first + take);
+      // Before they become signed.
+      checkStored(stored, vocabSize, source.name, from);
+      ids.set(stored, done);
       done += take;
       file++;
     }

@@ -4,7 +4,10 @@
  * beat it has learned little more than word neighbours.
  */
 import { ConfigError, DataError } from "../errors.ts";
+import { checkTokenIds } from "../token-ids.ts";
 import { type Likelihood, likelihood } from "./likelihood.ts";
+
+const OF_TOKENIZER = { advice: "Pass the tokenizer's vocabSize." };
 
 export interface NgramOptions {
   /** Tokens that an n-gram spans, 1 to 6: the last is predicted from those before. Default 4. */
@@ -106,7 +109,7 @@ export function ngramModel(trainIds: ArrayLike<number> | readonly ArrayLike<numb
   const documents = Array.isArray(trainIds) && typeof trainIds[0] === "object" ? (trainIds as readonly ArrayLike<number>[]) : [trainIds as ArrayLike<number>];
   const vocabSize = options.vocabSize ?? 1 + largest(documents);
   if (documents.every((ids) => ids.length === 0)) throw new DataError("ngramModel: no training ids, expected at least one, got none. Check the training text.");
-  check("ngramModel", documents, vocabSize);
+  for (const ids of documents) checkTokenIds("ngramModel", ids, vocabSize, OF_TOKENIZER);
 
   // The beginning of a document is a token of its own that is never predicted.
   const begin = vocabSize;
@@ -166,7 +169,7 @@ export function ngramModel(trainIds: ArrayLike<number> | readonly ArrayLike<numb
   }
 
   function logprobs(ids: ArrayLike<number>): Float64Array {
-    check("ngramModel.logprobs", [ids], vocabSize);
+    checkTokenIds("ngramModel.logprobs", ids, vocabSize, OF_TOKENIZER);
     const out = new Float64Array(ids.length);
     let context = Int32Array.from(start);
     let next = new Int32Array(order);
@@ -228,17 +231,4 @@ function largest(documents: readonly ArrayLike<number>[]): number {
   let most = -1;
   for (const ids of documents) for (let i = 0; i < ids.length; i++) if (ids[i] > most) most = ids[i];
   return most;
-}
-
-function check(where: string, documents: readonly ArrayLike<number>[], vocabSize: number): void {
-  for (const ids of documents) {
-    for (let i = 0; i < ids.length; i++) {
-      const id = ids[i];
-      if (!(Number.isInteger(id) && id >= 0 && id < vocabSize)) {
-        throw new DataError(
-          `${where}: id ${id} at place ${i} is outside the vocabulary, expected a whole number from 0 to ${vocabSize - 1}, got ${id}. Pass the tokenizer's vocabSize.`,
-        );
-      }
-    }
-  }
 }

@@ -3,6 +3,7 @@ import { ConfigError, DataError } from "../errors.ts";
 import { logprobs } from "../generate/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
+import { turn } from "../turn.ts";
 import { type Likelihood, likelihood } from "./likelihood.ts";
 
 export interface PerplexityOptions {
@@ -66,6 +67,6 @@ export async function negativeLogLikelihood(model: CausalLM, ids: Int32Array, op
     scored = end;
     progress?.(scored, ids.length);
     if (end === ids.length) return { sum, tokens: ids.length - 1 };
-    await new Promise<void>((resolve) => void setImmediate(resolve));
+    await turn();
   }
 }

@@ -178,10 +178,18 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
     case "invalid_type":
       if (got === undefined) return [`${at(path)} is missing, expected ${issue.expected}, got nothing. Add it.`];
       return [`${at(path)} has the wrong type, expected ${issue.expected}, got ${describe(got)}. Correct it.`];
-    case "too_small":
-      return [`${at(path)} is too small, expected ${issue.inclusive === false ? "more than" : "at least"} ${issue.minimum}, got ${describe(got)}. Correct it.`];
-    case "too_big":
-      return [`${at(path)} is too large, expected ${issue.inclusive === false ? "less than" : "at most"} ${issue.maximum}, got ${describe(got)}. Correct it.`];
+    case "too_small": {
+      const [small, unit] = sizeOf(issue.origin, issue.minimum) ?? ["small", ""];
+      return [
+        `${at(path)} is too ${small}, expected ${issue.inclusive === false ? "more than" : "at least"} ${issue.minimum}${unit}, got ${describe(got)}. Correct it.`,
+      ];
+    }
+    case "too_big": {
+      const [, unit] = sizeOf(issue.origin, issue.maximum) ?? ["", ""];
+      return [
+        `${at(path)} is too ${unit === "" ? "large" : "long"}, expected ${issue.inclusive === false ? "less than" : "at most"} ${issue.maximum}${unit}, got ${describe(got)}. Correct it.`,
+      ];
+    }
     case "invalid_union": {
       // Of the ways that a value may take, the one that it nearly fits says most.
       const nearest = issue.errors.toSorted((a, b) => b.reduce((n, e) => Math.max(n, e.path.length), 0) - a.reduce((n, e) => Math.max(n, e.path.length), 0))[0];
@@ -201,6 +209,12 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
       // Refinements bring a sentence of their own, some with what they got.
       return [`${at(path)}: ${issue.message}${/[.!?]$/.test(issue.message) ? "" : "."}${/, got /.test(issue.message) ? "" : ` Got ${describe(got)}.`}`];
   }
+}
+
+/** What is counted of a value that has a length; undefined for numbers. */
+function sizeOf(origin: string, limit: number | bigint): [short: string, unit: string] | undefined {
+  const unit = { string: " character", array: " item" }[origin];
+  return unit === undefined ? undefined : ["short", Number(limit) === 1 ? unit : `${unit}s`];
 }
 
 function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {

@@ -2,8 +2,10 @@
 import { ConfigError, DataError, NonFiniteError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import { crossEntropy, logsumexp, noGrad, scope, tensor } from "../tensor/index.ts";
+import { checkTokenIds } from "../token-ids.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
-import { createPagedState, type Sequence } from "./paged-state.ts";
+import { turn } from "../turn.ts";
+import { createPagedState, OF_MODEL, type Sequence } from "./paged-state.ts";
 import { checkSampling, type SamplingOptions, sample, uniformAt } from "./samplers.ts";
 import { createTextStream, type TextStream } from "./text-stream.ts";
 
@@ -198,7 +200,7 @@ export function logprobs(model: CausalLM, ids: ArrayLike<number>): Float32Array 
     throw new DataError(
       `logprobs: too many ids, expected at most ${context} (the model's context), got ${ids.length}. Use perplexity(), which slides a window over longer texts.`,
     );
-  checkIds("logprobs", ids, vocabulary);
+  checkTokenIds("logprobs", ids, vocabulary, OF_MODEL);
   const training = model.training;
   if (training) model.eval();
   try {
@@ -226,18 +228,6 @@ export function logprobs(model: CausalLM, ids: ArrayLike<number>): Float32Array 
   }
 }
 
-const turn = (): Promise<void> => new Promise((resolve) => void (globalThis.setImmediate ?? setTimeout)(resolve));
-
-function checkIds(where: string, ids: ArrayLike<number>, vocabulary: number): void {
-  for (let i = 0; i < ids.length; i++) {
-    if (!(Number.isInteger(ids[i]) && ids[i] >= 0 && ids[i] < vocabulary)) {
-      throw new DataError(
-        `${where}: id ${ids[i]} at place ${i} is outside the model's vocabulary, expected a whole number from 0 to ${vocabulary - 1}, got ${ids[i]}. Was the text encoded with another tokenizer?`,
-      );
-    }
-  }
-}
-
 function promptIds(model: CausalLM, prompt: Prompt, index: number, tokenizer: Tokenizer | undefined): Int32Array {
   const { context, vocabulary } = model.dimensions;
   let ids: Int32Array;
@@ -252,7 +242,7 @@ function promptIds(model: CausalLM, prompt: Prompt, index: number, tokenizer: To
   if (ids.length === 0) throw new DataError(`generate: prompt ${index} is empty, expected at least one token, got none. Give it a first word.`);
   if (ids.length > context)
     throw new DataError(`generate: prompt ${index} is too long, expected at most ${context} tokens (the model's context), got ${ids.length}. Shorten it.`);
-  checkIds("generate", ids, vocabulary);
+  checkTokenIds(`generate: prompt ${index}`, ids, vocabulary, OF_MODEL);
   return ids;
 }
 

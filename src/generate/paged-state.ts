@@ -8,6 +8,10 @@ import { DataError, GroundupError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { LayerState } from "../nn/index.ts";
 import { indexSelect, keep, noGrad, pagedAttention, scope, type Tensor, tensor, writeRows, zeros } from "../tensor/index.ts";
+import { checkTokenIds } from "../token-ids.ts";
+
+/** How ids that a model lacks are refused. */
+export const OF_MODEL = { vocabulary: "the model's vocabulary", advice: "Was the text encoded with another tokenizer?" };
 
 /** Positions in a page: the block of keys that attention takes at a time. */
 export const PAGE = 64;
@@ -135,13 +139,7 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
       if (seen.has(sequence)) throw new GroundupError("paged state: a sequence twice in one step, expected each at most once. Put its ids into one entry.");
       seen.add(sequence);
       if (ids.length === 0) throw new DataError("paged state: a sequence without new ids, expected at least one, got none. Leave it out of the step.");
-      for (let i = 0; i < ids.length; i++) {
-        if (!(Number.isInteger(ids[i]) && ids[i] >= 0 && ids[i] < vocabulary)) {
-          throw new DataError(
-            `paged state: id ${ids[i]} is outside the model's vocabulary, expected a whole number from 0 to ${vocabulary - 1}, got ${ids[i]}. Was the text encoded with another tokenizer?`,
-          );
-        }
-      }
+      checkTokenIds("paged state", ids, vocabulary, OF_MODEL);
       if (sequence.length + ids.length > context) {
         throw new DataError(
           `paged state: the sequence is too long, expected at most ${context} positions (the model's context), got ${sequence.length + ids.length}. Shorten the prompt or generate less.`,

@@ -6,6 +6,7 @@ import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
+import { byteSize } from "../quantities.ts";
 import { cast, type DType, memory, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
 import type { WeightNames } from "./architecture.ts";
 import { describeModel } from "./architectures.ts";
@@ -22,9 +23,8 @@ export function createModel(config: Record<string, unknown>, where = "config"): 
   const weights = modelCounts(description).parameters.total;
   const { limitBytes } = memory();
   if (4 * weights > limitBytes) {
-    const gb = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
     throw new OutOfMemoryError(
-      `${where}: the model is too large for this machine, expected at most ${gb(limitBytes)} of weights, got ${gb(4 * weights)} (${weights.toPrecision(3)} weights). Check its sizes, or take a smaller model.`,
+      `${where}: the model is too large for this machine, expected at most ${byteSize(limitBytes)} of weights, got ${byteSize(4 * weights)} (${weights.toPrecision(3)} weights). Check its sizes, or take a smaller model.`,
     );
   }
   const model = description.architecture.create(description.config);

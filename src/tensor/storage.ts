@@ -3,6 +3,7 @@
  * saved for a backward pass. The last holder gives the block back.
  */
 import { OutOfMemoryError } from "../errors.ts";
+import { byteSize } from "../quantities.ts";
 import { type Backend, backend } from "./backend.ts";
 
 /** Bytes and blocks that one operation's results hold now. */
@@ -143,13 +144,12 @@ export class Storage {
 }
 
 function outOfMemory(bytes: number): OutOfMemoryError {
-  const mb = (n: number) => `${(n / 1e6).toFixed(1)} MB`;
   const largest = memory()
     .owners.slice(0, 5)
-    .map((o) => `${o.name} ${mb(o.bytes)} in ${o.count} tensors`)
+    .map((o) => `${o.name} ${byteSize(o.bytes)} in ${o.count} tensors`)
     .join(", ");
   return new OutOfMemoryError(
-    `allocate: the memory limit is reached, expected at most ${mb(limit)} live, got ${mb(liveBytes)} and ${mb(bytes)} more. Largest owners: ${largest}. ` +
+    `allocate: the memory limit is reached, expected at most ${byteSize(limit)} live, got ${byteSize(liveBytes)} and ${byteSize(bytes)} more. Largest owners: ${largest}. ` +
       "JavaScript frees tensors only between turns of its event loop: wrap each step of a loop in scope(() => …), use smaller batches, or raise setMemoryLimit()",
   );
 }

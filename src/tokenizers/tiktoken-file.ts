@@ -10,6 +10,7 @@ import { NO_POST_PROCESSOR } from "./components.ts";
 import type { PatternName } from "./split-patterns.ts";
 import { asId, Place } from "./strict-json.ts";
 import { specialToken, type TokenizerSpec } from "./tokenizer-spec.ts";
+import { idLimit } from "./vocab-merges.ts";
 
 export interface TiktokenOptions {
   /** The split pattern; needed unless the file's name is that of a published encoding. */
@@ -32,12 +33,21 @@ const PUBLISHED: Readonly<Record<string, Required<TiktokenOptions>>> = {
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
+/** A line's parts, or null for a line of another kind. */
+function rankOf(line: string): { base64: string; id: number } | null {
+  const [base64, digits, more] = line.split(" ");
+  if (more !== undefined || base64 === "" || !BASE64.test(base64) || !/^[0-9]{1,8}$/.test(digits ?? "")) return null;
+  return { base64, id: Number(digits) };
+}
+
 /**
  * @param file the file's name: errors call it so, and `cl100k_base.tiktoken` and its like are known by it
  * @throws FormatError with the line, what was expected and what is there
  * @throws ConfigError when the pattern is neither given nor known
  */
 export function readTiktoken(text: string, file: string, options: TiktokenOptions = {}): TokenizerSpec {
+  const place = new Place(file);
+  const lines = text.split("\n").map((line) => (line.endsWith("\r") ? line.slice(0, -1) : line));
   const name =
     file
       .split(/[\\/]/)
@@ -46,25 +56,23 @@ export function readTiktoken(text: string, file: string, options: TiktokenOption
   const published = Object.hasOwn(PUBLISHED, name) ? PUBLISHED[name] : undefined;
   const pattern = options.pattern ?? published?.pattern;
   if (pattern === undefined) {
+    const first = lines.find((line) => line !== "") ?? "";
+    if (rankOf(first) === null) {
+      const expected = "tokenizer.json, vocab.json, merges.txt or tiktoken ranks (lines of a token in base64, a blank, its rank)";
+      place.fail("not a tokenizer file", expected, first || "an empty file", "Name the tokenizer's folder or file.");
+    }
     throw new ConfigError(
       `${file}: a rank file does not say how text is split, expected the option "pattern" or a published name ` +
-        `(${Object.keys(PUBLISHED).join(", ")}), got neither. Give { pattern: "cl100k" } or the like.`,
+        `(${Object.keys(PUBLISHED).join(", ")}), got neither. Give the pattern (on the command line --pattern), cl100k or the like.`,
     );
   }
-  const place = new Place(file);
   const tokens: (string | undefined)[] = [];
   const seen = new Map<string, number>();
-  const lines = text.split("\n");
-  // Ids may have gaps, but a table over them may not be absurd.
-  const limit = lines.length * 4 + 65_536;
-  for (const [i, raw] of lines.entries()) {
-    const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
+  const limit = idLimit(lines.length);
+  for (const [i, line] of lines.entries()) {
     if (line === "") continue;
     const fail = (what: string, expected: string): never => place.at(`line ${i + 1}`).fail(what, expected, line);
-    const space = line.indexOf(" ");
-    const [base64, digits] = [line.slice(0, space), line.slice(space + 1)];
-    if (space < 1 || !BASE64.test(base64) || !/^[0-9]{1,8}$/.test(digits)) fail("bad line", "base64 of a token, a blank, its rank");
-    const id = Number(digits);
+    const { base64, id } = rankOf(line) ?? fail("bad line", "base64 of a token, a blank, its rank");
     if (id >= limit) fail("absurd rank", `less than ${limit} for ${lines.length} lines`);
     const bytes = atob(base64);
     let token = "";
@@ -75,7 +83,7 @@ export function readTiktoken(text: string, file: string, options: TiktokenOption
     tokens[id] = token;
     seen.set(token, id);
   }
-  if (seen.size === 0) place.fail("no tokens", "a line for each token", text.length === 0 ? "an empty file" : text);
+  if (seen.size === 0) place.fail("no tokens", "a line for each token", "an empty file");
   const specials = options.specialTokens ?? published?.specialTokens ?? {};
   const addedTokens = Object.entries(specials).map(([content, id]) => {
     const here = place.at(`special token ${JSON.stringify(content)}`);

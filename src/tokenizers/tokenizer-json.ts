@@ -8,7 +8,7 @@ import { checkDecoder, EACH_CHARACTER, type PreTokenizer, readNormalizer, readPo
 import { splitPattern } from "./split-patterns.ts";
 import { asArray, asBoolean, asId, asObject, asString, field, type JsonObject, onlyKeys, optionalBoolean, Place, parseJsonText } from "./strict-json.ts";
 import type { BpeModel, CharacterModel, ModelSpec, TokenizerSpec } from "./tokenizer-spec.ts";
-import { checkIds, mergesFromPairs, mergesOf, tokensById, vocabText } from "./vocab-merges.ts";
+import { checkGaps, mergesFromPairs, mergesOf, tokensById, vocabText } from "./vocab-merges.ts";
 
 const TOP_KEYS = ["version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"];
 
@@ -144,7 +144,7 @@ function removeAdded(tokens: (string | undefined)[], added: readonly AddedToken[
 
 function checkAdded(added: readonly AddedToken[], idOf: ReadonlyMap<string, number>, place: Place): void {
   const contents = new Map([...idOf].map(([token, id]) => [id, token]));
-  checkIds(
+  checkGaps(
     added.map((token) => token.id),
     idOf.size + added.length,
     place,

@@ -1,5 +1,6 @@
 /** The tokenizer that callers hold: special tokens, normaliser and template around a model. */
 import { DataError } from "../errors.ts";
+import { checkTokenIds } from "../token-ids.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
 import { textToString } from "./bpe.ts";
 import type { Text } from "./bpe-engine.ts";
@@ -67,6 +68,8 @@ export interface Tokenizer {
   /** Frees native memory at once; without it that happens some time after the last use. */
   dispose(): void;
 }
+
+const OF_OTHERS = { advice: "The ids were made with another tokenizer, or the model's vocabulary is larger than the tokenizer's." };
 
 export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): Tokenizer {
   const model = createModel(spec, engine);
@@ -193,17 +196,12 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
 
   /** Ids as an Int32Array of the vocabulary, special ones left out where asked. */
   function checked(list: ArrayLike<number>, options: DecodeOptions): Int32Array {
+    checkTokenIds("tokenizer.decode", list, size, OF_OTHERS);
     const skip = options.skipSpecialTokens === true;
     const kept = new Int32Array(list.length);
     let n = 0;
     for (let i = 0; i < list.length; i++) {
       const id = list[i];
-      if (!Number.isInteger(id) || id < 0 || id >= size) {
-        throw new DataError(
-          `tokenizer.decode: id ${id} at place ${i} is outside the vocabulary, expected a whole number from 0 to ${size - 1}, got ${id}. ` +
-            "The ids were made with another tokenizer, or the model's vocabulary is larger than the tokenizer's.",
-        );
-      }
       if (!skip || added.get(id)?.special !== true) kept[n++] = id;
     }
     return kept.subarray(0, n);

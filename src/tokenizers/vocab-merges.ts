@@ -6,9 +6,11 @@ import type { PatternName } from "./split-patterns.ts";
 import { asArray, asId, asObject, Place, parseJsonText } from "./strict-json.ts";
 import { type BpeModel, specialToken, type TokenizerSpec } from "./tokenizer-spec.ts";
 
-/** Ids may have gaps, but not so wide that a table over them is absurd for the number of tokens. */
-export function checkIds(ids: Iterable<number>, count: number, place: Place): void {
-  const limit = count * 4 + 65_536;
+/** Ids may have gaps, but not so wide that a table over them is absurd for the number of tokens: they are below this. */
+export const idLimit = (count: number): number => count * 4 + 65_536;
+
+export function checkGaps(ids: Iterable<number>, count: number, place: Place): void {
+  const limit = idLimit(count);
   for (const id of ids) if (id >= limit) place.fail("absurd id", `less than ${limit} for ${count} tokens`, id);
 }
 
@@ -18,7 +20,7 @@ export function tokensById(value: unknown, place: Place): { tokens: (string | un
   for (const [token, id] of idOf) {
     if (typeof id !== "number" || !Number.isInteger(id) || id < 0) asId(id, place.at(JSON.stringify(token)));
   }
-  checkIds(idOf.values(), idOf.size, place);
+  checkGaps(idOf.values(), idOf.size, place);
   let size = 0;
   for (const id of idOf.values()) size = Math.max(size, id + 1);
   const tokens = new Array<string | undefined>(size).fill(undefined);

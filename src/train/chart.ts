@@ -1,4 +1,5 @@
 /** Line charts as SVG, by hand: no library, so that a report opens anywhere, offline, in light and dark. */
+import { grouped } from "../quantities.ts";
 
 export interface Series {
   name: string;
@@ -71,9 +72,7 @@ export function chart(options: ChartOptions): string {
     (y) =>
       `<line class="grid" x1="${EDGE.left}" x2="${WIDTH - EDGE.right}" y1="${py(y)}" y2="${py(y)}"/><text class="tick" x="${EDGE.left - 8}" y="${py(y)}" dy="0.32em" text-anchor="end">${escapeHtml(format(y))}</text>`,
   );
-  const below = ticks(x0, x1, 7).map(
-    (x) => `<text class="tick" x="${px(x)}" y="${HEIGHT - EDGE.bottom + 17}" text-anchor="middle">${x.toLocaleString("en-US")}</text>`,
-  );
+  const below = ticks(x0, x1, 7).map((x) => `<text class="tick" x="${px(x)}" y="${HEIGHT - EDGE.bottom + 17}" text-anchor="middle">${grouped(x)}</text>`);
   const lines = shown.map((s) => {
     const path = s.points.map(([x, y], i) => `${i === 0 ? "M" : "L"}${px(x)} ${py(y)}`).join("");
     const dots = s.dots

@@ -2,8 +2,8 @@
 import { batchesOnce, sequentialWindows, type TokenData } from "../data/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import { autocast, noGrad, type Precision, scope } from "../tensor/index.ts";
+import { turn } from "../turn.ts";
 import { inputsOf } from "./step.ts";
-import { turn } from "./turn.ts";
 
 export interface EvaluationResult {
   /** Mean of −ln p over all targets. */

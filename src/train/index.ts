@@ -10,7 +10,7 @@ export { measurePeakFlops } from "./peak-flops.ts";
 export { checkMemory, type Plan, planTraining, waysToFit } from "./plan.ts";
 export { checkSameData, END_OF_TEXT, openText, type PreparedData, prepareData, resolveDataPaths } from "./prepare-data.ts";
 export { emulationNote, type Manifest, openPretraining, optimizerOf, type PretrainOptions, type PretrainSession } from "./pretrain.ts";
-export { createProgress, duration, type Progress, type ProgressOptions } from "./progress.ts";
+export { createProgress, type Progress, type ProgressOptions } from "./progress.ts";
 export { differences, modelConfig, type Recipe, recipeSchema } from "./recipe.ts";
 export { frequentTokens, type ReportOptions, reportHtml, type TokenCount, writeReport } from "./report.ts";
 export { type Baseline, type LoggedMetrics, openRun, type RunFolder, type RunSample, readRun, type StepMetrics } from "./run-folder.ts";

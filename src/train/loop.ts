@@ -6,13 +6,13 @@ import type { Batch, DataLoader, ShardData } from "../data/index.ts";
 import { ConfigError, NonFiniteError, RunError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import { constant, cosine, linear, type Optimizer, oneCycle, type Schedule, wsd } from "../optim/index.ts";
+import { turn } from "../turn.ts";
 import { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
 import { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
 import { checkWeights, isSpike, newWatch, nonFiniteLoss } from "./health.ts";
 import type { Recipe } from "./recipe.ts";
 import type { RunFolder, RunSample, StepMetrics } from "./run-folder.ts";
 import { accumulateGradients } from "./step.ts";
-import { turn } from "./turn.ts";
 
 export type TrainingEvent =
   | { type: "note"; text: string }

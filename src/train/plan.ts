@@ -4,6 +4,7 @@
  */
 import { OutOfMemoryError } from "../errors.ts";
 import { type ModelDescription, modelCounts } from "../models/index.ts";
+import { byteSize } from "../quantities.ts";
 import type { Recipe } from "./recipe.ts";
 
 export interface Plan {
@@ -82,14 +83,12 @@ export function planTraining(model: ModelDescription, recipe: Recipe, peakFlops:
   };
 }
 
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
-
 /** @throws OutOfMemoryError when the tensors will not fit into what they may have, before anything is allocated; it says what would help */
 export function checkMemory(model: ModelDescription, recipe: Recipe, limitBytes: number): void {
   const { peak, weights, gradients, optimizer, activations } = planTraining(model, recipe, 1).memory;
   if (peak <= limitBytes) return;
   throw new OutOfMemoryError(
-    `training: not enough memory for this recipe, expected at most ${gigabytes(limitBytes)}, got ${gigabytes(peak)} by plan (weights ${gigabytes(weights)}, gradients ${gigabytes(gradients)}, optimiser ${gigabytes(optimizer)}, activations ${gigabytes(activations)}). ` +
+    `training: not enough memory for this recipe, expected at most ${byteSize(limitBytes)}, got ${byteSize(peak)} by plan (weights ${byteSize(weights)}, gradients ${byteSize(gradients)}, optimiser ${byteSize(optimizer)}, activations ${byteSize(activations)}). ` +
       `What would help: ${waysToFit(model, recipe, limitBytes).join("; ")}.`,
   );
 }
@@ -120,6 +119,6 @@ export function waysToFit(model: ModelDescription, recipe: Recipe, limitBytes: n
   const layers = largest(model.dimensions.layers, (n) => peak({}, shallow(n)) <= limitBytes);
   if (layers !== null) ways.push(`model.${key}=${layers} (${(modelCounts(shallow(layers)).parameters.total / 1e6).toFixed(0)} million parameters)`);
   const smallest = peak({ batch_size: 1, gradient_accumulation_steps: accumulate(1) });
-  if (batch === null) ways.push(`a machine that gives tensors ${gigabytes(smallest)} (with training.batch_size=1)`);
+  if (batch === null) ways.push(`a machine that gives tensors ${byteSize(smallest)} (with training.batch_size=1)`);
   return ways;
 }

@@ -15,9 +15,9 @@ import {
 import { ConfigError, FormatError, RunError } from "../errors.ts";
 import { didYouMean, hashFile, openFolder } from "../formats/index.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
+import { turn } from "../turn.ts";
 import type { Recipe } from "./recipe.ts";
 import type { RunFolder } from "./run-folder.ts";
-import { turn } from "./turn.ts";
 
 export const END_OF_TEXT = "<|endoftext|>";
 const BUNDLED = new URL("../../data/", import.meta.url);

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { TrainingEvent } from "./loop.ts";
-import { createProgress, duration } from "./progress.ts";
+import { createProgress } from "./progress.ts";
 
 const step = (n: number, loss: number): TrainingEvent => ({
   type: "step",
@@ -26,8 +26,4 @@ test("in a terminal one line is rewritten, and cleared before other text", () =>
   expect(text.startsWith("\r█")).toBe(true);
   expect(text.endsWith(`\r${" ".repeat(39)}\rby the way\n`)).toBe(true);
   for (const line of text.split(/[\r\n]/)) expect(line.length).toBeLessThan(40);
-});
-
-test("durations", () => {
-  expect([0.4, 59, 61, 3700].map(duration)).toEqual(["0s", "59s", "1m01s", "1h01m"]);
 });

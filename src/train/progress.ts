@@ -1,4 +1,5 @@
 /** Progress of a run in the terminal: one line that is rewritten, or a line now and then where there is no terminal. */
+import { duration } from "../quantities.ts";
 import type { TrainingEvent } from "./loop.ts";
 
 export interface ProgressOptions {
@@ -21,13 +22,6 @@ export interface Progress {
   /** Ends the rewritten line, so that other text may follow. */
   clear(): void;
 }
-
-export const duration = (seconds: number): string => {
-  const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${s}s`;
-  if (s < 3600) return `${Math.floor(s / 60)}m${String(s % 60).padStart(2, "0")}s`;
-  return `${Math.floor(s / 3600)}h${String(Math.floor((s % 3600) / 60)).padStart(2, "0")}m`;
-};
 
 const rate = (n: number): string => (n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >= 1e4 ? `${(n / 1e3).toFixed(1)}k` : n.toFixed(0));
 

@@ -1,10 +1,10 @@
 /** report.html: what a run did, on one page that needs nothing else. */
 import type { TokenData } from "../data/index.ts";
 import { writeFileAtomic } from "../formats/index.ts";
+import { duration, grouped } from "../quantities.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { bars, chart, escapeHtml, type Series } from "./chart.ts";
 import type { Manifest } from "./pretrain.ts";
-import { duration } from "./progress.ts";
 import type { Baseline, LoggedMetrics, RunFolder, RunSample } from "./run-folder.ts";
 
 const STYLE = `
@@ -46,8 +46,6 @@ export async function frequentTokens(data: TokenData, tokenizer: Tokenizer, most
   return ids.slice(0, most).map((id) => ({ text: tokenizer.decode([id]), count: counts[id] }));
 }
 
-const count = (n: number): string => n.toLocaleString("en-US");
-
 /** The mean of the last values, the newest weighing most: what the eye should follow. */
 function smoothed(points: Series["points"], keep = 0.9): Series["points"] {
   let [mean, weight] = [0, 0];
@@ -87,9 +85,9 @@ export function reportHtml(
   const evaluated = metrics.filter((m) => m.step > 0 && m.val_loss !== undefined);
   const best = evaluated.toSorted((a, b) => (a.val_loss as number) - (b.val_loss as number))[0];
   const tiles: [string, string][] = [
-    ["parameters", count(manifest.parameters)],
-    ["steps", count(last?.step ?? 0)],
-    ["tokens seen", count(last?.tokens ?? 0)],
+    ["parameters", grouped(manifest.parameters)],
+    ["steps", grouped(last?.step ?? 0)],
+    ["tokens seen", grouped(last?.tokens ?? 0)],
     ["best validation loss", best?.val_loss?.toFixed(4) ?? "–"],
     ["bits per byte", best?.val_bits_per_byte?.toFixed(3) ?? "–"],
     ["training time", last?.seconds === undefined ? "–" : duration(last.seconds)],
@@ -122,16 +120,16 @@ export function reportHtml(
         { name: "each step", colour: 3, points: of((m) => m.tokens_per_second), faint: true },
         { name: "smoothed", colour: 3, points: smoothed(of((m) => m.tokens_per_second)) },
       ],
-      format: count,
+      format: grouped,
     }),
   ];
   const facts: [string, string][] = [
     ["Data", Object.keys(manifest.data).join(", ")],
-    ["Split", `${count(manifest.documents.train)} training and ${count(manifest.documents.validation)} validation documents`],
-    ["Text", `${count(manifest.bytes.train)} and ${count(manifest.bytes.validation)} bytes`],
+    ["Split", `${grouped(manifest.documents.train)} training and ${grouped(manifest.documents.validation)} validation documents`],
+    ["Text", `${grouped(manifest.bytes.train)} and ${grouped(manifest.bytes.validation)} bytes`],
     [
       "Tokens",
-      `${count(manifest.tokens.train)} and ${count(manifest.tokens.validation)}, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each, vocabulary ${count(manifest.vocabulary)}`,
+      `${grouped(manifest.tokens.train)} and ${grouped(manifest.tokens.validation)}, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each, vocabulary ${grouped(manifest.vocabulary)}`,
     ],
     [
       "Machine",
@@ -142,9 +140,9 @@ export function reportHtml(
   ];
   const comparison = comparisonRows(options.baseline ?? null, evaluated.at(-1));
   const shownSamples = samples.map(
-    ({ step, prompt, text }) => `<div class="sample"><small>step ${count(step)}</small><p><mark>${escapeHtml(prompt)}</mark>${escapeHtml(text)}</p></div>`,
+    ({ step, prompt, text }) => `<div class="sample"><small>step ${grouped(step)}</small><p><mark>${escapeHtml(prompt)}</mark>${escapeHtml(text)}</p></div>`,
   );
-  const frequent = (options.frequent ?? []).slice(0, 24).map(({ text, count: n }) => [JSON.stringify(text), n, count(n)] as const);
+  const frequent = (options.frequent ?? []).slice(0, 24).map(({ text, count: n }) => [JSON.stringify(text), n, grouped(n)] as const);
   return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>${escapeHtml(name)} · groundup</title><style>${STYLE}</style></head><body><main>
 <h1>${escapeHtml(name)}</h1><p class="sub">A training run of groundup.</p>
 <div class="tiles">${tiles.map(([label, value]) => `<div class="tile"><b>${escapeHtml(value)}</b><span>${escapeHtml(label)}</span></div>`).join("")}</div>

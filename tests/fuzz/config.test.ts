@@ -32,7 +32,7 @@ test.each<[string, object, typeof ConfigError, RegExp]>([
     "more weights than memory",
     { hidden_size: 2 ** 20 },
     OutOfMemoryError,
-    /c: the model is too large for this machine, expected at most 0\.256 GB of weights, got .* GB/,
+    /c: the model is too large for this machine, expected at most 256\.0 MB of weights, got .* GB/,
   ],
   ["absurdly many layers", { num_hidden_layers: 1e9 }, ConfigError, /num_hidden_layers is too large, expected at most 4096, got 1000000000/],
   ["heads that can't turn", { hidden_size: 6 }, ConfigError, /rope: the heads can't turn, expected an even number of items, got 3/],
