@@ -68,6 +68,12 @@ export interface Tokenizer {
   dispose(): void;
 }
 
+/**
+ * A tokenizer from its description, as `loadTokenizer` and `trainBpe` make one.
+ *
+ * @param engine "native" (Rust), "reference" (plain TypeScript, the same ids), or "auto": native where its library loads
+ * @throws GroundupError where "native" was asked for and its library does not load
+ */
 export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): Tokenizer {
   const model = createModel(spec, engine);
   const size = specSize(spec);
