@@ -38,12 +38,15 @@ describe.each(documents)("%s", (document) => {
   });
 });
 
-test("docs/architecture.md names every folder of src and crates, and the files to read first are there", () => {
+test("docs/architecture.md names every folder, those of src and crates too, and the files to read first are there", () => {
   const text = read("docs/architecture.md");
   for (const top of ["src", "crates"]) {
     const folders = readdirSync(join(root, top), { withFileTypes: true }).filter((entry) => entry.isDirectory());
     for (const { name } of folders) expect(text).toContain(`\`${top}/${name}\``);
   }
+  const ignored = read(".gitignore").split("\n");
+  const tops = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name !== ".git" && !ignored.includes(`${entry.name}/`));
+  for (const { name } of tops) if (name !== "src" && name !== "crates") expect(text).toContain(`\`${name}\``);
   for (const [, folder, files] of text.matchAll(/^\| `((?:src|crates)\/\w+)` \|[^|]*\| ([^|]+) \|$/gm)) {
     for (const [, file] of (files as string).matchAll(/`([\w./-]+)`/g))
       expect(existsSync(join(root, folder as string, file as string)), `${folder}/${file}`).toBe(true);

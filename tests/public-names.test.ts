@@ -1,4 +1,6 @@
 /** What the entry `groundup` offers: a name that is added or taken away is a change for users, and shows here. */
+import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import * as groundup from "../src/index.ts";
 
@@ -17,4 +19,14 @@ topk transpose tril triu unsqueeze useBackend variance where zeros
 
 test("the entry's values are these and no others", () => {
   expect(Object.keys(groundup).sort()).toEqual(NAMES.trim().split(/\s+/));
+});
+
+test("each has words above its declaration, which an editor shows", () => {
+  const source = fileURLToPath(new URL("../src/", import.meta.url));
+  const text = ["errors.ts", ...readdirSync(`${source}tensor`, { recursive: true }).map((file) => `tensor/${file}`)]
+    .filter((file) => /(?<!\.test)\.ts$/.test(file))
+    .map((file) => readFileSync(source + file, "utf8"))
+    .join("\n");
+  const bare = Object.keys(groundup).filter((name) => !new RegExp(`\\*/\\nexport (?:const|function|class) ${name}\\b`).test(text));
+  expect(bare).toEqual([]);
 });

@@ -1,5 +1,6 @@
 /** The layers that models are made of. Parameter names and shapes are PyTorch's. */
 import { ShapeError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import {
   type Activation,
   type AttentionOptions,
@@ -25,13 +26,17 @@ export function sumOf(layer: Module): ((sum: Tensor) => Tensor) | undefined {
   return watch && ((sum) => watch("", sum, 0));
 }
 
-/** y = x · weightᵀ + bias; weight (out, in), bias (out). Initialised as torch.nn.Linear: uniform in ±1/√in. */
+/**
+ * y = x · weightᵀ + bias: x (…, in) → (…, out), f32; weight (out, in), bias (out). Initialised as torch.nn.Linear: both uniform in ±1/√in.
+ * Names and shapes are those of torch.nn.Linear. `new Linear(3, 2, { bias: false })` has no bias.
+ */
 export class Linear extends Module {
   weight: Tensor;
   bias: Tensor | null;
 
   constructor(inFeatures: number, outFeatures: number, options: { bias?: boolean } = {}) {
     super();
+    checkOptions("Linear", options, { bias: true });
     this.weight = parameter(kaimingUniform(zeros([outFeatures, inFeatures]), { gain: Math.sqrt(1 / 3) }));
     this.bias = options.bias === false ? null : parameter(uniform(zeros([outFeatures]), { bound: 1 / Math.sqrt(inFeatures) }));
   }
@@ -48,7 +53,7 @@ export class Linear extends Module {
   }
 }
 
-/** Rows of a table; weight (count, dim), initialised from the standard normal. */
+/** Rows of a table: ids (…), i32 from 0 to count − 1 → (…, dim), f32; weight (count, dim), initialised from the standard normal, as torch.nn.Embedding. */
 export class Embedding extends Module {
   weight: Tensor;
 
@@ -63,7 +68,10 @@ export class Embedding extends Module {
   }
 }
 
-/** Layer normalisation over the last dimension (Ba et al. 2016). */
+/**
+ * Layer normalisation over the last dimension (Ba et al. 2016): x (…, dim) → (x − mean)/√(variance + eps) · weight + bias (…, dim), f32; the variance is that of
+ * all dim items (n, not n − 1). weight (dim) begins as ones, bias (dim) as zeros; `bias: false` leaves it out, eps is 1e-5. As torch.nn.LayerNorm(dim).
+ */
 export class LayerNorm extends Module {
   weight: Tensor;
   bias: Tensor | null;
@@ -71,6 +79,7 @@ export class LayerNorm extends Module {
 
   constructor(dim: number, options: { eps?: number; bias?: boolean } = {}) {
     super();
+    checkOptions("LayerNorm", options, { eps: true, bias: true });
     this.eps = options.eps ?? 1e-5;
     this.weight = parameter(ones([dim]));
     this.bias = options.bias === false ? null : parameter(zeros([dim]));
@@ -81,13 +90,14 @@ export class LayerNorm extends Module {
   }
 }
 
-/** RMS normalisation over the last dimension (Zhang and Sennrich 2019). */
+/** RMS normalisation over the last dimension (Zhang and Sennrich 2019): x (…, dim) → x/√(mean(x²) + eps) · weight (…, dim), f32; weight (dim) begins as ones, eps is 1e-6. */
 export class RMSNorm extends Module {
   weight: Tensor;
   readonly eps: number;
 
   constructor(dim: number, options: { eps?: number } = {}) {
     super();
+    checkOptions("RMSNorm", options, { eps: true });
     this.eps = options.eps ?? 1e-6;
     this.weight = parameter(ones([dim]));
   }
@@ -98,8 +108,10 @@ export class RMSNorm extends Module {
 }
 
 /**
- * Batch normalisation of each of the last dimension's items over all the others (Ioffe and Szegedy 2015): x (…, dim). While training by the batch's own mean and
- * variance, afterwards by their running averages (of the variance with n − 1, as PyTorch keeps it). For (N, dim) it is torch.nn.BatchNorm1d.
+ * Batch normalisation of each of the last dimension's items over all the others (Ioffe and Szegedy 2015): x (…, dim) → (…, dim), f32. While training by the batch's
+ * own mean and variance, afterwards by their running averages (of the variance with n − 1, as PyTorch keeps it), which move by `momentum` (0.1) a batch and are saved
+ * with the weights. weight, bias, running_mean, running_var: (dim). For (N, dim) it is torch.nn.BatchNorm1d.
+ * @throws ShapeError where the last dimension is another, or while training with fewer than 2 rows
  */
 export class BatchNorm extends Module {
   weight: Tensor;
@@ -111,6 +123,7 @@ export class BatchNorm extends Module {
 
   constructor(dim: number, options: { eps?: number; momentum?: number } = {}) {
     super();
+    checkOptions("BatchNorm", options, { eps: true, momentum: true });
     this.eps = options.eps ?? 1e-5;
     this.momentum = options.momentum ?? 0.1;
     this.weight = parameter(ones([dim]));
@@ -137,7 +150,7 @@ export class BatchNorm extends Module {
   }
 }
 
-/** Zeroes items with probability p while training. */
+/** Zeroes items with probability p while training, and scales the others by 1/(1 − p): x (…) → (…). After `eval()`, x itself. Draws from the `dropout` stream. */
 export class Dropout extends Module {
   readonly p: number;
 
@@ -151,7 +164,12 @@ export class Dropout extends Module {
   }
 }
 
-/** Multi-head attention with separate projections; grouped queries where `kvHeads` is below `heads`. `dim` must be a multiple of `heads` unless `headDim` is set. */
+/**
+ * Multi-head attention (Vaswani et al. 2017) with separate projections: x (B, T, dim) → (B, T, dim), f32. q_proj (heads · headDim, dim), k_proj and v_proj
+ * (kvHeads · headDim, dim), out_proj (dim, heads · headDim), with biases unless `bias: false`. Grouped queries (Ainslie et al. 2023) where `kvHeads` is below
+ * `heads`; `headDim` is dim/heads unless set.
+ * @throws ShapeError where dim is no multiple of heads, or heads none of kvHeads
+ */
 export class MultiHeadAttention extends Module {
   q_proj: Linear;
   k_proj: Linear;
@@ -163,6 +181,7 @@ export class MultiHeadAttention extends Module {
 
   constructor(dim: number, heads: number, options: { kvHeads?: number; headDim?: number; bias?: boolean } = {}) {
     super();
+    checkOptions("MultiHeadAttention", options, { kvHeads: true, headDim: true, bias: true });
     this.heads = heads;
     this.kvHeads = options.kvHeads ?? heads;
     this.headDim = options.headDim ?? dim / heads;

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { f16ToF32, f32ToBf16, f32ToF16 } from "./dtype.ts";
-import { type DType, ones, promote, scope, type Tensor, tensor } from "./index.ts";
+import { type DType, logicalAnd, logicalNot, logicalOr, logicalXor, ones, promote, scope, type Tensor, tensor } from "./index.ts";
 import { DTYPES } from "./kernels.ts";
 
 /** The table that users read: rows and columns by dtype. */
@@ -68,5 +68,17 @@ describe("data", () => {
     expect(f32ToF16(2 ** -25)).toBe(0);
     expect(f16ToF32(f32ToF16(-0))).toBe(-0);
     expect(f16ToF32(f32ToF16(Number.NaN))).toBeNaN();
+  });
+});
+
+test("a fraction is true for every logical function", () => {
+  scope(() => {
+    const [half, zero] = [tensor([0.5, 0.5]), tensor([0, 0.25])];
+    const items = (t: Tensor) => [...t.dataSync()].map(Boolean);
+    expect(items(logicalAnd(half, zero))).toEqual([false, true]);
+    expect(items(logicalOr(half, zero))).toEqual([true, true]);
+    expect(items(logicalXor(half, zero))).toEqual([true, false]);
+    expect(items(logicalNot(zero))).toEqual([true, false]);
+    return undefined;
   });
 });

@@ -7,7 +7,7 @@ import { attach, Context, type Gradient, gradEnabled } from "./autograd.ts";
 import { enter, leave } from "./scope.ts";
 import type { Shape } from "./shape.ts";
 import { ownerNamed } from "./storage.ts";
-import { Tensor } from "./tensor.ts";
+import { notTensor, Tensor } from "./tensor.ts";
 
 /** One call to test. Tensors in `args` are made anew for each use, in the backend under test. */
 export interface Sample<Args extends readonly unknown[]> {
@@ -22,6 +22,8 @@ export interface Sample<Args extends readonly unknown[]> {
 
 export interface OpDeclaration<Args extends readonly unknown[], Out extends Tensor | Tensor[]> {
   readonly name: string;
+  /** How many arguments from the first must be tensors, or lists of them; default 1. */
+  readonly tensors?: number;
   /** The shape of the (first) result; throws ShapeError in words when the arguments do not fit. */
   readonly shape: (...args: Args) => Shape;
   readonly forward: (ctx: Context, shape: Shape, ...args: Args) => Out;
@@ -58,7 +60,7 @@ export const operations = new Map<string, Operation<never, Tensor | Tensor[]>>()
 export function defineOp<Args extends readonly unknown[], Out extends Tensor | Tensor[] = Tensor>(
   declaration: OpDeclaration<Args, Out>,
 ): (...args: Args) => Out {
-  const { name, shape, forward, backward } = declaration;
+  const { name, tensors = 1, shape, forward, backward } = declaration;
   if (operations.has(name)) throw new Error(`operation ${name} is declared twice`);
   const owner = ownerNamed(name);
   const rule = typeof backward === "function" ? backward : null;
@@ -75,8 +77,11 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
           t.check(name);
           if (t.requiresGrad) records = true;
         }
+      } else if (i < tensors && !(Array.isArray(a) && a.length === 0)) {
+        notTensor(name, a, i);
       }
     }
+    if (args.length < tensors) notTensor(name, undefined, args.length);
     records = records && rule !== null && gradEnabled();
     if (records) {
       inputs = [];

@@ -4,6 +4,7 @@
  * sampling, so that using one never moves another.
  */
 import { ShapeError } from "../errors.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import { backend } from "./backend.ts";
 import { checkShape, type Shape } from "./shape.ts";
 import { ownerNamed } from "./storage.ts";
@@ -19,8 +20,16 @@ export interface RandomStream {
   position: number;
 }
 
+/** The numbers of the streams in use: initialisation, data order, dropout, sampling. A stream of your own takes another. */
 export const STREAMS = { init: 1, data: 2, dropout: 3, sampling: 4 } as const;
 
+/**
+ * A stream of random numbers, for the `stream` option: its numbers are a function of seed, stream and place alone.
+ *
+ * @param stream which of the seed's streams; those of `STREAMS` are in use
+ * @param position blocks of four words to skip
+ * @throws ShapeError when the seed is no whole number from 0 to 2⁵³ − 1
+ */
 export function randomStream(seed: number, stream: number, position = 0): RandomStream {
   if (!Number.isSafeInteger(seed) || seed < 0) throw new ShapeError(`randomStream: expected a whole seed of at least 0, got ${seed}`);
   return { seed, stream, position };
@@ -46,12 +55,26 @@ export function take(s: RandomStream, n: number): [keyLow: number, keyHigh: numb
   return [s.seed >>> 0, Math.floor(s.seed / 4294967296), s.stream, block];
 }
 
-export interface RandomOptions extends TensorOptions {
+export interface RandomOptions extends Pick<TensorOptions, "requiresGrad"> {
   stream?: RandomStream;
 }
 
-function make(shape: Shape, dtype: "f32" | "i32", options: RandomOptions, fill: (out: Tensor, at: ReturnType<typeof take>) => void): Tensor {
-  checkShape("random", shape);
+const RANDOM: KnownOptions<RandomOptions> = { requiresGrad: true, stream: true };
+const UNIFORM = { ...RANDOM, low: true, high: true } as const;
+const NORMAL = { ...RANDOM, mean: true, std: true } as const;
+const FILL_UNIFORM = { stream: true, low: true, high: true } as const;
+const FILL_NORMAL = { stream: true, mean: true, std: true } as const;
+
+function make<Options extends RandomOptions>(
+  name: string,
+  known: KnownOptions<Options>,
+  shape: Shape,
+  dtype: "f32" | "i32",
+  options: Options,
+  fill: (out: Tensor, at: ReturnType<typeof take>) => void,
+): Tensor {
+  checkShape(name, shape);
+  checkOptions(name, options, known);
   const out = allocate(shape, dtype, ownerNamed("random"));
   fill(out, take(options.stream ?? streams.init, out.size));
   if (options.requiresGrad) out.requiresGrad = true;
@@ -60,31 +83,37 @@ function make(shape: Shape, dtype: "f32" | "i32", options: RandomOptions, fill: 
 
 /** Evenly spread over [low, high). */
 export const rand = (shape: Shape, options: RandomOptions & { low?: number; high?: number } = {}): Tensor =>
-  make(shape, "f32", options, (out, at) => backend().uniform(out, out.size, ...at, options.low ?? 0, options.high ?? 1));
+  make("rand", UNIFORM, shape, "f32", options, (out, at) => backend().uniform(out, out.size, ...at, options.low ?? 0, options.high ?? 1));
 
 /** Normally distributed with this mean and standard deviation. */
 export const randn = (shape: Shape, options: RandomOptions & { mean?: number; std?: number } = {}): Tensor =>
-  make(shape, "f32", options, (out, at) => backend().normal(out, out.size, ...at, options.mean ?? 0, options.std ?? 1));
+  make("randn", NORMAL, shape, "f32", options, (out, at) => backend().normal(out, out.size, ...at, options.mean ?? 0, options.std ?? 1));
 
 /** Whole numbers from low to high − 1, as i32. */
 export const randint = (low: number, high: number, shape: Shape, options: RandomOptions = {}): Tensor => {
   if (!(high > low)) throw new ShapeError(`randint: expected high above low, got ${low} and ${high}`);
-  return make(shape, "i32", options, (out, at) => backend().randint(out, out.size, ...at, low, high));
+  return make("randint", RANDOM, shape, "i32", options, (out, at) => backend().randint(out, out.size, ...at, low, high));
 };
 
-function overwrite(t: Tensor, stream: RandomStream | undefined, fill: (at: ReturnType<typeof take>) => void): Tensor {
+function overwrite<Options extends { stream?: RandomStream }>(
+  t: Tensor,
+  options: Options,
+  known: KnownOptions<Options>,
+  fill: (at: ReturnType<typeof take>) => void,
+): Tensor {
+  checkOptions("random fill", options, known);
   t.check("random fill");
   if (t.dtype !== "f32" || !t.isContiguous)
     throw new ShapeError(`random fill: expected a contiguous f32 tensor, got ${t.dtype} with strides [${t.strides.join(", ")}]`);
-  fill(take(stream ?? streams.init, t.size));
+  fill(take(options.stream ?? streams.init, t.size));
   t.storage.version++;
   return t;
 }
 
 /** Overwrites a tensor with normal numbers, in place. */
 export const fillNormal = (t: Tensor, options: { mean?: number; std?: number; stream?: RandomStream } = {}): Tensor =>
-  overwrite(t, options.stream, (at) => backend().normal(t, t.size, ...at, options.mean ?? 0, options.std ?? 1));
+  overwrite(t, options, FILL_NORMAL, (at) => backend().normal(t, t.size, ...at, options.mean ?? 0, options.std ?? 1));
 
 /** Overwrites a tensor with numbers spread evenly over [low, high), in place. */
 export const fillUniform = (t: Tensor, options: { low?: number; high?: number; stream?: RandomStream } = {}): Tensor =>
-  overwrite(t, options.stream, (at) => backend().uniform(t, t.size, ...at, options.low ?? 0, options.high ?? 1));
+  overwrite(t, options, FILL_UNIFORM, (at) => backend().uniform(t, t.size, ...at, options.low ?? 0, options.high ?? 1));

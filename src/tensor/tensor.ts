@@ -3,6 +3,7 @@
  * Operations live in `ops/`; `methods.ts` hangs them on the class.
  */
 import { GroundupError, ShapeError, UseAfterFreeError } from "../errors.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import type { GradNode } from "./autograd.ts";
 import { backend } from "./backend.ts";
 import { bf16ToF32, CODE, dtypeOf, encode, f16ToF32, type TypedArray } from "./dtype.ts";
@@ -21,6 +22,12 @@ export interface TensorOptions {
   requiresGrad?: boolean;
 }
 
+export const TENSOR_OPTIONS: KnownOptions<TensorOptions> = { dtype: true, requiresGrad: true };
+
+/**
+ * Numbers of one dtype in a shape: made by `tensor`, `zeros`, `randn` … and by operations, which are its methods too. Read them with `await t.data()`, or with
+ * `dataSync()`, `item()`. A scope frees those made in it; `keep` and `dispose` say otherwise.
+ */
 export class Tensor {
   readonly shape: Shape;
   /** In items; 0 where a dimension is repeated. */
@@ -195,6 +202,19 @@ function contiguousCopy(t: Tensor): Tensor {
   return out;
 }
 
+/** @internal Refuses what is no tensor, in functions that look at one before an operation does. `place` counts arguments from 0. */
+export function checkTensor(op: string, x: unknown, place = 0): asserts x is Tensor {
+  if (!(x instanceof Tensor)) notTensor(op, x, place);
+}
+
+/** @internal */
+export function notTensor(op: string, x: unknown, place: number): never {
+  const list = Array.isArray(x) || ArrayBuffer.isView(x);
+  const got =
+    x === undefined ? "nothing" : x === null ? "null" : typeof x === "object" ? `an ${x.constructor?.name ?? "object"}` : `the ${typeof x} ${String(x)}`;
+  throw new ShapeError(`${op}: argument ${place + 1} is no tensor, expected a Tensor, got ${got}. ${list ? "Make one of it with tensor(…)" : "Pass a tensor"}`);
+}
+
 /** @internal A new tracked tensor whose items are still undefined. */
 export function allocate(shape: Shape, dtype: DType, owner: Owner): Tensor {
   if (ITEM_BYTES[dtype] === undefined) {
@@ -237,6 +257,7 @@ export function tensor(data: NestedData, options: TensorOptions = {}): Tensor {
 
 /** A tensor of a flat list of values with a shape. */
 export function tensorFrom(values: ArrayLike<number | bigint | boolean>, shape: Shape, options: TensorOptions = {}): Tensor {
+  checkOptions("tensor", options, TENSOR_OPTIONS);
   const dtype = options.dtype ?? (ArrayBuffer.isView(values) ? dtypeOf(values as TypedArray) : "f32");
   checkShape("tensor", shape);
   if (values.length !== sizeOf(shape)) throw new ShapeError(`tensor: expected ${sizeOf(shape)} values for shape ${show(shape)}, got ${values.length}`);
@@ -259,6 +280,7 @@ export function tensorFromBytes(bytes: Uint8Array, shape: Shape, dtype: DType): 
 /** A tensor filled with one value. */
 export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
   checkShape("full", shape);
+  checkOptions("full", options, TENSOR_OPTIONS);
   const dtype = options.dtype ?? "f32";
   const t = allocate(shape, dtype, ownerNamed("full"));
   backend().fill(t, CODE[dtype], t.size, value);
@@ -266,7 +288,9 @@ export function full(shape: Shape, value: number, options: TensorOptions = {}): 
   return t;
 }
 
+/** A tensor of zeros, f32 unless the options say otherwise: `zeros([2, 3])` is f32 (2, 3). */
 export const zeros = (shape: Shape, options?: TensorOptions): Tensor => full(shape, 0, options);
+/** A tensor of ones, f32 unless the options say otherwise. */
 export const ones = (shape: Shape, options?: TensorOptions): Tensor => full(shape, 1, options);
 
 /** start, start + step, … below end: `arange(3)` is i32 0, 1, 2; a fractional number anywhere makes it f32. */

@@ -71,6 +71,12 @@ export interface Tokenizer {
 
 const OF_OTHERS = { advice: "The ids were made with another tokenizer, or the model's vocabulary is larger than the tokenizer's." };
 
+/**
+ * A tokenizer from its description, as `loadTokenizer` and `trainBpe` make one.
+ *
+ * @param engine "native" (Rust), "reference" (plain TypeScript, the same ids), or "auto": native where its library loads
+ * @throws GroundupError where "native" was asked for and its library does not load
+ */
 export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): Tokenizer {
   const model = createModel(spec, engine);
   const size = specSize(spec);

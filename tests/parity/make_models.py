@@ -1,10 +1,10 @@
-"""Makes the parity fixtures of the decoder models: python tests/parity/make_models.py
+"""Makes the parity fixtures of the decoder models: python tests/parity/make_models.py [NAME …], all of them without names
 
 For each variant: a Hugging Face folder (config.json, model.safetensors) with random weights, and reference.safetensors with ids, labels, and from
 transformers in float64: logits, loss and every gradient; the metadata holds the largest error of PyTorch's own float32 for each of them, and the versions.
 Weights have std >= 0.2 and gains and biases are random, so that a wrong epsilon, activation, rotary base or scale shows.
 """
-import json, os, torch, transformers
+import json, os, sys, torch, transformers
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -36,7 +36,8 @@ def run(cls, config, state, ids, labels, dtype):
     return {k: v.detach().double() for k, v in result.items()}
 
 
-for name, (cls, config, length) in VARIANTS.items():
+for name in sys.argv[1:] or VARIANTS:
+    cls, config, length = VARIANTS[name]
     torch.manual_seed(len(name))
     config._attn_implementation = "eager"
     model = cls(config)

@@ -5,7 +5,7 @@ import { type Gradient, noGrad } from "../autograd.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { broadcast, broadcastStrides, type Shape, show, sizeOf } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { f32 } from "./elementwise.ts";
 import { contiguous, permute, reshape, sumTo, transpose } from "./movement.ts";
 
@@ -36,12 +36,9 @@ function batched(x: Tensor, batch: Shape): Batched {
   return { x, row, col, step };
 }
 
-/**
- * The matrix product of the last two dimensions, the others broadcast: (…, m, k) × (…, k, n) → (…, m, n). A vector is a row on the left, a
- * column on the right, and loses that dimension again. Transposed views cost no copy.
- */
 const matmulOp = defineOp<[a: Tensor, b: Tensor]>({
   name: "matmul",
+  tensors: 2,
   shape: (a, b) => {
     if (a.shape.at(-1) !== b.shape.at(-2)) {
       throw new ShapeError(`matmul: inner sizes differ, expected (…, m, k) and (…, k, n), got ${show(a.shape)} and ${show(b.shape)}. Transpose one of them?`);
@@ -81,8 +78,15 @@ const matmulOp = defineOp<[a: Tensor, b: Tensor]>({
   ],
 });
 
-/** See above; vectors are welcome. */
+/**
+ * The matrix product of the last two dimensions, the others broadcast: (…, m, k) × (…, k, n) → (…, m, n), f32. A vector is a row on the left, a
+ * column on the right, and loses that dimension again. Transposed views cost no copy. Every item of the result is one chain of fused
+ * multiply-adds in ascending k, whatever stands beside it.
+ * @throws ShapeError where the inner sizes differ, the others do not broadcast, or one is a scalar
+ */
 export function matmul(a: Tensor, b: Tensor): Tensor {
+  checkTensor("matmul", a);
+  checkTensor("matmul", b, 1);
   if (a.rank === 0 || b.rank === 0)
     throw new ShapeError(`matmul: expected vectors or matrices, got ${show(a.shape)} and ${show(b.shape)}. Use mul for scalars`);
   const x = a.rank === 1 ? reshape(a, [1, -1]) : a;

@@ -1,11 +1,12 @@
 /** Reductions over one dimension, several, or all. */
 import { ShapeError } from "../../errors.ts";
+import { checkOptions, type KnownOptions } from "../../options.ts";
 import { backend } from "../backend.ts";
 import { REDUCTIONS, type Reduction } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { around, dimension, type Shape, show, sizeOf } from "../shape.ts";
-import { type Tensor, tensor } from "../tensor.ts";
+import { checkTensor, type Tensor, tensor } from "../tensor.ts";
 import { add, div, eq, exp, f32, log, mul, square, sub, where } from "./elementwise.ts";
 import { cast, expand, packed, permute, reshape, unsqueeze } from "./movement.ts";
 
@@ -13,6 +14,9 @@ import { cast, expand, packed, permute, reshape, unsqueeze } from "./movement.ts
 export interface ReduceOptions {
   keepDim?: boolean;
 }
+
+const OPTIONS: KnownOptions<ReduceOptions> = { keepDim: true };
+const VARIANCE_OPTIONS = { ...OPTIONS, correction: true } as const;
 
 function over(op: string, x: Tensor, dims: number | readonly number[] | undefined): number[] {
   if (dims === undefined) return x.shape.map((_, i) => i);
@@ -83,7 +87,10 @@ function reduction(kind: Reduction, torch: string, keepsInput: boolean, backward
       ...(kind === "sum" ? [{ name: "two apart", args: () => [values([2, 3, 4]), [0, 2], false] as [Tensor, Dims, boolean], torch: "x0.sum((0, 2))" }] : []),
     ],
   });
-  return (x: Tensor, dims?: Dims, options: ReduceOptions = {}): Tensor => op(x, dims, options.keepDim ?? false);
+  return (x: Tensor, dims?: Dims, options: ReduceOptions = {}): Tensor => {
+    checkOptions(kind, options, OPTIONS);
+    return op(x, dims, options.keepDim ?? false);
+  };
 }
 
 /** Sum over dimensions (all without `dims`). Rows are summed in 16 lanes, so a row's sum never depends on its neighbours. */
@@ -116,18 +123,25 @@ export const prod = reduction("prod", "x0.prod(@)", true, others);
 
 /** Mean over dimensions. */
 export function mean(x: Tensor, dims?: Dims, options: ReduceOptions = {}): Tensor {
+  checkOptions("mean", options, OPTIONS);
+  checkTensor("mean", x);
   const n = over("mean", x, dims).reduce((p, d) => p * (x.shape[d] as number), 1);
   return mul(sum(x, dims, options), 1 / n);
 }
 
 /** Variance over dimensions; `correction` 1 divides by n − 1 (PyTorch's default), 0 by n. */
 export function variance(x: Tensor, dims?: Dims, options: ReduceOptions & { correction?: number } = {}): Tensor {
+  checkOptions("variance", options, VARIANCE_OPTIONS);
+  const { correction = 1, ...rest } = options;
+  checkTensor("variance", x);
   const n = over("variance", x, dims).reduce((p, d) => p * (x.shape[d] as number), 1);
-  return mul(sum(square(sub(x, mean(x, dims, { keepDim: true }))), dims, options), 1 / (n - (options.correction ?? 1)));
+  return mul(sum(square(sub(x, mean(x, dims, { keepDim: true }))), dims, rest), 1 / (n - correction));
 }
 
 /** log Σ eˣ over one dimension, without overflow. */
 export function logsumexp(x: Tensor, dim: number, options: ReduceOptions = {}): Tensor {
+  checkOptions("logsumexp", options, OPTIONS);
+  checkTensor("logsumexp", x);
   const top = max(x, dim, { keepDim: true }).detach();
   const out = add(log(sum(exp(sub(x, top)), dim, { keepDim: true })), top);
   return options.keepDim
@@ -156,6 +170,8 @@ function argReduction(name: "argmax" | "argmin", least: 0 | 1) {
     ],
   });
   return (x: Tensor, dim?: number, options: ReduceOptions = {}): Tensor => {
+    checkTensor(name, x);
+    checkOptions(name, options, OPTIONS);
     if (dim === undefined) return op(reshape(x, [-1]), 0);
     const out = op(x, dim);
     return options.keepDim ? unsqueeze(out, dimension(name, dim, x.rank)) : out;
@@ -164,4 +180,5 @@ function argReduction(name: "argmax" | "argmin", least: 0 | 1) {
 
 /** Place of the largest item along a dimension (of the flat tensor without one), as i32; the first of equals. */
 export const argmax = argReduction("argmax", 0);
+/** Place of the smallest item, as `argmax`: i32, the first of equals; a NaN counts as smallest. */
 export const argmin = argReduction("argmin", 1);
