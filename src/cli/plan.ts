@@ -2,20 +2,18 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
-import { openDocuments } from "../data/index.ts";
 import { describeModel } from "../models/index.ts";
 import { memory } from "../tensor/index.ts";
-import { loadTokenizer } from "../tokenizers/index.ts";
 import {
   duration,
   emulationNote,
-  measurePeakFlops,
+  measureMachine,
   modelConfig,
   type Plan,
+  planText,
   planTraining,
   type Recipe,
   recipeSchema,
-  resolveDataPaths,
   waysToFit,
 } from "../train/index.ts";
 import { defineCommand } from "./command.ts";
@@ -23,7 +21,8 @@ import { readRecipe } from "./recipe-file.ts";
 import { machineLine } from "./training-view.ts";
 
 export const command = defineCommand({
-  about: "Says what a recipe needs before anything runs: parameters, memory, arithmetic, and the time on this machine (whose speed it measures for a moment).",
+  about:
+    "Says what a recipe needs before anything runs: parameters, memory part by part, arithmetic, and the time on this machine (whose speed it measures for a moment).",
   arguments: [{ name: "RECIPE", description: "a YAML file, the name of a bundled recipe, or a run's folder" }],
   options: z.object({
     set: z
@@ -36,11 +35,12 @@ export const command = defineCommand({
   async run([name], options, io) {
     const config = join(name as string, "config.yaml");
     const recipe = await readRecipe(recipeSchema, existsSync(config) ? config : (name as string), options.set);
-    const model = describeModel(modelConfig(recipe, await vocabularyOf(recipe)), `${name}: model`);
-    const peakFlops = measurePeakFlops(recipe.training.precision);
-    const plan = planTraining(model, recipe, peakFlops);
+    const machine = measureMachine(recipe.training.precision);
+    const text = await planText(recipe);
+    const model = describeModel(modelConfig(recipe, text.vocabulary), `${name}: model`);
+    const plan = planTraining(model, recipe, machine, text);
     for (const line of planLines(plan, recipe)) io.print(line);
-    io.print(`Machine         ${machineLine()}, ${(peakFlops / 1e9).toFixed(0)} GFLOP/s in large ${recipe.training.precision} products just now`);
+    io.print(`Machine         ${machineLine()}, ${(machine.flops / 1e9).toFixed(0)} GFLOP/s in large ${recipe.training.precision} products just now`);
     const emulated = emulationNote(recipe);
     if (emulated !== null) io.print(emulated);
     const { limitBytes } = memory();
@@ -50,7 +50,7 @@ export const command = defineCommand({
       io.print(`\nIt will not fit: tensors may take ${bytes(limitBytes)} on this machine. What would help, each for itself:`);
       for (const way of ways) io.print(`  ${way}`);
     }
-    return { ...plan, peakFlops, limitBytes, fits, waysToFit: ways };
+    return { ...plan, peakFlops: machine.flops, limitBytes, fits, waysToFit: ways };
   },
 });
 
@@ -59,30 +59,16 @@ const bytes = (n: number) => (n >= 1e9 ? `${(n / 1e9).toFixed(2)} GB` : `${(n / 
 /** A plan for people. */
 export function planLines(plan: Plan, { training }: Recipe): string[] {
   const n = (x: number) => x.toLocaleString("en-US");
-  const { weights, gradients, optimizer, activations, peak, process } = plan.memory;
+  const { peak, process, parts } = plan.memory;
+  const { steps, evaluations, samples, checkpoints } = plan.times;
+  const row = (name: string, size: number) => `  ${name.padEnd(36)} ${bytes(size).padStart(9)}`;
   return [
-    `Model           ${n(plan.parameters)} parameters, ${bytes(weights)}; a checkpoint takes ${bytes(plan.checkpointBytes)}`,
+    `Model           ${n(plan.parameters)} parameters; a checkpoint takes ${bytes(plan.checkpointBytes)}`,
     `Steps           ${n(training.max_steps)} of ${n(plan.tokensPerStep)} tokens, ${n(plan.tokens)} in all`,
-    `Memory          ${bytes(peak)} of tensors at the peak (weights ${bytes(weights)}, gradients ${bytes(gradients)}, optimiser ${bytes(optimizer)}, activations ${bytes(activations)}); about ${bytes(process)} for the process`,
     `Arithmetic      ${(plan.flops / 1e12).toFixed(2)} TFLOP`,
-    `Time            about ${duration(plan.seconds)} on this machine when it is idle`,
+    `Time            about ${duration(plan.seconds)} on this machine when it is idle: steps ${duration(steps)}, evaluations ${duration(evaluations)}, samples ${duration(samples)}, checkpoints ${duration(checkpoints)}`,
+    `Memory          ${bytes(process)} for the process at its peak, about; tensors hold at most ${bytes(peak)} of it at one time`,
+    ...parts.filter((part) => part.bytes > 0).map((part) => row(part.name, part.bytes)),
+    row("together", process),
   ];
-}
-
-/** The tokenizer's size without training it. */
-async function vocabularyOf(recipe: Recipe): Promise<number> {
-  const { type, vocab_size, path, end_of_text } = recipe.tokenizer;
-  switch (type) {
-    case "bpe":
-      return vocab_size;
-    case "bytes":
-      return 256 + (end_of_text === false ? 0 : 1);
-    case "file":
-      return (await loadTokenizer(path as string)).vocabSize;
-    case "characters": {
-      const characters = new Set<string>();
-      for await (const { text } of await openDocuments(resolveDataPaths(recipe))) for (const character of text) characters.add(character);
-      return characters.size + (end_of_text === true ? 1 : 0);
-    }
-  }
 }

@@ -3,7 +3,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { backend } from "../tensor/index.ts";
-import { duration, measurePeakFlops, openPretraining, planTraining, type Recipe, recipeSchema } from "../train/index.ts";
+import { duration, measureMachine, openPretraining, planTraining, type Recipe, recipeSchema } from "../train/index.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { commandName } from "./command-name.ts";
 import { UsageError } from "./failure.ts";
@@ -60,9 +60,10 @@ export async function pretrain(recipe: Recipe, options: { out: string; resume: b
     io.print(`Machine   ${machineLine()}`);
     const left = recipe.training.max_steps - state.step;
     if (backend().name === "reference" && left > 0) {
-      const { seconds } = planTraining(session.model, recipe, measurePeakFlops(recipe.training.precision));
+      const text = { trainTokens: data.train.tokens, validationTokens: data.validation.tokens };
+      const { seconds } = planTraining(session.model, recipe, measureMachine(recipe.training.precision), text);
       io.print(
-        `Warning   ${thousands(left)} steps take at least ${duration((seconds * left) / recipe.training.max_steps)} without the native library; "${commandName()} doctor" says why it is absent`,
+        `Warning   ${thousands(left)} steps take about ${duration((seconds * left) / recipe.training.max_steps)} without the native library; "${commandName()} doctor" says why it is absent`,
       );
     }
     if (state.step > 0) io.print(`Resumed   at step ${state.step} of ${recipe.training.max_steps}`);
