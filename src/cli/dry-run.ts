@@ -30,7 +30,7 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
       );
       for (let row = 0; row < Math.min(ROWS, first.rows); row++) io.print(`  row ${row}  ${showRow(first, row, data.tokenizer)}`);
 
-      const plan = planTraining(model, recipe, machine, { trainTokens: data.train.tokens, validationTokens: data.validation.tokens });
+      const plan = planTraining(model, recipe, machine, { trainTokens: data.counts.train.tokens, validationTokens: data.counts.validation.tokens });
       io.print();
       for (const line of planLines(plan, recipe)) io.print(line);
 

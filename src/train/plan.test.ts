@@ -139,6 +139,7 @@ test("memory and time are the sums of their parts, and every look at the model i
   expect(samples({})).toBe(0);
   expect(samples({ sample_steps: 50, prompts: ["a", "b"] }) / samples({ sample_steps: 50 })).toBeCloseTo(2, 10);
   expect(samples({ sample_steps: 25 }) / samples({ sample_steps: 50 })).toBeCloseTo(5 / 3, 10);
+  expect(planOf({ sample: { sample_steps: 50 } }).memory.process).toBeGreaterThan(planOf({}).memory.process + plan.memory.weights);
   // An evaluation of the step's own shape finds its blocks in the pool.
   const evaluating = (batch_size: number) => planOf({ eval: { batch_size } }).memory.parts.find(({ name }) => name.includes("evaluation"))?.bytes;
   expect(evaluating(4)).toBe(0);
@@ -146,14 +147,14 @@ test("memory and time are the sums of their parts, and every look at the model i
 });
 
 test.each([
-  ["characters", { type: "characters" }, 12],
+  ["characters", { type: "characters" }, 11],
   ["bytes", { type: "bytes" }, 257],
   ["bpe", { type: "bpe", vocab_size: 300 }, 300],
 ])("the text's tokens before there is a tokenizer: %s", async (_, tokenizer, vocabulary) => {
   const dir = mkdtempSync(join(tmpdir(), "groundup-planned-text-"));
   try {
     const path = join(dir, "text.txt");
-    // Twelve characters, two of them of two bytes.
+    // Eleven characters, two of them of two bytes.
     const text = "äö schwimmt. ".repeat(500);
     writeFileSync(path, text);
     const recipe = recipeSchema.parse({

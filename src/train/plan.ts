@@ -50,6 +50,9 @@ const ROUNDING = 0.04;
  */
 const AT_WORK = 78e6;
 
+/** What generation adds to that: its code, its garbage. Measured with quickstart, which took 268 to 273 MB with samples and 249 without. */
+const SAMPLING = 15e6;
+
 /** Copies for a checkpoint are garbage once written; V8 collects them when about this much has come together, or two of the largest. */
 const COPIES = 20e6;
 
@@ -130,6 +133,7 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
     { name: "largest temporaries of a step", bytes: temporaries },
     { name: "temporaries of an evaluation", bytes: evaluating },
     { name: "rounding of the pool's blocks", bytes: rounding },
+    { name: "packed weights and code of sampling", bytes: recipe.sample.sample_steps === null ? 0 : weights + SAMPLING },
     { name: "copies for a checkpoint", bytes: Math.min(2 * checkpointBytes, Math.max(2 * largest, COPIES)) },
     { name: "tokens counted for the report", bytes: float * Math.min(1 << 22, text?.trainTokens ?? 0) },
     { name: "Node with groundup loaded", bytes: machine.processBytes },

@@ -4,7 +4,8 @@ import { type DocumentMode, openDocuments } from "../data/index.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
 import type { PlannedText } from "./plan.ts";
 import { resolveDataPaths } from "./prepare-data.ts";
-import type { Recipe } from "./recipe.ts";
+import { type Recipe, textSources } from "./recipe.ts";
+import { openTokenFolder } from "./token-folder.ts";
 
 /** Files up to so many bytes are read whole; of larger ones the size on disk must do. */
 const READ_WHOLE = 64 << 20;
@@ -14,7 +15,13 @@ const COMPRESSED = 3;
 /** The tokenizer's size, and the tokens of both sides, about. A characters' vocabulary needs the whole text, the others' sizes are known. */
 export async function planText(recipe: Recipe): Promise<PlannedText & { vocabulary: number }> {
   const { type, vocab_size, path, end_of_text } = recipe.tokenizer;
-  const documents = await openDocuments(resolveDataPaths(recipe), { document: recipe.data.document as DocumentMode, field: recipe.data.text_field });
+  if (recipe.data.tokens !== null) {
+    const { train, validation } = await openTokenFolder(recipe.data.tokens);
+    for (const file of [train, validation]) await file.close();
+    return { vocabulary: (await loadTokenizer(path as string)).vocabSize, trainTokens: train.tokens, validationTokens: validation.tokens };
+  }
+  const paths = textSources(recipe).flatMap((source) => source.paths);
+  const documents = await openDocuments(resolveDataPaths(paths), { document: recipe.data.document as DocumentMode, field: recipe.data.text_field });
   const onDisk = documents.files.reduce((sum, file) => sum + statSync(file).size * (/\.(gz|zst)$/.test(file) ? COMPRESSED : 1), 0);
   let [bytes, letters] = [onDisk, onDisk];
   const alphabet = new Set<string>();
