@@ -60,13 +60,13 @@ const bytes = (n: number) => (n >= 1e9 ? `${(n / 1e9).toFixed(2)} GB` : `${(n / 
 export function planLines(plan: Plan, { training }: Recipe): string[] {
   const n = (x: number) => x.toLocaleString("en-US");
   const { peak, process, parts } = plan.memory;
-  const { steps, evaluations, samples, checkpoints } = plan.times;
+  const longer = Object.entries(plan.times).flatMap(([what, seconds]) => (seconds < 0.5 ? [] : [`${what} ${duration(seconds)}`]));
   const row = (name: string, size: number) => `  ${name.padEnd(36)} ${bytes(size).padStart(9)}`;
   return [
     `Model           ${n(plan.parameters)} parameters; a checkpoint takes ${bytes(plan.checkpointBytes)}`,
     `Steps           ${n(training.max_steps)} of ${n(plan.tokensPerStep)} tokens, ${n(plan.tokens)} in all`,
     `Arithmetic      ${(plan.flops / 1e12).toFixed(2)} TFLOP`,
-    `Time            about ${duration(plan.seconds)} on this machine when it is idle: steps ${duration(steps)}, evaluations ${duration(evaluations)}, samples ${duration(samples)}, checkpoints ${duration(checkpoints)}`,
+    `Time            about ${duration(plan.seconds)} on this machine when it is idle${longer.length > 1 ? `: ${longer.join(", ")}` : ""}`,
     `Memory          ${bytes(process)} for the process at its peak, about; tensors hold at most ${bytes(peak)} of it at one time`,
     ...parts.filter((part) => part.bytes > 0).map((part) => row(part.name, part.bytes)),
     row("together", process),
