@@ -127,10 +127,14 @@ test("it is saved and opened, under older spellings too", async () => {
 });
 
 test("recipes take it, plans count it, a size shapes it", () => {
-  const recipe = recipeSchema.parse({ data: { path: "none" }, model: { model_type: "bigram", width: 64 }, training: { steps: 10, batch: 2, context: 16 } });
+  const recipe = recipeSchema.parse({
+    data: { path: "none" },
+    model: { model_type: "bigram", width: 64 },
+    training: { max_steps: 10, batch_size: 2, context_length: 16 },
+  });
   const model = describeModel(modelConfig(recipe, 100));
   expect(model.dimensions).toMatchObject({ vocabulary: 100, hidden: 64, context: 16 });
-  const plan = planTraining(model, recipe, 1e9);
+  const plan = planTraining(model, recipe, { flops: 1e9, processBytes: 0 });
   expect(plan.parameters).toBe(2 * 100 * 64);
   expect(plan.memory.activations).toBeGreaterThan(4 * 2 * 16 * 64);
   expect(() => checkMemory(model, recipe, 1000)).toThrow(/not enough memory/);

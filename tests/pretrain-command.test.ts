@@ -60,7 +60,7 @@ test("a second process refuses; Ctrl-C saves, stops with 130, and the run folder
   expect(refused?.stderr).toContain(`another process is training in this folder, expected nobody, got process ${child.pid}`);
   expect(refused?.code).toBe(1);
   expect(code).toBe(130);
-  expect(stdout).toMatch(/Stopped at step \d+/);
+  expect(stdout).toMatch(/Stopped and saved at step \d+ of 100000\. .*\nGo on with: .* pretrain .*stopped --resume/);
   const [step] = readdirSync(join(out, "checkpoints")).map((name) => Number(name.slice(5)));
   expect(step).toBeGreaterThan(0);
   const again = await groundup(["pretrain", out, "--resume", "--set", "training.max_steps=100001"]);
@@ -74,9 +74,43 @@ test("--dry-run shows the first batch with what does not count in brackets, the 
   expect(stdout).toMatch(/First batch: 2 rows of 16 tokens, \d+ of 32 targets count/);
   // Each document's last token has nothing to predict.
   expect(stdout).toMatch(/row 0 .*\[<\|endoftext\|>\]/);
-  expect(stdout).toMatch(/Memory .* of tensors at the peak/);
+  expect(stdout).toMatch(/Memory .* for the process at its peak/);
   expect(stdout).toMatch(/One real step/);
   expect(existsSync(join(dir, "none"))).toBe(false);
+});
+
+test("quickstart, stopped, goes on by the command that it prints, and ends as it would have", { timeout: 120_000 }, async () => {
+  const out = join(dir, "quick");
+  const small = ["tokenizer.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=32", "model.num_hidden_layers=1", "model.num_attention_heads=2"];
+  const set = [...small, "model.num_key_value_heads=2", "training.max_steps=1500", "training.context_length=32", "eval.eval_steps=1500"];
+  const { child, ended } = start(["quickstart", "--out", out, ...set.flatMap((setting) => ["--set", setting])]);
+  child.stdout?.on("data", (text) => {
+    if (/step \d+\/1500/.test(String(text))) child.kill("SIGINT");
+  });
+  const stopped = await ended;
+  expect(stopped.code).toBe(130);
+  const [, command] = /Stopped and saved at step \d+ of 1500\..*\nGo on with: (?:npx )?groundup (.*)/.exec(stopped.stdout) ?? [];
+  expect(command).toBe(`pretrain ${out} --resume`);
+  const resumed = await groundup((command as string).split(" "));
+  expect(resumed.code).toBe(0);
+  expect(resumed.stdout).toMatch(/4-gram \(Kneser-Ney\) +[\d.]+ +[\d.]+\n {2}this model +[\d.]+ +[\d.]+ {3}/);
+  expect(resumed.stdout).toMatch(/Done at step 1500\.[\s\S]*report\.html[\s\S]*What next:\n.* generate .*step-001500 --prompt "Call me Ishmael\."/);
+});
+
+test("--find-lr draws the losses, suggests a rate and keeps nothing", { timeout: 60_000 }, async () => {
+  const out = join(dir, "none");
+  const accumulated = ["--set", "training.gradient_accumulation_steps=2"];
+  const { code, stdout } = await groundup(["pretrain", recipe, "--find-lr", "--out", out, ...accumulated]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/│ *•/);
+  expect(stdout).toMatch(/▲\n *1e-6 +1e\S+/);
+  const rate = Number(/--set training\.learning_rate=(\S+)/.exec(stdout)?.[1]);
+  expect(rate).toBeGreaterThan(1e-4);
+  expect(rate).toBeLessThan(0.5);
+  expect(existsSync(out)).toBe(false);
+  const both = await groundup(["pretrain", recipe, "--find-lr", "--dry-run"]);
+  expect(both.code).toBe(2);
+  expect(both.stderr).toMatch(/--dry-run and --find-lr do not go together/);
 });
 
 test("a wrong key, a missing file and a missing recipe get a helpful line", { timeout: 60_000 }, async () => {

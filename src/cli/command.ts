@@ -163,7 +163,7 @@ function terminal(json: boolean): Io & { stopped(): boolean; close(): void } {
   const people = json ? process.stderr : process.stdout;
   const stop = () => {
     if (controller?.signal.aborted) process.exit(130);
-    process.stderr.write("\nstopping after this step; press Ctrl-C again to stop at once\n");
+    process.stderr.write("\nstopping; press Ctrl-C again to stop at once\n");
     controller?.abort();
   };
   return {

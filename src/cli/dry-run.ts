@@ -6,7 +6,7 @@ import { type Batch, IGNORE } from "../data/index.ts";
 import { byteSize, duration, grouped } from "../quantities.ts";
 import { memory, resetPeakMemory } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
-import { accumulateGradients, measurePeakFlops, openPretraining, planTraining, type Recipe } from "../train/index.ts";
+import { accumulateGradients, measureMachine, openPretraining, planTraining, type Recipe } from "../train/index.ts";
 import type { Io } from "./command.ts";
 import { packageVersion } from "./package-version.ts";
 import { planLines } from "./plan.ts";
@@ -17,6 +17,7 @@ const TOKENS = 48;
 
 export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
   const folder = await mkdtemp(join(tmpdir(), "groundup-dry-run-"));
+  const machine = measureMachine(recipe.training.precision);
   try {
     const session = await openPretraining(recipe, { out: join(folder, "run"), signal: io.signal, version: packageVersion() });
     try {
@@ -30,7 +31,7 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
       );
       for (let row = 0; row < Math.min(ROWS, first.rows); row++) io.print(`  row ${row}  ${showRow(first, row, data.tokenizer)}`);
 
-      const plan = planTraining(model, recipe, measurePeakFlops(recipe.training.precision));
+      const plan = planTraining(model, recipe, machine, { trainTokens: data.counts.train.tokens, validationTokens: data.counts.validation.tokens });
       io.print();
       for (const line of planLines(plan, recipe)) io.print(line);
 

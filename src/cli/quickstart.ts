@@ -5,12 +5,12 @@ import * as z from "zod";
 import { ngramModel } from "../eval/index.ts";
 import { duration, grouped } from "../quantities.ts";
 import { backend } from "../tensor/index.ts";
-import { type Baseline, openPretraining, type PreparedData, recipeSchema } from "../train/index.ts";
+import { type Baseline, type PreparedData, recipeSchema } from "../train/index.ts";
 import { defineCommand } from "./command.ts";
 import { commandName } from "./command-name.ts";
 import { packageVersion } from "./package-version.ts";
 import { readRecipe } from "./recipe-file.ts";
-import { machineLine, samplerOf, watchTraining } from "./training-view.ts";
+import { machineLine, openSession, showEnd, watchTraining } from "./training-view.ts";
 
 /** What replaces the recipe's sizes where only the plain TypeScript backend runs. */
 const TINY = [
@@ -22,6 +22,8 @@ const TINY = [
   "model.num_key_value_heads=2",
   "training.max_steps=1500",
   "training.learning_rate=0.006",
+  "training.warmup_steps=100",
+  "training.final_lr_ratio=0.05",
   "training.weight_decay=0.1",
   "training.batch_size=8",
   "training.context_length=48",
@@ -45,7 +47,6 @@ export const command = defineCommand({
   examples: ["groundup quickstart", "groundup quickstart --set training.max_steps=200 --out runs/short"],
   async run(_args, options, io) {
     const began = performance.now();
-    const elapsed = () => duration((performance.now() - began) / 1000);
     const slow = backend().name === "reference";
     const recipe = await readRecipe(recipeSchema, "quickstart", [...(slow ? TINY : []), ...options.set]);
     const out = options.out ?? freeFolder(join("runs", "quickstart"));
@@ -55,18 +56,19 @@ export const command = defineCommand({
       io.print(
         "           A tiny model is trained in place of the recipe's: it learns to spell, and stays behind the 4-gram. The native library trains the whole one.",
       );
-    const session = await openPretraining(recipe, { out, signal: io.signal, sampler: samplerOf, version: packageVersion() });
+    const session = await openSession(recipe, { out }, io);
     try {
       const { manifest, data } = session;
       const book = recipe.data.path === "bundled:moby-dick.jsonl.gz";
-      const [documents, bytes] = [manifest.documents, manifest.bytes].map(({ train, validation }) => ({ all: train + validation, held: validation }));
+      const all = (of: { train: number | null; validation: number | null }) => grouped((of.train ?? 0) + (of.validation ?? 0));
+      const { bytes, documents } = manifest;
       io.print(
         book
-          ? `Text       Moby-Dick, ${grouped(bytes.all)} bytes in ${documents.all} chapters; ${documents.held} of them are held out`
-          : `Text       ${grouped(bytes.all)} bytes of ${Object.keys(manifest.data).join(", ")}; ${grouped(bytes.held)} of them are held out`,
+          ? `Text       Moby-Dick, ${all(bytes)} bytes in ${all(documents)} chapters; ${documents.validation} of them are held out`
+          : `Text       ${all(bytes)} bytes of ${Object.keys(manifest.data).join(", ")}; ${grouped(bytes.validation ?? 0)} of them are held out`,
       );
       io.print(
-        `Tokenizer  byte-level BPE trained here: ${grouped(data.tokenizer.vocabSize)} tokens, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each`,
+        `Tokenizer  byte-level BPE trained here: ${grouped(data.tokenizer.vocabSize)} tokens, ${((bytes.train ?? 0) / manifest.tokens.train).toFixed(2)} bytes each`,
       );
       const baseline = await ngramBaseline(data);
       await session.run.saveBaseline(baseline);
@@ -74,22 +76,14 @@ export const command = defineCommand({
       io.print(
         `Model      Llama, ${grouped(manifest.parameters)} parameters, context ${recipe.training.context_length}; ${recipe.training.max_steps} steps of ${grouped(recipe.training.batch_size * recipe.training.context_length)} tokens\n`,
       );
-      const { end, validation, checkpoint, samples } = await watchTraining(session, io);
-      if (end.why === "stopped") {
-        io.print(`\nStopped and saved at step ${end.step}. Go on with: ${commandName()} pretrain ${out} --resume`);
-        return { run: out, step: end.step, why: end.why, checkpoint };
-      }
-      const bits = validation?.bitsPerByte ?? Number.NaN;
-      io.print(`\nHeld-out text     perplexity   bits per byte`);
-      io.print(`  4-gram          ${baseline.perplexity.toFixed(1).padStart(10)}   ${baseline.bitsPerByte.toFixed(3).padStart(13)}`);
-      io.print(
-        `  this model      ${(validation?.perplexity ?? Number.NaN).toFixed(1).padStart(10)}   ${bits.toFixed(3).padStart(13)}   ${bits < baseline.bitsPerByte ? `${((1 - bits / baseline.bitsPerByte) * 100).toFixed(0)} % fewer bits` : "not yet better"}`,
-      );
-      io.print(`\nDone in ${elapsed()}. Curves and samples: ${session.run.at("report.html")}\n`);
-      io.print("What next:");
-      io.print(`  ${commandName()} generate ${checkpoint} --prompt "The whale"`);
+      const outcome = await watchTraining(session, io);
+      const { end, validation, checkpoint, samples } = outcome;
+      showEnd(session, outcome, io);
+      if (end.why === "stopped") return { run: out, step: end.step, why: end.why, checkpoint };
       io.print(`  ${commandName()} pretrain quickstart --set data.path=my.txt --set run.name=mine`);
-      return { run: out, step: end.step, why: end.why, checkpoint, validation, baseline, seconds: (performance.now() - began) / 1000, samples };
+      const seconds = (performance.now() - began) / 1000;
+      io.print(`\nAll of it took ${duration(seconds)}.`);
+      return { run: out, step: end.step, why: end.why, checkpoint, validation, baseline, seconds, samples };
     } finally {
       await session.close();
     }
@@ -104,14 +98,21 @@ function freeFolder(wanted: string): string {
 }
 
 /** How well counted 4-grams of the training tokens predict the validation tokens: the bar that a network must clear. */
-async function ngramBaseline({ train, validation, tokenizer }: PreparedData): Promise<Baseline> {
-  const model = ngramModel(await train.read(0, train.tokens), { order: 4, vocabSize: tokenizer.vocabSize });
+async function ngramBaseline({ train, validation, tokenizer, counts }: PreparedData): Promise<Baseline> {
+  const parts = await Promise.all(train.map(({ tokens }) => tokens.read(0, tokens.tokens)));
+  const all = new Int32Array(counts.train.tokens);
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  const model = ngramModel(all, { order: 4, vocabSize: tokenizer.vocabSize });
   const logprobs = model.logprobs(await validation.read(0, validation.tokens));
   // As for the network: every token but the first.
   const nats = -logprobs.subarray(1).reduce((sum, logp) => sum + logp, 0);
   return {
     name: "4-gram (Kneser-Ney)",
     perplexity: Math.exp(nats / (validation.tokens - 1)),
-    bitsPerByte: nats / Math.LN2 / validation.manifest.statistics.bytes,
+    bitsPerByte: nats / Math.LN2 / (counts.validation.bytes ?? Number.NaN),
   };
 }

@@ -1,4 +1,6 @@
 /** What the training commands share: the sampler, the progress on the terminal, the report at the end. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { generate } from "../generate/index.ts";
 import { modelCounts } from "../models/index.ts";
 import { backend } from "../tensor/index.ts";
@@ -8,6 +10,7 @@ import {
   type EvaluationResult,
   frequentTokens,
   measurePeakFlops,
+  openPretraining,
   type PretrainSession,
   type Recipe,
   type Sampler,
@@ -15,10 +18,12 @@ import {
   writeReport,
 } from "../train/index.ts";
 import type { Io } from "./command.ts";
+import { commandName } from "./command-name.ts";
+import { packageVersion } from "./package-version.ts";
 
 /** Continues prompts as the recipe's `sample` says. The seed depends on the step, so a resumed run writes the same texts. */
 export function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sampler {
-  return async (model, prompt, step) => {
+  return async (model, prompt, step, signal) => {
     const training = model.training;
     model.eval();
     try {
@@ -28,12 +33,24 @@ export function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sample
         temperature: sample.temperature,
         seed: run.seed + step,
         ...(sample.top_k === 0 ? {} : { topK: sample.top_k }),
+        ...(signal === undefined ? {} : { signal }),
       };
       return (await generate(model, prompt, options)).text;
     } finally {
       model.train(training);
     }
   };
+}
+
+/** `openPretraining` with what the commands share. Stopped while it prepares, it says how to go on. */
+export async function openSession(recipe: Recipe, options: { out: string; resume?: boolean }, io: Io): Promise<PretrainSession> {
+  try {
+    return await openPretraining(recipe, { ...options, signal: io.signal, sampler: samplerOf, version: packageVersion() });
+  } catch (error) {
+    if (io.signal.aborted && existsSync(join(options.out, "config.yaml")))
+      io.print(`Stopped while the text was prepared. Go on with: ${commandName()} pretrain ${options.out} --resume`);
+    throw error;
+  }
 }
 
 export interface Outcome {
@@ -64,7 +81,10 @@ export async function watchTraining(session: PretrainSession, io: Io): Promise<O
     samples: [],
   };
   const { data } = session;
-  const frequent = await frequentTokens(data.train, data.tokenizer);
+  const frequent = await frequentTokens(
+    data.train.map(({ tokens }) => tokens),
+    data.tokenizer,
+  );
   const report = () => writeReport(session.run, session.manifest, { frequent });
   try {
     for await (const event of session.train()) {
@@ -91,6 +111,34 @@ function lastValidation({ run }: PretrainSession): Outcome["validation"] {
   const last = run.metrics().findLast((m) => m.val_loss !== undefined);
   if (last?.val_loss === undefined) return null;
   return { step: last.step, loss: last.val_loss, perplexity: Math.exp(last.val_loss), bitsPerByte: last.val_bits_per_byte ?? null };
+}
+
+/** What stands at a run's end: the model beside its baseline, where the run has one, and what to do next. */
+export function showEnd(session: PretrainSession, { end, validation, checkpoint }: Outcome, io: Io): void {
+  const { path } = session.run;
+  if (end.why === "stopped") {
+    io.print(
+      `\n${end.step === 0 ? "Stopped before the first step" : `Stopped and saved at step ${end.step} of ${session.recipe.training.max_steps}`}. Run folder: ${path}`,
+    );
+    io.print(`Go on with: ${commandName()} pretrain ${path} --resume`);
+    return;
+  }
+  const baseline = session.run.baseline();
+  if (baseline !== null && typeof validation?.bitsPerByte === "number") {
+    const { perplexity, bitsPerByte } = validation;
+    const row = (name: string, ppl: number, bits: number) => `  ${name.padEnd(20)} ${ppl.toFixed(1).padStart(10)}   ${bits.toFixed(3).padStart(13)}`;
+    const verdict = bitsPerByte < baseline.bitsPerByte ? `${((1 - bitsPerByte / baseline.bitsPerByte) * 100).toFixed(1)} % fewer bits` : "not yet better";
+    io.print(`\nHeld-out text          perplexity   bits per byte`);
+    io.print(row(baseline.name, baseline.perplexity, baseline.bitsPerByte));
+    io.print(`${row("this model", perplexity, bitsPerByte)}   ${verdict}`);
+  }
+  const patience = session.recipe.eval.early_stopping_patience;
+  const how = end.why === "done" ? "Done" : `Stopped after ${patience} evaluations without a better loss`;
+  io.print(`\n${how} at step ${end.step}. Run folder: ${path}`);
+  io.print(`Curves and samples: ${session.run.at("report.html")}`);
+  io.print("\nWhat next:");
+  io.print(`  ${commandName()} generate ${checkpoint ?? path} --prompt ${JSON.stringify(session.recipe.sample.prompts[0] ?? "The ")}`);
+  io.print(`  ${commandName()} eval ${checkpoint ?? path} --tasks perplexity --data my.txt`);
 }
 
 /** A sample as an indented paragraph: the prompt, then what the model made of it. */

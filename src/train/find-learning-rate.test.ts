@@ -23,9 +23,9 @@ class Bowl extends Module {
   }
 }
 
-test.each([0.5, 50])("on a bowl of curvature %d it finds a rate that converges, and not a timid one", (curvature) => {
+test.each([0.5, 50])("on a bowl of curvature %d it finds a rate that converges, and not a timid one", async (curvature) => {
   const bowl = new Bowl(curvature);
-  const { suggestion, points } = findLearningRate(
+  const { suggestion, points } = await findLearningRate(
     bowl,
     () => sgd(bowl, { lr: 1 }),
     () => bowl.forward(),
@@ -40,12 +40,12 @@ test.each([0.5, 50])("on a bowl of curvature %d it finds a rate that converges, 
   bowl.dispose();
 });
 
-test("a language model is left as it was, and so is memory", () => {
+test("a language model is left as it was, and so is memory", async () => {
   const model = new GPT2({ vocab_size: 20, n_positions: 16, n_embd: 16, n_layer: 1, n_head: 2, resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0 });
   const weights = () => [...model.stateDict().values()].map((t) => [...t.dataSync()]);
   const ids = tensor([Int32Array.from({ length: 16 }, (_, i) => (i * 3) % 20)]);
   const [before, live] = [weights(), memory().liveBytes];
-  const { suggestion, points } = findLearningRate(
+  const { suggestion, points } = await findLearningRate(
     model,
     () => adamw(model, { lr: 1 }),
     () => model.forward({ inputIds: ids, labels: ids }).loss as Tensor,
@@ -59,10 +59,23 @@ test("a language model is left as it was, and so is memory", () => {
   model.dispose();
 });
 
-test("a range that is none, and a loss that never falls, are errors", () => {
+test("a range that is none, and a loss that never falls, are errors", async () => {
   const bowl = new Bowl(1);
   const make = () => sgd(bowl, { lr: 1 });
-  expect(() => findLearningRate(bowl, make, () => bowl.forward(), { from: 1, to: 0.1 })).toThrow(/bad range, expected 0 < from < to/);
-  expect(() => findLearningRate(bowl, make, () => bowl.forward(), { from: 10, to: 100 })).toThrow(/never fell.*Widen/);
+  await expect(findLearningRate(bowl, make, () => bowl.forward(), { from: 1, to: 0.1 })).rejects.toThrow(/bad range, expected 0 < from < to/);
+  await expect(findLearningRate(bowl, make, () => bowl.forward(), { from: 10, to: 100 })).rejects.toThrow(/never fell.*Widen/);
+  bowl.dispose();
+});
+
+test("a signal stops it between two steps, with the weights put back", async () => {
+  const bowl = new Bowl(1);
+  const controller = new AbortController();
+  const lossOf = (step: number) => {
+    if (step === 3) controller.abort();
+    expect(step).toBeLessThan(4);
+    return bowl.forward();
+  };
+  await expect(findLearningRate(bowl, () => sgd(bowl, { lr: 1 }), lossOf, { from: 1e-3, signal: controller.signal })).rejects.toThrow(/abort/i);
+  expect([...bowl.x.dataSync()]).toEqual(new Array(8).fill(1));
   bowl.dispose();
 });

@@ -3,6 +3,7 @@ import { ConfigError } from "../errors.ts";
 import type { Module } from "../nn/index.ts";
 import type { Optimizer } from "../optim/index.ts";
 import { scope, type Tensor } from "../tensor/index.ts";
+import { turn } from "../turn.ts";
 
 export interface FindLearningRateOptions {
   /** The first and the last rate; between them each is the same multiple of the one before. Default 1e-6 and 1. */
@@ -10,6 +11,8 @@ export interface FindLearningRateOptions {
   to?: number;
   /** Default 100. */
   steps?: number;
+  /** Stops between two steps, with the signal's reason. */
+  signal?: AbortSignal;
 }
 
 export interface LearningRateCurve {
@@ -29,13 +32,13 @@ const LEFT = 4;
  * @param lossOf the loss of step i on its own batch; it runs in a scope
  * @throws ConfigError for a range or a number of steps that is none, and when the loss never falls
  */
-export function findLearningRate(
+export async function findLearningRate(
   model: Module,
   makeOptimizer: () => Optimizer,
   lossOf: (step: number) => Tensor,
   options: FindLearningRateOptions = {},
-): LearningRateCurve {
-  const { from = 1e-6, to = 1, steps = 100 } = options;
+): Promise<LearningRateCurve> {
+  const { from = 1e-6, to = 1, steps = 100, signal } = options;
   if (!(from > 0 && to > from && Number.isSafeInteger(steps) && steps >= 10))
     throw new ConfigError(`findLearningRate: bad range, expected 0 < from < to and at least 10 steps, got from ${from}, to ${to}, steps ${steps}. Correct it.`);
   const before = [...model.stateDict().values()].map((t) => [t, t.dataSync()] as const);
@@ -44,6 +47,7 @@ export function findLearningRate(
   try {
     let [average, best] = [0, Number.POSITIVE_INFINITY];
     for (let step = 0; step < steps; step++) {
+      signal?.throwIfAborted();
       const rate = from * (to / from) ** (step / (steps - 1));
       const loss = scope(() => {
         const l = lossOf(step);
@@ -59,6 +63,7 @@ export function findLearningRate(
       optimizer.learningRate = rate;
       optimizer.step();
       optimizer.zeroGrad();
+      await turn();
     }
   } finally {
     model.zeroGrad();

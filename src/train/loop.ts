@@ -2,7 +2,7 @@
  * The training loop. One turn of it, top to bottom, is one optimiser step: batches, gradients, a look at their health, the update,
  * and now and then an evaluation, samples, a checkpoint. What it does is told as events; who listens may print, plot or send them.
  */
-import type { Batch, DataLoader, ShardData } from "../data/index.ts";
+import type { Batch, DataLoader, TokenData } from "../data/index.ts";
 import { ConfigError, NonFiniteError, RunError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import { constant, cosine, linear, type Optimizer, oneCycle, type Schedule, wsd } from "../optim/index.ts";
@@ -11,7 +11,7 @@ import { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoint
 import { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
 import { checkWeights, isSpike, newWatch, nonFiniteLoss } from "./health.ts";
 import type { Recipe } from "./recipe.ts";
-import type { RunFolder, RunSample, StepMetrics } from "./run-folder.ts";
+import type { LoggedMetrics, RunFolder, RunSample, StepMetrics } from "./run-folder.ts";
 import { accumulateGradients } from "./step.ts";
 
 export type TrainingEvent =
@@ -23,8 +23,8 @@ export type TrainingEvent =
   /** All steps done, stopped early because nothing got better, or stopped by the signal. */
   | { type: "end"; why: "done" | "no-progress" | "stopped"; step: number; best: TrainingState["best"] };
 
-/** Continues a prompt with the model as it is now; the same step and prompt give the same text. */
-export type Sampler = (model: CausalLM, prompt: string, step: number) => Promise<string> | string;
+/** Continues a prompt with the model as it is now; the same step and prompt give the same text. An aborted signal makes it throw the signal's reason. */
+export type Sampler = (model: CausalLM, prompt: string, step: number, signal?: AbortSignal) => Promise<string> | string;
 
 export interface TrainingParts extends CheckpointParts {
   recipe: Recipe;
@@ -33,7 +33,9 @@ export interface TrainingParts extends CheckpointParts {
   loader: DataLoader;
   /** A loader at another cursor (for going back to a checkpoint). */
   loaderAt: (cursor: unknown) => DataLoader;
-  validation: ShardData;
+  validation: TokenData;
+  /** Size of the text behind it, for bits per byte; null where nobody counted. */
+  validationBytes: number | null;
   model: CausalLM;
   optimizer: Optimizer;
   sampler?: Sampler;
@@ -72,6 +74,17 @@ export function scheduleOf({ training: t }: Recipe): Schedule {
   }
 }
 
+/** The best evaluation in a run's lines and how many came after it, as the loop counts them; null where nothing was evaluated. */
+function bestSoFar(metrics: readonly LoggedMetrics[]): Pick<TrainingState, "best" | "stale"> | null {
+  let found: Pick<TrainingState, "best" | "stale"> | null = null;
+  for (const { step, val_loss: loss } of metrics) {
+    if (step === 0 || typeof loss !== "number") continue;
+    if (found?.best == null || loss < found.best.loss) found = { best: { step, loss }, stale: 0 };
+    else found = { best: found.best, stale: found.stale + 1 };
+  }
+  return found;
+}
+
 /** Trains until the recipe's steps are done, nothing gets better, or `signal` aborts; then a checkpoint is on disk. */
 export async function* trainingLoop(parts: TrainingParts, options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainingEvent> {
   const { recipe, run, model, optimizer, sampler, state } = parts;
@@ -83,22 +96,26 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
   let saved = state.step;
   model.train();
 
-  /** Everything that belongs to the end of a step: the texts, the validation loss. */
-  async function* look(step: number): AsyncGenerator<TrainingEvent, EvaluationResult | null> {
-    const last = step === training.max_steps;
-    if (sampler !== undefined && sample.sample_steps !== null && (step % sample.sample_steps === 0 || last)) {
-      for (const prompt of sample.prompts) {
-        const made = { step, prompt, text: await sampler(model, prompt, step) };
-        run.logSample(made);
-        yield { type: "sample", sample: made };
-      }
+  /** The prompts whose texts belong to the end of a step. */
+  const promptsAt = (step: number): readonly string[] =>
+    sampler !== undefined && sample.sample_steps !== null && (step % sample.sample_steps === 0 || step === training.max_steps) ? sample.prompts : [];
+  const isEvaluated = (step: number): boolean => step % evaluation.eval_steps === 0 || step === training.max_steps;
+
+  /** Everything that belongs to the end of a step: the texts, the validation loss. It throws the signal's reason when that aborts. */
+  async function* look(step: number, prompts = promptsAt(step)): AsyncGenerator<TrainingEvent, EvaluationResult | null> {
+    for (const prompt of prompts) {
+      signal?.throwIfAborted();
+      const made = { step, prompt, text: await (sampler as Sampler)(model, prompt, step, signal) };
+      run.logSample(made);
+      yield { type: "sample", sample: made };
     }
-    if (step % evaluation.eval_steps !== 0 && !last) return null;
+    if (!isEvaluated(step)) return null;
     const result = await evaluateLoss(model, parts.validation, {
       context: training.context_length,
       batchSize: evaluation.batch_size,
       precision: training.precision,
-      bytes: parts.validation.manifest.statistics.bytes,
+      ...(parts.validationBytes === null ? {} : { bytes: parts.validationBytes }),
+      ...(signal === undefined ? {} : { signal }),
     });
     // The untrained model is measured for the curve only: its weights are not worth keeping.
     const best = step > 0 && result.loss < (state.best?.loss ?? Number.POSITIVE_INFINITY);
@@ -106,6 +123,31 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     if (step > 0) state.stale = best ? 0 : state.stale + 1;
     yield { type: "evaluation", step, result, best };
     return result;
+  }
+
+  /** `look`, or that the signal cut it short. What is missing then is made first when the run goes on. */
+  async function* lookUnlessStopped(step: number, prompts = promptsAt(step)): AsyncGenerator<TrainingEvent, EvaluationResult | "stopped" | null> {
+    try {
+      return yield* look(step, prompts);
+    } catch (error) {
+      if (signal?.aborted !== true || error !== signal.reason) throw error;
+      return "stopped";
+    }
+  }
+
+  /** What belongs to the end of the step that the run was stopped at, as far as it is not on disk. */
+  async function* lookAgain(): AsyncGenerator<TrainingEvent, boolean> {
+    const { step } = state;
+    // A checkpoint that was written before its step was measured does not know of the measurement.
+    Object.assign(state, bestSoFar(run.metrics()) ?? {});
+    const there = run.samples().filter((made) => made.step === step);
+    const prompts = promptsAt(step).slice(there.length);
+    const measured = !isEvaluated(step) || run.metrics().some((line) => line.step === step && line.val_loss !== undefined);
+    if (measured && prompts.length === 0) return true;
+    const result = yield* lookUnlessStopped(step, prompts);
+    if (result === "stopped") return false;
+    if (result !== null) run.log({ step, val_loss: result.loss, val_bits_per_byte: result.bitsPerByte });
+    return true;
   }
 
   async function save(): Promise<TrainingEvent> {
@@ -128,16 +170,21 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     return `Step ${failed} went wrong; back at step ${state.step}, and the data of that step is left out (${rollbacks} of ${training.max_rollbacks} times).`;
   }
 
-  // A kill may have come between a checkpoint and the tidying after it.
-  if (parts.resumed) await pruneCheckpoints(run.path, state, training.save_total_limit);
-  else {
-    const untrained = yield* look(0);
-    if (untrained !== null) run.log({ step: 0, val_loss: untrained.loss, val_bits_per_byte: untrained.bitsPerByte });
-    // Going back needs something to go back to.
-    if (training.on_non_finite === "rollback" || training.on_spike === "rollback") yield await save();
-  }
   let why: "done" | "no-progress" | "stopped" = "done";
-  while (state.step < training.max_steps) {
+  if (parts.resumed) {
+    if (!(yield* lookAgain())) why = "stopped";
+    // A kill may have come between a checkpoint and the tidying after it.
+    await pruneCheckpoints(run.path, state, training.save_total_limit);
+  } else {
+    const untrained = yield* lookUnlessStopped(0);
+    if (untrained === "stopped") why = "stopped";
+    else {
+      if (untrained !== null) run.log({ step: 0, val_loss: untrained.loss, val_bits_per_byte: untrained.bitsPerByte });
+      // Going back needs something to go back to.
+      if (training.on_non_finite === "rollback" || training.on_spike === "rollback") yield await save();
+    }
+  }
+  while (why !== "stopped" && state.step < training.max_steps) {
     if (signal?.aborted) {
       why = "stopped";
       break;
@@ -196,9 +243,13 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
       seconds: state.seconds,
     };
     yield { type: "step", metrics };
-    const result = yield* look(state.step);
-    if (result !== null) Object.assign(metrics, { val_loss: result.loss, val_bits_per_byte: result.bitsPerByte });
+    const result = yield* lookUnlessStopped(state.step);
+    if (result !== null && result !== "stopped") Object.assign(metrics, { val_loss: result.loss, val_bits_per_byte: result.bitsPerByte });
     run.log(metrics);
+    if (result === "stopped") {
+      why = "stopped";
+      break;
+    }
     if (state.step % training.save_steps === 0 || state.step === training.max_steps || state.best?.step === state.step) yield await save();
     await turn();
   }

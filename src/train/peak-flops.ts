@@ -15,8 +15,8 @@ export function measurePeakFlops(precision: Precision = "f32", milliseconds = 10
         const seconds = (performance.now() - began) / 1000;
         best = Math.max(best, (2 * n ** 3) / seconds);
         if (performance.now() > until) return undefined;
-        // As large as the time allows: small products do not reach the peak.
-        if (n < 1024 && seconds < milliseconds / 20_000) {
+        // As large as the time allows, and no larger, since the pool keeps the blocks: small products do not reach the peak.
+        if (n < 1024 && seconds < milliseconds / 100_000) {
           n *= 2;
           [a, b] = [randn([n, n], { stream: PRIVATE }), randn([n, n], { stream: PRIVATE })];
         }

@@ -1,7 +1,11 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createModel, describeModel } from "../models/index.ts";
 import { memory, resetPeakMemory } from "../tensor/index.ts";
 import { checkMemory, planTraining, waysToFit } from "./plan.ts";
+import { planText } from "./planned-text.ts";
 import { optimizerOf } from "./pretrain.ts";
 import { modelConfig, recipeSchema } from "./recipe.ts";
 import { accumulateGradients } from "./step.ts";
@@ -14,14 +18,14 @@ const CASES: [name: string, model: Record<string, unknown>, training: Record<str
     "the quickstart",
     {
       model_type: "llama",
-      hidden_size: 192,
-      intermediate_size: 512,
+      hidden_size: 128,
+      intermediate_size: 384,
       num_hidden_layers: 4,
-      num_attention_heads: 6,
-      num_key_value_heads: 3,
+      num_attention_heads: 4,
+      num_key_value_heads: 4,
       tie_word_embeddings: true,
     },
-    { batch_size: 8, context_length: 128 },
+    { batch_size: 4, context_length: 128 },
     2048,
   ],
   [
@@ -53,11 +57,11 @@ test.each(CASES)("planned memory against the measured peak, to 10 percent: %s", 
     optimizer.zeroGrad();
   }
   const measured = memory().peakBytes - before;
-  const plan = planTraining(model, recipe, 1e11);
+  const plan = planTraining(model, recipe);
   expect(plan.memory.peak / measured).toBeGreaterThan(0.9);
   expect(plan.memory.peak / measured).toBeLessThan(1.1);
   // Counted on the description alone, it is the same.
-  expect(planTraining(describeModel(modelConfig(recipe, vocabulary)), recipe, 1e11)).toEqual(plan);
+  expect(planTraining(describeModel(modelConfig(recipe, vocabulary)), recipe)).toEqual(plan);
   optimizer.dispose();
   model.dispose();
 });
@@ -78,7 +82,7 @@ test("a model of 7 billion parameters is planned at once, and nothing is allocat
   const began = performance.now();
   const recipe = large({});
   const model = describeModel(modelConfig(recipe, 32000));
-  const plan = planTraining(model, recipe, 1e12);
+  const plan = planTraining(model, recipe);
   expect(performance.now() - began).toBeLessThan(100);
   expect(memory().peakBytes).toBe(before);
   // Llama 2 7B (Touvron et al. 2023).
@@ -95,7 +99,7 @@ test("the ways to fit do fit, and the next larger one does not", () => {
   const model = describeModel(modelConfig(recipe, 32000));
   const limit = 150e9;
   const ways = waysToFit(model, recipe, limit);
-  const peak = (changes: object, of = model) => planTraining(of, large({ batch_size: 16, gradient_accumulation_steps: 2, ...changes }), 1).memory.peak;
+  const peak = (changes: object, of = model) => planTraining(of, large({ batch_size: 16, gradient_accumulation_steps: 2, ...changes })).memory.peak;
   const number = (pattern: RegExp) => Number(ways.join("; ").match(pattern)?.[1]);
   const [batch, accumulate] = [number(/training\.batch_size=(\d+)/), number(/training\.gradient_accumulation_steps=(\d+)/)];
   expect(batch * accumulate).toBeGreaterThanOrEqual(32);
@@ -109,4 +113,64 @@ test("the ways to fit do fit, and the next larger one does not", () => {
   expect(peak({}, shallow(layers))).toBeLessThanOrEqual(limit);
   expect(peak({}, shallow(layers + 1))).toBeGreaterThan(limit);
   expect(checkMemory(model, recipe, 1e13)).toBeUndefined();
+});
+
+test("memory and time are the sums of their parts, and every look at the model is in them", () => {
+  const machine = { flops: 1e11, processBytes: 7e7 };
+  const text = { trainTokens: 9e5, validationTokens: 1e5 };
+  const planOf = (changes: object, known?: typeof text) => {
+    const recipe = recipeSchema.parse({
+      data: { path: "none" },
+      model: { model_type: "gpt2", n_embd: 64, n_layer: 2, n_head: 2 },
+      training: { max_steps: 100, batch_size: 4, context_length: 32 },
+      ...changes,
+    });
+    return planTraining(describeModel(modelConfig(recipe, 80)), recipe, machine, known);
+  };
+  const plan = planOf({}, text);
+  expect(plan.memory.parts.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(plan.memory.process);
+  expect(plan.memory.parts.find(({ name }) => name.startsWith("Node"))?.bytes).toBe(7e7);
+  expect(Object.values(plan.times).reduce((sum, seconds) => sum + seconds, 0)).toBe(plan.seconds);
+  // Without the text nothing is known of the evaluations; with it they are before the first step, every so often, and after the last.
+  expect(planOf({}).times).toEqual({ ...plan.times, evaluations: 0 });
+  const evaluations = (eval_steps: number) => planOf({ eval: { eval_steps } }, text).times.evaluations;
+  expect(evaluations(30) / evaluations(100)).toBeCloseTo(5 / 2, 10);
+  const samples = (sample: object) => planOf({ sample: { prompts: ["a"], ...sample } }).times.samples;
+  expect(samples({})).toBe(0);
+  expect(samples({ sample_steps: 50, prompts: ["a", "b"] }) / samples({ sample_steps: 50 })).toBeCloseTo(2, 10);
+  expect(samples({ sample_steps: 25 }) / samples({ sample_steps: 50 })).toBeCloseTo(5 / 3, 10);
+  expect(planOf({ sample: { sample_steps: 50 } }).memory.process).toBeGreaterThan(planOf({}).memory.process + plan.memory.weights);
+  // An evaluation of the step's own shape finds its blocks in the pool.
+  const evaluating = (batch_size: number) => planOf({ eval: { batch_size } }).memory.parts.find(({ name }) => name.includes("evaluation"))?.bytes;
+  expect(evaluating(4)).toBe(0);
+  expect(evaluating(8)).toBeGreaterThan(0);
+});
+
+test.each([
+  ["characters", { type: "characters" }, 11],
+  ["bytes", { type: "bytes" }, 257],
+  ["bpe", { type: "bpe", vocab_size: 300 }, 300],
+])("the text's tokens before there is a tokenizer: %s", async (_, tokenizer, vocabulary) => {
+  const dir = mkdtempSync(join(tmpdir(), "groundup-planned-text-"));
+  try {
+    const path = join(dir, "text.txt");
+    // Eleven characters, two of them of two bytes.
+    const text = "äö schwimmt. ".repeat(500);
+    writeFileSync(path, text);
+    const recipe = recipeSchema.parse({
+      data: { path, validation_fraction: 0.2 },
+      tokenizer,
+      model: { model_type: "gpt2" },
+      training: { max_steps: 1, batch_size: 1, context_length: 8 },
+    });
+    const planned = await planText(recipe);
+    expect(planned.vocabulary).toBe(vocabulary);
+    const tokens = tokenizer.type === "bytes" ? Buffer.byteLength(text) : text.length;
+    const all = planned.trainTokens + planned.validationTokens;
+    if (tokenizer.type === "bpe") expect(all).toBeLessThan(Buffer.byteLength(text));
+    else expect(all).toBe(tokens);
+    expect(planned.validationTokens).toBe(Math.round(all * 0.2));
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 });

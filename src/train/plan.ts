@@ -1,10 +1,11 @@
 /**
- * What a run will need, by formula, before anything is allocated: memory, arithmetic, time. The memory is that of the tensors
- * (weights, gradients, optimiser, activations that backward needs); test and `--dry-run` hold it against the measured peak.
+ * What a run will need, by formula, before anything is allocated: memory, arithmetic, time. Tests and `--dry-run` hold the tensors against
+ * their measured peak, and `tests/plan-memory.test.ts` a whole process.
  */
 import { OutOfMemoryError } from "../errors.ts";
 import { type ModelDescription, modelCounts } from "../models/index.ts";
 import { byteSize } from "../quantities.ts";
+import type { Machine } from "./machine.ts";
 import type { Recipe } from "./recipe.ts";
 
 export interface Plan {
@@ -19,34 +20,66 @@ export interface Plan {
     optimizer: number;
     /** What forward leaves for backward, with one layer's working space. */
     activations: number;
-    /** The most that is alive at once: not the sum, since gradients come as activations go. */
+    /** The most that tensors hold at once: not the sum, since gradients come as activations go. */
     peak: number;
-    /** The whole process at its peak, about: the tensors, blocks that are kept for reuse, Node and the data. */
+    /** The whole process at its peak, and what it is made of. The parts add up to it. */
     process: number;
+    parts: { name: string; bytes: number }[];
   };
   /** Of one checkpoint. */
   checkpointBytes: number;
+  /** Of the whole run, and what it is made of. */
   seconds: number;
+  times: { steps: number; evaluations: number; samples: number; checkpoints: number };
+}
+
+/** What is known of the text before it has become tokens. */
+export interface PlannedText {
+  trainTokens: number;
+  validationTokens: number;
 }
 
 /** State tensors of each optimiser, in units of the parameters. */
 const STATES: Record<Recipe["training"]["optimizer"], number> = { adamw: 2, adam: 2, sgd: 1, rmsprop: 1 };
 
-/**
- * What a process takes beside its tensors: Node, compiled code, V8's heap, the text, the report. With the quarter for blocks kept for reuse, packed
- * weights and scratch it is fitted to the peaks of three measured runs: quickstart 237 MB, settings-a 973 MB, settings-c 231 MB.
- */
-const PROCESS = 187e6;
+/** Share by which the pool's blocks are larger than what lies in them: eight sizes a doubling round up by 4 % on average. */
+const ROUNDING = 0.04;
 
-/** Part of a large product's rate that whole training steps reach, as measured on the settings in `recipes/`. */
-const EFFICIENCY = 0.7;
+/**
+ * V8's young generation (three times 16 MB), compiled code, the lines of the report, the threads' stacks and packed operands: what a process gains while it
+ * trains, beside tensors. Measured on Node 20 with the recipes quickstart, settings-a, -b and -c (51 to 83 MB).
+ */
+const AT_WORK = 78e6;
+
+/** What generation adds to that: its code, its garbage. Measured with quickstart, which took 268 to 273 MB with samples and 249 without. */
+const SAMPLING = 15e6;
+
+/** Copies for a checkpoint are garbage once written; V8 collects them when about this much has come together, or two of the largest. */
+const COPIES = 20e6;
+
+/** A float that forward leaves for backward costs about so many operations beside the products: norms, activations, softmax, copies. Measured: 280 to 360, native and plain. */
+const OPERATIONS_PER_FLOAT = 320;
+/** The same of a parameter in the optimiser's step, which memory limits. */
+const OPERATIONS_PER_PARAMETER = 150;
+
+/** A sampled token reads every weight once, and each layer makes a dozen small calls. Measured: 0.4 ms (0.8 million parameters, 4 layers) to 17 ms (124 million, 12). */
+const SECONDS_PER_WEIGHT_READ = 1.6e-10;
+const SECONDS_PER_LAYER = 1e-4;
+
+/** Files, hashes and fsync; 0.04 s for 10 MB, 0.3 s for 130 MB on a local disk. */
+const SECONDS_PER_CHECKPOINT = 0.015;
+const WRITTEN_PER_SECOND = 450e6;
+
+/** Rows of logits that the fused loss makes at a time (`ops/loss.ts`). */
+const lossRows = (rows: number, vocabulary: number): number => Math.min(rows, Math.max(64, Math.min(4096, Math.floor(2 ** 24 / vocabulary / 64) * 64)));
 
 /**
  * @param model a model, or the description of one that was never built
- * @param peakFlops the machine's rate on large products, FLOP/s (`measurePeakFlops`)
+ * @param machine how fast it is, and how large a process is at its start (`measureMachine`); without it only memory that does not depend on it means something
+ * @param text decides how long evaluations take; absent, they count as nothing
  */
-export function planTraining(model: ModelDescription, recipe: Recipe, peakFlops: number): Plan {
-  const { training } = recipe;
+export function planTraining(model: ModelDescription, recipe: Recipe, machine: Machine = { flops: 1, processBytes: 0 }, text?: PlannedText): Plan {
+  const { training, eval: evaluation } = recipe;
   const { vocabulary, hidden, layers } = model.dimensions;
   const counts = modelCounts(model);
   const parameters = counts.parameters.total;
@@ -57,35 +90,76 @@ export function planTraining(model: ModelDescription, recipe: Recipe, peakFlops:
   const optimizer = states * weights;
   const { layer, widest } = model.architecture.savedPerRow(model.config);
   // The fused loss works in chunks of rows; with it come the gradients of the last hidden states and of the head.
-  const chunk = Math.min(rows, Math.max(64, Math.min(4096, Math.floor(2 ** 24 / vocabulary / 64) * 64)));
-  const loss = float * (chunk * vocabulary + rows * hidden + vocabulary * hidden);
-  const saved = float * rows * (layers * layer + 3 * hidden);
+  const head = float * vocabulary * hidden;
+  const logits = float * (lossRows(rows, vocabulary) * vocabulary + rows * hidden);
+  const savedPerToken = layers * layer + 3 * hidden;
+  const saved = float * rows * savedPerToken;
   // While a layer's backward runs: gradients of its widest results and of the residual stream.
   const working = float * rows * (2 * widest + 3 * hidden);
-  const activations = saved + Math.max(loss, working);
+  const activations = saved + Math.max(logits + head, working);
   const gradients = weights;
   // Early in backward all activations are alive and few gradients; late all gradients and the first layer's activations.
-  const early = saved + Math.max(loss, working + float * vocabulary * hidden);
+  const early = saved + Math.max(logits + head, working + head);
   const late = gradients + working + saved / Math.max(layers, 1);
   const accumulated = training.gradient_accumulation_steps > 1 ? gradients + activations : 0;
   const peak = weights + optimizer + Math.max(early, late, accumulated);
+
+  // A freed block serves only its own size again, and tensors of different kinds have different sizes: the pool grows to the sum of what each kind needs.
+  const temporaries = Math.max(logits, working);
+  const evalRows = evaluation.batch_size * training.context_length;
+  const evaluating = evalRows === rows ? 0 : float * (lossRows(evalRows, vocabulary) * vocabulary + evalRows * (2 * widest + 7 * hidden));
+  const rounding = ROUNDING * (weights + gradients + optimizer + saved + temporaries + evaluating);
+  const checkpointBytes = weights + optimizer;
+  const largest = float * hidden * Math.max(vocabulary, widest);
+  const parts = [
+    { name: "weights", bytes: weights },
+    { name: "gradients", bytes: gradients },
+    { name: "optimiser", bytes: optimizer },
+    { name: "activations kept for backward", bytes: saved },
+    { name: "largest temporaries of a step", bytes: temporaries },
+    { name: "temporaries of an evaluation", bytes: evaluating },
+    { name: "rounding of the pool's blocks", bytes: rounding },
+    { name: "packed weights and code of sampling", bytes: recipe.sample.sample_steps === null ? 0 : weights + SAMPLING },
+    { name: "copies for a checkpoint", bytes: Math.min(2 * checkpointBytes, Math.max(2 * largest, COPIES)) },
+    { name: "tokens counted for the report", bytes: float * Math.min(1 << 22, text?.trainTokens ?? 0) },
+    { name: "Node with groundup loaded", bytes: machine.processBytes },
+    { name: "JavaScript's heap and code at work", bytes: AT_WORK },
+  ];
+
   const tokensPerStep = rows * training.gradient_accumulation_steps;
   const tokens = tokensPerStep * training.max_steps;
   const flops = counts.trainingFlops(training.context_length) * tokens;
+  const beside = OPERATIONS_PER_FLOAT * (savedPerToken + vocabulary);
+  const evaluations = looks(training.max_steps, evaluation.eval_steps);
+  // A forward pass is a third of forward and backward. A best model is saved, and at first every evaluation finds one.
+  const checkpoints = Math.max(evaluations - 1, Math.ceil(training.max_steps / training.save_steps));
+  const times = {
+    steps: (flops + tokens * beside + training.max_steps * OPERATIONS_PER_PARAMETER * parameters) / machine.flops,
+    evaluations: (evaluations * (text?.validationTokens ?? 0) * (counts.forwardFlops(training.context_length) + beside / 3)) / machine.flops,
+    samples: sampledTokens(recipe) * (layers * SECONDS_PER_LAYER + parameters * Math.max(SECONDS_PER_WEIGHT_READ, 2 / machine.flops)),
+    checkpoints: checkpoints * (SECONDS_PER_CHECKPOINT + checkpointBytes / WRITTEN_PER_SECOND),
+  };
   return {
     parameters,
     tokensPerStep,
     tokens,
     flops,
-    memory: { weights, gradients, optimizer, activations, peak, process: 1.25 * peak + PROCESS },
-    checkpointBytes: weights + optimizer,
-    seconds: flops / (peakFlops * EFFICIENCY),
+    memory: { weights, gradients, optimizer, activations, peak, process: parts.reduce((sum, { bytes }) => sum + bytes, 0), parts },
+    checkpointBytes,
+    seconds: Object.values(times).reduce((sum, seconds) => sum + seconds, 0),
+    times,
   };
 }
 
+/** How often something is done that is done before the first step, every `every` steps, and after the last. */
+const looks = (steps: number, every: number): number => 1 + Math.ceil(steps / every);
+
+const sampledTokens = ({ sample, training }: Recipe): number =>
+  sample.sample_steps === null ? 0 : looks(training.max_steps, sample.sample_steps) * sample.prompts.length * sample.max_new_tokens;
+
 /** @throws OutOfMemoryError when the tensors will not fit into what they may have, before anything is allocated; it says what would help */
 export function checkMemory(model: ModelDescription, recipe: Recipe, limitBytes: number): void {
-  const { peak, weights, gradients, optimizer, activations } = planTraining(model, recipe, 1).memory;
+  const { peak, weights, gradients, optimizer, activations } = planTraining(model, recipe).memory;
   if (peak <= limitBytes) return;
   throw new OutOfMemoryError(
     `training: not enough memory for this recipe, expected at most ${byteSize(limitBytes)}, got ${byteSize(peak)} by plan (weights ${byteSize(weights)}, gradients ${byteSize(gradients)}, optimiser ${byteSize(optimizer)}, activations ${byteSize(activations)}). ` +
@@ -96,7 +170,7 @@ export function checkMemory(model: ModelDescription, recipe: Recipe, limitBytes:
 /** Changes of a recipe that make its plan fit, each for itself, the mildest first; where none does, the machine it needs. */
 export function waysToFit(model: ModelDescription, recipe: Recipe, limitBytes: number): string[] {
   const { training } = recipe;
-  const peak = (changes: Partial<Recipe["training"]>, of = model) => planTraining(of, { ...recipe, training: { ...training, ...changes } }, 1).memory.peak;
+  const peak = (changes: Partial<Recipe["training"]>, of = model) => planTraining(of, { ...recipe, training: { ...training, ...changes } }).memory.peak;
   /** The largest whole number from 1 to below `from` for which it fits. */
   const largest = (from: number, fits: (n: number) => boolean): number | null => {
     let [low, high] = [0, from];

@@ -2,46 +2,65 @@
 import * as fs from "node:fs";
 import { fileURLToPath } from "node:url";
 import {
+  type Document,
   type DocumentFiles,
   type DocumentMode,
   openDocuments,
   openShards,
   planSplit,
   type ShardData,
+  type ShardManifest,
   type Side,
   type SplitPlan,
+  type TokenData,
   writeShards,
 } from "../data/index.ts";
 import { ConfigError, FormatError, RunError } from "../errors.ts";
 import { didYouMean, hashFile, openFolder } from "../formats/index.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
-import type { Recipe } from "./recipe.ts";
+import { type Recipe, textSources } from "./recipe.ts";
 import type { RunFolder } from "./run-folder.ts";
+import { openTokenFolder } from "./token-folder.ts";
 
 export const END_OF_TEXT = "<|endoftext|>";
 const BUNDLED = new URL("../../data/", import.meta.url);
 
-export interface PreparedData {
-  tokenizer: Tokenizer;
-  train: ShardData;
-  validation: ShardData;
-  /** The token behind each document, where there is one. */
-  endOfText: number | undefined;
+/** Tokens to train on, and how often they come beside the others. */
+export interface TrainPart {
+  tokens: TokenData;
+  weight: number;
 }
 
-/** Path → SHA-256 of every file of text. */
+/** Sizes of one side, over all sources; null where nobody counted: files of tokens do not say what text they were. */
+export interface SideCounts {
+  tokens: number;
+  bytes: number | null;
+  documents: number | null;
+}
+
+export interface PreparedData {
+  tokenizer: Tokenizer;
+  /** One for each source. */
+  train: TrainPart[];
+  /** Of all sources. */
+  validation: TokenData;
+  counts: Record<Side, SideCounts>;
+  close(): Promise<void>;
+}
+
+/** Path → SHA-256 of every file of text, or a token file's identity. */
 export type DataHashes = Record<string, string>;
 
 export interface DataText {
-  documents: DocumentFiles;
+  /** One for each source; none where the recipe names files of tokens. */
+  sources: { documents: DocumentFiles; weight: number }[];
   hashes: DataHashes;
 }
 
-/** The recipe's paths; `bundled:NAME` becomes the place of the text that groundup brings along. */
-export function resolveDataPaths({ data: { path } }: Recipe): string[] {
-  const place = (p: string) => (p.startsWith("bundled:") ? bundledText(p.slice("bundled:".length)) : p);
-  return (typeof path === "string" ? [path] : path).map(place);
+/** `bundled:NAME` becomes the place of the text that groundup brings along. */
+export function resolveDataPaths(paths: readonly string[]): string[] {
+  return paths.map((path) => (path.startsWith("bundled:") ? bundledText(path.slice("bundled:".length)) : path));
 }
 
 function bundledText(name: string): string {
@@ -52,15 +71,27 @@ function bundledText(name: string): string {
   );
 }
 
-/** Opens the recipe's text and hashes its files. */
+/** Opens the recipe's texts and hashes their files. */
 export async function openText(recipe: Recipe, onNote: (sentence: string) => void): Promise<DataText> {
   const { document, text_field: field } = recipe.data;
-  const documents = await openDocuments(resolveDataPaths(recipe), { document: document as DocumentMode, field, onNote });
   const hashes: DataHashes = {};
   // Bundled text has another place on every machine.
   const name = (file: string) => (file.startsWith(fileURLToPath(BUNDLED)) ? `bundled:${file.slice(fileURLToPath(BUNDLED).length)}` : file);
-  for (const file of documents.files) hashes[name(file)] = await hashFile(file);
-  return { documents, hashes };
+  const sources: DataText["sources"] = [];
+  for (const { paths, weight } of textSources(recipe)) {
+    const documents = await openDocuments(resolveDataPaths(paths), { document: document as DocumentMode, field, onNote });
+    for (const file of documents.files) hashes[name(file)] ??= await hashFile(file);
+    sources.push({ documents, weight });
+  }
+  if (recipe.data.tokens !== null) {
+    // Tens of gigabytes are not hashed at each start: their identity is that of their length and of pieces all over them.
+    const files = await openTokenFolder(recipe.data.tokens);
+    for (const file of Object.values(files)) {
+      hashes[file.name] = file.identity;
+      await file.close();
+    }
+  }
+  return { sources, hashes };
 }
 
 /** @throws RunError naming the files that are new, gone or changed since the run began */
@@ -85,49 +116,95 @@ export function checkSameData(before: DataHashes, now: DataHashes, run: string):
 /** Trains or loads the tokenizer and writes the shards, or finds both in the run's folder. */
 export async function prepareData(
   run: RunFolder,
-  { documents, hashes: _ }: DataText,
+  text: DataText,
   options: { onNote: (sentence: string) => void; signal?: AbortSignal },
 ): Promise<PreparedData> {
   const { recipe } = run;
-  const { onNote, signal } = options;
-  let planned: SplitPlan | undefined;
-  // Reads the whole text, so only where something is to be made of it.
-  const plan = async (): Promise<SplitPlan> => {
-    if (planned !== undefined) return planned;
-    planned = await planSplit(watched(documents, signal), {
-      validationFraction: recipe.data.validation_fraction,
-      seed: recipe.run.seed,
-      by: recipe.data.split_by,
-    });
-    for (const note of planned.notes) onNote(note);
-    return planned;
-  };
+  const { signal } = options;
+  const sides = splitSources(recipe, text, options);
   const folder = run.at("tokenizer");
   if (!fs.existsSync(run.at("tokenizer", "tokenizer.json"))) {
-    const made = await makeTokenizer(recipe, documents, plan, signal);
+    const made = await makeTokenizer(recipe, text, sides, signal);
     await made.save(folder);
     made.dispose();
   }
   const tokenizer = await loadTokenizer(folder);
+  if (recipe.data.tokens !== null) return tokenFiles(recipe.data.tokens, tokenizer);
+
   const endOfText = endsDocuments(recipe) ? tokenizer.specialTokens.get(END_OF_TEXT) : undefined;
   const tokenizerHash = await hashFile(run.at("tokenizer", "tokenizer.json"));
-  const sides: Partial<Record<Side, ShardData>> = {};
-  for (const side of ["train", "validation"] as const) {
-    const place = run.at("data", side);
+  const opened: ShardData[] = [];
+  const close = async () => {
+    for (const shards of opened) await shards.close();
+  };
+  const shardsAt = async (place: string, documents: () => AsyncIterable<Document>): Promise<ShardData> => {
     const there = fs.existsSync(place);
     if (!there) {
-      const encoder = { encode: (text: string) => tokenizer.encode(text, { addSpecialTokens: false }) };
-      await writeShards(place, (await plan()).side(documents, side), encoder, {
+      const encoder = { encode: (piece: string) => tokenizer.encode(piece, { addSpecialTokens: false }) };
+      await writeShards(place, documents(), encoder, {
         vocabSize: tokenizer.vocabSize,
         tokenizerHash,
         ...(endOfText === undefined ? {} : { endOfText }),
         ...(signal === undefined ? {} : { signal }),
       });
     }
-    sides[side] = await openShards(openFolder(place));
-    if (there) await verify(sides[side], place);
+    const shards = await openShards(openFolder(place));
+    opened.push(shards);
+    if (there) await verify(shards, place);
+    return shards;
+  };
+  try {
+    const train: (TrainPart & { tokens: ShardData })[] = [];
+    for (const [i, { weight }] of text.sources.entries()) {
+      const place = text.sources.length === 1 ? run.at("data", "train") : run.at("data", `train-${i}`);
+      train.push({ tokens: await shardsAt(place, () => sides("train", i)), weight });
+    }
+    const validation = await shardsAt(run.at("data", "validation"), () => sides("validation"));
+    const sum = (of: readonly ShardData[], pick: (s: ShardManifest["statistics"]) => number) =>
+      of.reduce((n, shards) => n + pick(shards.manifest.statistics), 0);
+    const countsOf = (of: readonly ShardData[]) => ({
+      tokens: sum(of, (s) => s.tokens),
+      bytes: sum(of, (s) => s.bytes),
+      documents: sum(of, (s) => s.documents),
+    });
+    return { tokenizer, train, validation, counts: { train: countsOf(train.map(({ tokens }) => tokens)), validation: countsOf([validation]) }, close };
+  } catch (error) {
+    await close();
+    throw error;
   }
-  return { tokenizer, train: sides.train as ShardData, validation: sides.validation as ShardData, endOfText };
+}
+
+async function tokenFiles(folder: string, tokenizer: Tokenizer): Promise<PreparedData> {
+  const { train, validation } = await openTokenFolder(folder, tokenizer.vocabSize);
+  const counts = ({ tokens }: TokenData): SideCounts => ({ tokens, bytes: null, documents: null });
+  const close = async () => {
+    await train.close();
+    await validation.close();
+  };
+  return { tokenizer, train: [{ tokens: train, weight: 1 }], validation, counts: { train: counts(train), validation: counts(validation) }, close };
+}
+
+/** Documents of one side: of one source, or of all of them one after another. */
+type Sides = (side: Side, source?: number) => AsyncGenerator<Document>;
+
+/** Each source is split for itself, and read only where something is to be made of it. */
+function splitSources(recipe: Recipe, { sources }: DataText, options: { onNote: (sentence: string) => void; signal?: AbortSignal }): Sides {
+  const plans = new Map<DocumentFiles, SplitPlan>();
+  const planOf = async (documents: DocumentFiles): Promise<SplitPlan> => {
+    const made =
+      plans.get(documents) ??
+      (await planSplit(watched(documents, options.signal), {
+        validationFraction: recipe.data.validation_fraction,
+        seed: recipe.run.seed,
+        by: recipe.data.split_by,
+      }));
+    if (!plans.has(documents)) for (const note of made.notes) options.onNote(note);
+    plans.set(documents, made);
+    return made;
+  };
+  return async function* (side, source) {
+    for (const { documents } of source === undefined ? sources : [sources[source]]) yield* (await planOf(documents)).side(documents, side);
+  };
 }
 
 /** One bit that flipped would train another model than the one that began. */
@@ -135,7 +212,6 @@ async function verify(data: ShardData, place: string): Promise<void> {
   try {
     await data.verify();
   } catch (error) {
-    await data.close();
     if (!(error instanceof FormatError)) throw error;
     throw new FormatError(`${error.message} For that, remove ${place} and resume: the text is still there.`, { cause: error });
   }
@@ -145,7 +221,7 @@ function endsDocuments({ tokenizer }: Recipe): boolean {
   return tokenizer.end_of_text ?? tokenizer.type !== "characters";
 }
 
-async function makeTokenizer(recipe: Recipe, documents: DocumentFiles, plan: () => Promise<SplitPlan>, signal: AbortSignal | undefined): Promise<Tokenizer> {
+async function makeTokenizer(recipe: Recipe, { sources }: DataText, sides: Sides, signal: AbortSignal | undefined): Promise<Tokenizer> {
   const { type, vocab_size, pattern, path } = recipe.tokenizer;
   const specialTokens = endsDocuments(recipe) ? [END_OF_TEXT] : [];
   switch (type) {
@@ -158,11 +234,11 @@ async function makeTokenizer(recipe: Recipe, documents: DocumentFiles, plan: () 
     case "characters": {
       // Of the whole text, as nanoGPT has it: an unseen character in the validation text would have no id.
       const characters = new Set<string>();
-      for await (const { text } of watched(documents, signal)) for (const character of text) characters.add(character);
+      for (const { documents } of sources) for await (const { text } of watched(documents, signal)) for (const character of text) characters.add(character);
       return charTokenizer([...characters].join(""), { specialTokens });
     }
     case "bpe":
-      return trainBpeStream(textsOf(watched((await plan()).side(documents, "train"), signal)), { vocabSize: vocab_size, pattern, specialTokens });
+      return trainBpeStream(textsOf(watched(sides("train"), signal)), { vocabSize: vocab_size, pattern, specialTokens });
   }
 }
 

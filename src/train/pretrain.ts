@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import os from "node:os";
 import * as z from "zod";
-import { dataLoader, packedDocuments, sampledWindows } from "../data/index.ts";
+import { dataLoader, packedDocuments, sampledWindows, weightedMix } from "../data/index.ts";
 import { parseConfig, parseConfigText, writeFileAtomic } from "../formats/index.ts";
 import { type CausalLM, createModel, describeModel } from "../models/index.ts";
 import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
@@ -28,6 +28,8 @@ export interface PretrainOptions {
 }
 
 const sides = z.object({ train: z.number(), validation: z.number() });
+/** Null where nobody counted: files of tokens do not say what text they were. */
+const counted = z.object({ train: z.number().nullable(), validation: z.number().nullable() });
 
 const manifestSchema = z.object({
   groundup: z.string(),
@@ -35,8 +37,8 @@ const manifestSchema = z.object({
   seed: z.number(),
   data: z.record(z.string(), z.string()),
   tokens: sides,
-  bytes: sides,
-  documents: sides,
+  bytes: counted,
+  documents: counted,
   vocabulary: z.number(),
   parameters: z.number(),
   precision: z.enum(["f32", "bf16"]),
@@ -102,10 +104,7 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const before = fs.existsSync(manifestFile) ? readManifest(manifestFile) : null;
     if (before !== null) checkSameData(before.data, text.hashes, run.path);
     const data = await prepareData(run, text, { onNote: note, ...(signal === undefined ? {} : { signal }) });
-    close.push(
-      () => data.train.close(),
-      () => data.validation.close(),
-    );
+    close.push(() => data.close());
     const { training } = recipe;
     const emulated = emulationNote(recipe);
     if (emulated !== null) note(emulated);
@@ -122,7 +121,8 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const optimizer = optimizerOf(recipe, model);
     close.push(() => optimizer.dispose());
     const source = recipe.data.order === "documents" ? packedDocuments : sampledWindows;
-    const samples = source(data.train, { context: training.context_length, seed });
+    const mixed = data.train.map(({ tokens, weight }) => ({ source: source(tokens, { context: training.context_length, seed }), weight }));
+    const samples = mixed.length === 1 ? mixed[0].source : weightedMix(mixed);
     const loaderAt = (cursor: unknown) => dataLoader(samples, { batchSize: training.batch_size, ...(cursor === undefined ? {} : { cursor }) });
 
     const checkpointParts = { model, optimizer, tokenizerFiles: tokenizerFiles(data.tokenizer.spec) };
@@ -142,6 +142,7 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
       loader,
       loaderAt,
       validation: data.validation,
+      validationBytes: data.counts.validation.bytes,
       state,
       resumed: path !== null,
       ...(sampler === undefined ? {} : { sampler }),
@@ -180,18 +181,15 @@ export function emulationNote({ training }: Recipe): string | null {
 }
 
 function describeRun(recipe: Recipe, data: PreparedData, model: CausalLM, hashes: DataHashes, version: string): Manifest {
-  const both = (pick: (statistics: PreparedData["train"]["manifest"]["statistics"]) => number) => ({
-    train: pick(data.train.manifest.statistics),
-    validation: pick(data.validation.manifest.statistics),
-  });
+  const { train, validation } = data.counts;
   return {
     groundup: version,
     node: process.versions.node,
     seed: recipe.run.seed,
     data: hashes,
-    tokens: both((s) => s.tokens),
-    bytes: both((s) => s.bytes),
-    documents: both((s) => s.documents),
+    tokens: { train: train.tokens, validation: validation.tokens },
+    bytes: { train: train.bytes, validation: validation.bytes },
+    documents: { train: train.documents, validation: validation.documents },
     vocabulary: data.tokenizer.vocabSize,
     parameters: model.parameterCount(),
     precision: recipe.training.precision,

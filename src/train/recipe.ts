@@ -45,7 +45,64 @@ const modelSchema = z
     }
   });
 
-export const recipeSchema = z.strictObject({
+const textPath = z.union([z.string(), z.array(z.string()).min(1)]);
+
+const dataSchema = z
+  .strictObject({
+    path: textPath
+      .nullable()
+      .default(null)
+      .describe("text: files, folders or globs (.txt, .jsonl, also .gz, .zst); bundled:NAME is text that groundup brings along")
+      .meta(known("paths", "file", "files", "dataset", "text")),
+    sources: z
+      .array(
+        z.strictObject({
+          path: textPath.describe("as data.path").meta(known("paths", "file", "files")),
+          weight: z
+            .number()
+            .positive()
+            .default(1)
+            .describe("share of the training samples, relative to the other sources'")
+            .meta(known("ratio", "probability", "share")),
+        }),
+      )
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe("in place of path: several texts, each { path, weight }, mixed in proportion to their weights")
+      .meta(known("mix", "mixture", "datasets")),
+    tokens: z
+      .string()
+      .nullable()
+      .default(null)
+      .describe("in place of path: a folder with train.bin and val.bin of 16-bit token ids, as nanoGPT writes them; tokenizer.type must be file")
+      .meta(known("bin", "token_folder", "tokens_path")),
+    document: z.string().default("file").describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"'),
+    text_field: z
+      .string()
+      .default("text")
+      .describe("key of the text in .jsonl files")
+      .meta(known("field", "text_column", "dataset_text_field")),
+    validation_fraction: z.number().gt(0).lt(1).default(0.1).describe("share of the documents held out for validation"),
+    split_by: z.enum(["document", "tail"]).default("document").describe("hold out whole documents, or the end of each"),
+    order: z.enum(["windows", "documents"]).default("windows").describe("train on windows at random places, or on packed whole documents"),
+  })
+  .superRefine(({ path, sources, tokens, order }, ctx) => {
+    const given = Object.entries({ path, sources, tokens }).flatMap(([key, value]) => (value === null ? [] : [key]));
+    if (given.length !== 1)
+      ctx.addIssue({
+        code: "custom",
+        message: `expected one of path, sources and tokens, got ${given.length === 0 ? "none" : given.join(" and ")}. ${given.length === 0 ? "Add one" : "Leave the others out, or set them to null"}.`,
+      });
+    if (tokens !== null && order === "documents")
+      ctx.addIssue({
+        code: "custom",
+        path: ["order"],
+        message: 'token files have no documents, expected "windows" with data.tokens, got "documents". Correct it.',
+      });
+  });
+
+const sections = z.strictObject({
   run: z
     .strictObject({
       name: z
@@ -56,20 +113,7 @@ export const recipeSchema = z.strictObject({
       seed: z.int().min(0).default(0).describe("seed of initialisation, data order, dropout and sampling"),
     })
     .prefault({}),
-  data: z.strictObject({
-    path: z
-      .union([z.string(), z.array(z.string()).min(1)])
-      .describe("text: files, folders or globs (.txt, .jsonl, also .gz, .zst); bundled:NAME is text that groundup brings along"),
-    document: z.string().default("file").describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"'),
-    text_field: z
-      .string()
-      .default("text")
-      .describe("key of the text in .jsonl files")
-      .meta(known("field", "text_column", "dataset_text_field")),
-    validation_fraction: z.number().gt(0).lt(1).default(0.1).describe("share of the documents held out for validation"),
-    split_by: z.enum(["document", "tail"]).default("document").describe("hold out whole documents, or the end of each"),
-    order: z.enum(["windows", "documents"]).default("windows").describe("train on windows at random places, or on packed whole documents"),
-  }),
+  data: dataSchema,
   tokenizer: z
     .strictObject({
       type: z.enum(["bpe", "characters", "bytes", "file"]).default("bpe").describe("train a byte-level BPE, use the text's characters, use bytes, or load one"),
@@ -172,7 +216,23 @@ export const recipeSchema = z.strictObject({
     .prefault({}),
 });
 
+export const recipeSchema = sections.superRefine(({ data, tokenizer }, ctx) => {
+  if (data.tokens !== null && tokenizer.type !== "file")
+    ctx.addIssue({
+      code: "custom",
+      path: ["tokenizer", "type"],
+      message: `ids mean something by their tokenizer only, expected "file" and tokenizer.path with data.tokens, got "${tokenizer.type}". Name the tokenizer that made them.`,
+    });
+});
+
 export type Recipe = z.output<typeof recipeSchema>;
+
+/** The texts of a recipe with their weights; none where it names files of tokens. */
+export function textSources({ data }: Recipe): { paths: string[]; weight: number }[] {
+  const list = (path: string | string[]) => (typeof path === "string" ? [path] : path);
+  if (data.path !== null) return [{ paths: list(data.path), weight: 1 }];
+  return (data.sources ?? []).map(({ path, weight }) => ({ paths: list(path), weight }));
+}
 
 /** Keys whose values differ, as `key: before → now`, dotted. */
 export function differences(before: unknown, now: unknown, path = ""): string[] {
@@ -190,8 +250,16 @@ export function differences(before: unknown, now: unknown, path = ""): string[] 
 export function withAbsolutePaths(recipe: Recipe): Recipe {
   const { data, tokenizer } = recipe;
   const place = (path: string) => (path.startsWith("bundled:") ? path : resolve(path));
-  const path = typeof data.path === "string" ? place(data.path) : data.path.map(place);
-  const located = { ...recipe, data: { ...data, path } };
+  const placed = (path: string | string[]) => (typeof path === "string" ? place(path) : path.map(place));
+  const located: Recipe = {
+    ...recipe,
+    data: {
+      ...data,
+      path: data.path === null ? null : placed(data.path),
+      sources: data.sources?.map((source) => ({ ...source, path: placed(source.path) })) ?? null,
+      tokens: typeof data.tokens === "string" ? resolve(data.tokens) : null,
+    },
+  };
   return typeof tokenizer?.path === "string" ? { ...located, tokenizer: { ...tokenizer, path: resolve(tokenizer.path) } } : located;
 }
 

@@ -38,13 +38,18 @@ export interface ReportOptions {
   baseline?: Baseline | null;
 }
 
-/** The most frequent tokens among the first `limit` of some data. */
-export async function frequentTokens(data: TokenData, tokenizer: Tokenizer, most = 24, limit = 1 << 22): Promise<TokenCount[]> {
+/** The most frequent tokens among the first `limit` of each source. */
+export async function frequentTokens(sources: readonly TokenData[], tokenizer: Tokenizer, most = 24, limit = 1 << 22): Promise<TokenCount[]> {
   const counts = new Float64Array(tokenizer.vocabSize);
-  for (const id of await data.read(0, Math.min(limit, data.tokens))) counts[id]++;
+  for (const data of sources) for (const id of await data.read(0, Math.min(limit, data.tokens))) counts[id]++;
   const ids = [...counts.keys()].sort((a, b) => counts[b] - counts[a] || a - b);
   return ids.slice(0, most).map((id) => ({ text: tokenizer.decode([id]), count: counts[id] }));
 }
+
+const count = (n: number | null): string => n?.toLocaleString("en-US") ?? "an unknown number of";
+
+/** How much text a token stands for, where the text is known. */
+const bytesEach = ({ bytes, tokens }: Manifest): string => (bytes.train === null ? "" : `${(bytes.train / tokens.train).toFixed(2)} bytes each, `);
 
 /** The mean of the last values, the newest weighing most: what the eye should follow. */
 function smoothed(points: Series["points"], keep = 0.9): Series["points"] {
@@ -125,12 +130,9 @@ export function reportHtml(
   ];
   const facts: [string, string][] = [
     ["Data", Object.keys(manifest.data).join(", ")],
-    ["Split", `${grouped(manifest.documents.train)} training and ${grouped(manifest.documents.validation)} validation documents`],
-    ["Text", `${grouped(manifest.bytes.train)} and ${grouped(manifest.bytes.validation)} bytes`],
-    [
-      "Tokens",
-      `${grouped(manifest.tokens.train)} and ${grouped(manifest.tokens.validation)}, ${(manifest.bytes.train / manifest.tokens.train).toFixed(2)} bytes each, vocabulary ${grouped(manifest.vocabulary)}`,
-    ],
+    ["Split", `${count(manifest.documents.train)} training and ${count(manifest.documents.validation)} validation documents`],
+    ["Text", `${count(manifest.bytes.train)} and ${count(manifest.bytes.validation)} bytes`],
+    ["Tokens", `${count(manifest.tokens.train)} and ${count(manifest.tokens.validation)}, ${bytesEach(manifest)}vocabulary ${count(manifest.vocabulary)}`],
     [
       "Machine",
       `${manifest.host.cpu}, ${manifest.host.backend} kernels (${manifest.host.isa}${manifest.host.bf16 === undefined ? "" : `, bf16 products ${manifest.host.bf16}`}), ${manifest.host.threads} threads`,
