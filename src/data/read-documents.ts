@@ -257,7 +257,13 @@ async function* unzstd(raw: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Arra
 }
 
 /** Refuses a frame whose window, which the decoder allocates, is absurd. Source: RFC 8878, section 3.1.1.1. */
-function checkZstdWindow(start: Uint8Array): void {
+function checkZstdWindow(chunk: Uint8Array): void {
+  const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  // Skippable frames (3.1.2), which parallel compressors put first, have a size and no window.
+  let begin = 0;
+  while (begin + 8 <= chunk.length && (view.getUint32(begin, true) & 0xffff_fff0) >>> 0 === 0x184d_2a50) begin += 8 + view.getUint32(begin + 4, true);
+  const start = chunk.subarray(begin);
+  if (start.length < 6) return;
   const descriptor = start[4];
   const singleSegment = (descriptor & 0x20) !== 0;
   let window: number;

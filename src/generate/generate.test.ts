@@ -87,6 +87,33 @@ describe("generate", () => {
     expect((await generate(model, "abc", { tokenizer, maxNewTokens: 0 })).ids).toHaveLength(0);
   });
 
+  test("ends before a stop string, which no event shows, and at the tokenizer's end-of-text token by default", async () => {
+    const options = { tokenizer, maxNewTokens: 60, temperature: 0, stopIds: [], logitBias: Object.fromEntries([256, 257, 258].map((id) => [id, -Infinity])) };
+    const free = await generate(model, "abc", options);
+    const stop = [...free.text].slice(20, 23).join("");
+    const list = await events(model, "abc", { ...options, stop: ["never in there", stop] });
+    expect(list.map((e) => e.text).join("")).toBe(free.text.slice(0, free.text.indexOf(stop)));
+    expect(list.at(-1)?.done).toBe("stop");
+    expect(list.length).toBeLessThan(60);
+    const ended = await generate(model, "abc", { tokenizer, maxNewTokens: 9, logitBias: { 256: 1e6 } });
+    expect(ended).toMatchObject({ text: "", done: "stop", ids: Int32Array.of(256) });
+    expect((await generate(model, "abc", { tokenizer, maxNewTokens: 9, logitBias: { 256: 1e6 }, stopIds: [] })).ids).toHaveLength(9);
+  });
+
+  test("penalties see what was generated, and repetition the prompt too", async () => {
+    const prompt = Int32Array.of(72, 101, 108);
+    const run = async (options: object) => [...(await generate(model, prompt, { temperature: 0, maxNewTokens: 40, ...options })).ids];
+    const once = await run({ presencePenalty: 1e6 });
+    expect(new Set(once).size).toBe(40);
+    // A token that was generated gets likelier each time: the first stays.
+    expect(new Set(await run({ frequencyPenalty: -1e6 })).size).toBe(1);
+    const fresh = await run({ repetitionPenalty: 1e30, logitBias: Object.fromEntries([...prompt].map((id) => [id, 1e3])) });
+    expect(new Set(fresh).size).toBe(40);
+    expect(fresh.filter((id) => prompt.includes(id))).toEqual([]);
+    // Presence and frequency leave the prompt alone.
+    expect((await run({ presencePenalty: 1e6, logitBias: { 101: 1e3 } }))[0]).toBe(101);
+  });
+
   test("streams every token once, the texts joined are the text", async () => {
     const options = { tokenizer, maxNewTokens: 25, seed: 3 };
     const list = await events(model, ["one", "two"], options);
@@ -154,6 +181,30 @@ describe("logprobs", () => {
     expect(() => logprobs(model, [1])).toThrow(/at least 2/);
     expect(() => logprobs(model, new Int32Array(97))).toThrow(/at most 96/);
   });
+});
+
+test("log-probabilities of a large vocabulary, which come in parts, equal those at once", () => {
+  const large = new GPT2({ vocab_size: 2 ** 19, n_positions: 48, n_embd: 4, n_layer: 1, n_head: 1, initializer_range: 0.5 }).eval();
+  const ids = Int32Array.from({ length: 48 }, (_, i) => (i * 7919 * 64) % 2 ** 19);
+  const got = logprobs(large, ids);
+  // Windows of at most 33 ids fit into one part.
+  for (const [begin, end] of [
+    [0, 33],
+    [0, 20],
+  ]) {
+    const part = logprobs(large, ids.subarray(begin, end));
+    expect(got.subarray(begin, end - 1)).toEqual(part);
+  }
+  const last = scope(() => ({
+    data: noGrad(() =>
+      large
+        .forward({ inputIds: tensor([ids.subarray(0, 47)]) })
+        .logits.narrow(1, 46, 1)
+        .logSoftmax(-1),
+    ).dataSync(),
+  })).data;
+  expect(got[46]).toBeCloseTo(last[ids[47]], 4);
+  large.dispose();
 });
 
 describe("text stream", () => {
