@@ -39,6 +39,18 @@ describe("perplexity", () => {
     expect(sum).toBeCloseTo(plain(ids, context, stride), 3);
   });
 
+  test("half a window is the stride unless one is given, and progress counts the tokens of all documents", async () => {
+    const { ids } = tokenizer.encode(text);
+    const halves = await negativeLogLikelihood(model, ids, { context: 32, stride: 16 });
+    expect(await negativeLogLikelihood(model, ids)).toEqual(halves);
+    expect(halves.sum).not.toBe((await negativeLogLikelihood(model, ids, { stride: 8 })).sum);
+    const told: [number, number][] = [];
+    await perplexity(model, tokenizer, [text, "short", text], { progress: (scored, of) => void told.push([scored, of]) });
+    const all = 2 * (ids.length - 1) + 4;
+    expect(told.map(([scored]) => scored)).toEqual([31, 47, 63, 79, 85, 89, 120, 136, 152, 168, 174]);
+    expect(new Set(told.map(([, of]) => of))).toEqual(new Set([all]));
+  });
+
   test("a text shorter than the window is one window", async () => {
     const { ids } = tokenizer.encode("abc");
     const sum = -logprobs(model, ids).reduce((a, b) => a + b, 0);
