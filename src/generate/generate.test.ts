@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type CausalLM, GPT2, Llama } from "../models/index.ts";
 import { memory, noGrad, scope, tensor } from "../tensor/index.ts";
 import { byteTokenizer, type Tokenizer, trainBpe } from "../tokenizers/index.ts";
 import { generate, generateStream, logprobs, type TokenEvent } from "./generate.ts";
+import { sample, uniformAt } from "./samplers.ts";
 import { createTextStream } from "./text-stream.ts";
 
 let model: CausalLM;
@@ -48,6 +49,33 @@ describe("generate", () => {
     expect([...got]).toEqual(plainGreedy(ids, 70));
     expect(done).toBe("length");
     expect(text).toBe("");
+  });
+
+  test("token t is drawn from the plain forward's distribution by the seed's number t", async () => {
+    const prompt = Int32Array.of(72, 101, 108);
+    const options = { temperature: 0.9, topK: 40, presencePenalty: 0.3 };
+    const { ids } = await generate(model, prompt, { ...options, maxNewTokens: 24, seed: 5 });
+    const all = [...prompt];
+    for (let t = 0; t < 24; t++) {
+      const logits = scope(() => ({
+        data: noGrad(() => model.forward({ inputIds: tensor([Int32Array.from(all)]) }).logits.narrow(1, all.length - 1, 1)).dataSync(),
+      })).data as Float32Array;
+      all.push(sample(logits, options, prompt, all.slice(3), uniformAt(5, t)));
+    }
+    expect([...ids]).toEqual(all.slice(3));
+  });
+
+  test("a step takes at most prefillTokens of prompts, and one token of each request that generates", async () => {
+    const rows: number[] = [];
+    const plain = model.forward.bind(model);
+    const forward = vi.spyOn(model, "forward").mockImplementation((inputs) => {
+      rows.push(inputs.inputIds.size);
+      return plain(inputs);
+    });
+    await generate(model, [new Int32Array(12).fill(65), new Int32Array(3).fill(66)], { maxNewTokens: 3, prefillTokens: 5, stopIds: [] });
+    forward.mockRestore();
+    // 12 + 3 prompt tokens in fives, then a token of each.
+    expect(rows).toEqual([5, 5, 5, 2, 2]);
   });
 
   test("a request's tokens depend on its prompt and seed only: alone, in a batch, in small steps", async () => {
@@ -244,6 +272,9 @@ describe("text stream", () => {
       if (piece.stopped) break;
     }
     expect(text).toBe("hel");
+    const both = createTextStream(bpe, ["rld", "wo"]);
+    const id = bpe.encode(" world").ids;
+    expect([id.length, both.push(id[0])]).toEqual([1, { text: " ", stopped: true }]);
   });
 
   test("characters come whole, and the rest of a broken one at the end", () => {
