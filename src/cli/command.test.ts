@@ -109,6 +109,22 @@ describe("flags", () => {
     expect(process.exitCode).toBe(2);
   });
 
+  test("a flag given twice, without its value, or with one where none belongs", async () => {
+    const before = seen.length;
+    await run("train", "a.yaml", "--out", "x", "--out", "y", "--no-cache=1", "--kind", "--dry-run");
+    for (const problem of [
+      '--out is given twice, expected once, got "x" and "y". Leave one out.',
+      '--no-cache takes no value, expected it alone, got "1". Write --no-cache or --cache.',
+      "--kind lacks its value, expected one behind it, got the flag --dry-run. Write --kind=--dry-run if that is the value.",
+    ])
+      expect(err).toContain(problem);
+    expect([seen.length, process.exitCode]).toEqual([before, 2]);
+    process.exitCode = undefined;
+    // The same value twice contradicts nothing, and what follows = or -- is no flag.
+    await run("train", "--out=--json", "--out=--json", "--set", "a=1", "--set", "a=2", "--", "--kind");
+    expect(last()).toMatchObject({ args: ["--kind"], options: { out: "--json", set: ["a=1", "a=2"], json: false } });
+  });
+
   test("missing and superfluous arguments", async () => {
     await run("train");
     expect(err).toContain("RECIPE is missing, expected a recipe file.");

@@ -4,7 +4,7 @@ import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { parseConfig } from "../formats/hf-config.ts";
 import { UsageError } from "./failure.ts";
-import { addFlags, flagOf, flagSchema, recipeKeys } from "./flags.ts";
+import { addFlags, flagOf, flagSchema, misusedFlags, recipeKeys } from "./flags.ts";
 
 /** A command's view of the terminal. */
 export interface Io {
@@ -17,7 +17,7 @@ export interface Io {
   /** A line about the work, always on stderr. */
   log(line: string): void;
   /**
-   * Aborts at the first Ctrl-C (or SIGTERM), so that the command can save and stop; a second one stops at once. A command that
+   * Aborts at the first Ctrl-C (or SIGTERM, or when the terminal is closed), so that the command can save and stop; a second one stops at once. A command that
    * never reads `signal` is stopped by the first.
    */
   readonly signal: AbortSignal;
@@ -40,6 +40,8 @@ export interface CliCommand<Options extends z.ZodObject = z.ZodObject> {
   readonly options: Options;
   /** The schema of the recipe file that the command takes, listed in `--help`. Read it with `readRecipe`. */
   readonly recipe?: z.ZodType;
+  /** It has work to lose: a closed pipe stops it as Ctrl-C does, so that it saves, and not at once. */
+  readonly saves?: boolean;
   /** Whole command lines. */
   readonly examples: readonly string[];
   /** Returns what `--json` prints. */
@@ -67,7 +69,7 @@ export async function runCommand(name: string, command: CliCommand, argv: readon
   }
   const schema = command.options.extend(COMMON.shape);
   const { args, options } = parse(name, command, schema, argv);
-  const io = terminal((options as { json: boolean }).json);
+  const io = terminal((options as { json: boolean }).json, command.saves === true);
   try {
     const result = await command.run(args, options, io);
     if (io.json) process.stdout.write(`${JSON.stringify(result ?? {})}\n`);
@@ -90,6 +92,8 @@ function parserOf(name: string, command: CliCommand, schema: z.ZodObject): Parse
 
 function parse(name: string, command: CliCommand, schema: z.ZodObject, argv: readonly string[]) {
   const parser = parserOf(name, command, schema);
+  const misused = misusedFlags(schema, argv);
+  if (misused.length > 0) throw new UsageError(listed(name, misused));
   const problems: string[] = [];
   let operands: string[] = [];
   let unknown: string[] = [];
@@ -125,7 +129,7 @@ function parse(name: string, command: CliCommand, schema: z.ZodObject, argv: rea
         .map((line) => line.trim().replace(/^(--[\w-]+)\.\d+/, "$1")),
     );
   }
-  if (problems.length > 0) throw new UsageError(`${[`${name}:`, ...problems].join(problems.length === 1 ? " " : "\n  ")}\n${seeHelp(name)}`);
+  if (problems.length > 0) throw new UsageError(listed(name, problems));
   // Once more with the keys of the schema itself, whose refinements may compare several of them.
   try {
     return { args: operands, options: parseConfig(schema, parser.opts(), name) as Record<string, unknown> };
@@ -147,6 +151,8 @@ function argumentProblems(wanted: readonly Argument[], got: readonly string[]): 
   return problems;
 }
 
+const listed = (name: string, problems: readonly string[]) => `${[`${name}:`, ...problems].join(problems.length === 1 ? " " : "\n  ")}\n${seeHelp(name)}`;
+
 const seeHelp = (name: string) => `Run "${name} --help" to see what it takes.`;
 
 function helpOf(name: string, command: CliCommand): string {
@@ -158,7 +164,7 @@ function helpOf(name: string, command: CliCommand): string {
   return `${help.join("\n")}\n`;
 }
 
-function terminal(json: boolean): Io & { stopped(): boolean; close(): void } {
+function terminal(json: boolean, saves: boolean): Io & { stopped(): boolean; close(): void } {
   let controller: AbortController | undefined;
   const people = json ? process.stderr : process.stdout;
   const stop = () => {
@@ -166,6 +172,7 @@ function terminal(json: boolean): Io & { stopped(): boolean; close(): void } {
     process.stderr.write("\nstopping; press Ctrl-C again to stop at once\n");
     controller?.abort();
   };
+  const leave = () => controller?.abort();
   return {
     json,
     print: (line = "") => void people.write(`${line}\n`),
@@ -174,11 +181,12 @@ function terminal(json: boolean): Io & { stopped(): boolean; close(): void } {
     get signal() {
       if (controller === undefined) {
         controller = new AbortController();
-        process.on("SIGINT", stop).on("SIGTERM", stop);
+        process.on("SIGINT", stop).on("SIGTERM", stop).on("SIGHUP", leave);
+        if (saves) process.on("SIGPIPE", leave);
       }
       return controller.signal;
     },
     stopped: () => controller?.signal.aborted ?? false,
-    close: () => void process.off("SIGINT", stop).off("SIGTERM", stop),
+    close: () => void process.off("SIGINT", stop).off("SIGTERM", stop).off("SIGHUP", leave).off("SIGPIPE", leave),
   };
 }

@@ -71,6 +71,37 @@ export function addFlags(command: CommanderCommand, schema: z.ZodObject): void {
   }
 }
 
+/** What is wrong with the flags of a command line beyond their values: one given twice, one that swallows the next, a value where none belongs. */
+export function misusedFlags(schema: z.ZodObject, argv: readonly string[]): string[] {
+  const kinds = new Map<string, "switch" | "once" | "list">();
+  for (const [key, { type }] of fieldsOf(schema)) {
+    kinds.set(flagOf(key), type === "boolean" ? "switch" : type === "array" ? "list" : "once");
+    if (type === "boolean") kinds.set(flagOf(key).replace(/^--/, "--no-"), "switch");
+  }
+  const problems: string[] = [];
+  const before = new Map<string, string>();
+  for (let i = 0; i < argv.length && argv[i] !== "--"; i++) {
+    const [flag, joined] = argv[i].split(/=(.*)/s);
+    const kind = kinds.get(flag);
+    if (kind === undefined) continue;
+    if (kind === "switch") {
+      if (joined === undefined) continue;
+      const other = flag.startsWith("--no-") ? flag.replace("--no-", "--") : flag.replace("--", "--no-");
+      problems.push(`${flag} takes no value, expected it alone, got "${joined}". Write ${flag} or ${other}.`);
+      continue;
+    }
+    const value = joined ?? argv[++i];
+    if (value === undefined) continue;
+    if (joined === undefined && kinds.has(value.split("=")[0]))
+      problems.push(`${flag} lacks its value, expected one behind it, got the flag ${value}. Write ${flag}=${value} if that is the value.`);
+    const earlier = before.get(flag);
+    if (kind === "once" && earlier !== undefined && earlier !== value)
+      problems.push(`${flag} is given twice, expected once, got "${earlier}" and "${value}". Leave one out.`);
+    before.set(flag, value);
+  }
+  return problems;
+}
+
 function showDefault(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value);
 }

@@ -31,6 +31,7 @@ export const command = defineCommand({
     const { signal } = io;
     const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint);
     const live = stream && !io.json;
+    if (prompt.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
     const promptTokens = tokenizer.count(prompt);
     const started = performance.now();
     let [text, first] = ["", 0];
@@ -58,7 +59,7 @@ export const command = defineCommand({
     const decode = ids.length > 1 ? (ids.length - 1) / (seconds - first / 1000) : null;
     const why = { stop: "at a stop text", length: "at --max-new-tokens", context: "at the end of the model's context", stopped: "by Ctrl-C" }[done];
     io.log(
-      `\n${ids.length} tokens after a prompt of ${promptTokens}, ended ${why}; first token after ${first.toFixed(0)} ms${decode === null ? "" : `, then ${decode.toFixed(1)} tokens/s`}`,
+      `\n${ids.length} ${ids.length === 1 ? "token" : "tokens"} after a prompt of ${promptTokens}, ended ${why}; first token after ${first.toFixed(0)} ms${decode === null ? "" : `, then ${decode.toFixed(1)} tokens/s`}`,
     );
     return {
       model: folder,

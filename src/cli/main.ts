@@ -15,7 +15,15 @@ const COMMANDS: CommandTable = [
   ["doctor", "what this machine offers: backend and why, CPU features, threads, memory", () => import("./doctor.ts")],
 ];
 
-// A closed pipe (`groundup … | head`) is an ordinary end.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? EXIT.done : EXIT.failed));
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_DESTROYED") {
+    process.stderr.write(`standard output: can't be written, expected room for all of it, got ${error.message}. What was printed is not whole.\n`);
+    process.exit(EXIT.failed);
+  }
+  // A closed pipe (`groundup … | head`) is an ordinary end, unless there is something to save first.
+  if (!process.emit("SIGPIPE", "SIGPIPE")) process.exit(EXIT.done);
+});
+// Lines about the work may get lost; the work goes on.
+process.stderr.on("error", () => {});
 
 await dispatch(COMMANDS, process.argv.slice(2), packageVersion());

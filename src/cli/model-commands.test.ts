@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { GPT2, saveModel } from "../models/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
@@ -164,6 +165,31 @@ test("tokenizer train, encode, decode, inspect", async () => {
   expect((await groundup("tokenizer", "decode", at("tok"), "999")).err).toContain("outside the vocabulary");
 });
 
+test("tokenizer encode reads compressed files and says what was no UTF-8; an empty --out is no folder", async () => {
+  await groundup("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("tok"));
+  writeFileSync(at("packed.txt.gz"), gzipSync("the clocks"));
+  writeFileSync(at("latin1.txt"), "It was a caf\xe9 in April, and the clocks were striking.", "latin1");
+  const packed = await json("tokenizer", "encode", at("tok"), "--file", at("packed.txt.gz"));
+  expect(packed).toEqual(await json("tokenizer", "encode", at("tok"), "--text", "the clocks"));
+  const { err, code } = await groundup("tokenizer", "encode", at("tok"), "--file", at("latin1.txt"));
+  expect([err, code]).toEqual([`${at("latin1.txt")}: 1 invalid UTF-8 sequence was replaced by U+FFFD.\n`, undefined]);
+  expect((await groundup("generate", at("runs/mine"), "--prompt", "a\ufffd", "--max-new-tokens", "1")).err).toContain("--prompt has bytes that are no UTF-8");
+  expect((await groundup("tokenizer", "train", at("text.txt"), "--out", "")).err).toContain('--out is too short, expected at least 1 character, got ""');
+});
+
+test("eval: lines of another shape, pipes and a task named twice", async () => {
+  const error = async (content: string) => {
+    writeFileSync(at("odd.jsonl"), content);
+    return (await groundup("eval", at("runs/mine"), "--data", at("odd.jsonl"))).err;
+  };
+  expect(await error('{"text":5}\n')).toMatch(/line 1: no text, expected an object with a string in "text", got 5\. Name/);
+  expect(await error("[1, 2]\n")).toMatch(/got \[1, 2\]\. Name/);
+  expect(await error('{"txt":"a"}\n')).toMatch(/got the keys txt\. Did you mean "text"\?|got the keys txt\. Did you mean "txt"\?/);
+  expect((await groundup("eval", at("runs/mine"), "--data", "/dev/null")).err).toContain("expected a readable file, got a device or pipe. Save what it gives");
+  expect((await groundup("eval", at("runs/mine"), "--data", at("text.txt"), "--tasks", "perplexity,perplexity")).out.match(/perplexity\n/g)).toHaveLength(1);
+  rmSync(at("odd.jsonl"));
+});
+
 test("a file that is no tokenizer is named as such, and a rank file of one's own takes --pattern", async () => {
   for (const command of [["inspect"], ["tokenizer", "inspect"], ["tokenizer", "encode", "--text", "a"]]) {
     const { err, code } = await groundup(...command, at("text.txt"));
@@ -172,6 +198,10 @@ test("a file that is no tokenizer is named as such, and a rank file of one's own
       expect.stringMatching(/text\.txt: not a tokenizer file, expected tokenizer\.json, .*tiktoken ranks.*, got "It was a bright/),
     ]);
   }
+  writeFileSync(at("other.json"), '{"name":"x","version":"1.0"}');
+  expect((await groundup("inspect", at("other.json"))).err).toMatch(/other\.json: not a tokenizer file, expected an object with "model" and "added_tokens"/);
+  writeFileSync(at("nothing.txt"), "");
+  expect((await groundup("inspect", at("nothing.txt"))).err).toMatch(/nothing\.txt: an empty file, expected tokenizer\.json/);
   writeFileSync(at("mine.tiktoken"), Array.from({ length: 256 }, (_, i) => `${Buffer.from([i]).toString("base64")} ${i}\n`).join(""));
   expect((await groundup("tokenizer", "encode", at("mine.tiktoken"), "--text", "ab")).err).toContain("on the command line --pattern");
   expect((await groundup("tokenizer", "encode", at("mine.tiktoken"), "--text", "ab", "--pattern", "gpt2")).out).toBe("97 98\n");

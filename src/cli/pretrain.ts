@@ -20,12 +20,13 @@ export const command = defineCommand({
       .array(z.string().meta({ placeholder: "key=value" }))
       .default([])
       .describe("replaces a key of the recipe, such as data.path=my.txt"),
-    out: z.string().optional().describe("folder of the run (default: runs/<run.name>)").meta({ placeholder: "FOLDER" }),
+    out: z.string().min(1).optional().describe("folder of the run (default: runs/<run.name>)").meta({ placeholder: "FOLDER" }),
     resume: z.boolean().default(false).describe("go on with the run in that folder"),
     dryRun: z.boolean().default(false).describe("show the first batch, the plan and one timed step, then stop"),
     findLr: z.boolean().default(false).describe("try learning rates from 1e-6 to 1 in 100 steps, show the losses and suggest one, then stop"),
   }),
   recipe: recipeSchema,
+  saves: true,
   examples: [
     "groundup pretrain recipes/quickstart.yaml --set data.path=my.txt --out runs/mine",
     "groundup pretrain recipes/characters.yaml --dry-run",

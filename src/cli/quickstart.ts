@@ -38,12 +38,13 @@ export const command = defineCommand({
   about:
     "Trains a tokenizer and a small Llama on Moby-Dick, measures it on held-out chapters against an n-gram model, shows what it writes before, during and after, and leaves a run folder with report.html.",
   options: z.object({
-    out: z.string().optional().describe("folder of the run (default: runs/quickstart, or the next free number)").meta({ placeholder: "FOLDER" }),
+    out: z.string().min(1).optional().describe("folder of the run (default: runs/quickstart, or the next free number)").meta({ placeholder: "FOLDER" }),
     set: z
       .array(z.string().meta({ placeholder: "key=value" }))
       .default([])
       .describe("replaces a key of recipes/quickstart.yaml"),
   }),
+  saves: true,
   examples: ["groundup quickstart", "groundup quickstart --set training.max_steps=200 --out runs/short"],
   async run(_args, options, io) {
     const began = performance.now();

@@ -1,13 +1,13 @@
 /** `groundup tokenizer train|encode|decode|inspect`. */
-import { createReadStream, existsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import { decodeText, openDocuments } from "../data/index.ts";
-import { DataError, GroundupError } from "../errors.ts";
-import { readError } from "../formats/node-file.ts";
+import { readBytes, replacedNote } from "../data/read-documents.ts";
+import { DataError } from "../errors.ts";
 import { grouped } from "../quantities.ts";
 import { type EncodeOptions, loadTokenizer, type PatternName, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
-import { defineCommand } from "./command.ts";
+import { defineCommand, type Io } from "./command.ts";
 import { commandName } from "./command-name.ts";
 import type { CommandTable } from "./dispatch.ts";
 import { UsageError } from "./failure.ts";
@@ -31,15 +31,16 @@ async function open(path: string, pattern: PatternName | undefined): Promise<Tok
   return loadTokenizer(existsSync(join(ofRun, "tokenizer.json")) ? ofRun : path, { pattern });
 }
 
-/** A file's text, or with - that of standard input. @throws DataError for binary data, FormatError for what can't be read */
-async function textOf(file: string): Promise<string> {
+/**
+ * A file's text (.gz and .zst decompressed), or with - that of standard input; says on stderr what was not UTF-8.
+ * @throws DataError for binary data, FormatError for what can't be read
+ */
+async function textOf(file: string, io: Io): Promise<string> {
   const where = file === "-" ? "standard input" : file;
   const pieces: string[] = [];
-  try {
-    for await (const piece of decodeText(file === "-" ? process.stdin : createReadStream(file), where)) pieces.push(piece);
-  } catch (error) {
-    throw error instanceof GroundupError ? error : readError(where, error);
-  }
+  const counts = { bytes: 0, replaced: 0 };
+  for await (const piece of decodeText(file === "-" ? process.stdin : readBytes(file), where, counts)) pieces.push(piece);
+  if (counts.replaced > 0) io.log(replacedNote(where, counts.replaced));
   return pieces.join("");
 }
 
@@ -48,7 +49,7 @@ const train = defineCommand({
     "Trains a byte-level BPE tokenizer on text and writes tokenizer.json, vocab.json and merges.txt, which Hugging Face tokenizers opens. The result depends on the text and the flags only.",
   arguments: [{ name: "FILES", description: "text files, JSONL, or folders of them (also .gz, .zst)", variadic: true }],
   options: z.object({
-    out: z.string().describe("folder to write").meta({ placeholder: "FOLDER" }),
+    out: z.string().min(1).describe("folder to write").meta({ placeholder: "FOLDER" }),
     vocabSize: z.int().min(256).default(8192).describe("tokens, the 256 bytes and special tokens included"),
     pattern: z.enum(PATTERNS).default("gpt2").describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
     special: z.array(z.string().min(1)).default(["<|endoftext|>"]).describe("special tokens; they get the first ids").meta({ placeholder: "TOKEN" }),
@@ -76,7 +77,9 @@ const train = defineCommand({
     const tokenizer = await trainBpeStream(texts(), { vocabSize, pattern, specialTokens: special, minFrequency });
     await tokenizer.save(out);
     const seconds = (performance.now() - started) / 1000;
-    io.print(`${grouped(tokenizer.vocabSize)} tokens from ${grouped(bytes)} bytes in ${grouped(documents)} documents, ${seconds.toFixed(1)} s`);
+    io.print(
+      `${grouped(tokenizer.vocabSize)} tokens from ${grouped(bytes)} bytes in ${grouped(documents)} ${documents === 1 ? "document" : "documents"}, ${seconds.toFixed(1)} s`,
+    );
     if (tokenizer.vocabSize < vocabSize)
       io.print(`The text has no more pairs to merge, so there are fewer than the ${grouped(vocabSize)} that were asked for.`);
     io.print(`Written to ${out}. Look at it with: ${commandName()} tokenizer inspect ${out}`);
@@ -103,7 +106,8 @@ const encode = defineCommand({
         `groundup tokenizer encode: expected one of --text and --file, got ${text === undefined ? "neither. Add one." : "both. Leave one out."}`,
       );
     if (file !== undefined && file !== "-") checkPath(file);
-    const input = text ?? (await textOf(file as string));
+    const input = text ?? (await textOf(file as string, io));
+    if (text?.includes("\ufffd")) io.log("--text has bytes that are no UTF-8; they were read as U+FFFD");
     const tokenizer = await open(path, pattern);
     const options: EncodeOptions = { allowSpecial, addSpecialTokens };
     if (count) {

@@ -125,6 +125,19 @@ test("reads txt, jsonl, gz and zst from folders and globs in a fixed order", asy
   expect((await read([join(dir, "b.txt"), join(dir, "?.txt")])).length).toBe(1);
 });
 
+test("zstd: a skippable frame first, as parallel compressors write it, and a window that is absurd", async () => {
+  const frame = Buffer.from("KLUv/QRYIQAAemVkCtY0kAo=", "base64");
+  const skippable = (size: number) => Buffer.concat([Buffer.from([0x50, 0x2a, 0x4d, 0x18, size, 0, 0, 0]), Buffer.alloc(size, 0xff)]);
+  // Its size looks like the descriptor of a frame with a content of 2^64 bytes.
+  await fs.writeFile(join(dir, "a.txt.zst"), Buffer.concat([skippable(0xe4), frame]));
+  expect((await read(join(dir, "a.txt.zst"))).map(({ text }) => text)).toEqual(["zed\n"]);
+  const absurd = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x01, 0, 0]);
+  for (const bytes of [absurd, Buffer.concat([skippable(3), absurd])]) {
+    await fs.writeFile(join(dir, "b.txt.zst"), bytes);
+    await expect(read(join(dir, "b.txt.zst"))).rejects.toThrow(/can't be decompressed, expected Zstandard data/);
+  }
+});
+
 test("invalid bytes are said once, however often the files are read", async () => {
   await fs.writeFile(join(dir, "a.txt"), new Uint8Array([0x61, 0xff, 0x62]));
   await fs.writeFile(join(dir, "b.jsonl"), '{"text":"x\\ud800y"}');
@@ -134,8 +147,8 @@ test("invalid bytes are said once, however often the files are read", async () =
   for (const _ of [1, 2]) expect((await all(documents)).map(({ text }) => text)).toEqual(["a�b", "x�y"]);
   await all(withStatistics(documents, statistics));
   expect(notes).toEqual([
-    expect.stringMatching(/a\.txt: 1 invalid UTF-8 sequences were replaced/),
-    expect.stringMatching(/b\.jsonl: 1 invalid UTF-8 sequences were replaced/),
+    expect.stringMatching(/a\.txt: 1 invalid UTF-8 sequence was replaced/),
+    expect.stringMatching(/b\.jsonl: 1 invalid UTF-8 sequence was replaced/),
   ]);
   expect(statistics).toMatchObject({ documents: 2, characters: 6, bytes: 10, longestDocument: 3, replaced: 2 });
 });

@@ -146,11 +146,13 @@ export function documentOfJsonLine(line: string, field: string, where: string): 
   } catch (cause) {
     throw new DataError(`${where}: not JSON, expected an object on each line, got ${JSON.stringify(line.slice(0, 40))}. Correct the line.`, { cause });
   }
-  const text = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[field] : undefined;
+  const object = typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
+  const text = object !== undefined && Object.hasOwn(object, field) ? object[field] : undefined;
   if (typeof text === "string") return text;
-  const keys = typeof value === "object" && value !== null ? Object.keys(value) : [];
+  const keys = Object.keys(object ?? {});
+  const got = text !== undefined ? JSON.stringify(text).slice(0, 40) : keys.length > 0 ? `the keys ${keys.slice(0, 12).join(", ")}` : line.slice(0, 40);
   throw new DataError(
-    `${where}: no text, expected an object with a string in ${JSON.stringify(field)}, got ` +
-      `${keys.length > 0 ? `the keys ${keys.slice(0, 12).join(", ")}` : "no object"}.${didYouMean(field, keys)} Name the key that holds the text (data.field in a recipe, --field).`,
+    `${where}: no text, expected an object with a string in ${JSON.stringify(field)}, got ${got}.` +
+      `${text === undefined ? didYouMean(field, keys) : ""} Name the key that holds the text (data.field in a recipe, --field).`,
   );
 }

@@ -9,7 +9,7 @@ import { type Duplex, pipeline } from "node:stream";
 import * as zlib from "node:zlib";
 import { Decompress } from "fzstd";
 import { DataError } from "../errors.ts";
-import { readError } from "../formats/node-file.ts";
+import { notAFile, readError } from "../formats/node-file.ts";
 import { type Document, type DocumentMode, documentOfJsonLine, MAX_DOCUMENT_CHARACTERS, splitIntoDocuments } from "./documents.ts";
 import { type DecodeCounts, decodeText } from "./text-decoding.ts";
 
@@ -61,6 +61,8 @@ async function filesOf(path: string, note: (sentence: string) => void): Promise<
     throw readError(path, cause);
   });
   if (stat?.isFile()) return [path];
+  // Data is read more than once: a pipe gives it only once.
+  if (stat && !stat.isDirectory()) throw readError(path, notAFile(stat));
   const root = stat ? path : globRoot(path);
   const all = await walk(root);
   const wanted = stat ? IN_FOLDERS : globPattern(path);
@@ -130,7 +132,7 @@ async function* readFiles(files: readonly string[], options: ReadOptions, note: 
       documents++;
     }
     if (counts.replaced > 0) {
-      note(`${file}: ${counts.replaced} invalid UTF-8 sequences were replaced by U+FFFD.`);
+      note(replacedNote(file, counts.replaced));
     }
     if (index === 0) note(`${file}: has no text and was skipped.`);
   }
@@ -141,6 +143,9 @@ async function* readFiles(files: readonly string[], options: ReadOptions, note: 
     );
   }
 }
+
+export const replacedNote = (file: string, replaced: number): string =>
+  `${file}: ${replaced} invalid UTF-8 ${replaced === 1 ? "sequence was" : "sequences were"} replaced by U+FFFD.`;
 
 async function* readFile(file: string, options: ReadOptions, counts: DecodeCounts, note: (sentence: string) => void): AsyncGenerator<string> {
   const limit = options.maxDocumentCharacters ?? MAX_DOCUMENT_CHARACTERS;
@@ -195,7 +200,7 @@ async function* splitLines(chunks: AsyncIterable<string>, where: string): AsyncG
 }
 
 /** The file's bytes, decompressed by its name. */
-async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
+export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
   const raw = createReadStream(file, { highWaterMark: 1 << 20 });
   const kind = COMPRESSED.exec(file)?.[1];
   try {
@@ -252,7 +257,13 @@ async function* unzstd(raw: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Arra
 }
 
 /** Refuses a frame whose window, which the decoder allocates, is absurd. Source: RFC 8878, section 3.1.1.1. */
-function checkZstdWindow(start: Uint8Array): void {
+function checkZstdWindow(chunk: Uint8Array): void {
+  const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  // Skippable frames (3.1.2), which parallel compressors put first, have a size and no window.
+  let begin = 0;
+  while (begin + 8 <= chunk.length && (view.getUint32(begin, true) & 0xffff_fff0) >>> 0 === 0x184d_2a50) begin += 8 + view.getUint32(begin + 4, true);
+  const start = chunk.subarray(begin);
+  if (start.length < 6) return;
   const descriptor = start[4];
   const singleSegment = (descriptor & 0x20) !== 0;
   let window: number;

@@ -120,6 +120,33 @@ test.each([true, false])("packed documents: every step within a document once in
   expect(await source.read(3)).toEqual(await packedDocuments(data, { context, seed: 1, shuffle }).read(3));
 });
 
+test("packed documents come in a new order each epoch, and so do the rows", async () => {
+  const epochs = async (data: TokenData, context: number) => {
+    const source = packedDocuments(data, { context, seed: 3 });
+    const rows = (epoch: number) => Promise.all(Array.from({ length: source.samples }, (_, i) => source.read(epoch * source.samples + i)));
+    return Promise.all([0, 1, 2].map(rows));
+  };
+  // Which document lies behind which, whatever the order of the rows.
+  const neighbours = (await epochs(labelled(Array.from({ length: 40 }, () => 3)), 60)).map((rows) =>
+    rows
+      .flatMap(({ inputIds }) => [...inputIds].filter((id) => id % 1000 === 0).map((id, i, all) => [all[i - 1], id]))
+      .filter(([before]) => before !== undefined)
+      .map(([before, id]) => `${before / 1000} ${id / 1000}`)
+      .sort()
+      .join(),
+  );
+  const inOrder = (pairs: string) => pairs.split(",").filter((pair) => Number(pair.split(" ")[1]) === Number(pair.split(" ")[0]) + 1).length;
+  expect(new Set(neighbours).size).toBe(3);
+  for (const pairs of neighbours) expect(inOrder(pairs)).toBeLessThan(10);
+  // One document alone: only the rows can move.
+  const starts = (await epochs(labelled([400]), 8)).map((rows) => rows.map(({ inputIds }) => inputIds[0]));
+  expect(new Set(starts.map(String)).size).toBe(3);
+  for (const list of starts) {
+    expect(list.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 50 }, (_, i) => 8 * i));
+    expect(list.filter((start, i) => start === list[i - 1] + 8).length).toBeLessThan(10);
+  }
+});
+
 test("a batch of packed rows has one list of borders, and documents smaller than a row are fine", async () => {
   const batch = await readBatch(packedDocuments(labelled([3, 4, 5]), { context: 4, shuffle: false }), 0, 3);
   expect([...batch.inputIds]).toEqual([0, 1, 2, 1000, 1001, 1002, 1003, 2000, 2001, 2002, 2003, 2004]);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { ConfigError, DataError, FormatError, GroundupError } from "../errors.ts";
 import { openFile, openFolder } from "../formats/node-file.ts";
-import { memoryFolder } from "../formats/source.ts";
+import { type Folder, memoryFolder } from "../formats/source.ts";
 import type { Document } from "./documents.ts";
 import { openShards } from "./shard-manifest.ts";
 import { memoryTokens, openTokenFile } from "./token-data.ts";
@@ -60,6 +60,36 @@ test("blocks larger than the buffer and shards of any size keep every id", async
   expect(Buffer.from(Uint8Array.from(await data.read(0, data.tokens))).toString() === text + text.slice(0, 99)).toBe(true);
   expect(progress.length).toBe(3);
   await data.close();
+});
+
+test("small shards are read once and kept; of large ones a window reads its own bytes and no more", async () => {
+  await write(["x".repeat(5000), "y".repeat(3000)], { shardTokens: 3000 });
+  const folder = openFolder(join(dir, "out"));
+  let got = 0;
+  const counted: Folder = {
+    ...folder,
+    async open(file) {
+      const source = await folder.open(file);
+      const read = async (offset: number, length: number) => {
+        if (file.startsWith("shard-")) got += length;
+        return source.read(offset, length);
+      };
+      return { ...source, read };
+    },
+  };
+  for (const [keepBytes, opening, window] of [
+    [16_000, 16_000, 0],
+    [15_999, 0, 40],
+  ]) {
+    got = 0;
+    const data = await openShards(counted, { keepBytes });
+    expect(got).toBe(opening);
+    got = 0;
+    // Across the border of two files.
+    expect(await data.read(2990, 20)).toEqual(new Int32Array(20).fill(120));
+    expect(got).toBe(window);
+    await data.close();
+  }
 });
 
 test("the identity follows the content", async () => {
@@ -158,6 +188,16 @@ test("nanoGPT's train.bin is read: 16-bit ids and nothing else", async () => {
   const before = data.identity;
   await fs.writeFile(path, new Uint8Array(new Uint16Array([1, 50256, 4]).buffer));
   expect((await open()).identity).not.toBe(before);
+  // Of a larger file too, wherever the change is.
+  const ids = Uint16Array.from({ length: 100_000 }, (_, i) => i % 50_000);
+  const identities = new Set<string>();
+  for (const place of [null, 0, 1, 2047, 50_000, 77_777, 99_999]) {
+    await fs.writeFile(path, new Uint8Array(ids.map((id, i) => (i === place ? id + 1 : id)).buffer));
+    const file = await open();
+    identities.add(file.identity);
+    await file.close();
+  }
+  expect(identities.size).toBe(7);
   await fs.writeFile(path, new Uint8Array(3));
   await expect(open()).rejects.toThrow(/expected a multiple of 2 bytes, got 3/);
   await fs.writeFile(path, "");

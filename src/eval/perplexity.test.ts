@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { logprobs } from "../generate/index.ts";
 import { type CausalLM, GPT2 } from "../models/index.ts";
 import { memory } from "../tensor/index.ts";
-import { byteTokenizer, charTokenizer } from "../tokenizers/index.ts";
+import { byteTokenizer, charTokenizer, createTokenizer } from "../tokenizers/index.ts";
 import { negativeLogLikelihood, perplexity } from "./perplexity.ts";
 import { tasksNamed } from "./tasks.ts";
 
@@ -39,6 +39,18 @@ describe("perplexity", () => {
     expect(sum).toBeCloseTo(plain(ids, context, stride), 3);
   });
 
+  test("half a window is the stride unless one is given, and progress counts the tokens of all documents", async () => {
+    const { ids } = tokenizer.encode(text);
+    const halves = await negativeLogLikelihood(model, ids, { context: 32, stride: 16 });
+    expect(await negativeLogLikelihood(model, ids)).toEqual(halves);
+    expect(halves.sum).not.toBe((await negativeLogLikelihood(model, ids, { stride: 8 })).sum);
+    const told: [number, number][] = [];
+    await perplexity(model, tokenizer, [text, "short", text], { progress: (scored, of) => void told.push([scored, of]) });
+    const all = 2 * (ids.length - 1) + 4;
+    expect(told.map(([scored]) => scored)).toEqual([31, 47, 63, 79, 85, 89, 120, 136, 152, 168, 174]);
+    expect(new Set(told.map(([, of]) => of))).toEqual(new Set([all]));
+  });
+
   test("a text shorter than the window is one window", async () => {
     const { ids } = tokenizer.encode("abc");
     const sum = -logprobs(model, ids).reduce((a, b) => a + b, 0);
@@ -54,6 +66,17 @@ describe("perplexity", () => {
     const characters = charTokenizer(text);
     const fit = await perplexity(model, characters, text);
     expect([fit.tokens, fit.bytes]).toEqual([text.length - 1, Buffer.byteLength(text) - 1]);
+  });
+
+  test("bytes: a first token that is a part of a character counts its part, one that the tokenizer puts there none", async () => {
+    expect((await perplexity(model, tokenizer, "€uro")).bytes).toBe(5);
+    const { spec } = byteTokenizer({ specialTokens: ["<s>"] });
+    const begun = createTokenizer({ ...spec, postProcessor: { ...spec.postProcessor, before: [{ id: 256, typeId: 0 }] } });
+    const larger = new GPT2({ vocab_size: 257, n_positions: 32, n_embd: 16, n_layer: 1, n_head: 2 }).eval();
+    const { bytes, tokens, nll, bitsPerByte } = await perplexity(larger, begun, "€uro");
+    expect([bytes, tokens]).toEqual([6, 6]);
+    expect(bitsPerByte).toBeCloseTo(nll / Math.LN2, 8);
+    larger.dispose();
   });
 
   test("documents are scored each on its own", async () => {

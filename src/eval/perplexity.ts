@@ -43,7 +43,7 @@ export async function perplexity(model: CausalLM, tokenizer: Tokenizer, text: st
     const fit = await negativeLogLikelihood(model, ids, { ...options, progress: (scored) => options.progress?.(before + scored - 1, all) });
     sum += fit.sum;
     tokens += fit.tokens;
-    bytes += bytesOf(document) - bytesOf(tokenizer.decode(ids.subarray(0, 1), { skipSpecialTokens: true }));
+    bytes += bytesOf(document) - tokenizer.byteLength(ids[0]);
     words += document.split(/\s+/).filter((w) => w !== "").length;
   }
   return { ...likelihood(sum, tokens, bytes), bytes, bitsPerByte: sum / Math.LN2 / bytes, words };

@@ -38,5 +38,5 @@ export function tasksNamed(names: readonly string[]): Task[] {
       `eval: unknown tasks, expected some of ${known.join(", ")}, got ${got}.${unknown.map((n) => didYouMean(n, known)).join("")} Correct --tasks.`,
     );
   }
-  return names.map((name) => tasks[known.indexOf(name)]);
+  return [...new Set(names)].map((name) => tasks[known.indexOf(name)]);
 }

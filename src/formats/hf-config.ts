@@ -176,8 +176,8 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
       return [`${at(path)} is ${got === undefined ? "missing" : "not one of its values"}, expected ${expected}, got ${describe(got)}.${hint}`];
     }
     case "invalid_type":
-      if (got === undefined) return [`${at(path)} is missing, expected ${issue.expected}, got nothing. Add it.`];
-      return [`${at(path)} has the wrong type, expected ${issue.expected}, got ${describe(got)}. Correct it.`];
+      if (got === undefined) return [`${at(path)} is missing, expected ${typeName(issue.expected)}, got nothing. Add it.`];
+      return [`${at(path)} has the wrong type, expected ${typeName(issue.expected)}, got ${describe(got)}. Correct it.`];
     case "too_small": {
       const [small, unit] = sizeOf(issue.origin, issue.minimum) ?? ["small", ""];
       return [
@@ -200,7 +200,7 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
           root,
         );
       }
-      const expected = [...new Set(issue.errors.flat().map((inner) => (inner.code === "invalid_type" ? inner.expected : inner.message)))];
+      const expected = [...new Set(issue.errors.flat().map((inner) => (inner.code === "invalid_type" ? typeName(inner.expected) : inner.message)))];
       return [
         `${at(path)} is ${got === undefined ? "missing" : "none of what it may be"}, expected ${expected.join(" or ") || "one of its forms"}, got ${describe(got)}. Correct it.`,
       ];
@@ -210,6 +210,8 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
       return [`${at(path)}: ${issue.message}${/[.!?]$/.test(issue.message) ? "" : "."}${/, got /.test(issue.message) ? "" : ` Got ${describe(got)}.`}`];
   }
 }
+
+const typeName = (type: string): string => (type === "int" ? "a whole number" : type);
 
 /** What is counted of a value that has a length; undefined for numbers. */
 function sizeOf(origin: string, limit: number | bigint): [short: string, unit: string] | undefined {

@@ -1,4 +1,5 @@
 /** Files and folders on disk as `Source` and `Folder` (see source.ts). */
+import type { Stats } from "node:fs";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../errors.ts";
@@ -13,6 +14,7 @@ export function readError(path: string, cause: unknown): FormatError {
   const what: Record<string, [what: string, got: string, advice: string]> = {
     ENOENT: ["not found", "nothing at this path", "Check the path."],
     EISDIR: ["not a file", "a folder", "Name a file inside it."],
+    ENOTFILE: ["not a file", "a device or pipe", "Save what it gives to a file first."],
     ENOTDIR: ["not found", "a path that goes through a file", "Check the path."],
     EACCES: ["can't be read", "no permission (EACCES)", "Change its permissions or run as its owner."],
     EMFILE: ["can't be opened", "too many open files (EMFILE)", "Close readers that are no longer needed."],
@@ -21,6 +23,9 @@ export function readError(path: string, cause: unknown): FormatError {
   return new FormatError(`${path}: ${problem}, expected a readable file, got ${got}. ${advice}`, { cause });
 }
 
+/** What `readError` takes for something that is there and no regular file. */
+export const notAFile = (stat: Stats): { code: string } => ({ code: stat.isDirectory() ? "EISDIR" : "ENOTFILE" });
+
 /**
  * Opens a file for reading at any place. The file stays open until `close()`.
  *
@@ -28,15 +33,14 @@ export function readError(path: string, cause: unknown): FormatError {
  */
 export async function openFile(path: string): Promise<Source> {
   let handle: fs.FileHandle;
+  let stat: Stats;
   try {
+    stat = await fs.stat(path);
+    // Before opening: that of a pipe would wait for a writer.
+    if (!stat.isFile()) throw notAFile(stat);
     handle = await fs.open(path, "r");
   } catch (cause) {
     throw readError(path, cause);
-  }
-  const stat = await handle.stat();
-  if (!stat.isFile()) {
-    await handle.close();
-    throw readError(path, { code: "EISDIR" });
   }
   const source = { name: path, size: stat.size };
   return {

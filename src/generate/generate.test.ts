@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type CausalLM, GPT2, Llama } from "../models/index.ts";
 import { memory, noGrad, scope, tensor } from "../tensor/index.ts";
 import { byteTokenizer, type Tokenizer, trainBpe } from "../tokenizers/index.ts";
 import { generate, generateStream, logprobs, type TokenEvent } from "./generate.ts";
+import { sample, uniformAt } from "./samplers.ts";
 import { createTextStream } from "./text-stream.ts";
 
 let model: CausalLM;
@@ -50,6 +51,33 @@ describe("generate", () => {
     expect(text).toBe("");
   });
 
+  test("token t is drawn from the plain forward's distribution by the seed's number t", async () => {
+    const prompt = Int32Array.of(72, 101, 108);
+    const options = { temperature: 0.9, topK: 40, presencePenalty: 0.3 };
+    const { ids } = await generate(model, prompt, { ...options, maxNewTokens: 24, seed: 5 });
+    const all = [...prompt];
+    for (let t = 0; t < 24; t++) {
+      const logits = scope(() => ({
+        data: noGrad(() => model.forward({ inputIds: tensor([Int32Array.from(all)]) }).logits.narrow(1, all.length - 1, 1)).dataSync(),
+      })).data as Float32Array;
+      all.push(sample(logits, options, prompt, all.slice(3), uniformAt(5, t)));
+    }
+    expect([...ids]).toEqual(all.slice(3));
+  });
+
+  test("a step takes at most prefillTokens of prompts, and one token of each request that generates", async () => {
+    const rows: number[] = [];
+    const plain = model.forward.bind(model);
+    const forward = vi.spyOn(model, "forward").mockImplementation((inputs) => {
+      rows.push(inputs.inputIds.size);
+      return plain(inputs);
+    });
+    await generate(model, [new Int32Array(12).fill(65), new Int32Array(3).fill(66)], { maxNewTokens: 3, prefillTokens: 5, stopIds: [] });
+    forward.mockRestore();
+    // 12 + 3 prompt tokens in fives, then a token of each.
+    expect(rows).toEqual([5, 5, 5, 2, 2]);
+  });
+
   test("a request's tokens depend on its prompt and seed only: alone, in a batch, in small steps", async () => {
     const prompts = ["The sea", "A", "What is a whale? ".repeat(4), "The sea"];
     const options = { tokenizer, maxNewTokens: 20, topK: 50, topP: 0.95, stopIds: [] };
@@ -85,6 +113,33 @@ describe("generate", () => {
     const full = await generate(model, "abc", { tokenizer, temperature: 1, stopIds: [], maxNewTokens: 500 });
     expect([full.done, full.ids.length]).toEqual(["context", 94]);
     expect((await generate(model, "abc", { tokenizer, maxNewTokens: 0 })).ids).toHaveLength(0);
+  });
+
+  test("ends before a stop string, which no event shows, and at the tokenizer's end-of-text token by default", async () => {
+    const options = { tokenizer, maxNewTokens: 60, temperature: 0, stopIds: [], logitBias: Object.fromEntries([256, 257, 258].map((id) => [id, -Infinity])) };
+    const free = await generate(model, "abc", options);
+    const stop = [...free.text].slice(20, 23).join("");
+    const list = await events(model, "abc", { ...options, stop: ["never in there", stop] });
+    expect(list.map((e) => e.text).join("")).toBe(free.text.slice(0, free.text.indexOf(stop)));
+    expect(list.at(-1)?.done).toBe("stop");
+    expect(list.length).toBeLessThan(60);
+    const ended = await generate(model, "abc", { tokenizer, maxNewTokens: 9, logitBias: { 256: 1e6 } });
+    expect(ended).toMatchObject({ text: "", done: "stop", ids: Int32Array.of(256) });
+    expect((await generate(model, "abc", { tokenizer, maxNewTokens: 9, logitBias: { 256: 1e6 }, stopIds: [] })).ids).toHaveLength(9);
+  });
+
+  test("penalties see what was generated, and repetition the prompt too", async () => {
+    const prompt = Int32Array.of(72, 101, 108);
+    const run = async (options: object) => [...(await generate(model, prompt, { temperature: 0, maxNewTokens: 40, ...options })).ids];
+    const once = await run({ presencePenalty: 1e6 });
+    expect(new Set(once).size).toBe(40);
+    // A token that was generated gets likelier each time: the first stays.
+    expect(new Set(await run({ frequencyPenalty: -1e6 })).size).toBe(1);
+    const fresh = await run({ repetitionPenalty: 1e30, logitBias: Object.fromEntries([...prompt].map((id) => [id, 1e3])) });
+    expect(new Set(fresh).size).toBe(40);
+    expect(fresh.filter((id) => prompt.includes(id))).toEqual([]);
+    // Presence and frequency leave the prompt alone.
+    expect((await run({ presencePenalty: 1e6, logitBias: { 101: 1e3 } }))[0]).toBe(101);
   });
 
   test("streams every token once, the texts joined are the text", async () => {
@@ -156,6 +211,30 @@ describe("logprobs", () => {
   });
 });
 
+test("log-probabilities of a large vocabulary, which come in parts, equal those at once", () => {
+  const large = new GPT2({ vocab_size: 2 ** 19, n_positions: 48, n_embd: 4, n_layer: 1, n_head: 1, initializer_range: 0.5 }).eval();
+  const ids = Int32Array.from({ length: 48 }, (_, i) => (i * 7919 * 64) % 2 ** 19);
+  const got = logprobs(large, ids);
+  // Windows of at most 33 ids fit into one part.
+  for (const [begin, end] of [
+    [0, 33],
+    [0, 20],
+  ]) {
+    const part = logprobs(large, ids.subarray(begin, end));
+    expect(got.subarray(begin, end - 1)).toEqual(part);
+  }
+  const last = scope(() => ({
+    data: noGrad(() =>
+      large
+        .forward({ inputIds: tensor([ids.subarray(0, 47)]) })
+        .logits.narrow(1, 46, 1)
+        .logSoftmax(-1),
+    ).dataSync(),
+  })).data;
+  expect(got[46]).toBeCloseTo(last[ids[47]], 4);
+  large.dispose();
+});
+
 describe("text stream", () => {
   /** Everything a stream gives for the bytes of a text, piece by piece. */
   function streamed(text: string, stop: string[]): { pieces: string[]; stopped: boolean } {
@@ -193,6 +272,9 @@ describe("text stream", () => {
       if (piece.stopped) break;
     }
     expect(text).toBe("hel");
+    const both = createTextStream(bpe, ["rld", "wo"]);
+    const id = bpe.encode(" world").ids;
+    expect([id.length, both.push(id[0])]).toEqual([1, { text: " ", stopped: true }]);
   });
 
   test("characters come whole, and the rest of a broken one at the end", () => {

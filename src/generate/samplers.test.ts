@@ -95,6 +95,25 @@ describe("drawing", () => {
     expect(counts[1] + counts[4]).toBe(0);
   });
 
+  test("temperatures and penalties beyond float32 stay a draw: the likeliest token, or the ones that were pushed up", () => {
+    const logits = () => Float32Array.of(1, 5, -2, 4.999);
+    for (const temperature of [1e-300, 1e-45, 1e-39]) {
+      for (const sign of [1, -1]) {
+        const x = logits().map((l) => l * sign);
+        for (const u of [0, 0.5, 0.999]) expect(sample(x, { temperature }, [], [], u)).toBe(greedy(x));
+      }
+    }
+    for (const [options, prompt] of [
+      [{ presencePenalty: -1e308 }, []],
+      [{ frequencyPenalty: -1e308, temperature: 0.5 }, []],
+      [{ logitBias: { 2: 1e308 }, topP: 0.9, minP: 0.1 }, []],
+      [{ repetitionPenalty: 1e-308 }, [0, 2]],
+    ] as [SamplingOptions, number[]][])
+      for (const u of [0, 0.4, 0.999]) expect(prompt.length > 0 ? prompt : [2]).toContain(sample(logits(), options, prompt, [2], u));
+    const nothing = { logitBias: { 0: -Infinity, 1: -Infinity, 2: -Infinity, 3: -Infinity } };
+    for (const temperature of [0, 1]) expect(() => sample(logits(), { ...nothing, temperature }, [], [], 0.5)).toThrow(/every token is forbidden/);
+  });
+
   test("temperature 0 takes the first of the largest", () => {
     expect(greedy(Float32Array.of(1, 3, 3, 2))).toBe(1);
     expect(sample(Float32Array.of(1, 3, 3, 2), { temperature: 0, topK: 1 }, [], [], 0.99)).toBe(1);

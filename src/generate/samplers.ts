@@ -60,15 +60,19 @@ export function checkSampling(options: SamplingOptions, where = "generate"): voi
   if (problems.length > 0) throw new ConfigError(`${where}: bad sampling options. ${problems.join("; ")}. Correct them.`);
 }
 
+// A penalty may be larger than what float32 holds; the token is then the likeliest there can be, and not infinitely likely, which nothing can be drawn from.
+const LARGEST = 3.4028234663852886e38;
+const bounded = (logit: number): number => Math.min(logit, LARGEST);
+
 /** Adds a bias to single tokens. Ids beyond the vocabulary are ignored. */
 export function addLogitBias(logits: Float32Array, bias: Readonly<Record<number, number>>): Float32Array {
-  for (const [id, b] of Object.entries(bias)) if (Number(id) < logits.length) logits[Number(id)] += b;
+  for (const [id, b] of Object.entries(bias)) if (Number(id) < logits.length) logits[Number(id)] = bounded(logits[Number(id)] + b);
   return logits;
 }
 
 /** Makes every token of `ids` less likely, once each: logit/penalty where it is positive, logit·penalty where it is negative. */
 export function penalizeRepetition(logits: Float32Array, ids: Iterable<number>, penalty: number): Float32Array {
-  for (const id of new Set(ids)) logits[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;
+  for (const id of new Set(ids)) logits[id] = bounded(logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty);
   return logits;
 }
 
@@ -76,13 +80,17 @@ export function penalizeRepetition(logits: Float32Array, ids: Iterable<number>, 
 export function penalizePresence(logits: Float32Array, ids: Iterable<number>, presence: number, frequency: number): Float32Array {
   const counts = new Map<number, number>();
   for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1);
-  for (const [id, count] of counts) logits[id] -= presence + frequency * count;
+  for (const [id, count] of counts) logits[id] = bounded(logits[id] - (presence + frequency * count));
   return logits;
 }
 
 /** Divides every logit by a temperature above 0. */
 export function applyTemperature(logits: Float32Array, temperature: number): Float32Array {
-  if (temperature !== 1) for (let i = 0; i < logits.length; i++) logits[i] /= temperature;
+  if (temperature === 1) return logits;
+  const most = maximum(logits);
+  // Where a tiny temperature would take the largest to infinity, all are measured from it: they only fall, and the draw is the same.
+  const from = Number.isFinite(most) && Math.abs(most) / temperature > LARGEST ? most : 0;
+  for (let i = 0; i < logits.length; i++) logits[i] = (logits[i] - from) / temperature;
   return logits;
 }
 
@@ -170,6 +178,8 @@ export function sample(logits: Float32Array, options: SamplingOptions, prompt: A
   // The commonest case needs no copy of a whole vocabulary.
   if (temperature === 0 && repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0 && logitBias === undefined) return greedy(logits);
   const shaped = shapeLogits(logits.slice(), options, prompt, generated);
+  if (maximum(shaped) === -Infinity)
+    throw new ConfigError("sample: every token is forbidden, expected one that may come, got logitBias −Infinity for all. Allow at least one.");
   return temperature === 0 ? greedy(shaped) : draw(shaped, u);
 }
 

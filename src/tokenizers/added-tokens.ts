@@ -23,6 +23,10 @@ export interface Segment {
   readonly token?: AddedToken;
 }
 
+// What `\w` is to Rust's regex package, which Hugging Face tokenizers asks (Unicode TS 18, annex C).
+const WORD = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]";
+const WORD_BEFORE = new RegExp(`${WORD}$`, "u");
+const WORD_BEHIND = new RegExp(`^${WORD}`, "u");
 const SPACE_BEFORE = /\p{White_Space}/u;
 
 /**
@@ -42,7 +46,8 @@ export function cutAtTokens(text: string, tokens: readonly AddedToken[]): Segmen
     const token = byContent.get(match[0]) as AddedToken;
     let start = match.index;
     let end = start + match[0].length;
-    if (start < from || (token.singleWord && (isWord(text[start - 1]) || isWord(text[end])))) continue;
+    if (start < from || (token.singleWord && (WORD_BEFORE.test(text.slice(Math.max(0, start - 2), start)) || WORD_BEHIND.test(text.slice(end, end + 2)))))
+      continue;
     if (token.lstrip) while (start > from && SPACE_BEFORE.test(text[start - 1])) start--;
     if (token.rstrip) while (end < text.length && SPACE_BEFORE.test(text[end])) end++;
     if (start > from) segments.push({ start: from, end: start });
@@ -51,8 +56,4 @@ export function cutAtTokens(text: string, tokens: readonly AddedToken[]): Segmen
   }
   if (from < text.length) segments.push({ start: from, end: text.length });
   return segments;
-}
-
-function isWord(character: string | undefined): boolean {
-  return character !== undefined && /[\p{L}\p{N}\p{M}_]/u.test(character);
 }

@@ -59,7 +59,7 @@ export function readTiktoken(text: string, file: string, options: TiktokenOption
     const first = lines.find((line) => line !== "") ?? "";
     if (rankOf(first) === null) {
       const expected = "tokenizer.json, vocab.json, merges.txt or tiktoken ranks (lines of a token in base64, a blank, its rank)";
-      place.fail("not a tokenizer file", expected, first || "an empty file", "Name the tokenizer's folder or file.");
+      place.fail(first === "" ? "an empty file" : "not a tokenizer file", expected, first, "Name the tokenizer's folder or file.");
     }
     throw new ConfigError(
       `${file}: a rank file does not say how text is split, expected the option "pattern" or a published name ` +
@@ -83,7 +83,7 @@ export function readTiktoken(text: string, file: string, options: TiktokenOption
     tokens[id] = token;
     seen.set(token, id);
   }
-  if (seen.size === 0) place.fail("no tokens", "a line for each token", "an empty file");
+  if (seen.size === 0) place.fail("no tokens", "a line for each token", "");
   const specials = options.specialTokens ?? published?.specialTokens ?? {};
   const addedTokens = Object.entries(specials).map(([content, id]) => {
     const here = place.at(`special token ${JSON.stringify(content)}`);

@@ -21,6 +21,9 @@ const TOP_KEYS = ["version", "truncation", "padding", "added_tokens", "normalize
 export function readTokenizerJson(text: string, file: string): TokenizerSpec {
   const top = new Place(file);
   const object = asObject(parseJsonText(text, file), top);
+  // Another tool's file (a config, a manifest) has neither; what is merely newer has both.
+  if (!Object.hasOwn(object, "model") && !Object.hasOwn(object, "added_tokens"))
+    top.fail("not a tokenizer file", 'an object with "model" and "added_tokens", as Hugging Face writes it', object, "Name the tokenizer's folder or file.");
   onlyKeys(object, TOP_KEYS, top);
   const version = field(object, "version");
   if (version !== "1.0") top.at("version").fail("unknown version", '"1.0"', version);

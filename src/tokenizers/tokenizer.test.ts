@@ -173,6 +173,16 @@ it("bytes: ids are the bytes", async () => {
   expect(Array.from(again.encode("aé\n<s>", { allowSpecial: true }).ids)).toEqual([97, 0xc3, 0xa9, 10, 256]);
 });
 
+it("a token that is a word of its own is none beside letters, marks, digits, joiners and connectors", () => {
+  const { spec } = byteTokenizer();
+  const tokenizer = createTokenizer({ ...spec, addedTokens: [{ ...specialToken("ab", 256), special: false, singleWord: true }] });
+  const found = (text: string) => tokenizer.encode(text).ids.includes(256);
+  // As Hugging Face tokenizers 0.23.3 answers.
+  for (const c of ["", " ", "-", "²", "①", "😀", "½"]) expect([c, found(`ab${c}`), found(`${c}ab`)]).toEqual([c, true, true]);
+  for (const c of ["_", "x", "é", "\u0301", "5", "Ⅷ", "٣", "\u203f", "\u200d", "\u200c", "𝐀", "ª", "\u0345", "🄰"])
+    expect([c, found(`ab${c}`), found(`${c}ab`)]).toEqual([c, false, false]);
+});
+
 it("templates, normalisers, a blank before the text, stripping tokens", async () => {
   const base = byteTokenizer().spec;
   if (base.model.kind !== "bpe") throw new Error("a byte tokenizer is a BPE");

@@ -61,6 +61,8 @@ export interface Tokenizer {
   /** The id of a token as files spell it (`Ġthe`), special tokens included. */
   tokenToId(token: string): number | undefined;
   idToToken(id: number): string | undefined;
+  /** Bytes of text (UTF-8) that an id stands for, which may be a part of a character; 0 for special tokens. */
+  byteLength(id: number): number;
   /**
    * Writes tokenizer.json, and for a BPE vocab.json and merges.txt, into a folder (made if needed). Hugging Face tokenizers opens them.
    */
@@ -247,6 +249,10 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     decodeStream: (options = {}) => createDecodeStream((id) => model.decode(checked([id], options))),
     tokenToId: (token) => tokenIds().get(token),
     idToToken: (id) => added.get(id)?.content ?? spec.model.tokens[id],
+    byteLength: (id) => {
+      const token = added.get(id);
+      return token === undefined ? model.byteLength(id) : token.special ? 0 : new TextEncoder().encode(token.content).length;
+    },
     save: (folder) => saveTokenizer(spec, folder),
     dispose: model.dispose,
   };
