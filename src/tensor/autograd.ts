@@ -114,13 +114,16 @@ export class Context {
   }
 
   /**
-   * Where the gradient of input i gathers already, when the rule may add to it directly (a leaf that has one, without hooks): saves
-   * a copy and an addition for large weights. A rule that has added to it returns ACCUMULATED for this input.
+   * Where the gradient of input i gathers already, when the rule may add to it directly: a leaf's that has one and no hooks, or what has arrived
+   * for another node's result and nobody else holds. Saves a copy and an addition. A rule that has added to it returns ACCUMULATED for this input.
    */
   gathered(i: number): Tensor | null {
     const t = this.inputs[i];
-    if (!t || t.node !== null || t.gradHooks !== null || t.grad === null) return null;
-    return t.grad.isContiguous && t.grad.dtype === "f32" ? t.grad : null;
+    if (!t || t.gradHooks !== null) return null;
+    const { node } = t;
+    const g = node === null ? t.grad : (node.arrived[t.nodeOutput] as Tensor | null);
+    if (g === null || !g.isContiguous || g.dtype !== "f32") return null;
+    return node === null || g.storage.unshared ? g : null;
   }
 }
 

@@ -18,7 +18,7 @@ const native = loadNative().binding === null ? null : createNative(loadNative().
 afterAll(() => void useBackend(former));
 
 /** The operations that are matrix products, which autocast changes. */
-const multiplies = new Set(["matmul", "linear", "linearCrossEntropy"]);
+const multiplies = new Set(["matmul", "linear", "mlp", "linearCrossEntropy"]);
 
 function close(actual: ArrayLike<number>, expected: ArrayLike<number>, relative: number, what: string): void {
   expect(actual.length, what).toBe(expected.length);
