@@ -169,17 +169,7 @@ export interface Kernels {
    * The gradients of linear's weight and bias: gw (n, k), or (k, n) where `transposed` = 1, = gyᵀ · x, or adds it where `accumulate` = 1, same chains as gemm;
    * gb (n), stored where given, the sums of gy's columns, as `reduce` has them.
    */
-  linearWeightGrad(
-    x: Operand,
-    gy: Operand,
-    gw: Operand,
-    gb: Operand | null,
-    m: number,
-    n: number,
-    k: number,
-    transposed: number,
-    accumulate: number,
-  ): void;
+  linearWeightGrad(x: Operand, gy: Operand, gw: Operand, gb: Operand | null, m: number, n: number, k: number, transposed: number, accumulate: number): void;
   /**
    * `gemm` with every item of a and b first rounded to bfloat16 (to nearest, ties to even), sums in float32. How the sums run depends on the
    * instruction set (`Backend.bf16()`), so bytes are the same only where that is; the rest of the row contract holds.

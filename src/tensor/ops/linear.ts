@@ -33,13 +33,10 @@ interface Layer {
 function shapeOf(op: string, x: Shape, { w: weight, bias, transposed }: Layer, residual: Tensor | undefined): Shape {
   const [out, inner] = transposed ? [weight.shape[1], weight.shape[0]] : [weight.shape[0], weight.shape[1]];
   if (weight.rank !== 2 || x.length === 0 || x.at(-1) !== inner) {
-    throw new ShapeError(
-      `${op}: expected x (…, ${inner}) for a weight ${show(weight.shape)}${transposed ? " (in, out)" : " (out, in)"}, got ${show(x)}`,
-    );
+    throw new ShapeError(`${op}: expected x (…, ${inner}) for a weight ${show(weight.shape)}${transposed ? " (in, out)" : " (out, in)"}, got ${show(x)}`);
   }
   const shape = [...x.slice(0, -1), out as number];
-  if (bias !== undefined && !sameShape(bias.shape, [out as number]))
-    throw new ShapeError(`${op}: expected a bias of shape (${out},), got ${show(bias.shape)}`);
+  if (bias !== undefined && !sameShape(bias.shape, [out as number])) throw new ShapeError(`${op}: expected a bias of shape (${out},), got ${show(bias.shape)}`);
   if (residual !== undefined && !sameShape(residual.shape, shape))
     throw new ShapeError(`${op}: expected a residual of shape ${show(shape)}, got ${show(residual.shape)}`);
   return shape;

@@ -19,7 +19,11 @@ function rowsOf(op: string, x: Tensor, parameters: readonly Tensor[]): [rows: nu
 }
 
 /** Where the gradients of a norm's arguments go: that of x to what has arrived for it already, where that may be. */
-function gradientsOf(ctx: Context, shape: Shape, parameters: readonly Tensor[]): { gx: Tensor | null; adds: boolean; grads: (Tensor | null)[]; answers: Gradient[] } {
+function gradientsOf(
+  ctx: Context,
+  shape: Shape,
+  parameters: readonly Tensor[],
+): { gx: Tensor | null; adds: boolean; grads: (Tensor | null)[]; answers: Gradient[] } {
   const into = ctx.needs(0) ? ctx.gathered(0) : null;
   const gx = into ?? (ctx.needs(0) ? ctx.out(shape) : null);
   const grads = parameters.map((_, i) => (ctx.needs(1 + i) ? ctx.out([shape.at(-1) as number]) : null));

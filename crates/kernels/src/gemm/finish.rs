@@ -16,6 +16,9 @@ pub struct Finish {
     pub activation: Activation,
     pub factor: *const f32,
     pub residual: *const f32,
+    /// Not of the product, but cheap beside it: gets the sum of each column of b, in ascending k, taken where b is packed. For a plain b of
+    /// float32 products whose sizes are not 0.
+    pub column_sums: *mut f32,
 }
 
 impl Finish {
@@ -28,6 +31,7 @@ impl Finish {
         activation: Activation::None,
         factor: std::ptr::null(),
         residual: std::ptr::null(),
+        column_sums: std::ptr::null_mut(),
     };
 
     pub fn is_plain(&self) -> bool {

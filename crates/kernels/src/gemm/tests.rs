@@ -216,6 +216,23 @@ fn a_factor_multiplies_the_sum_also_in_place() {
 }
 
 #[test]
+fn the_sums_of_columns_are_those_of_a_pass_over_b() {
+    for (m, n, k) in [(1, 5, 3), (7, 40, 600), (130, 200, 77), (388, 21, 1700), (390, 4200, 3)] {
+        let (a, b) = (Stored::new(m, k, 1, 12), Stored::new(k, n, 0, 13));
+        let got = same_everywhere(|| {
+            let (mut out, mut sums) = (vec![0.0f32; m * n], vec![f32::NAN; n]);
+            let finish = Finish { column_sums: sums.as_mut_ptr(), ..Finish::PLAIN };
+            let p = Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish };
+            // SAFETY: the vectors hold what the sizes reach.
+            unsafe { product(&p) };
+            sums
+        });
+        let want: Vec<f32> = (0..n).map(|j| (0..k).fold(0.0, |sum, p| sum + b.get(p, j))).collect();
+        assert_same_bits(&got, &want, &format!("{m}x{n}x{k}"));
+    }
+}
+
+#[test]
 fn accumulating_adds_the_scaled_sum_once() {
     for (m, n, k) in [(3, 5, 4), (7, 40, 600), (388, 21, 530), (2, 3, 0)] {
         let (a, b) = (Stored::new(m, k, 1, 9), Stored::new(k, n, 0, 10));

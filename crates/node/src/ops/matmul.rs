@@ -98,8 +98,8 @@ fn input_grad(a: &mut Args, multiply: unsafe fn(&Product)) -> Result<(), String>
     Ok(())
 }
 
-/// `linearWeightGrad` and `linearWeightGradBf16`, which differ in the product.
-fn weight_grad(a: &mut Args, multiply: unsafe fn(&Product)) -> Result<(), String> {
+/// `linearWeightGrad` and `linearWeightGradBf16`, which differ in the product and in whether it may sum gy on its way.
+fn weight_grad(a: &mut Args, multiply: unsafe fn(&Product), sums: bool) -> Result<(), String> {
     let [x, gy, gw, gb] = [a.place()?, a.place()?, a.place()?, a.place()?];
     let [m, n, k] = [a.size()?, a.size()?, a.size()?];
     let (transposed, accumulate) = (a.flag()?, a.flag()?);
@@ -108,12 +108,13 @@ fn weight_grad(a: &mut Args, multiply: unsafe fn(&Product)) -> Result<(), String
     let (x, gy) = (Matrix { data: x, row: k, col: 1 }, Matrix { data: gy, row: n, col: 1 });
     let turned = |x: Matrix| Matrix { row: x.col, col: x.row, ..x };
     let (left, right, rows, columns) = if transposed { (turned(x), gy, k, n) } else { (turned(gy), x, n, k) };
-    let finish = Finish { accumulate, ..Finish::PLAIN };
+    let inside = gb.filter(|_| sums && transposed && m > 0 && k > 0);
+    let finish = Finish { accumulate, column_sums: inside.unwrap_or(std::ptr::null_mut()), ..Finish::PLAIN };
     let p = Product { a: left, b: Right::Plain(right), out: gw, out_row: columns, m: rows, n: columns, k: m, finish };
     // SAFETY: every operand has room for its sizes.
     unsafe {
         multiply(&p);
-        if let Some(gb) = gb {
+        if let (Some(gb), None) = (gb, inside) {
             reduce(Reduction::Sum, gy.data, gb, 1, m, n);
         }
     }
@@ -127,8 +128,8 @@ pub fn register(t: &mut Table) {
     t.push(("linearBf16", |a| linear(a, false, product_bf16)));
     t.push(("linearInputGrad", |a| input_grad(a, product)));
     t.push(("linearInputGradBf16", |a| input_grad(a, product_bf16)));
-    t.push(("linearWeightGrad", |a| weight_grad(a, product)));
-    t.push(("linearWeightGradBf16", |a| weight_grad(a, product_bf16)));
+    t.push(("linearWeightGrad", |a| weight_grad(a, product, true)));
+    t.push(("linearWeightGradBf16", |a| weight_grad(a, product_bf16, false)));
     t.push(("linearPacked", |a| linear(a, true, product)));
     t.push(("packWeight", |a| {
         let (weight, strides) = (a.place()?, [a.size()?, a.size()?]);
