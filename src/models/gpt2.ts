@@ -6,7 +6,7 @@ import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
-import { type Activation, dropout, linear, type Tensor, zeros } from "../tensor/index.ts";
+import { type Activation, dropout, linear, mlp, type Tensor, zeros } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { ACTIVATIONS, configKeys, depth, epsilon, initialiserRange, probability, size } from "./config-values.ts";
@@ -118,9 +118,15 @@ class MLP extends Module {
   }
 
   override forward(x: Tensor, ctx: ForwardContext, residual: Tensor): Tensor {
-    const y = this.see("neurons", this.c_fc.fused(x, { activation: ACTIVATIONS[this.config.activation_function] })); // (B, T, I)
-    if (!ctx.training || this.config.resid_pdrop === 0) return this.c_proj.fused(y, { residual });
-    return residual.add(dropout(this.c_proj.forward(y), this.config.resid_pdrop));
+    const { c_fc, c_proj } = this;
+    const activation = ACTIVATIONS[this.config.activation_function];
+    const drop = ctx.training ? this.config.resid_pdrop : 0;
+    if (this.watching("neurons") ?? sumOf(c_fc) ?? sumOf(c_proj)) {
+      const y = this.see("neurons", c_fc.fused(x, { activation })); // (B, T, I)
+      return drop === 0 ? c_proj.fused(y, { residual }) : residual.add(dropout(c_proj.forward(y), drop));
+    }
+    const whole = (rest?: Tensor) => mlp(x, c_fc, c_proj, { activation, transposed: true, residual: rest }); // (B, T, I) inside
+    return drop === 0 ? whole(residual) : residual.add(dropout(whole(), drop));
   }
 }
 

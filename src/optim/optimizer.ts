@@ -125,6 +125,21 @@ export function createOptimizer(
     tensors.add(parameter);
   }
   let steps = 0;
+  // What stays the same from step to step as long as the same parameters have gradients.
+  let fixed: { moving: readonly Member[]; parameters: Tensor[]; weightDecays: number[]; states: Tensor[][] } | null = null;
+
+  function fixedOf(moving: readonly Member[]): NonNullable<typeof fixed> {
+    const before = fixed;
+    if (before !== null && before.moving.length === moving.length && moving.every((m, i) => m === before.moving[i])) return before;
+    const states = moving.map(statesOf);
+    fixed = {
+      moving,
+      parameters: moving.map((m) => m.parameter),
+      weightDecays: moving.map((m) => m.weightDecay),
+      states: slots.map((_, slot) => states.map((list) => list[slot] as Tensor)),
+    };
+    return fixed;
+  }
 
   function statesOf(m: Member): Tensor[] {
     m.states ??= slots.map(() => keep(zeros(m.parameter.shape)));
@@ -148,18 +163,9 @@ export function createOptimizer(
         gradScale = clipFactor(gradNorm, maxGradNorm);
       }
       steps++;
-      const states = moving.map(statesOf);
-      update({
-        lists: {
-          parameters: moving.map((m) => m.parameter),
-          gradients,
-          learningRates: moving.map((m) => this.learningRate * m.scale),
-          weightDecays: moving.map((m) => m.weightDecay),
-          gradScale,
-        },
-        states: slots.map((_, slot) => states.map((list) => list[slot] as Tensor)),
-        step: steps,
-      });
+      const { parameters, weightDecays, states } = fixedOf(moving);
+      const learningRates = moving.map((m) => this.learningRate * m.scale);
+      update({ lists: { parameters, gradients, learningRates, weightDecays, gradScale }, states, step: steps });
       return { gradNorm };
     },
     zeroGrad() {
@@ -188,6 +194,7 @@ export function createOptimizer(
         for (const t of m.states ?? []) t.dispose("loadState()");
         m.states = null;
       }
+      fixed = null;
       for (const [name, t] of state.tensors) {
         const { m, i } = known.get(name) as { m: Member; i: number };
         (statesOf(m)[i] as Tensor).write(t.dataSync());
@@ -199,6 +206,7 @@ export function createOptimizer(
         for (const t of m.states ?? []) t.dispose(`${kind}.dispose()`);
         m.states = null;
       }
+      fixed = null;
     },
   };
 }

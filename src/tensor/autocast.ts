@@ -45,3 +45,11 @@ export const gemm: Kernels["gemm"] = (...args) => (current === "bf16" ? backend(
 
 /** @internal `linear` in the present precision. */
 export const linear: Kernels["linear"] = (...args) => (current === "bf16" ? backend().linearBf16(...args) : backend().linear(...args));
+
+/** @internal `linearInputGrad` in the present precision. */
+export const linearInputGrad: Kernels["linearInputGrad"] = (...args) =>
+  current === "bf16" ? backend().linearInputGradBf16(...args) : backend().linearInputGrad(...args);
+
+/** @internal `linearWeightGrad` in the present precision. */
+export const linearWeightGrad: Kernels["linearWeightGrad"] = (...args) =>
+  current === "bf16" ? backend().linearWeightGradBf16(...args) : backend().linearWeightGrad(...args);

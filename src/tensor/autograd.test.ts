@@ -1,5 +1,20 @@
 import { describe, expect, test } from "vitest";
-import { embedding, enableGrad, gradEnabled, keep, linear, linearCrossEntropy, noGrad, scope, type Tensor, tensor, where } from "./index.ts";
+import {
+  embedding,
+  enableGrad,
+  gradEnabled,
+  keep,
+  layerNorm,
+  linear,
+  linearCrossEntropy,
+  mlp,
+  noGrad,
+  rmsNorm,
+  scope,
+  type Tensor,
+  tensor,
+  where,
+} from "./index.ts";
 import { values } from "./samples.ts";
 
 const gradient = (t: Tensor): number[] => [...(t.grad as Tensor).dataSync()];
@@ -20,6 +35,51 @@ describe("backward", () => {
       y.add(a).add(y.mul(a)).backward(); // y + 2y + 2y², y = 3x
       expect(gradient(x)).toEqual([(3 + 4 * 6) * 3]);
     }));
+
+  const w = () => values([6, 6], { seed: 2 });
+  const ways: ((y: Tensor) => Tensor)[] = [
+    (y) => linear(y, w()),
+    (y) => linear(y, w(), null, { residual: y }),
+    (y) => layerNorm(y),
+    (y) => rmsNorm(y),
+    (y) => mlp(y, { weight: w() }, { weight: w() }, { activation: "relu", residual: y }),
+  ];
+
+  test("rules that add to what has arrived for their input give the sum of the ways one by one", () =>
+    scope(() => {
+      const along = (picked: typeof ways): number[] => {
+        const x = values([4, 6]);
+        const y = x.mul(3);
+        picked
+          .reduce((sum, way) => sum.add(way(y).square()), y)
+          .sum()
+          .backward();
+        return gradient(x);
+      };
+      const [together, alone, passed] = [along(ways), ways.map((way) => along([way])), along([])];
+      const largest = Math.max(...together.map(Math.abs));
+      for (const [i, g] of together.entries()) {
+        const sum = alone.reduce((total, one) => total + (one[i] as number), 0) - (ways.length - 1) * (passed[i] as number);
+        expect(Math.abs(g - sum) / largest).toBeLessThan(1e-6); // float32 in another order
+      }
+    }));
+
+  test.each(ways.map((way, i) => [i, way] as const))("a rule that adds leaves a gradient alone that someone else holds: %i", (_, way) =>
+    scope(() => {
+      const y = values([4, 6]).mul(3);
+      const below = way(y).square().sum();
+      const passing = y.add(values([4, 6], { seed: 3 })); // hands its gradient on to y unchanged, before `below` adds to it
+      let held: Tensor | null = null;
+      passing.registerHook((g) => {
+        held = keep(g.reshape([24]));
+        return undefined;
+      });
+      below.add(passing.mul(2).sum()).backward();
+      expect([...(held as unknown as Tensor).dataSync()]).toEqual(Array(24).fill(2));
+      (held as unknown as Tensor).dispose();
+      return undefined;
+    }),
+  );
 
   test("gradients gather over several passes until they are cleared", () =>
     scope(() => {

@@ -115,13 +115,16 @@ export class Context {
   }
 
   /**
-   * Where the gradient of input i gathers already, when the rule may add to it directly (a leaf that has one, without hooks): saves
-   * a copy and an addition for large weights. A rule that has added to it returns ACCUMULATED for this input.
+   * Where the gradient of input i gathers already, when the rule may add to it directly: a leaf's that has one and no hooks, or what has arrived
+   * for another node's result and nobody else holds. Saves a copy and an addition. A rule that has added to it returns ACCUMULATED for this input.
    */
   gathered(i: number): Tensor | null {
     const t = this.inputs[i];
-    if (!t || t.node !== null || t.gradHooks !== null || t.grad === null) return null;
-    return t.grad.isContiguous && t.grad.dtype === "f32" ? t.grad : null;
+    if (!t || t.gradHooks !== null) return null;
+    const { node } = t;
+    const g = node === null ? t.grad : (node.arrived[t.nodeOutput] as Tensor | null);
+    if (g === null || !g.isContiguous || g.dtype !== "f32") return null;
+    return node === null || g.storage.unshared ? g : null;
   }
 }
 
@@ -161,6 +164,10 @@ export class GradNode {
     this.ctx.inputs = [];
     this.done = true;
   }
+
+  guard(): void {
+    if (this.ctx.saved.length > 0) graveyard.register(this, this.ctx.saved);
+  }
 }
 
 /** @internal Frees what a node has saved when the graph itself is thrown away without a backward pass. */
@@ -178,7 +185,6 @@ export function attach(name: string, ctx: Context, rule: BackwardRule, outputs: 
     t.nodeOutput = i;
   }
   trackNode(node);
-  if (ctx.saved.length > 0) graveyard.register(node, ctx.saved);
 }
 
 export interface BackwardOptions {
@@ -294,13 +300,10 @@ function propagate(node: GradNode): void {
   const mark = enter();
   const passed: Tensor[] = [];
   try {
-    const gradients = node.arrived.map((g, i) => {
-      const hooks = node.hooks?.[i];
-      if (g === null || hooks === undefined) return g as Tensor;
-      return hooks.reduce((x, hook) => hook(x) ?? x, g);
-    });
-    const inputs = node.ctx.inputs;
-    const results = inPrecision(node.ctx.precision, () => node.rule(node.ctx, ...gradients));
+    const gradients = node.hooks === null ? (node.arrived.slice() as Tensor[]) : node.arrived.map((g, i) => hookedGradient(g, node.hooks?.[i]));
+    const { ctx } = node;
+    const { inputs } = ctx;
+    const results = ctx.precision === autocastPrecision() ? node.rule(ctx, ...gradients) : inPrecision(ctx.precision, () => node.rule(ctx, ...gradients));
     if (results.length !== inputs.length) {
       throw new GroundupError(`backward of ${node.name}: internal: expected ${inputs.length} gradients, got ${results.length}`);
     }
@@ -322,6 +325,11 @@ function propagate(node: GradNode): void {
   } finally {
     leave(mark, `backward of ${node.name}`, passed);
   }
+}
+
+/** A result's gradient as its hooks leave it. */
+function hookedGradient(g: Tensor | null, hooks: readonly ((gradient: Tensor) => Tensor | undefined)[] | undefined): Tensor {
+  return (g === null || hooks === undefined ? g : hooks.reduce((x, hook) => hook(x) ?? x, g)) as Tensor;
 }
 
 /** All unfinished nodes that lead to these, newest first. */

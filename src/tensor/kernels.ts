@@ -135,8 +135,8 @@ export interface Kernels {
   ): void;
   /**
    * A linear layer: out (m, n) = activation(x (m, k) · weightᵀ + bias (n)) + residual (m, n); weight[j, p] (output j, input p) lies at j·wRow + p·wCol:
-   * (k, 1) for PyTorch's Linear, (1, n) for GPT-2's Conv1D. The sum before the activation goes to `pre` (m, n) where given. Same chains as gemm.
-   * Activation by its place in ACTIVATIONS. out may be residual.
+   * (k, 1) for PyTorch's Linear, (1, n) for GPT-2's Conv1D. The activation's slope at the sum goes to `slope` (m, n) where given: all that a backward
+   * pass needs of it. Same chains as gemm. Activation by its place in ACTIVATIONS. out may be residual.
    */
   linear(
     x: Operand,
@@ -146,12 +146,30 @@ export interface Kernels {
     bias: Operand | null,
     residual: Operand | null,
     out: Operand,
-    pre: Operand | null,
+    slope: Operand | null,
     m: number,
     n: number,
     k: number,
     activation: number,
   ): void;
+  /** The gradient of linear's x: gx (m, k) = (gy (m, n) · weight) · slope (m, k), item by item, or adds it where `accumulate` = 1. Same chains as gemm. gx may be slope. */
+  linearInputGrad(
+    gy: Operand,
+    weight: Operand,
+    wRow: number,
+    wCol: number,
+    slope: Operand | null,
+    gx: Operand,
+    m: number,
+    n: number,
+    k: number,
+    accumulate: number,
+  ): void;
+  /**
+   * The gradients of linear's weight and bias: gw (n, k), or (k, n) where `transposed` = 1, = gyᵀ · x, or adds it where `accumulate` = 1, same chains as gemm;
+   * gb (n), stored where given, the sums of gy's columns, as `reduce` has them.
+   */
+  linearWeightGrad(x: Operand, gy: Operand, gw: Operand, gb: Operand | null, m: number, n: number, k: number, transposed: number, accumulate: number): void;
   /**
    * `gemm` with every item of a and b first rounded to bfloat16 (to nearest, ties to even), sums in float32. How the sums run depends on the
    * instruction set (`Backend.bf16()`), so bytes are the same only where that is; the rest of the row contract holds.
@@ -159,6 +177,10 @@ export interface Kernels {
   gemmBf16(...args: Parameters<Kernels["gemm"]>): void;
   /** `linear` with x and weight rounded in the same way; bias, activation and residual stay float32. */
   linearBf16(...args: Parameters<Kernels["linear"]>): void;
+  /** `linearInputGrad` with gy and weight rounded. */
+  linearInputGradBf16(...args: Parameters<Kernels["linearInputGrad"]>): void;
+  /** `linearWeightGrad` with x and gy rounded in the product; gb stays the sums of gy as it is. */
+  linearWeightGradBf16(...args: Parameters<Kernels["linearWeightGrad"]>): void;
   /**
    * Copies a weight (n, k), strides as in `linear`, to the layout that `linearPacked` reads in one stream: groups of 16 outputs, [⌈n/16⌉][k][16],
    * absent outputs 0. out holds ⌈n/16⌉·16·k items. For weights that serve many calls: generation.
@@ -171,7 +193,7 @@ export interface Kernels {
     bias: Operand | null,
     residual: Operand | null,
     out: Operand,
-    pre: Operand | null,
+    slope: Operand | null,
     m: number,
     n: number,
     k: number,
@@ -181,7 +203,7 @@ export interface Kernels {
   // --- norms and softmax --------------------------------------------------------------------------------------------
   /** Layer normalisation (Ba et al. 2016) of each row: (x − mean)·rstd·weight + bias; mean and rstd = 1/√(variance + eps) (rows) are kept for the gradient. */
   layerNorm(x: Operand, weight: Operand | null, bias: Operand | null, out: Operand, mean: Operand, rstd: Operand, rows: number, n: number, eps: number): void;
-  /** gx (stores), gw and gb (add; null: not wanted). Sums over rows run in fixed blocks of rows, so they depend on nothing else. */
+  /** gx, stored or with `accumulate` = 1 added, gw and gb (null: not wanted). Sums over rows run in fixed blocks of rows, so they depend on nothing else. */
   layerNormGrad(
     x: Operand,
     weight: Operand | null,
@@ -193,10 +215,22 @@ export interface Kernels {
     gb: Operand | null,
     rows: number,
     n: number,
+    accumulate: number,
   ): void;
   /** RMS normalisation (Zhang and Sennrich 2019): x·rstd·weight, rstd = 1/√(mean(x²) + eps) (rows). */
   rmsNorm(x: Operand, weight: Operand | null, out: Operand, rstd: Operand, rows: number, n: number, eps: number): void;
-  rmsNormGrad(x: Operand, weight: Operand | null, rstd: Operand, gy: Operand, gx: Operand | null, gw: Operand | null, rows: number, n: number): void;
+  /** As layerNormGrad. */
+  rmsNormGrad(
+    x: Operand,
+    weight: Operand | null,
+    rstd: Operand,
+    gy: Operand,
+    gx: Operand | null,
+    gw: Operand | null,
+    rows: number,
+    n: number,
+    accumulate: number,
+  ): void;
   /** Softmax of each row, or its logarithm with `log` = 1; a row of −∞ only gives NaN, as in PyTorch. In place is fine. */
   softmax(x: Operand, out: Operand, rows: number, n: number, log: number): void;
   /** gx from the result y: softmax y·(gy − Σ gy·y); log-softmax gy − eʸ·Σ gy. gx may be gy. */

@@ -15,16 +15,6 @@ function typed(error: unknown): GroundupError {
   return new (freed ? UseAfterFreeError : ShapeError)(message, { cause: error });
 }
 
-function guarded<A extends unknown[], R>(call: (...a: A) => R): (...a: A) => R {
-  return (...a) => {
-    try {
-      return call(...a);
-    } catch (error) {
-      throw typed(error);
-    }
-  };
-}
-
 /**
  * Arguments in the order of the signature: a number takes one slot, an operand two (buffer, offset; 0, 0 for null), an array its
  * length and then its items. `crates/node/src/kernel.rs` reads them.
@@ -80,10 +70,34 @@ export function createNative(binding: NativeBinding): Backend {
   return {
     ...(kernels as unknown as Backend),
     name: "native",
-    alloc: guarded(binding.alloc),
-    free: guarded(binding.free),
-    write: guarded(binding.write),
-    read: guarded(binding.read),
+    alloc(bytes) {
+      try {
+        return binding.alloc(bytes);
+      } catch (error) {
+        throw typed(error);
+      }
+    },
+    free(buffer) {
+      try {
+        binding.free(buffer);
+      } catch (error) {
+        throw typed(error);
+      }
+    },
+    write(buffer, byteOffset, data) {
+      try {
+        binding.write(buffer, byteOffset, data);
+      } catch (error) {
+        throw typed(error);
+      }
+    },
+    read(buffer, byteOffset, into) {
+      try {
+        binding.read(buffer, byteOffset, into);
+      } catch (error) {
+        throw typed(error);
+      }
+    },
     threads: (count) => (count === undefined ? binding.threads() : binding.threads(count)),
     isa: (name) => (name === undefined ? binding.isa() : binding.isa(name)),
     isas: () => binding.isas().split(" "),

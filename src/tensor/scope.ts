@@ -16,14 +16,17 @@ interface GraphNode {
   pinned: boolean;
   readonly ctx: { readonly inputs: readonly (Tensor | null)[] };
   release(): void;
+  /** Puts what it saved under the safety net. */
+  guard(): void;
 }
 
 /** Nodes made since the outermost scope began. */
 const nodes: GraphNode[] = [];
 
-/** @internal Enters a new node: what it saved is freed with the outermost scope unless a result that leaves it leads there. */
+/** @internal Enters a new node: what it saved is freed with the outermost scope unless a result that leaves it leads there; then, and outside all scopes, the safety net holds it. */
 export function trackNode(node: GraphNode): void {
   if (depth > 0) nodes.push(node);
+  else node.guard();
 }
 
 const net = new FinalizationRegistry<{ release(): void }>((storage) => storage.release());
@@ -63,34 +66,42 @@ export function leave(mark: number, by: string, result: unknown): void {
     return;
   }
   if (live.length === mark && (depth > 0 || nodes.length === 0)) return;
+  // One tensor is what most functions give: no set for that.
+  const one = isTensor(result) ? result : null;
   const kept = new Set<Tensor>();
-  collect(result, kept);
+  if (one === null) collect(result, kept);
   let to = mark;
   for (let i = mark; i < live.length; i++) {
     const t = live[i] as Tensor;
     if (t.freedBy !== null) continue;
-    if (kept.has(t)) live[to++] = t;
+    if (t === one || kept.has(t)) live[to++] = t;
     else t.dispose(by);
   }
   live.length = to;
   if (depth === 0) {
-    if (nodes.length > 0) releaseNodes(kept);
+    if (nodes.length > 0) releaseNodes(one === null ? kept : [one]);
     handOver(mark);
   }
 }
 
+const isTensor = (value: unknown): value is Tensor => typeof value === "object" && value !== null && "storage" in value && "shape" in value;
+
 /** Frees what the outermost scope's nodes have saved, but not those that lead to a tensor which leaves it: a forward pass whose graph nobody can reach any more. */
 function releaseNodes(leaving: Iterable<Tensor>): void {
-  const made = new Set(nodes);
+  // After a backward pass hardly any is left.
+  const made = new Set(nodes.filter((node) => !node.done));
   nodes.length = 0;
+  if (made.size === 0) return;
   const reached: GraphNode[] = [];
   const visit = (node: GraphNode | null): void => {
-    if (node !== null && made.delete(node)) reached.push(node);
+    if (node === null || !made.delete(node)) return;
+    node.guard();
+    reached.push(node);
   };
   for (const t of leaving) visit(t.node);
   for (const node of [...made]) if (node.pinned) visit(node);
   for (let i = 0; i < reached.length; i++) for (const input of (reached[i] as GraphNode).ctx.inputs) visit(input?.node ?? null);
-  for (const node of made) if (!node.done) node.release();
+  for (const node of made) node.release();
 }
 
 /** What leaves the outermost scope is only watched by the safety net. */
@@ -104,8 +115,8 @@ function handOver(mark: number): void {
 
 function collect(value: unknown, into: Set<Tensor>, level = 0): void {
   if (typeof value !== "object" || value === null || level > 4) return;
-  if ("storage" in value && "shape" in value) {
-    into.add(value as Tensor);
+  if (isTensor(value)) {
+    into.add(value);
     return;
   }
   if (ArrayBuffer.isView(value)) return;

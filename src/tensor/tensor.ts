@@ -297,8 +297,10 @@ export const ones = (shape: Shape, options?: TensorOptions): Tensor => full(shap
 export function arange(start: number, end?: number, step = 1, options: TensorOptions = {}): Tensor {
   const [from, to] = end === undefined ? [0, start] : [start, end];
   if (!(step > 0 ? to >= from : step < 0 && to <= from)) throw new ShapeError(`arange: expected a step that leads from ${from} to ${to}, got ${step}`);
-  const values = Array.from({ length: Math.ceil((to - from) / step) }, (_, i) => from + i * step);
   const whole = Number.isInteger(from) && Number.isInteger(step);
+  const fits = whole && Math.max(Math.abs(from), Math.abs(to)) < 2 ** 31;
+  const values = new (fits ? Int32Array : Float64Array)(Math.ceil((to - from) / step));
+  for (let i = 0; i < values.length; i++) values[i] = from + i * step;
   return tensorFrom(values, [values.length], { dtype: whole ? "i32" : "f32", ...options });
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p groundup-kernels --example gemm_speed [threads] [rounds] [only, e.g. 1024x768x3072] [bf16]`
 //! `bf16` (instead of or behind a shape) measures bfloat16 products, whose peak is twice that of float32 FMAs where the CPU has `vdpbf16ps`.
-//! NT is a linear layer (weights n × k; `residual` with bias and residual, `gelu` with bias, GELU and the values before it), NN and TN are
+//! NT is a linear layer (weights n × k; `residual` with bias and residual, `gelu` with bias, GELU and its slope), NN and TN are
 //! its gradients, `packed` uses a packed copy of the weights.
 //! Time is processor time over the number of threads. With more than one thread that is only right when all of them ran:
 //! a peak far above the usual one marks a line in which the system ran one thread after the other. Figures are the best round: other programs only ever slow a round down.
@@ -131,9 +131,9 @@ fn main() {
         let rows = Matrix { data: a.as_ptr(), row: k, col: 1 };
         let columns = Matrix { data: a.as_ptr(), row: 1, col: m };
         let bias = fill(n);
-        let (residual, mut pre) = (fill(m * n), vec![0f32; m * n]);
+        let (residual, mut slope) = (fill(m * n), vec![0f32; m * n]);
         let biased = Finish { bias: bias.as_ptr(), residual: residual.as_ptr(), ..Finish::PLAIN };
-        let gelu = Finish { bias: bias.as_ptr(), pre: pre.as_mut_ptr(), activation: Activation::Gelu, ..Finish::PLAIN };
+        let gelu = Finish { bias: bias.as_ptr(), slope: slope.as_mut_ptr(), activation: Activation::Gelu, ..Finish::PLAIN };
         let kinds = [
             ("NT", rows, Right::Plain(nt), Finish::PLAIN),
             ("residual", rows, Right::Plain(nt), biased),

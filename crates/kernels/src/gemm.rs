@@ -72,7 +72,7 @@ pub struct Product {
     pub finish: Finish,
 }
 
-// SAFETY: tasks write disjoint parts of out (and of `pre`); operands are only read.
+// SAFETY: tasks write disjoint parts of out (and of `slope`); operands are only read.
 unsafe impl Sync for Product {}
 // SAFETY: as above.
 unsafe impl Send for Product {}
@@ -120,7 +120,7 @@ fn each(tasks: usize, parallel: bool, task: impl Fn(usize) + Sync) {
 /// Computes one product.
 ///
 /// # Safety
-/// Operands must hold what the sizes and strides reach; out may be `finish.residual` but overlap nothing else.
+/// Operands must hold what the sizes and strides reach; out may be `finish.residual` or `finish.factor` but overlap nothing else.
 pub unsafe fn product(p: &Product) {
     if p.m == 0 || p.n == 0 {
         return;
@@ -131,11 +131,12 @@ pub unsafe fn product(p: &Product) {
         return;
     }
     let finish = &p.finish;
-    let own = p.k > KC && (finish.accumulate || (!finish.residual.is_null() && finish.residual == p.out.cast_const()));
-    let own = if own && finish.pre.is_null() { Some(Scratch::new(p.m * p.n)) } else { None };
+    let in_place = [finish.residual, finish.factor].contains(&p.out.cast_const());
+    let own = p.k > KC && (finish.accumulate || in_place);
+    let own = if own && finish.slope.is_null() { Some(Scratch::new(p.m * p.n)) } else { None };
     let (sums, sums_row) = match &own {
         Some(own) => (own.pointer(), p.n),
-        None if finish.accumulate || !finish.pre.is_null() => (finish.pre, p.out_row),
+        None if finish.accumulate || !finish.slope.is_null() => (finish.slope, p.out_row),
         None => (p.out, p.out_row),
     };
     let parallel = 2 * p.m * p.n * p.k >= SERIAL_FLOPS;

@@ -28,7 +28,7 @@ pub struct Norm {
 // SAFETY: tasks share the inputs for reading and write disjoint rows.
 unsafe impl Sync for Norm {}
 
-/// The operands of its gradient; `gx` is stored, `gw` and `gb` are added to.
+/// The operands of its gradient.
 pub struct NormGrad {
     pub x: *const f32,
     pub weight: Option<*const f32>,
@@ -40,6 +40,8 @@ pub struct NormGrad {
     pub gb: Option<*mut f32>,
     pub rows: usize,
     pub n: usize,
+    /// Whether gx is added to what is there. (gw and gb are stored.)
+    pub accumulate: bool,
 }
 
 // SAFETY: as above; the sums over rows go to memory of the task's own.
@@ -92,18 +94,25 @@ unsafe fn norm_rows_on<S: Simd>(job: &Norm, from: usize, to: usize) {
             let rstd = 1.0 / (S::sum(squares) / n as f32 + job.eps).sqrt();
             *job.rstd.add(r) = rstd;
             let scale = S::splat(rstd);
+            macro_rules! scaled {
+                ($j:expr, $load:ident, $store:ident $(, $some:expr)?) => {
+                    let mut y = S::mul(S::sub(S::$load(x.add($j) $(, $some)?), centre), scale);
+                    if let Some(weight) = job.weight {
+                        y = S::mul(y, S::$load(weight.add($j) $(, $some)?));
+                    }
+                    if let Some(bias) = job.bias {
+                        y = S::add(y, S::$load(bias.add($j) $(, $some)?));
+                    }
+                    S::$store(out.add($j), y $(, $some)?);
+                };
+            }
             let mut j = 0;
-            while j < n {
-                let some = (n - j).min(LANES);
-                let mut y = S::mul(S::sub(S::load_n(x.add(j), some), centre), scale);
-                if let Some(weight) = job.weight {
-                    y = S::mul(y, S::load_n(weight.add(j), some));
-                }
-                if let Some(bias) = job.bias {
-                    y = S::add(y, S::load_n(bias.add(j), some));
-                }
-                S::store_n(out.add(j), y, some);
+            while j < whole {
+                scaled!(j, load, store);
                 j += LANES;
+            }
+            if tail > 0 {
+                scaled!(whole, load_n, store_n, tail);
             }
         }
     }
@@ -116,6 +125,10 @@ unsafe fn norm_rows_on<S: Simd>(job: &Norm, from: usize, to: usize) {
 pub unsafe fn norm_grad(job: &NormGrad) {
     let (rows, n) = (job.rows, job.n);
     if rows == 0 || n == 0 {
+        for out in [job.gw, job.gb].into_iter().flatten() {
+            // SAFETY: the caller promises n items behind gw and gb.
+            unsafe { std::ptr::write_bytes(out, 0, n) };
+        }
         return;
     }
     let sums = usize::from(job.gw.is_some()) + usize::from(job.gb.is_some());
@@ -140,7 +153,7 @@ pub unsafe fn norm_grad(job: &NormGrad) {
         }
         for (j, t) in total.iter().enumerate() {
             // SAFETY: the caller promises n items behind gw and gb.
-            unsafe { *out.add(j) += t };
+            unsafe { *out.add(j) = *t };
         }
     }
 }
@@ -179,53 +192,107 @@ dispatch! { unsafe fn norm_grad_rows(job: &NormGrad, from: usize, to: usize, par
 unsafe fn norm_grad_rows_on<S: Simd>(job: &NormGrad, from: usize, to: usize, partial: *mut f32) {
     // SAFETY: the caller promises room for every row read or written here, and sums × n items behind `partial`.
     unsafe {
+        let mut r = from;
+        while r + 2 <= to {
+            norm_grad_of::<S, 2>(job, r, partial);
+            r += 2;
+        }
+        if r < to {
+            norm_grad_of::<S, 1>(job, r, partial);
+        }
+    }
+}
+
+/// `R` neighbouring rows: what they add to the sums of gw and gb is read and written once for all, in ascending order of rows.
+#[inline(always)]
+unsafe fn norm_grad_of<S: Simd, const R: usize>(job: &NormGrad, first: usize, partial: *mut f32) {
+    // SAFETY: as `norm_grad_rows`.
+    unsafe {
         let n = job.n;
+        let whole = n - n % LANES;
+        let tail = n - whole;
         let zero = S::splat(0.0);
         let gw = job.gw.map(|_| partial);
         let gb = job.gb.map(|_| if job.gw.is_some() { partial.add(n) } else { partial });
-        for r in from..to {
-            let x = job.x.add(r * n);
-            let gy = job.gy.add(r * n);
-            let centre = S::splat(job.mean.map_or(0.0, |m| *m.add(r)));
-            let rstd = S::splat(*job.rstd.add(r));
-            let (mut sum_g, mut sum_gx) = (zero, zero);
-            let mut j = 0;
-            while j < n {
-                let some = (n - j).min(LANES);
-                let g = S::load_n(gy.add(j), some);
-                // In the lanes past the end g is 0, so what x̂ holds there does not count.
-                let hat = S::mul(S::sub(S::load_n(x.add(j), some), centre), rstd);
+        let (x, gy) = (job.x.add(first * n), job.gy.add(first * n));
+        let (mut centre, mut rstd) = ([zero; R], [zero; R]);
+        for r in 0..R {
+            centre[r] = S::splat(job.mean.map_or(0.0, |m| *m.add(first + r)));
+            rstd[r] = S::splat(*job.rstd.add(first + r));
+        }
+        let (mut sum_g, mut sum_gx) = ([zero; R], [zero; R]);
+        // In the lanes past the end gy is 0, so what x̂ holds there does not count.
+        macro_rules! hat {
+            ($r:ident, $j:expr, $load:ident $(, $some:expr)?) => {
+                S::mul(S::sub(S::$load(x.add($r * n + $j) $(, $some)?), centre[$r]), rstd[$r])
+            };
+        }
+        macro_rules! gathered {
+            ($j:expr, $load:ident, $store:ident $(, $some:expr)?) => {
+                let (mut w, mut to_w, mut to_b) = (S::splat(1.0), zero, zero);
+                if let Some(weight) = job.weight {
+                    w = S::$load(weight.add($j) $(, $some)?);
+                }
                 if let Some(gw) = gw {
-                    let at = gw.add(j);
-                    S::store_n(at, S::fma(g, hat, S::load_n(at, some)), some);
+                    to_w = S::$load(gw.add($j) $(, $some)?);
                 }
                 if let Some(gb) = gb {
-                    let at = gb.add(j);
-                    S::store_n(at, S::add(g, S::load_n(at, some)), some);
+                    to_b = S::$load(gb.add($j) $(, $some)?);
                 }
-                let g = match job.weight {
-                    Some(w) => S::mul(g, S::load_n(w.add(j), some)),
-                    None => g,
-                };
-                sum_g = S::add(sum_g, g);
-                sum_gx = S::fma(g, hat, sum_gx);
+                for r in 0..R {
+                    let g = S::$load(gy.add(r * n + $j) $(, $some)?);
+                    let hat = hat!(r, $j, $load $(, $some)?);
+                    to_w = S::fma(g, hat, to_w);
+                    to_b = S::add(g, to_b);
+                    let g = S::mul(g, w);
+                    sum_g[r] = S::add(sum_g[r], g);
+                    sum_gx[r] = S::fma(g, hat, sum_gx[r]);
+                }
+                if let Some(gw) = gw {
+                    S::$store(gw.add($j), to_w $(, $some)?);
+                }
+                if let Some(gb) = gb {
+                    S::$store(gb.add($j), to_b $(, $some)?);
+                }
+            };
+        }
+        let mut j = 0;
+        while j < whole {
+            gathered!(j, load, store);
+            j += LANES;
+        }
+        if tail > 0 {
+            gathered!(whole, load_n, store_n, tail);
+        }
+        let Some(gx) = job.gx else { return };
+        let gx = gx.add(first * n);
+        let (mut mean_g, mut mean_gx) = ([zero; R], [zero; R]);
+        for r in 0..R {
+            mean_g[r] = S::splat(if job.mean.is_some() { S::sum(sum_g[r]) / n as f32 } else { 0.0 });
+            mean_gx[r] = S::splat(S::sum(sum_gx[r]) / n as f32);
+        }
+        macro_rules! passed_on {
+            ($r:ident, $j:expr, $load:ident, $store:ident $(, $some:expr)?) => {
+                let mut g = S::$load(gy.add($r * n + $j) $(, $some)?);
+                if let Some(w) = job.weight {
+                    g = S::mul(g, S::$load(w.add($j) $(, $some)?));
+                }
+                let to = gx.add($r * n + $j);
+                let mut y = S::mul(rstd[$r], S::fnma(hat!($r, $j, $load $(, $some)?), mean_gx[$r], S::sub(g, mean_g[$r])));
+                if job.accumulate {
+                    y = S::add(S::$load(to $(, $some)?), y);
+                }
+                S::$store(to, y $(, $some)?);
+            };
+        }
+        for r in 0..R {
+            let mut j = 0;
+            while j < whole {
+                passed_on!(r, j, load, store);
                 j += LANES;
             }
-            let Some(gx) = job.gx else { continue };
-            let gx = gx.add(r * n);
-            let mean_g = S::splat(if job.mean.is_some() { S::sum(sum_g) / n as f32 } else { 0.0 });
-            let mean_gx = S::splat(S::sum(sum_gx) / n as f32);
-            let mut j = 0;
-            while j < n {
-                let some = (n - j).min(LANES);
-                let g = S::load_n(gy.add(j), some);
-                let g = match job.weight {
-                    Some(w) => S::mul(g, S::load_n(w.add(j), some)),
-                    None => g,
-                };
-                let hat = S::mul(S::sub(S::load_n(x.add(j), some), centre), rstd);
-                S::store_n(gx.add(j), S::mul(rstd, S::fnma(hat, mean_gx, S::sub(g, mean_g))), some);
-                j += LANES;
+            if tail > 0 {
+                passed_on!(r, whole, load_n, store_n, tail);
             }
         }
     }
@@ -257,7 +324,7 @@ mod tests {
         let mut out = vec![0f32; rows * n];
         let (mut mean, mut rstd) = (vec![0f32; rows], vec![0f32; rows]);
         let mut gx = vec![0f32; rows * n];
-        let (mut gw, mut gb) = (vec![0.5f32; n], vec![0.5f32; n]);
+        let (mut gw, mut gb) = (vec![0f32; n], vec![0f32; n]);
         let weight = affine.then_some(c.w.as_ptr());
         let job = Norm {
             x: c.x.as_ptr(),
@@ -283,9 +350,16 @@ mod tests {
             gb: (affine && c.centred).then_some(gb.as_mut_ptr()),
             rows,
             n,
+            accumulate: false,
         };
         // SAFETY: as above.
         unsafe { norm_grad(&grad) };
+        let stored = gx.clone();
+        // SAFETY: as above.
+        unsafe { norm_grad(&NormGrad { accumulate: true, ..grad }) };
+        let twice = stored.iter().zip(&gx).all(|(&once, &sum)| sum == once + once || sum.is_nan());
+        assert!(twice, "{rows}x{n}: gx is added to what is there");
+        gx = stored;
         [out, mean, rstd, gx, gw, gb].concat()
     }
 
@@ -294,7 +368,7 @@ mod tests {
         let (rows, n) = (c.rows, c.n);
         let (mut out, mut gx) = (vec![0f64; rows * n], vec![0f64; rows * n]);
         let (mut means, mut rstds) = (vec![0f64; rows], vec![0f64; rows]);
-        let (mut gw, mut gb) = (vec![0.5f64; n], vec![0.5f64; n]);
+        let (mut gw, mut gb) = (vec![0f64; n], vec![0f64; n]);
         let nf = n as f64;
         for r in 0..rows {
             let x: Vec<f64> = c.x[r * n..(r + 1) * n].iter().map(|&v| v.into()).collect();

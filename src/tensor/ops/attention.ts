@@ -3,10 +3,11 @@ import { ShapeError } from "../../errors.ts";
 import { checkOptions, type KnownOptions } from "../../options.ts";
 import { type Context, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
+import type { Operand } from "../kernels.ts";
 import { defineOp, type Watch } from "../op.ts";
 import { values } from "../samples.ts";
 import { contiguousStrides, type Shape, show } from "../shape.ts";
-import { arange, type Tensor, tensor } from "../tensor.ts";
+import { arange, type Tensor, tensor, tensorFrom } from "../tensor.ts";
 import { dropout } from "./dropout.ts";
 import { add, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, sub, tanh } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
@@ -60,6 +61,13 @@ interface Layout {
   cuK: Int32Array;
 }
 
+/** Boundaries of `count` sequences of n rows. */
+function every(n: number, count: number): Int32Array {
+  const cu = new Int32Array(count + 1);
+  for (let i = 1; i <= count; i++) cu[i] = i * n;
+  return cu;
+}
+
 function layout(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Layout {
   const ragged = options.cuSeqlens !== undefined;
   const rank = ragged ? 3 : 4;
@@ -82,8 +90,8 @@ function layout(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Lay
     const s = k.shape[1] as number;
     if (k.shape[0] !== b || v.shape[0] !== b || v.shape[1] !== s)
       throw new ShapeError(`attention: expected k and v of one length and batch ${b}, got k ${show(k.shape)}, v ${show(v.shape)}`);
-    const every = (n: number) => Int32Array.from({ length: b + 1 }, (_, i) => i * n);
-    return { rowsQ: b * t, rowsK: b * s, heads, kvHeads, dim, sequences: b, cuQ: every(t), cuK: every(s) };
+    const cuQ = every(t, b);
+    return { rowsQ: b * t, rowsK: b * s, heads, kvHeads, dim, sequences: b, cuQ, cuK: s === t ? cuQ : every(s, b) };
   }
   const cuQ = options.cuSeqlens as Int32Array;
   const cuK = options.cuSeqlensK ?? cuQ;
@@ -114,10 +122,24 @@ export function asRows(x: Tensor): { x: Tensor; row: number } {
   return { x: noGrad(() => contiguous(cast(x, "f32"))), row: h * d };
 }
 
-/** Where the sequences begin and end, as the kernels take it: cuQ, startK, lenK. */
-function places({ cuQ, cuK, sequences }: Layout): [Tensor, Tensor, Tensor] {
-  const lengths = cuK.slice(1).map((x, i) => x - (cuK[i] as number));
-  return [tensor(cuQ), tensor(cuK.subarray(0, sequences)), tensor(lengths)];
+/** Where the sequences begin and end, as the kernels take it: cuQ, startK and lenK, one behind the other. */
+function boundaries({ cuQ, cuK, sequences }: Layout): Tensor {
+  const all = new Int32Array(3 * sequences + 1);
+  all.set(cuQ);
+  for (let s = 0; s < sequences; s++) {
+    all[sequences + 1 + s] = cuK[s] as number;
+    all[2 * sequences + 1 + s] = (cuK[s + 1] as number) - (cuK[s] as number);
+  }
+  return tensorFrom(all, [all.length]);
+}
+
+/** The parts of `boundaries`. */
+function places({ storage }: Tensor, sequences: number): [Operand, Operand, Operand] {
+  return [
+    { storage, offset: 0 },
+    { storage, offset: sequences + 1 },
+    { storage, offset: 2 * sequences + 1 },
+  ];
 }
 
 /** What makes scores of products, as the kernels take it: scale, causal, window, softcap, slopes. */
@@ -157,6 +179,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const out = ctx.out(shape);
     const lse = ctx.records ? ctx.out([l.heads, l.rowsQ]) : null;
     const { mask, strides } = maskOf(q, k, options);
+    const cuts = boundaries(l);
     backend().attention(
       rq.x,
       rq.row,
@@ -167,7 +190,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       out,
       l.heads * l.dim,
       lse,
-      ...places(l),
+      ...places(cuts, l.sequences),
       null,
       0,
       l.sequences,
@@ -180,7 +203,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       mask,
       strides,
     );
-    ctx.save(rq.x, rk.x, rv.x, out, lse);
+    ctx.save(rq.x, rk.x, rv.x, out, lse, cuts);
     return out;
   },
   backward: (ctx, [q, k, v, options], g) => {
@@ -208,7 +231,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       rowK,
       gv,
       rowK,
-      ...places(l),
+      ...places(ctx.get(5), l.sequences),
       l.sequences,
       l.rowsQ,
       l.rowsK,

@@ -19,7 +19,7 @@ const OTHER = native === null ? "the reference once more" : "native";
 afterAll(() => void useBackend(former));
 
 /** The operations that are matrix products, which autocast changes. */
-const multiplies = new Set(["matmul", "linear", "linearCrossEntropy"]);
+const multiplies = new Set(["matmul", "linear", "mlp", "linearCrossEntropy"]);
 
 function close(actual: ArrayLike<number>, expected: ArrayLike<number>, relative: number, what: string): void {
   expect(actual.length, what).toBe(expected.length);

@@ -1,14 +1,15 @@
 /** A linear layer with what follows it fused in: bias, activation, residual. */
 import { ShapeError } from "../../errors.ts";
 import { checkOptions, type KnownOptions } from "../../options.ts";
-import { autocastPrecision, gemm, linear as multiply } from "../autocast.ts";
-import { ACCUMULATED, type Gradient } from "../autograd.ts";
+import { autocastPrecision, linearInputGrad, linearWeightGrad, linear as multiply } from "../autocast.ts";
+import { ACCUMULATED, type Context, type Gradient } from "../autograd.ts";
 import { backend } from "../backend.ts";
-import { ACTIVATIONS, type Activation, UNARY } from "../kernels.ts";
+import { CODE } from "../dtype.ts";
+import { ACTIVATIONS, type Activation, BINARY, REDUCTIONS } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { packedWeight } from "../packed-weights.ts";
 import { values } from "../samples.ts";
-import { sameShape, show } from "../shape.ts";
+import { type Shape, sameShape, show } from "../shape.ts";
 import { checkTensor, type Tensor } from "../tensor.ts";
 import { add, f32, gelu, geluTanh, relu, silu } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
@@ -23,75 +24,107 @@ export interface LinearOptions {
 
 const activate: Record<Activation, (x: Tensor) => Tensor> = { none: (x) => x, relu, gelu, gelu_tanh: geluTanh, silu };
 
+interface Layer {
+  readonly w: Tensor;
+  readonly bias: Tensor | undefined;
+  readonly transposed: boolean | undefined;
+}
+
+/** The shape of x · weightᵀ. @throws ShapeError where x, weight, bias or residual do not go together */
+function shapeOf(op: string, x: Shape, { w: weight, bias, transposed }: Layer, residual: Tensor | undefined): Shape {
+  const [out, inner] = transposed ? [weight.shape[1], weight.shape[0]] : [weight.shape[0], weight.shape[1]];
+  if (weight.rank !== 2 || x.length === 0 || x.at(-1) !== inner) {
+    throw new ShapeError(`${op}: expected x (…, ${inner}) for a weight ${show(weight.shape)}${transposed ? " (in, out)" : " (out, in)"}, got ${show(x)}`);
+  }
+  const shape = [...x.slice(0, -1), out as number];
+  if (bias !== undefined && !sameShape(bias.shape, [out as number])) throw new ShapeError(`${op}: expected a bias of shape (${out},), got ${show(bias.shape)}`);
+  if (residual !== undefined && !sameShape(residual.shape, shape))
+    throw new ShapeError(`${op}: expected a residual of shape ${show(shape)}, got ${show(residual.shape)}`);
+  return shape;
+}
+
+/** activation(x · weightᵀ + bias) + residual, and the activation's slope where backward will need it; x and the weight are f32. */
+function forwards(
+  ctx: Context,
+  shape: Shape,
+  x: Tensor,
+  { w, bias, transposed }: Layer,
+  activation: Activation,
+  residual: Tensor | undefined,
+): { out: Tensor; slope: Tensor | null } {
+  const n = shape.at(-1) as number;
+  const k = x.shape.at(-1) as number;
+  const m = x.size / Math.max(k, 1);
+  const out = ctx.out(shape);
+  const slope = ctx.records && activation !== "none" ? ctx.out(shape) : null;
+  const [wRow, wCol] = transposed ? [1, n] : [k, 1];
+  const [b, r, code] = [bias ? f32(bias) : null, residual ? f32(residual) : null, ACTIVATIONS.indexOf(activation)];
+  const ready = autocastPrecision() === "f32" ? packedWeight(w, wRow, wCol, n, k, m, ctx.records) : null;
+  if (ready === null) multiply(x, w, wRow, wCol, b, r, out, slope, m, n, k, code);
+  else backend().linearPacked(x, ready, b, r, out, slope, m, n, k, code);
+  return { out, slope };
+}
+
+/** Writes the gradient of what a layer reads (…, in), times `slope` where given, to `gx`, or adds it. */
+function backThrough(gy: Tensor, w: Tensor, transposed: boolean | undefined, slope: Tensor | null, gx: Tensor, adds: boolean): void {
+  const n = gy.shape.at(-1) as number;
+  const k = gx.shape.at(-1) as number;
+  const [wRow, wCol] = transposed ? [1, n] : [k, 1];
+  linearInputGrad(gy, w, wRow, wCol, slope, gx, gy.size / Math.max(n, 1), n, k, adds ? 1 : 0);
+}
+
+/** The gradient of x, which is input 0. */
+function inputGradient(ctx: Context, gy: Tensor, w: Tensor, transposed: boolean | undefined, shape: Shape): Gradient {
+  if (!ctx.needs(0)) return null;
+  const into = ctx.gathered(0);
+  const gx = into ?? ctx.out(shape);
+  backThrough(gy, w, transposed, null, gx, into !== null);
+  return into === null ? gx : ACCUMULATED;
+}
+
+/** The gradients of the weight, which is input i, and of the bias behind it where there is one. */
+function parameterGradients(ctx: Context, i: number, x: Tensor, gy: Tensor, shape: Shape, hasBias: boolean, transposed: boolean | undefined): Gradient[] {
+  const n = gy.shape.at(-1) as number;
+  const k = x.shape.at(-1) as number;
+  const m = gy.size / Math.max(n, 1);
+  const gb = hasBias && ctx.needs(i + 1) ? ctx.out([n]) : null;
+  const answers: Gradient[] = [null];
+  if (ctx.needs(i)) {
+    const into = ctx.gathered(i);
+    const gw = into ?? ctx.out(shape);
+    linearWeightGrad(x, gy, gw, gb, m, n, k, transposed ? 1 : 0, into ? 1 : 0);
+    answers[0] = into ? ACCUMULATED : gw;
+  } else if (gb !== null) backend().reduce(REDUCTIONS.indexOf("sum"), gy, gb, 1, m, n);
+  if (hasBias) answers.push(gb);
+  return answers;
+}
+
 /** activation(x · weightᵀ + bias) + residual; x (…, in), weight (out, in), bias (out), residual (…, out). */
 const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, extras: Tensor[], hasBias: boolean]>({
   name: "linear",
   tensors: 2,
-  shape: (x, weight, options, extras, hasBias) => {
-    const [out, inner] = options.transposed ? [weight.shape[1], weight.shape[0]] : [weight.shape[0], weight.shape[1]];
-    if (weight.rank !== 2 || x.rank === 0 || x.shape.at(-1) !== inner) {
-      throw new ShapeError(
-        `linear: expected x (…, ${inner}) for a weight ${show(weight.shape)}${options.transposed ? " (in, out)" : " (out, in)"}, got ${show(x.shape)}`,
-      );
-    }
-    const shape = [...x.shape.slice(0, -1), out as number];
+  shape: (x, w, { transposed }, extras, hasBias) => {
     const [bias, residual] = hasBias ? extras : [undefined, extras[0]];
-    if (bias !== undefined && !sameShape(bias.shape, [out as number]))
-      throw new ShapeError(`linear: expected a bias of shape (${out},), got ${show(bias.shape)}`);
-    if (residual !== undefined && !sameShape(residual.shape, shape))
-      throw new ShapeError(`linear: expected a residual of shape ${show(shape)}, got ${show(residual.shape)}`);
-    return shape;
+    return shapeOf("linear", x.shape, { w, bias, transposed }, residual);
   },
-  forward: (ctx, shape, x, weight, options, extras, hasBias) => {
+  forward: (ctx, shape, x, weight, { transposed, activation = "none" }, extras, hasBias) => {
     const [bias, residual] = hasBias ? extras : [undefined, extras[0]];
-    const n = shape.at(-1) as number;
-    const k = x.shape.at(-1) as number;
-    const m = x.size / Math.max(k, 1);
     const [from, w] = [f32(x), f32(weight)];
-    const activation = options.activation ?? "none";
-    const out = ctx.out(shape);
-    const pre = ctx.records && activation !== "none" ? ctx.out(shape) : null;
-    const [wRow, wCol] = options.transposed ? [1, n] : [k, 1];
-    const [b, r, code] = [bias ? f32(bias) : null, residual ? f32(residual) : null, ACTIVATIONS.indexOf(activation)];
-    const ready = autocastPrecision() === "f32" ? packedWeight(w, wRow, wCol, n, k, m, ctx.records) : null;
-    if (ready === null) multiply(from, w, wRow, wCol, b, r, out, pre, m, n, k, code);
-    else backend().linearPacked(from, ready, b, r, out, pre, m, n, k, code);
-    ctx.save(from, w, pre);
+    const { out, slope } = forwards(ctx, shape, from, { w, bias, transposed }, activation, residual);
+    ctx.save(from, w, slope);
     return out;
   },
-  backward: (ctx, [x, weight, options, extras, hasBias], g) => {
+  backward: (ctx, [x, weight, { transposed }, extras, hasBias], g) => {
     const gy = packed(g as Tensor);
-    const [from, w, pre] = [ctx.get(0), ctx.get(1), ctx.maybe(2)];
-    const n = gy.shape.at(-1) as number;
-    const k = x.shape.at(-1) as number;
-    const m = x.size / Math.max(k, 1);
-    let gPre = gy;
-    if (pre !== null) {
-      gPre = ctx.out(gy.shape);
-      backend().unaryGrad(UNARY.indexOf(options.activation as (typeof UNARY)[number]), pre, pre, gy, gPre, gPre.size);
+    const [from, w, slope] = [ctx.get(0), ctx.get(1), ctx.maybe(2)];
+    let gSum = gy;
+    if (slope !== null) {
+      gSum = ctx.out(gy.shape);
+      backend().binary(BINARY.indexOf("mul"), CODE.f32, gy, gy.strides, slope, slope.strides, gSum, gSum.shape);
     }
-    const out: Gradient[] = [null, null];
-    const [wRow, wCol] = options.transposed ? [1, n] : [k, 1];
-    if (ctx.needs(0)) {
-      const gx = ctx.out(x.shape);
-      gemm(gPre, n, 1, 0, w, wRow, wCol, 0, gx, k, 0, 1, m, k, n, 1, 0);
-      out[0] = gx;
-    }
-    if (ctx.needs(1)) {
-      const into = ctx.gathered(1);
-      const gw = into ?? ctx.out(weight.shape);
-      if (options.transposed) gemm(from, 1, k, 0, gPre, n, 1, 0, gw, n, 0, 1, k, n, m, 1, into ? 1 : 0);
-      else gemm(gPre, 1, n, 0, from, k, 1, 0, gw, k, 0, 1, n, k, m, 1, into ? 1 : 0);
-      out[1] = into ? ACCUMULATED : gw;
-    }
-    for (let i = 0; i < extras.length; i++) {
-      if (!ctx.needs(2 + i)) out.push(null);
-      else if (hasBias && i === 0) {
-        const gb = ctx.out([n]);
-        backend().reduce(0, gPre, gb, 1, m, n);
-        out.push(gb);
-      } else out.push(gy);
-    }
+    const gx = inputGradient(ctx, gSum, w, transposed, x.shape);
+    const out: Gradient[] = [gx, ...parameterGradients(ctx, 1, from, gSum, weight.shape, hasBias, transposed)];
+    if (extras.length > (hasBias ? 1 : 0)) out.push(gy);
     return out;
   },
   composed: (x, weight, options, extras, hasBias) => {
@@ -153,4 +186,89 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   }
   const extras = [bias, residual].filter((t): t is Tensor => t !== null && t !== undefined);
   return linearOp(x, weight, { activation, transposed }, extras, bias !== null);
+}
+
+/** Two linear layers with an activation between them, as one node: backward multiplies by the activation's slope inside of the product. */
+const mlpOp = defineOp<[x: Tensor, first: Tensor[], second: Tensor[], residual: Tensor[], options: LinearOptions]>({
+  name: "mlp",
+  tensors: 4,
+  shape: (x, [w1, b1], [w2, b2], [residual], { transposed }) => {
+    const inner = shapeOf("mlp", x.shape, { w: w1 as Tensor, bias: b1, transposed }, undefined);
+    return shapeOf("mlp", inner, { w: w2 as Tensor, bias: b2, transposed }, residual);
+  },
+  forward: (ctx, shape, x, [w1, b1], [w2, b2], [residual], { transposed, activation = "none" }) => {
+    const [from, first, second] = [f32(x), f32(w1 as Tensor), f32(w2 as Tensor)];
+    const inner = [...shape.slice(0, -1), first.shape[transposed ? 1 : 0] as number];
+    const { out: neurons, slope } = forwards(ctx, inner, from, { w: first, bias: b1, transposed }, activation, undefined);
+    const { out } = forwards(ctx, shape, neurons, { w: second, bias: b2, transposed }, "none", residual);
+    ctx.save(from, first, slope, neurons, second);
+    return out;
+  },
+  backward: (ctx, [x, first, second, residual, { transposed }], g) => {
+    const gy = packed(g as Tensor);
+    const [from, w1, slope, neurons, w2] = [ctx.get(0), ctx.get(1), ctx.maybe(2), ctx.get(3), ctx.get(4)];
+    const at = 1 + first.length;
+    const ofSecond = parameterGradients(ctx, at, neurons, gy, w2.shape, second.length > 1, transposed);
+    const gSum = ctx.out(neurons.shape);
+    backThrough(gy, w2, transposed, slope, gSum, false);
+    const ofFirst = parameterGradients(ctx, 1, from, gSum, w1.shape, first.length > 1, transposed);
+    const gx = inputGradient(ctx, gSum, w1, transposed, x.shape);
+    return [gx, ...ofFirst, ...ofSecond, ...residual.map(() => gy)];
+  },
+  composed: (x, [w1, b1], [w2, b2], [residual], { transposed, activation = "none" }) => {
+    const neurons = linear(x, w1 as Tensor, b1, { transposed, activation });
+    return linear(neurons, w2 as Tensor, b2, { transposed, residual });
+  },
+  samples: () => [
+    {
+      name: "gelu, biases, residual",
+      args: () => [
+        values([3, 5]),
+        [values([20, 5], { seed: 2 }), values([20], { seed: 3 })],
+        [values([5, 20], { seed: 4 }), values([5], { seed: 5 })],
+        [values([3, 5], { seed: 6 })],
+        { activation: "gelu" },
+      ],
+      torch: "F.linear(F.gelu(F.linear(x0, x1, x2)), x3, x4) + x5",
+    },
+    {
+      name: "gelu_tanh, transposed",
+      args: () => [
+        values([2, 3, 17]),
+        [values([17, 33], { seed: 2, low: -0.3, high: 0.3 }), values([33], { seed: 3 })],
+        [values([33, 4], { seed: 4 }), values([4], { seed: 5 })],
+        [],
+        { activation: "gelu_tanh", transposed: true },
+      ],
+      torch: "F.gelu(x0 @ x1 + x2, approximate='tanh') @ x3 + x4",
+    },
+    {
+      name: "silu, no biases",
+      args: () => [values([4, 7]), [values([9, 7], { seed: 2 })], [values([3, 9], { seed: 4 })], [], { activation: "silu" }],
+      torch: "F.linear(F.silu(F.linear(x0, x1)), x2)",
+    },
+  ],
+});
+
+/** One of the two layers of `mlp`. */
+export interface MlpLayer {
+  /** (out, in), or with `transposed` (in, out). */
+  readonly weight: Tensor;
+  /** (out). */
+  readonly bias?: Tensor | null;
+}
+
+export interface MlpOptions extends LinearOptions {
+  /** Added to the result. */
+  residual?: Tensor | null;
+}
+
+const MLP_OPTIONS: KnownOptions<MlpOptions> = { activation: true, transposed: true, residual: true };
+
+/** second(activation(first(x))) + residual: the MLP of a transformer. x (…, in), residual and result (…, out of the second layer), f32. */
+export function mlp(x: Tensor, first: MlpLayer, second: MlpLayer, options: MlpOptions = {}): Tensor {
+  checkOptions("mlp", options, MLP_OPTIONS);
+  const { activation = "none", transposed = false, residual } = options;
+  const parts = ({ weight, bias }: MlpLayer) => (bias ? [weight, bias] : [weight]);
+  return mlpOp(x, parts(first), parts(second), residual ? [residual] : [], { activation, transposed });
 }

@@ -6,7 +6,7 @@ import { CODE, isFloat } from "../dtype.ts";
 import { type DType, ITEM_BYTES } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
-import { broadcastStrides, contiguousStrides, dimension, isContiguous, type Shape, show, sizeOf } from "../shape.ts";
+import { broadcastStrides, contiguousStrides, dimension, type Shape, show, sizeOf } from "../shape.ts";
 import { checkTensor, type Tensor } from "../tensor.ts";
 
 /** The items in row-major order: a view where they are already, else a copy. */
@@ -81,15 +81,12 @@ function viewStrides(x: Tensor, shape: Shape): number[] | null {
       if (a < b) a *= x.shape[iEnd++] as number;
       else b *= shape[jEnd++] as number;
     }
-    const group = { shape: x.shape.slice(i, iEnd), strides: x.strides.slice(i, iEnd) };
-    const last = group.strides.at(-1) ?? 1;
-    if (
-      !isContiguous(
-        group.shape,
-        group.strides.map((s) => (last === 0 ? s : s / last)),
-      )
-    )
-      return null;
+    const last = i < x.rank ? (x.strides[iEnd - 1] as number) : 1;
+    for (let d = Math.min(iEnd, x.rank) - 1, run = last; d >= i; d--) {
+      const n = x.shape[d] as number;
+      if (n !== 1 && x.strides[d] !== run) return null;
+      run *= n;
+    }
     if (last === 0 && a !== 1) return null;
     let step = last;
     for (let k = Math.min(jEnd, shape.length) - 1; k >= j; k--) {

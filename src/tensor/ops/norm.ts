@@ -1,11 +1,10 @@
 /** Normalisation of rows: layer norm and RMS norm. */
 import { ShapeError } from "../../errors.ts";
-import type { Context, Gradient } from "../autograd.ts";
+import { ACCUMULATED, type Context, type Gradient } from "../autograd.ts";
 import { backend } from "../backend.ts";
-import { CODE } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
-import { show } from "../shape.ts";
+import { type Shape, show } from "../shape.ts";
 import { checkTensor, type Tensor } from "../tensor.ts";
 import { add, f32, mul, rsqrt, square, sub } from "./elementwise.ts";
 import { packed } from "./movement.ts";
@@ -19,12 +18,16 @@ function rowsOf(op: string, x: Tensor, parameters: readonly Tensor[]): [rows: nu
   return [n === 0 ? 0 : x.size / n, n];
 }
 
-/** Zeroed space for the gradient of parameter i, where one is wanted. */
-function gradientOf(ctx: Context, i: number, n: number): { into: Tensor | null; answer: Gradient } {
-  if (!ctx.needs(i)) return { into: null, answer: null };
-  const fresh = ctx.out([n]);
-  backend().fill(fresh, CODE.f32, n, 0);
-  return { into: fresh, answer: fresh };
+/** Where the gradients of a norm's arguments go: that of x to what has arrived for it already, where that may be. */
+function gradientsOf(
+  ctx: Context,
+  shape: Shape,
+  parameters: readonly Tensor[],
+): { gx: Tensor | null; adds: boolean; grads: (Tensor | null)[]; answers: Gradient[] } {
+  const into = ctx.needs(0) ? ctx.gathered(0) : null;
+  const gx = into ?? (ctx.needs(0) ? ctx.out(shape) : null);
+  const grads = parameters.map((_, i) => (ctx.needs(1 + i) ? ctx.out([shape.at(-1) as number]) : null));
+  return { gx, adds: into !== null, grads, answers: [into === null ? gx : ACCUMULATED, ...grads] };
 }
 
 const layerNormOp = defineOp<[x: Tensor, parameters: Tensor[], hasWeight: boolean, eps: number]>({
@@ -44,11 +47,10 @@ const layerNormOp = defineOp<[x: Tensor, parameters: Tensor[], hasWeight: boolea
   },
   backward: (ctx, [x, parameters, hasWeight], g) => {
     const [rows, n] = rowsOf("layerNorm", x, parameters);
-    const gx = ctx.needs(0) ? ctx.out(x.shape) : null;
-    const grads = parameters.map((_, i) => gradientOf(ctx, 1 + i, n));
-    const [gw, gb] = hasWeight ? grads : [undefined, grads[0]];
-    backend().layerNormGrad(ctx.get(0), ctx.maybe(1), ctx.get(2), ctx.get(3), packed(g as Tensor), gx, gw?.into ?? null, gb?.into ?? null, rows, n);
-    return [gx, ...grads.map((p) => p.answer)];
+    const { gx, adds, grads, answers } = gradientsOf(ctx, x.shape, parameters);
+    const [gw = null, gb = null] = hasWeight ? grads : [null, grads[0]];
+    backend().layerNormGrad(ctx.get(0), ctx.maybe(1), ctx.get(2), ctx.get(3), packed(g as Tensor), gx, gw, gb, rows, n, adds ? 1 : 0);
+    return answers;
   },
   composed: (x, parameters, hasWeight, eps) => {
     const [weight, bias] = hasWeight ? parameters : [undefined, parameters[0]];
@@ -100,10 +102,9 @@ const rmsNormOp = defineOp<[x: Tensor, parameters: Tensor[], eps: number]>({
   },
   backward: (ctx, [x, parameters], g) => {
     const [rows, n] = rowsOf("rmsNorm", x, parameters);
-    const gx = ctx.needs(0) ? ctx.out(x.shape) : null;
-    const grads = parameters.map((_, i) => gradientOf(ctx, 1 + i, n));
-    backend().rmsNormGrad(ctx.get(0), ctx.maybe(1), ctx.get(2), packed(g as Tensor), gx, grads[0]?.into ?? null, rows, n);
-    return [gx, ...grads.map((p) => p.answer)];
+    const { gx, adds, grads, answers } = gradientsOf(ctx, x.shape, parameters);
+    backend().rmsNormGrad(ctx.get(0), ctx.maybe(1), ctx.get(2), packed(g as Tensor), gx, grads[0] ?? null, rows, n, adds ? 1 : 0);
+    return answers;
   },
   composed: (x, parameters, eps) => {
     const y = mul(x, rsqrt(add(mean(square(x), -1, { keepDim: true }), eps)));

@@ -27,17 +27,20 @@ function checked(op: string, { parameters, gradients }: StepLists, states: reado
         `${op}: lists of different lengths, expected ${parameters.length} tensors, got ${list.length}. Give one of each for every parameter`,
       );
   }
-  for (const [i, p] of parameters.entries()) {
-    for (const t of [p, gradients[i] as Tensor, ...states.map((list) => list[i] as Tensor)]) {
-      t.check(op);
-      if (t.dtype !== "f32" || !sameShape(t.shape, p.shape))
-        throw new ShapeError(`${op}: expected f32${show(p.shape)} like its parameter, got ${t.dtype}${show(t.shape)} at place ${i}`);
-    }
-    for (const t of [p, ...states.map((list) => list[i] as Tensor)]) {
-      if (!t.isContiguous) throw new ShapeError(`${op}: expected contiguous parameters and states, got strides ${show(t.strides)} at place ${i}`);
-    }
+  for (let i = 0; i < parameters.length; i++) {
+    const p = parameters[i] as Tensor;
+    checkOne(op, p, p, i, true);
+    checkOne(op, gradients[i] as Tensor, p, i, false);
+    for (const list of states) checkOne(op, list[i] as Tensor, p, i, true);
   }
   return { gradients: gradients.map(packed), sizes: parameters.map((p) => p.size) };
+}
+
+function checkOne(op: string, t: Tensor, parameter: Tensor, place: number, written: boolean): void {
+  t.check(op);
+  if (t.dtype !== "f32" || !sameShape(t.shape, parameter.shape))
+    throw new ShapeError(`${op}: expected f32${show(parameter.shape)} like its parameter, got ${t.dtype}${show(t.shape)} at place ${place}`);
+  if (written && !t.isContiguous) throw new ShapeError(`${op}: expected contiguous parameters and states, got strides ${show(t.strides)} at place ${place}`);
 }
 
 function step(op: string, lists: StepLists, states: readonly (readonly Tensor[])[], run: (gradients: Tensor[], sizes: number[]) => void): void {
@@ -46,7 +49,8 @@ function step(op: string, lists: StepLists, states: readonly (readonly Tensor[])
     const { gradients, sizes } = checked(op, lists, states);
     if (sizes.length === 0) return;
     run(gradients, sizes);
-    for (const t of [...lists.parameters, ...states.flat()]) t.storage.version++;
+    for (const t of lists.parameters) t.storage.version++;
+    for (const list of states) for (const t of list) t.storage.version++;
   } finally {
     leave(mark, `the end of ${op}`, undefined);
   }

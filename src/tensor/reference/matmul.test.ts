@@ -65,14 +65,14 @@ test("a row's bytes do not depend on the other rows", () => {
   }
 });
 
-test("linear adds bias, keeps the sum, bends it, and adds the residual last", () => {
+test("linear adds bias, bends the sum, keeps the slope there, and adds the residual last", () => {
   const x = place(be, Float32Array.of(1, 2)); // (1, 2)
   const weight = place(be, Float32Array.of(1, 0, 0, -1, 3, 1)); // (3, 2): PyTorch's Linear
   const bias = place(be, Float32Array.of(10, 0, -7));
   const residual = place(be, Float32Array.of(100, 200, 300));
-  const pre = place(be, new Float32Array(3));
-  be.linear(x, weight, 2, 1, bias, residual, residual, pre, 1, 3, 2, ACTIVATIONS.indexOf("relu"));
-  expect([...pre.values()]).toEqual([11, -2, -2]);
+  const slope = place(be, new Float32Array(3));
+  be.linear(x, weight, 2, 1, bias, residual, residual, slope, 1, 3, 2, ACTIVATIONS.indexOf("relu"));
+  expect([...slope.values()]).toEqual([1, 0, 0]); // of the sums 11, −2, −2
   expect([...residual.values()]).toEqual([111, 200, 300]);
 
   const transposed = place(be, Float32Array.of(1, 0, 3, 0, -1, 1)); // (2, 3): GPT-2's Conv1D
@@ -80,6 +80,25 @@ test("linear adds bias, keeps the sum, bends it, and adds the residual last", ()
   be.linear(x, transposed, 1, 3, null, null, out, null, 1, 3, 2, ACTIVATIONS.indexOf("none"));
   expect([...out.values()]).toEqual([1, -2, 5]);
   expect(() => be.linear(x, weight, 2, 1, null, null, out, null, 1, 4, 2, 0)).toThrow("expected room for 8 items");
+});
+
+test("linear's gradients: of x times a slope, of weight either way around, of bias", () => {
+  const x = place(be, Float32Array.of(1, 2, 3, 4)); // (2, 2)
+  const weight = place(be, Float32Array.of(1, 0, 0, -1, 3, 1)); // (3, 2)
+  const gy = place(be, Float32Array.of(1, 10, 100, 0, 1, 2)); // (2, 3)
+  const gx = place(be, Float32Array.of(1, 1, 1, 1));
+  be.linearInputGrad(gy, weight, 2, 1, null, gx, 2, 3, 2, 1);
+  expect([...gx.values()]).toEqual([302, 91, 7, 2]); // added to ones
+  const slope = place(be, Float32Array.of(0, 1, 2, 0.5));
+  be.linearInputGrad(gy, weight, 2, 1, slope, slope, 2, 3, 2, 0);
+  expect([...slope.values()]).toEqual([0, 90, 12, 0.5]);
+
+  const [gw, gb] = [place(be, new Float32Array(6).fill(7)), place(be, new Float32Array(3).fill(7))];
+  be.linearWeightGrad(x, gy, gw, gb, 2, 3, 2, 0, 0);
+  expect([...gw.values()]).toEqual([1, 2, 13, 24, 106, 208]);
+  expect([...gb.values()]).toEqual([1, 11, 102]);
+  be.linearWeightGrad(x, gy, gw, null, 2, 3, 2, 1, 1);
+  expect([...gw.values()]).toEqual([2, 15, 119, 26, 130, 416]); // the same turned around, added
 });
 
 test("a packed weight gives linear's bytes", () => {

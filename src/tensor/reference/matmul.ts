@@ -102,7 +102,19 @@ const rounded = (items: Float32Array): Float32Array => items.map((x) => bf16ToF3
 type Prepare = (items: Float32Array) => Float32Array;
 const asTheyAre: Prepare = (items) => items;
 
-export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "gemmBf16" | "linear" | "linearBf16" | "packWeight" | "linearPacked"> {
+type Products =
+  | "gemm"
+  | "gemmBf16"
+  | "linear"
+  | "linearBf16"
+  | "linearInputGrad"
+  | "linearInputGradBf16"
+  | "linearWeightGrad"
+  | "linearWeightGradBf16"
+  | "packWeight"
+  | "linearPacked";
+
+export function matmulKernels(at: Views): Pick<Kernels, Products> {
   function linearTo(
     prepare: Prepare,
     x: Operand,
@@ -110,23 +122,24 @@ export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "gemmBf16" | "l
     bias: Operand | null,
     residual: Operand | null,
     out: Operand,
-    pre: Operand | null,
+    slope: Operand | null,
     m: number,
     n: number,
     k: number,
     activation: number,
   ): void {
-    const { f } = activationCurve(activation);
+    const { f, df } = activationCurve(activation);
     const xs = at.f32(x, m * k);
     const add = bias === null ? null : at.f32(bias, n);
     const rest = residual === null ? null : at.f32(residual, m * n);
-    const before = pre === null ? null : at.f32(pre, m * n);
+    const slopes = slope === null ? null : at.f32(slope, m * n);
     const to = at.f32(out, m * n);
     product({ items: prepare(xs), start: 0, row: k, col: 1 }, { ...right, items: prepare(right.items) }, m, n, k, (i, j, sum) => {
       const p = i * n + j;
       const z = add === null ? sum : sum + add[j];
-      if (before !== null) before[p] = z;
-      to[p] = rest === null ? f(z) : f(z) + rest[p];
+      const y = f(z);
+      if (slopes !== null) slopes[p] = df(z, y);
+      to[p] = rest === null ? y : y + rest[p];
     });
   }
 
@@ -146,10 +159,41 @@ export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "gemmBf16" | "l
 
   const linearWith =
     (prepare: Prepare): Kernels["linear"] =>
-    (x, weight, wRow, wCol, bias, residual, out, pre, m, n, k, activation) => {
+    (x, weight, wRow, wCol, bias, residual, out, slope, m, n, k, activation) => {
       // The weight's item (output j, input p) is item (p, j) of the product's right side.
       const right = { items: at.f32(weight, reach([n, k], [wRow, wCol])), start: 0, row: wCol, col: wRow };
-      linearTo(prepare, x, right, bias, residual, out, pre, m, n, k, activation);
+      linearTo(prepare, x, right, bias, residual, out, slope, m, n, k, activation);
+    };
+
+  const inputGradWith =
+    (prepare: Prepare): Kernels["linearInputGrad"] =>
+    (gy, weight, wRow, wCol, slope, gx, m, n, k, accumulate) => {
+      const right = { items: prepare(at.f32(weight, reach([n, k], [wRow, wCol]))), start: 0, row: wRow, col: wCol };
+      const factor = slope === null ? null : at.f32(slope, m * k);
+      const to = at.f32(gx, m * k);
+      product({ items: prepare(at.f32(gy, m * n)), start: 0, row: n, col: 1 }, right, m, k, n, (i, j, sum) => {
+        const p = i * k + j;
+        const g = factor === null ? sum : sum * factor[p];
+        to[p] = accumulate ? to[p] + g : g;
+      });
+    };
+
+  const weightGradWith =
+    (prepare: Prepare): Kernels["linearWeightGrad"] =>
+    (x, gy, gw, gb, m, n, k, transposed, accumulate) => {
+      const [xs, gys, to] = [at.f32(x, m * k), at.f32(gy, m * n), at.f32(gw, n * k)];
+      const left = { items: prepare(gys), start: 0, row: 1, col: n };
+      product(left, { items: prepare(xs), start: 0, row: k, col: 1 }, n, k, m, (j, p, sum) => {
+        const i = transposed ? p * n + j : j * k + p;
+        to[i] = accumulate ? to[i] + sum : sum;
+      });
+      if (gb === null) return;
+      const sums = at.f32(gb, n);
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let i = 0; i < m; i++) sum += gys[i * n + j];
+        sums[j] = sum;
+      }
     };
 
   return {
@@ -157,6 +201,10 @@ export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "gemmBf16" | "l
     gemmBf16: gemmWith(rounded),
     linear: linearWith(asTheyAre),
     linearBf16: linearWith(rounded),
+    linearInputGrad: inputGradWith(asTheyAre),
+    linearInputGradBf16: inputGradWith(rounded),
+    linearWeightGrad: weightGradWith(asTheyAre),
+    linearWeightGradBf16: weightGradWith(rounded),
 
     packWeight(weight, wRow, wCol, out, n, k) {
       const w = at.f32(weight, reach([n, k], [wRow, wCol]));
@@ -167,13 +215,13 @@ export function matmulKernels(at: Views): Pick<Kernels, "gemm" | "gemmBf16" | "l
       }
     },
 
-    linearPacked(x, packed, bias, residual, out, pre, m, n, k, activation) {
+    linearPacked(x, packed, bias, residual, out, slope, m, n, k, activation) {
       const from = at.f32(packed, Math.ceil(n / GROUP) * GROUP * k);
       const items = new Float32Array(n * k);
       for (let j = 0; j < n; j++) {
         for (let p = 0; p < k; p++) items[j * k + p] = from[(j - (j % GROUP)) * k + p * GROUP + (j % GROUP)];
       }
-      linearTo(asTheyAre, x, { items, start: 0, row: 1, col: k }, bias, residual, out, pre, m, n, k, activation);
+      linearTo(asTheyAre, x, { items, start: 0, row: 1, col: k }, bias, residual, out, slope, m, n, k, activation);
     },
   };
 }

@@ -5,11 +5,6 @@ import type { Views } from "./memory.ts";
 export function normKernels(at: Views): Pick<Kernels, "layerNorm" | "layerNormGrad" | "rmsNorm" | "rmsNormGrad"> {
   const optional = (place: Operand | null, n: number) => (place === null ? null : at.f32(place, n));
 
-  /** Adds float64 sums to what a gradient holds. */
-  function add(to: Float32Array | null, sums: Float64Array): void {
-    if (to !== null) for (let j = 0; j < sums.length; j++) to[j] += sums[j];
-  }
-
   /**
    * The gradient that both norms share. With x̂ = (x − mean)·rstd and g = gy·weight:
    * gx = rstd·(g − mean(g) − x̂·mean(g·x̂)), gw = Σ gy·x̂, gb = Σ gy over rows. RMS norm has no mean: it drops out of x̂ and of gx.
@@ -25,6 +20,7 @@ export function normKernels(at: Views): Pick<Kernels, "layerNorm" | "layerNormGr
     gb: Operand | null,
     rows: number,
     n: number,
+    accumulate: number,
   ): void {
     const [xs, gys] = [at.f32(x, rows * n), at.f32(gy, rows * n)];
     const [w, means, rstds] = [optional(weight, n), optional(mean, rows), at.f32(rstd, rows)];
@@ -46,10 +42,14 @@ export function normKernels(at: Views): Pick<Kernels, "layerNorm" | "layerNormGr
         gbSums[j] += gyj;
       }
       const gMean = means === null ? 0 : gSum / n;
-      if (gxs !== null) for (let j = 0; j < n; j++) gxs[r * n + j] = rstds[r] * (g[j] - gMean - (xHat[j] * gxHatSum) / n);
+      if (gxs === null) continue;
+      for (let j = 0; j < n; j++) {
+        const gxj = rstds[r] * (g[j] - gMean - (xHat[j] * gxHatSum) / n);
+        gxs[r * n + j] = accumulate ? gxs[r * n + j] + gxj : gxj;
+      }
     }
-    add(gws, gwSums);
-    add(gbs, gbSums);
+    gws?.set(gwSums);
+    gbs?.set(gbSums);
   }
 
   return {
@@ -85,6 +85,6 @@ export function normKernels(at: Views): Pick<Kernels, "layerNorm" | "layerNormGr
       }
     },
 
-    rmsNormGrad: (x, weight, rstd, gy, gx, gw, rows, n) => grad(x, weight, null, rstd, gy, gx, gw, null, rows, n),
+    rmsNormGrad: (x, weight, rstd, gy, gx, gw, rows, n, accumulate) => grad(x, weight, null, rstd, gy, gx, gw, null, rows, n, accumulate),
   };
 }

@@ -1,19 +1,24 @@
-//! What happens to a finished sum before it is stored: scale, bias, activation, residual, or adding it to what is there.
+//! What happens to a finished sum before it is stored: scale, bias, activation and its slope, a factor, residual, or adding it to what is there.
 
 use super::Product;
 use crate::gated::{Activation, Curve, Gelu, GeluTanh, Line, Relu, Silu};
 use crate::simd::{LANES, Simd};
 
-/// The steps after the last block of k, in this order: `· alpha`, `+ bias[j]`, store to `pre`, activation, `+ residual`,
-/// and where `accumulate` is set `+ out`. Null pointers: not wanted. `pre` and `residual` have rows as far apart as out.
+/// The steps after the last block of k, in this order: `· alpha`, `+ bias[j]`, store the activation's slope there to `slope`, activation,
+/// `· factor`, `+ residual`, and where `accumulate` is set `+ out`. Null pointers: not wanted. `slope`, `factor` and `residual` have rows as
+/// far apart as out.
 #[derive(Clone, Copy)]
 pub struct Finish {
     pub alpha: f32,
     pub accumulate: bool,
     pub bias: *const f32,
-    pub pre: *mut f32,
+    pub slope: *mut f32,
     pub activation: Activation,
+    pub factor: *const f32,
     pub residual: *const f32,
+    /// Not of the product, but cheap beside it: gets the sum of each column of b, in ascending k, taken where b is packed. For a plain b of
+    /// float32 products whose sizes are not 0.
+    pub column_sums: *mut f32,
 }
 
 impl Finish {
@@ -22,17 +27,20 @@ impl Finish {
         alpha: 1.0,
         accumulate: false,
         bias: std::ptr::null(),
-        pre: std::ptr::null_mut(),
+        slope: std::ptr::null_mut(),
         activation: Activation::None,
+        factor: std::ptr::null(),
         residual: std::ptr::null(),
+        column_sums: std::ptr::null_mut(),
     };
 
     pub fn is_plain(&self) -> bool {
         self.alpha == 1.0
             && !self.accumulate
             && self.bias.is_null()
-            && self.pre.is_null()
+            && self.slope.is_null()
             && self.activation == Activation::None
+            && self.factor.is_null()
             && self.residual.is_null()
     }
 }
@@ -49,8 +57,11 @@ pub unsafe fn prefetch<S: Simd>(p: &Product, at: usize, rows: usize, columns: us
                 if !p.finish.residual.is_null() {
                     S::prefetch(p.finish.residual.wrapping_add(at + v));
                 }
-                if !p.finish.pre.is_null() {
-                    S::prefetch(p.finish.pre.wrapping_add(at + v));
+                if !p.finish.slope.is_null() {
+                    S::prefetch(p.finish.slope.wrapping_add(at + v));
+                }
+                if !p.finish.factor.is_null() {
+                    S::prefetch(p.finish.factor.wrapping_add(at + v));
                 }
             }
         }
@@ -128,10 +139,15 @@ unsafe fn finish<S: Simd, A: Curve, const WHOLE: bool>(p: &Product, sum: S::F, a
         if !f.bias.is_null() {
             x = S::add(x, load!(f.bias.add(j)));
         }
-        if !f.pre.is_null() {
-            store!(f.pre.add(at), x);
+        let sum = x;
+        x = A::value::<S>(sum);
+        if !f.slope.is_null() {
+            // What value and slope have in common, an exponential mostly, is computed once.
+            store!(f.slope.add(at), A::slope::<S>(sum));
         }
-        x = A::value::<S>(x);
+        if !f.factor.is_null() {
+            x = S::mul(x, load!(f.factor.add(at)));
+        }
         if !f.residual.is_null() {
             x = S::add(x, load!(f.residual.add(at)));
         }

@@ -63,8 +63,52 @@ unsafe fn pack_b_panels<S: Tile>(piece: &Piece, i: usize) {
     let j = piece.j0 + i * PACKED_PANELS * LANES;
     let columns = (PACKED_PANELS * LANES).min(piece.j1 - j);
     let to = piece.packed.wrapping_add(i * PACKED_PANELS * piece.panel);
+    let deep = piece.k1 - piece.k0;
     // SAFETY: each panel has room for the piece's depth.
-    unsafe { pack_panels::<S>(b.at(piece.k0, j), columns, piece.k1 - piece.k0, to, piece.panel, std::ptr::null()) };
+    unsafe {
+        pack_panels::<S>(b.at(piece.k0, j), columns, deep, to, piece.panel, std::ptr::null());
+        sum_columns::<S>(piece.p, to, piece.panel, columns, j, piece.k0, deep);
+    }
+}
+
+/// Panels whose columns are summed side by side: one chain of additions would wait for itself.
+const SUMMED: usize = 4;
+
+/// Where the sums of b's columns are wanted, adds those of `columns` packed columns, from column `j` and item `k` of k on.
+#[inline(always)]
+unsafe fn sum_columns<S: Tile>(p: &Product, b: *const f32, panel: usize, columns: usize, j: usize, k: usize, deep: usize) {
+    if p.finish.column_sums.is_null() {
+        return;
+    }
+    let sums = p.finish.column_sums.wrapping_add(j);
+    // SAFETY: whole packed panels, and room for the sums of n columns.
+    unsafe {
+        for first in (0..columns).step_by(SUMMED * LANES) {
+            let (b, sums, left) = (b.add(first / LANES * panel), sums.add(first), columns - first);
+            let mut sum = [S::splat(0.0); SUMMED];
+            if k > 0 {
+                for (v, sum) in sum.iter_mut().enumerate().take(left.div_ceil(LANES)) {
+                    *sum = S::load_n(sums.add(v * LANES), (left - v * LANES).min(LANES));
+                }
+            }
+            if left > (SUMMED - 1) * LANES {
+                for q in 0..deep {
+                    for (v, sum) in sum.iter_mut().enumerate() {
+                        *sum = S::add(*sum, S::load(b.add(v * panel + q * LANES)));
+                    }
+                }
+            } else {
+                for (v, sum) in sum.iter_mut().enumerate().take(left.div_ceil(LANES)) {
+                    for q in 0..deep {
+                        *sum = S::add(*sum, S::load(b.add(v * panel + q * LANES)));
+                    }
+                }
+            }
+            for (v, sum) in sum.iter().enumerate().take(left.div_ceil(LANES)) {
+                S::store_n(sums.add(v * LANES), *sum, (left - v * LANES).min(LANES));
+            }
+        }
+    }
 }
 
 /// Some rows of a, packed tile by tile for one block of k after the other: block q at `a + q · KC · rows`.
@@ -209,6 +253,7 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
                     Right::Plain(_) => {
                         let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + columns) };
                         pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, next.data);
+                        sum_columns::<S>(p, own, LANES * deep, columns, j, k, deep);
                         (own.cast_const(), LANES * deep)
                     }
                 };

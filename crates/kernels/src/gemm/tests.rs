@@ -114,43 +114,59 @@ fn packed_weights_change_nothing() {
     }
 }
 
+/// The activation's value and slope at s, from the definitions.
+fn curve(activation: Activation, s: f64) -> (f64, f64) {
+    use std::f64::consts::{PI, SQRT_2};
+    match activation {
+        Activation::None => (s, 1.0),
+        Activation::Relu => (s.max(0.0), f64::from(u8::from(s > 0.0))),
+        Activation::Gelu => {
+            let below = 0.5 * (1.0 + libm_erf(s / SQRT_2));
+            (s * below, below + s * (-0.5 * s * s).exp() / (2.0 * PI).sqrt())
+        }
+        Activation::GeluTanh => {
+            let t = ((2.0 / PI).sqrt() * (s + 0.044715 * s * s * s)).tanh();
+            let inner = (2.0 / PI).sqrt() * (1.0 + 3.0 * 0.044715 * s * s);
+            (0.5 * s * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * s * (1.0 - t * t) * inner)
+        }
+        Activation::Silu => {
+            let below = 1.0 / (1.0 + (-s).exp());
+            (s * below, below * (1.0 + s * (1.0 - below)))
+        }
+    }
+}
+
 /// linear with everything, and what float64 makes of it.
-fn linear(m: usize, n: usize, k: usize, activation: Activation, in_place: bool, with_pre: bool) {
+fn linear(m: usize, n: usize, k: usize, activation: Activation, in_place: bool, with_slope: bool) {
     let (x, w) = (Stored::new(m, k, 0, 5), Stored::new(k, n, 1, 6));
     let (bias, residual) = (noise(n, 7), noise(m * n, 8));
     let got = same_everywhere(|| {
         let mut out = residual.clone();
-        let mut pre = vec![0.0f32; m * n];
+        let mut slope = vec![0.0f32; m * n];
         let finish = Finish {
             bias: bias.as_ptr(),
             residual: if in_place { out.as_ptr() } else { residual.as_ptr() },
-            pre: if with_pre { pre.as_mut_ptr() } else { std::ptr::null_mut() },
+            slope: if with_slope { slope.as_mut_ptr() } else { std::ptr::null_mut() },
             activation,
             ..Finish::PLAIN
         };
         let p = Product { a: x.view(), b: Right::Plain(w.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish };
         // SAFETY: the vectors hold what the sizes reach.
         unsafe { product(&p) };
-        out.extend(pre);
+        out.extend(slope);
         out
     });
     let mut want = Vec::new();
-    let mut before = Vec::new();
+    let mut slopes = Vec::new();
     for i in 0..m {
         for j in 0..n {
             let s = f64::from(chains(&x, &w, i, j, k)) + f64::from(bias[j]);
-            before.push(if with_pre { s } else { 0.0 });
-            let y = match activation {
-                Activation::None => s,
-                Activation::Relu => s.max(0.0),
-                Activation::Gelu => 0.5 * s * (1.0 + libm_erf(s / std::f64::consts::SQRT_2)),
-                Activation::GeluTanh => 0.5 * s * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (s + 0.044715 * s * s * s)).tanh()),
-                Activation::Silu => s / (1.0 + (-s).exp()),
-            };
+            let (y, slope) = curve(activation, s);
             want.push(y + f64::from(residual[i * n + j]));
+            slopes.push(if with_slope { slope } else { 0.0 });
         }
     }
-    want.extend(before);
+    want.extend(slopes);
     assert_close(&got, &want, 1e-5, &format!("{m}x{n}x{k} {activation:?}"));
 }
 
@@ -175,6 +191,44 @@ fn the_epilogue_comes_after_the_last_block() {
                 linear(m, n, k, activation, flags & 1 == 1, flags & 2 == 2);
             }
         }
+    }
+}
+
+#[test]
+fn a_factor_multiplies_the_sum_also_in_place() {
+    for (m, n, k) in [(3, 5, 4), (7, 40, 600), (388, 21, 530), (2, 3, 0)] {
+        let (a, b) = (Stored::new(m, k, 0, 12), Stored::new(k, n, 1, 13));
+        let factor = noise(m * n, 14);
+        let run = |in_place: bool| {
+            same_everywhere(|| {
+                let mut out = factor.clone();
+                let finish = Finish { factor: if in_place { out.as_ptr() } else { factor.as_ptr() }, ..Finish::PLAIN };
+                let p = Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish };
+                // SAFETY: the vectors hold what the sizes reach.
+                unsafe { product(&p) };
+                out
+            })
+        };
+        let want: Vec<f32> = (0..m * n).map(|x| chains(&a, &b, x / n, x % n, k) * factor[x]).collect();
+        assert_same_bits(&run(false), &want, &format!("{m}x{n}x{k}"));
+        assert_same_bits(&run(true), &want, &format!("{m}x{n}x{k} in place"));
+    }
+}
+
+#[test]
+fn the_sums_of_columns_are_those_of_a_pass_over_b() {
+    for (m, n, k) in [(1, 5, 3), (7, 40, 600), (130, 200, 77), (388, 21, 1700), (390, 4200, 3)] {
+        let (a, b) = (Stored::new(m, k, 1, 12), Stored::new(k, n, 0, 13));
+        let got = same_everywhere(|| {
+            let (mut out, mut sums) = (vec![0.0f32; m * n], vec![f32::NAN; n]);
+            let finish = Finish { column_sums: sums.as_mut_ptr(), ..Finish::PLAIN };
+            let p = Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish };
+            // SAFETY: the vectors hold what the sizes reach.
+            unsafe { product(&p) };
+            sums
+        });
+        let want: Vec<f32> = (0..n).map(|j| (0..k).fold(0.0, |sum, p| sum + b.get(p, j))).collect();
+        assert_same_bits(&got, &want, &format!("{m}x{n}x{k}"));
     }
 }
 

@@ -5,6 +5,7 @@ use groundup_kernels::gated::Activation;
 use groundup_kernels::gemm::{
     Batch, Finish, Matrix, Product, Right, pack_weight, packed_size, product, product_bf16, products, products_bf16,
 };
+use groundup_kernels::reduce::{Reduction, reduce};
 
 /// `gemm` and `gemmBf16`, which differ in the product.
 fn gemm(a: &mut Args, multiply: unsafe fn(&Product, Batch)) -> Result<(), String> {
@@ -44,7 +45,7 @@ fn gemm(a: &mut Args, multiply: unsafe fn(&Product, Batch)) -> Result<(), String
 fn linear(a: &mut Args, packed: bool, multiply: unsafe fn(&Product)) -> Result<(), String> {
     let (x, weight) = (a.place()?, a.place()?);
     let strides = if packed { [0, 0] } else { [a.size()?, a.size()?] };
-    let [bias, residual, out, pre] = [a.place()?, a.place()?, a.place()?, a.place()?];
+    let [bias, residual, out, slope] = [a.place()?, a.place()?, a.place()?, a.place()?];
     let [m, n, k, code] = [a.size()?, a.size()?, a.size()?, a.size()?];
     let activation = Activation::from_code(code).ok_or_else(|| format!("the activation, expected a code below 5, got {code}"))?;
     size_of_all(&[2, m, n.next_multiple_of(64), k.max(1)])?;
@@ -65,7 +66,7 @@ fn linear(a: &mut Args, packed: bool, multiply: unsafe fn(&Product)) -> Result<(
         finish: Finish {
             bias: bias.optional(n)?.unwrap_or(none),
             residual: residual.optional(m * n)?.unwrap_or(none),
-            pre: pre.optional(m * n)?.unwrap_or(none),
+            slope: slope.optional(m * n)?.unwrap_or(none),
             activation,
             ..Finish::PLAIN
         },
@@ -75,11 +76,60 @@ fn linear(a: &mut Args, packed: bool, multiply: unsafe fn(&Product)) -> Result<(
     Ok(())
 }
 
+/// `linearInputGrad` and `linearInputGradBf16`, which differ in the product.
+fn input_grad(a: &mut Args, multiply: unsafe fn(&Product)) -> Result<(), String> {
+    let (gy, weight, strides) = (a.place()?, a.place()?, [a.size()?, a.size()?]);
+    let (slope, gx) = (a.place()?, a.place()?);
+    let [m, n, k] = [a.size()?, a.size()?, a.size()?];
+    let accumulate = a.flag()?;
+    size_of_all(&[2, m, n.max(1), k.next_multiple_of(64)])?;
+    let p = Product {
+        a: Matrix { data: gy.room(m * n)?, row: n, col: 1 },
+        b: Right::Plain(Matrix { data: weight.room(reach(&[n, k], &strides)?)?, row: strides[0], col: strides[1] }),
+        out: gx.room(m * k)?,
+        out_row: k,
+        m,
+        n: k,
+        k: n,
+        finish: Finish { factor: slope.optional(m * k)?.unwrap_or(std::ptr::null_mut()), accumulate, ..Finish::PLAIN },
+    };
+    // SAFETY: every operand has room for what its sizes and strides reach.
+    unsafe { multiply(&p) };
+    Ok(())
+}
+
+/// `linearWeightGrad` and `linearWeightGradBf16`, which differ in the product and in whether it may sum gy on its way.
+fn weight_grad(a: &mut Args, multiply: unsafe fn(&Product), sums: bool) -> Result<(), String> {
+    let [x, gy, gw, gb] = [a.place()?, a.place()?, a.place()?, a.place()?];
+    let [m, n, k] = [a.size()?, a.size()?, a.size()?];
+    let (transposed, accumulate) = (a.flag()?, a.flag()?);
+    size_of_all(&[2, m.max(1), n.next_multiple_of(64), k.next_multiple_of(64)])?;
+    let (x, gy, gw, gb) = (x.room(m * k)?, gy.room(m * n)?, gw.room(n * k)?, gb.optional(n)?);
+    let (x, gy) = (Matrix { data: x, row: k, col: 1 }, Matrix { data: gy, row: n, col: 1 });
+    let turned = |x: Matrix| Matrix { row: x.col, col: x.row, ..x };
+    let (left, right, rows, columns) = if transposed { (turned(x), gy, k, n) } else { (turned(gy), x, n, k) };
+    let inside = gb.filter(|_| sums && transposed && m > 0 && k > 0);
+    let finish = Finish { accumulate, column_sums: inside.unwrap_or(std::ptr::null_mut()), ..Finish::PLAIN };
+    let p = Product { a: left, b: Right::Plain(right), out: gw, out_row: columns, m: rows, n: columns, k: m, finish };
+    // SAFETY: every operand has room for its sizes.
+    unsafe {
+        multiply(&p);
+        if let (Some(gb), None) = (gb, inside) {
+            reduce(Reduction::Sum, gy.data, gb, 1, m, n);
+        }
+    }
+    Ok(())
+}
+
 pub fn register(t: &mut Table) {
     t.push(("gemm", |a| gemm(a, products)));
     t.push(("gemmBf16", |a| gemm(a, products_bf16)));
     t.push(("linear", |a| linear(a, false, product)));
     t.push(("linearBf16", |a| linear(a, false, product_bf16)));
+    t.push(("linearInputGrad", |a| input_grad(a, product)));
+    t.push(("linearInputGradBf16", |a| input_grad(a, product_bf16)));
+    t.push(("linearWeightGrad", |a| weight_grad(a, product, true)));
+    t.push(("linearWeightGradBf16", |a| weight_grad(a, product_bf16, false)));
     t.push(("linearPacked", |a| linear(a, true, product)));
     t.push(("packWeight", |a| {
         let (weight, strides) = (a.place()?, [a.size()?, a.size()?]);

@@ -26,7 +26,7 @@ pub fn register(t: &mut Table) {
     t.push(("layerNormGrad", |a| {
         let [x, weight, mean, rstd, gy] = [a.place()?, a.place()?, a.place()?, a.place()?, a.place()?];
         let [gx, gw, gb] = [a.place()?, a.place()?, a.place()?];
-        let (rows, n) = (a.size()?, a.size()?);
+        let (rows, n, accumulate) = (a.size()?, a.size()?, a.flag()?);
         let items = product(&[rows, n])?;
         let job = NormGrad {
             x: x.room(items)?,
@@ -39,6 +39,7 @@ pub fn register(t: &mut Table) {
             gb: gb.optional(n)?,
             rows,
             n,
+            accumulate,
         };
         // SAFETY: as above.
         unsafe { norm_grad(&job) };
@@ -65,7 +66,7 @@ pub fn register(t: &mut Table) {
     }));
     t.push(("rmsNormGrad", |a| {
         let [x, weight, rstd, gy, gx, gw] = [a.place()?, a.place()?, a.place()?, a.place()?, a.place()?, a.place()?];
-        let (rows, n) = (a.size()?, a.size()?);
+        let (rows, n, accumulate) = (a.size()?, a.size()?, a.flag()?);
         let items = product(&[rows, n])?;
         let job = NormGrad {
             x: x.room(items)?,
@@ -78,6 +79,7 @@ pub fn register(t: &mut Table) {
             gb: None,
             rows,
             n,
+            accumulate,
         };
         // SAFETY: as above.
         unsafe { norm_grad(&job) };

@@ -131,14 +131,14 @@ fn the_epilogue_comes_after_the_last_block() {
             let (bias, start) = (noise(n, 7), noise(m * n, 8));
             let results = everywhere(|| {
                 let mut out = start.clone();
-                let mut pre = vec![0.0f32; m * n];
+                let mut slope = vec![0.0f32; m * n];
                 let finish = if accumulate {
                     Finish { alpha: 0.3, accumulate, ..Finish::PLAIN }
                 } else {
                     // In place: the residual is out itself.
                     Finish {
                         bias: bias.as_ptr(),
-                        pre: pre.as_mut_ptr(),
+                        slope: slope.as_mut_ptr(),
                         residual: out.as_ptr(),
                         activation: Activation::Relu,
                         ..Finish::PLAIN
@@ -146,18 +146,18 @@ fn the_epilogue_comes_after_the_last_block() {
                 };
                 let p = Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish };
                 let mut got = run(&p, &mut out);
-                got.extend(pre);
+                got.extend(slope);
                 got
             });
             let mut want = Vec::new();
-            let mut before = Vec::new();
+            let mut slopes = Vec::new();
             for x in 0..m * n {
                 let s = exact(&a, &b, x / n, x % n, k);
                 let z = s + f64::from(bias[x % n]);
                 want.push(f64::from(start[x]) + if accumulate { 0.3 * s } else { z.max(0.0) });
-                before.push(if accumulate { 0.0 } else { z });
+                slopes.push(if accumulate || z <= 0.0 { 0.0 } else { 1.0 });
             }
-            want.extend(before);
+            want.extend(slopes);
             for got in results {
                 assert_close(&got, &want, 3e-7 * (k as f64).max(4.0), &format!("{m}x{n}x{k} accumulate {accumulate}"));
             }
