@@ -4,9 +4,12 @@ import { setMemoryLimit } from "../../src/tensor/index.ts";
 import { fuzzConfigs } from "../fuzz/configs.ts";
 import { fuzzSafetensors, fuzzTiktoken, fuzzTokenizerJson } from "../fuzz/files.ts";
 import { fuzzNative } from "../fuzz/native-calls.ts";
+import { whereNative } from "../where-native.ts";
 
-test("a million random calls of the native library", { timeout: 1_200_000 }, async () => {
-  for (let seed = 100; seed < 150; seed++) expect((await fuzzNative(seed, 20_000, { large: seed % 5 === 0 })).failure).toBeNull();
+whereNative("the native library", () => {
+  test("a million random calls", { timeout: 1_200_000 }, async () => {
+    for (let seed = 100; seed < 150; seed++) expect((await fuzzNative(seed, 20_000, { large: seed % 5 === 0 })).failure).toBeNull();
+  });
 });
 
 test("forty thousand changed configs", { timeout: 600_000 }, async () => {

@@ -1,0 +1,205 @@
+// What groundup says against what PyTorch, transformers, tokenizers and tiktoken say, live. Needs `npm run build:ts` and a Python that has them
+// (and numpy, safetensors); `npm test` has the same comparisons with committed fixtures, and needs neither.
+//
+//   npm run test:parity -- --python .venv/bin/python [--tokenizers FOLDER] [--text FILE] [--only models,tokenizers,training,fixtures]
+//   (--optional: nothing to do where neither --python nor GROUNDUP_PYTHON names a Python)
+//
+//   models      folders saved by groundup open in transformers with the same logits, their tokenizers with the same ids
+//   tokenizers  ids of published vocabularies equal tiktoken's and tokenizers': on the golden file of FOLDER, and on the text
+//   training    a BPE trained by groundup has the merges of tokenizers' BpeTrainer, in the same order
+//   fixtures    every committed fixture comes out of its script again
+//
+// FOLDER holds what the vocabularies' publishers offer, each file also as .gz: gpt2/encoder.json and gpt2/vocab.bpe,
+// tiktoken/<encoding>.tiktoken, hf/<name>/tokenizer.json, and golden/bpe.jsonl: lines { "text": …, "<vocabulary>": ids, … }.
+// The text (default: the bundled book) should be large and mixed: 10 MB take two minutes.
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { gunzipSync } from "node:zlib";
+import { manualSeed, noGrad, randint, randn, scope } from "groundup";
+import { openFolder, readConfigJson } from "groundup/formats";
+import { createModel, saveModel } from "groundup/models";
+import { createTokenizer, loadTokenizer, readTiktoken, readTokenizerJson, tokenizerFiles, trainBpe } from "groundup/tokenizers";
+import { root } from "./platforms.mjs";
+
+const { values: options } = parseArgs({
+  options: {
+    python: { type: "string", default: process.env.GROUNDUP_PYTHON },
+    tokenizers: { type: "string" },
+    text: { type: "string" },
+    only: { type: "string" },
+    optional: { type: "boolean", default: false },
+  },
+});
+if (options.python === undefined) {
+  console.log("parity: nothing was compared, expected a Python with torch and transformers, got none. Name it by --python or GROUNDUP_PYTHON");
+  process.exit(options.optional ? 0 : 2);
+}
+const python = options.python.includes("/") ? resolve(options.python) : options.python;
+const work = mkdtempSync(join(tmpdir(), "groundup-parity-"));
+const failed = [];
+const notAsked = [];
+try {
+  const checks = { models, tokenizers, training, fixtures };
+  const wanted = options.only?.split(",") ?? Object.keys(checks);
+  const unknown = wanted.filter((name) => !(name in checks));
+  if (unknown.length > 0) throw new Error(`--only: unknown, expected some of ${Object.keys(checks).join(", ")}, got ${unknown.join(", ")}`);
+  for (const name of wanted) {
+    const folder = join(work, name);
+    mkdirSync(folder);
+    console.log(`\n== ${name}`);
+    const given = await checks[name](folder);
+    if (given === null) notAsked.push(name);
+    else if (spawnSync(python, [join(root, "tests", "parity", "python", `check_${name}.py`), ...given], { stdio: "inherit" }).status !== 0) failed.push(name);
+  }
+} finally {
+  rmSync(work, { recursive: true, force: true });
+}
+if (notAsked.length > 0) console.log(`\nnot compared: ${notAsked.join(", ")} (needs --tokenizers FOLDER)`);
+console.log(failed.length === 0 ? "\nparity: everything that was compared agrees" : `\nparity: ${failed.join(", ")} FAILED`);
+process.exitCode = failed.length === 0 ? 0 : 1;
+
+/** The text in pieces of whole lines, some 100 kB each. */
+function documents() {
+  if (options.text === undefined) return book();
+  const pieces = [];
+  let piece = "";
+  for (const line of readFileSync(options.text, "utf8").split(/(?<=\n)/)) {
+    piece += line;
+    if (piece.length > 100_000) {
+      pieces.push(piece);
+      piece = "";
+    }
+  }
+  return [...pieces, piece];
+}
+
+function book() {
+  const lines = gunzipSync(readFileSync(join(root, "data", "moby-dick.jsonl.gz")))
+    .toString()
+    .trim()
+    .split("\n");
+  return lines.map((line) => JSON.parse(line).text);
+}
+
+/** A file of the folder, whether or not it is packed; null when it is not there. */
+function published(...path) {
+  const file = join(options.tokenizers, ...path);
+  if (existsSync(file)) return readFileSync(file);
+  return existsSync(`${file}.gz`) ? gunzipSync(readFileSync(`${file}.gz`)) : null;
+}
+
+function writeIds(file, lists) {
+  writeFileSync(file, Buffer.concat(lists.map((ids) => Buffer.from(ids.buffer, ids.byteOffset, ids.byteLength))));
+}
+
+/** The parity fixtures' configs with fresh random weights, every other one in shards, and with a tokenizer of their own. */
+async function models(folder) {
+  const fixtures = join(root, "tests", "fixtures", "models");
+  const texts = [...book().slice(3, 6), "  two blanks, é, 語, 🙂, 1234\r\n\t<|endoftext|>", ""];
+  const tokenizer = trainBpe(book(), { vocabSize: 600, specialTokens: ["<|endoftext|>"] });
+  const list = [];
+  for (const [i, name] of readdirSync(fixtures).entries()) {
+    manualSeed(i);
+    const place = join(folder, name);
+    mkdirSync(place);
+    const config = await readConfigJson(openFolder(join(fixtures, name)));
+    const model = createModel({ ...config, vocab_size: tokenizer.vocabSize }).eval();
+    scope(() => {
+      // Large weights, and gains and biases that are not what they are at first, so that a wrong epsilon or activation shows.
+      for (const [path, p] of model.namedParameters()) {
+        const gain = /(norm|ln_)/.test(path) && path.endsWith("weight");
+        p.write(
+          randn(p.shape)
+            .mul(gain ? 0.3 : 0.25)
+            .add(gain ? 1 : 0)
+            .dataSync(),
+        );
+      }
+    });
+    const sharded = i % 2 === 1;
+    await saveModel(model, place, sharded ? { maxShardBytes: 20_000 } : {});
+    await tokenizer.save(place);
+    const length = (config.max_position_embeddings ?? config.n_positions) - 1;
+    scope(() => {
+      const inputIds = randint(0, tokenizer.vocabSize, [2, length]);
+      const logits = noGrad(() => model.forward({ inputIds }).logits);
+      writeIds(join(place, "ids.i32"), [inputIds.dataSync()]);
+      writeIds(join(place, "logits.f32"), [logits.dataSync()]);
+    });
+    list.push({ folder: place, name, sharded, length });
+    model.dispose();
+  }
+  const ids = texts.map((text) => [...tokenizer.encode(text, { allowSpecial: true }).ids]);
+  writeFileSync(join(folder, "models.json"), JSON.stringify({ models: list, texts, ids }));
+  return [join(folder, "models.json")];
+}
+
+async function tokenizers(folder) {
+  if (options.tokenizers === undefined) return null;
+  const golden = published("golden", "bpe.jsonl")
+    ?.toString()
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  if (golden === undefined) throw new Error(`--tokenizers: expected golden/bpe.jsonl (or .gz) in ${options.tokenizers}, got none`);
+  const texts = documents();
+  writeFileSync(join(folder, "texts.json"), JSON.stringify(texts));
+  const list = [];
+  for (const name of Object.keys(golden[0]).filter((key) => key !== "text")) {
+    const tokenizer = await vocabulary(name);
+    if (tokenizer === null) {
+      console.log(`       ${name}: no files of it in the folder, not compared`);
+      continue;
+    }
+    const wrong = golden.filter((line) => JSON.stringify([...tokenizer.encode(line.text).ids]) !== JSON.stringify(line[name]));
+    const began = performance.now();
+    const lists = texts.map((text) => tokenizer.encode(text).ids);
+    const seconds = (performance.now() - began) / 1000;
+    writeIds(join(folder, `${name}.i32`), lists);
+    writeFileSync(join(folder, `${name}.json`), tokenizerFiles(tokenizer.spec)["tokenizer.json"]);
+    const ranks = published("tiktoken", `${name === "gpt2" ? "r50k_base" : name}.tiktoken`);
+    if (ranks !== null) writeFileSync(join(folder, `${name}.tiktoken`), ranks);
+    list.push({ name, golden: golden.length, wrong: wrong.map((line) => line.text), lengths: lists.map((ids) => ids.length), seconds, ranks: ranks !== null });
+  }
+  writeFileSync(join(folder, "list.json"), JSON.stringify(list));
+  return [folder];
+}
+
+async function vocabulary(name) {
+  if (name === "gpt2") {
+    const files = { "encoder.json": published("gpt2", "encoder.json"), "vocab.bpe": published("gpt2", "vocab.bpe") };
+    return files["encoder.json"] && files["vocab.bpe"] ? loadTokenizer({ name, read: async (file) => files[file] ?? null }) : null;
+  }
+  const ranks = published("tiktoken", `${name}.tiktoken`);
+  if (ranks !== null) return createTokenizer(readTiktoken(ranks.toString(), `${name}.tiktoken`));
+  const file = published("hf", name, "tokenizer.json");
+  return file === null ? null : createTokenizer(readTokenizerJson(file.toString(), `${name}/tokenizer.json`));
+}
+
+async function training(folder) {
+  const texts = documents();
+  writeFileSync(join(folder, "texts.json"), JSON.stringify(texts));
+  const list = [
+    { pattern: "gpt2", vocabSize: 8192, minFrequency: 0, specialTokens: [] },
+    { pattern: "cl100k", vocabSize: 4096, minFrequency: 3, specialTokens: ["<|endoftext|>", "<|pad|>"] },
+  ];
+  for (const settings of list) {
+    const tokenizer = trainBpe(texts, settings);
+    writeFileSync(join(folder, `${settings.pattern}.json`), tokenizerFiles(tokenizer.spec)["tokenizer.json"]);
+  }
+  writeFileSync(join(folder, "list.json"), JSON.stringify(list));
+  return [folder];
+}
+
+async function fixtures(folder) {
+  const dump = spawnSync(process.execPath, [join(root, "tests", "fixtures", "ops", "dump.mjs")], {
+    env: { ...process.env, GROUNDUP_BACKEND: "reference" },
+    maxBuffer: 2 ** 30,
+  });
+  if (dump.status !== 0) throw new Error(`tests/fixtures/ops/dump.mjs failed: ${dump.stderr}`);
+  writeFileSync(join(folder, "samples.json"), dump.stdout);
+  return [root, folder];
+}
