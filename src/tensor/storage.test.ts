@@ -108,6 +108,24 @@ describe("memory", () => {
     x.dispose();
   });
 
+  test("a graph that leaves its scope and never runs backward is freed by the collector", async () => {
+    await collect();
+    const before = memory().liveBuffers;
+    const x = keep(values([64, 64]));
+    const build = () => {
+      scope(() => {
+        let y = x;
+        for (let i = 0; i < 10; i++) y = y.exp().tanh();
+        return y;
+      });
+    };
+    build();
+    expect(memory().liveBuffers).toBeGreaterThan(before + 2);
+    for (let round = 0; round < 20 && memory().liveBuffers !== before + 1; round++) await collect();
+    expect(memory().liveBuffers).toBe(before + 1);
+    x.dispose();
+  });
+
   test("tensors made in a loop without operations or scopes are freed by the collector", async () => {
     await collect();
     const before = memory().liveBuffers;

@@ -62,58 +62,74 @@ dispatch! { unsafe fn norm_rows(job: &Norm, from: usize, to: usize) = norm_rows_
 unsafe fn norm_rows_on<S: Simd>(job: &Norm, from: usize, to: usize) {
     // SAFETY: the caller promises room for every row and weight read or written here.
     unsafe {
+        let mut r = from;
+        while r + 4 <= to {
+            norm_of::<S, 4>(job, r);
+            r += 4;
+        }
+        while r < to {
+            norm_of::<S, 1>(job, r);
+            r += 1;
+        }
+    }
+}
+
+/// `R` neighbouring rows: one row's sums are a chain that waits for itself.
+#[inline(always)]
+unsafe fn norm_of<S: Simd, const R: usize>(job: &Norm, first: usize) {
+    // SAFETY: as `norm_rows`.
+    unsafe {
         let n = job.n;
         let whole = n - n % LANES;
         let tail = n - whole;
         let zero = S::splat(0.0);
-        for r in from..to {
-            let x = job.x.add(r * n);
-            let out = job.out.add(r * n);
-            let mut mean = 0.0;
-            if let Some(means) = job.mean {
-                let mut sum = zero;
-                let mut j = 0;
-                while j < whole {
-                    sum = S::add(sum, S::load(x.add(j)));
-                    j += LANES;
+        let (x, out) = (job.x.add(first * n), job.out.add(first * n));
+        let (mut centre, mut scale) = ([zero; R], [zero; R]);
+        if let Some(means) = job.mean {
+            let mut sum = [zero; R];
+            for j in (0..whole).step_by(LANES) {
+                for r in 0..R {
+                    sum[r] = S::add(sum[r], S::load(x.add(r * n + j)));
                 }
-                sum = S::add(sum, S::load_n(x.add(whole), tail));
-                mean = S::sum(sum) / n as f32;
-                *means.add(r) = mean;
             }
-            let centre = S::splat(mean);
-            let mut squares = zero;
-            let mut j = 0;
-            while j < whole {
-                let d = S::sub(S::load(x.add(j)), centre);
-                squares = S::fma(d, d, squares);
-                j += LANES;
+            for r in 0..R {
+                let mean = S::sum(S::add(sum[r], S::load_n(x.add(r * n + whole), tail))) / n as f32;
+                *means.add(first + r) = mean;
+                centre[r] = S::splat(mean);
             }
-            let d = keep::<S>(S::sub(S::load_n(x.add(whole), tail), centre), tail);
-            squares = S::fma(d, d, squares);
-            let rstd = 1.0 / (S::sum(squares) / n as f32 + job.eps).sqrt();
-            *job.rstd.add(r) = rstd;
-            let scale = S::splat(rstd);
-            macro_rules! scaled {
-                ($j:expr, $load:ident, $store:ident $(, $some:expr)?) => {
-                    let mut y = S::mul(S::sub(S::$load(x.add($j) $(, $some)?), centre), scale);
+        }
+        let mut squares = [zero; R];
+        for j in (0..whole).step_by(LANES) {
+            for r in 0..R {
+                let d = S::sub(S::load(x.add(r * n + j)), centre[r]);
+                squares[r] = S::fma(d, d, squares[r]);
+            }
+        }
+        for r in 0..R {
+            let d = keep::<S>(S::sub(S::load_n(x.add(r * n + whole), tail), centre[r]), tail);
+            let rstd = 1.0 / (S::sum(S::fma(d, d, squares[r])) / n as f32 + job.eps).sqrt();
+            *job.rstd.add(first + r) = rstd;
+            scale[r] = S::splat(rstd);
+        }
+        macro_rules! scaled {
+            ($j:expr, $load:ident, $store:ident $(, $some:expr)?) => {
+                for r in 0..R {
+                    let mut y = S::mul(S::sub(S::$load(x.add(r * n + $j) $(, $some)?), centre[r]), scale[r]);
                     if let Some(weight) = job.weight {
                         y = S::mul(y, S::$load(weight.add($j) $(, $some)?));
                     }
                     if let Some(bias) = job.bias {
                         y = S::add(y, S::$load(bias.add($j) $(, $some)?));
                     }
-                    S::$store(out.add($j), y $(, $some)?);
-                };
-            }
-            let mut j = 0;
-            while j < whole {
-                scaled!(j, load, store);
-                j += LANES;
-            }
-            if tail > 0 {
-                scaled!(whole, load_n, store_n, tail);
-            }
+                    S::$store(out.add(r * n + $j), y $(, $some)?);
+                }
+            };
+        }
+        for j in (0..whole).step_by(LANES) {
+            scaled!(j, load, store);
+        }
+        if tail > 0 {
+            scaled!(whole, load_n, store_n, tail);
         }
     }
 }

@@ -9,7 +9,7 @@ import { ACTIVATIONS, type Activation, BINARY, REDUCTIONS } from "../kernels.ts"
 import { defineOp } from "../op.ts";
 import { packedWeight } from "../packed-weights.ts";
 import { values } from "../samples.ts";
-import { type Shape, sameShape, show } from "../shape.ts";
+import { type Shape, sameShape, show, sizeOf } from "../shape.ts";
 import { checkTensor, type Tensor } from "../tensor.ts";
 import { add, f32, gelu, geluTanh, relu, silu } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
@@ -43,6 +43,8 @@ function shapeOf(op: string, x: Shape, { w: weight, bias, transposed }: Layer, r
   return shape;
 }
 
+const rowsOf = (x: Tensor): number => sizeOf(x.shape.slice(0, -1));
+
 /** activation(x · weightᵀ + bias) + residual, and the activation's slope where backward will need it; x and the weight are f32. */
 function forwards(
   ctx: Context,
@@ -54,7 +56,7 @@ function forwards(
 ): { out: Tensor; slope: Tensor | null } {
   const n = shape.at(-1) as number;
   const k = x.shape.at(-1) as number;
-  const m = x.size / Math.max(k, 1);
+  const m = rowsOf(x);
   const out = ctx.out(shape);
   const slope = ctx.records && activation !== "none" ? ctx.out(shape) : null;
   const [wRow, wCol] = transposed ? [1, n] : [k, 1];
@@ -70,7 +72,7 @@ function backThrough(gy: Tensor, w: Tensor, transposed: boolean | undefined, slo
   const n = gy.shape.at(-1) as number;
   const k = gx.shape.at(-1) as number;
   const [wRow, wCol] = transposed ? [1, n] : [k, 1];
-  linearInputGrad(gy, w, wRow, wCol, slope, gx, gy.size / Math.max(n, 1), n, k, adds ? 1 : 0);
+  linearInputGrad(gy, w, wRow, wCol, slope, gx, rowsOf(gy), n, k, adds ? 1 : 0);
 }
 
 /** The gradient of x, which is input 0. */
@@ -86,7 +88,7 @@ function inputGradient(ctx: Context, gy: Tensor, w: Tensor, transposed: boolean 
 function parameterGradients(ctx: Context, i: number, x: Tensor, gy: Tensor, shape: Shape, hasBias: boolean, transposed: boolean | undefined): Gradient[] {
   const n = gy.shape.at(-1) as number;
   const k = x.shape.at(-1) as number;
-  const m = gy.size / Math.max(n, 1);
+  const m = rowsOf(gy);
   const gb = hasBias && ctx.needs(i + 1) ? ctx.out([n]) : null;
   const answers: Gradient[] = [null];
   if (ctx.needs(i)) {
@@ -136,6 +138,8 @@ const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, ex
   },
   samples: () => [
     { name: "plain", args: () => [values([2, 3, 5]), values([4, 5], { seed: 2 }), {}, [], false], torch: "F.linear(x0, x1)" },
+    { name: "no outputs", args: () => [values([3, 5]), values([0, 5], { seed: 2 }), {}, [values([0], { seed: 3 })], true] },
+    { name: "no rows", args: () => [values([0, 5]), values([5, 4], { seed: 2 }), { transposed: true }, [values([4], { seed: 3 })], true] },
     { name: "bias", args: () => [values([3, 5]), values([4, 5], { seed: 2 }), {}, [values([4], { seed: 3 })], true], torch: "F.linear(x0, x1, x2)" },
     {
       name: "bias, gelu",
