@@ -32,7 +32,13 @@ function main() {
     .map((name) => `groundup${name.slice(1)}`);
   const imports = `for (const name of ${JSON.stringify(entries)}) await import(name); console.log("every entry imports")`;
   const all = process.argv.includes("--all");
-  const quickstart = ["dist/cli/main.js", "quickstart", "--out", join(work, "run"), ...(all ? [] : ["--set", "training.steps=20"])];
+  const quickstart = [
+    "dist/cli/main.js",
+    "quickstart",
+    "--out",
+    join(work, "run"),
+    ...(all ? [] : ["--set", "training.steps=20", "--set", "training.warmup=5"]),
+  ];
   const steps = [
     ["dist/cli/main.js", "doctor"],
     ["--input-type=module", "-e", imports],

@@ -11,7 +11,7 @@
 //
 // FOLDER holds what the vocabularies' publishers offer, each file also as .gz: gpt2/encoder.json and gpt2/vocab.bpe,
 // tiktoken/<encoding>.tiktoken, hf/<name>/tokenizer.json, and golden/bpe.jsonl: lines { "text": …, "<vocabulary>": ids, … }.
-// The text (default: the bundled book) should be large and mixed: 10 MB take two minutes.
+// The text (default: the bundled book) should be large and mixed: 10 MB take half a minute.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
