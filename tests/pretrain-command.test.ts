@@ -41,6 +41,13 @@ test("trains, reports, and gives one JSON object with --json", { timeout: 60_000
     "vocab.json",
   ]);
   expect(existsSync(join(out, "report.html"))).toBe(true);
+  // docs/runs.md names every file of the folder and every key of metrics.jsonl.
+  const guide = readFileSync(join(ROOT, "docs", "runs.md"), "utf8");
+  const keys = readFileSync(join(out, "metrics.jsonl"), "utf8")
+    .trim()
+    .split("\n")
+    .flatMap((line) => Object.keys(JSON.parse(line)));
+  expect([...readdirSync(out), ...keys].filter((name) => !guide.includes(`\`${name}`) && !guide.includes(`./${name}`))).toEqual([]);
   // Nothing is left to do, and the answer is the same.
   const again = JSON.parse((await groundup(["pretrain", out, "--resume", "--json"])).stdout);
   expect(again).toMatchObject({ step: 12, why: "done", checkpoint: result.checkpoint, validation: { step: 12, loss: result.validation.loss } });

@@ -33,8 +33,10 @@ export const command = defineCommand({
     );
     if (!/[*?]/.test(data)) checkPath(data);
     const documents: string[] = [];
-    for await (const { text } of await openDocuments(data, { document: document as DocumentMode, field, onNote: (sentence) => io.log(sentence) }))
+    for await (const { text } of await openDocuments(data, { document: document as DocumentMode, field, onNote: (sentence) => io.log(sentence) })) {
+      signal.throwIfAborted();
       documents.push(text);
+    }
     const { model, tokenizer, folder } = await openModel(path, checkpoint);
     const results: Record<string, Record<string, number>> = {};
     for (const task of wanted) {

@@ -77,6 +77,9 @@ describe("perplexity", () => {
     expect([bytes, tokens]).toEqual([6, 6]);
     expect(bitsPerByte).toBeCloseTo(nll / Math.LN2, 8);
     larger.dispose();
+    if (spec.model.kind !== "bpe") throw new Error("a byte tokenizer is a BPE");
+    const blank = createTokenizer({ ...spec, model: { ...spec.model, addPrefixSpace: true }, addedTokens: [] });
+    expect([(await perplexity(model, blank, "whale")).bytes, (await perplexity(model, blank, " whale")).bytes]).toEqual([5, 5]);
   });
 
   test("documents are scored each on its own", async () => {

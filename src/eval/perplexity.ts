@@ -43,10 +43,16 @@ export async function perplexity(model: CausalLM, tokenizer: Tokenizer, text: st
     const fit = await negativeLogLikelihood(model, ids, { ...options, progress: (scored) => options.progress?.(before + scored - 1, all) });
     sum += fit.sum;
     tokens += fit.tokens;
-    bytes += bytesOf(document) - tokenizer.byteLength(ids[0]);
+    bytes += bytesOf(document) - ownBytes(tokenizer, ids[0], document);
     words += document.split(/\s+/).filter((w) => w !== "").length;
   }
   return { ...likelihood(sum, tokens, bytes), bytes, bitsPerByte: sum / Math.LN2 / bytes, words };
+}
+
+/** Bytes of the text that its first token stands for; a blank that the tokenizer puts before it is none of them. */
+function ownBytes({ spec: { model }, byteLength }: Tokenizer, id: number, text: string): number {
+  const blank = model.kind === "bpe" && model.addPrefixSpace && !text.startsWith(" ") ? 1 : 0;
+  return Math.max(0, byteLength(id) - blank);
 }
 
 /** The same for token ids of any length: Σ −log p in nats over all but the first, and how many they are. */
