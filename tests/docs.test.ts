@@ -45,7 +45,9 @@ test("docs/architecture.md names every folder, those of src and crates too, and 
     for (const { name } of folders) expect(text).toContain(`\`${top}/${name}\``);
   }
   const ignored = read(".gitignore").split("\n");
-  const tops = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name !== ".git" && !ignored.includes(`${entry.name}/`));
+  const tops = readdirSync(root, { withFileTypes: true }).filter(
+    (entry) => entry.isDirectory() && entry.name !== ".git" && !ignored.includes(`${entry.name}/`),
+  );
   for (const { name } of tops) if (name !== "src" && name !== "crates") expect(text).toContain(`\`${name}\``);
   for (const [, folder, files] of text.matchAll(/^\| `((?:src|crates)\/\w+)` \|[^|]*\| ([^|]+) \|$/gm)) {
     for (const [, file] of (files as string).matchAll(/`([\w./-]+)`/g))

@@ -2,6 +2,7 @@
 import { ConfigError, DataError } from "../errors.ts";
 import { logprobs } from "../generate/index.ts";
 import type { CausalLM } from "../models/index.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { type Likelihood, likelihood } from "./likelihood.ts";
 
@@ -14,6 +15,8 @@ export interface PerplexityOptions {
   /** Told after each window. */
   progress?: (scored: number, of: number) => void;
 }
+
+const OPTIONS: KnownOptions<PerplexityOptions> = { context: true, stride: true, signal: true, progress: true };
 
 export interface TextFit extends Likelihood {
   bitsPerByte: number;
@@ -47,6 +50,7 @@ export async function perplexity(model: CausalLM, tokenizer: Tokenizer, text: st
 
 /** The same for token ids of any length: Σ −log p in nats over all but the first, and how many they are. */
 export async function negativeLogLikelihood(model: CausalLM, ids: Int32Array, options: PerplexityOptions = {}): Promise<{ sum: number; tokens: number }> {
+  checkOptions("perplexity", options, OPTIONS);
   const { signal, progress } = options;
   const most = model.dimensions.context;
   const context = options.context ?? most;

@@ -1,10 +1,11 @@
 /** Text from a model: prompts in, tokens out one by one, any number of prompts in one ragged batch. */
 import { ConfigError, DataError, NonFiniteError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
+import { checkOptions as checkKeys, type KnownOptions } from "../options.ts";
 import { crossEntropy, logsumexp, noGrad, scope, tensor } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { createPagedState, type Sequence } from "./paged-state.ts";
-import { checkSampling, type SamplingOptions, sample, uniformAt } from "./samplers.ts";
+import { checkSampling, SAMPLING_OPTIONS, type SamplingOptions, sample, uniformAt } from "./samplers.ts";
 import { createTextStream, type TextStream } from "./text-stream.ts";
 
 /** Text (with a tokenizer) or token ids. */
@@ -26,6 +27,17 @@ export interface GenerateOptions extends SamplingOptions {
   /** Prompt tokens that one step takes at most, over all requests. Default 512. */
   prefillTokens?: number;
 }
+
+const OPTIONS: KnownOptions<GenerateOptions> = {
+  ...SAMPLING_OPTIONS,
+  tokenizer: true,
+  maxNewTokens: true,
+  stop: true,
+  stopIds: true,
+  seed: true,
+  signal: true,
+  prefillTokens: true,
+};
 
 /** Why a request ended: a stop string or id, `maxNewTokens`, or the end of the model's context. */
 export type Done = "stop" | "length" | "context";
@@ -257,6 +269,7 @@ function promptIds(model: CausalLM, prompt: Prompt, index: number, tokenizer: To
 }
 
 function checkOptions(prompts: readonly Prompt[], options: GenerateOptions): void {
+  checkKeys("generate", options, OPTIONS);
   checkSampling(options);
   const { maxNewTokens, stop = [], seed = 0, prefillTokens = 1, tokenizer } = options;
   const problems: string[] = [];

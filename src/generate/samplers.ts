@@ -4,6 +4,7 @@
  * min-p. Nothing sorts the whole vocabulary.
  */
 import { ConfigError } from "../errors.ts";
+import type { KnownOptions } from "../options.ts";
 import { STREAMS } from "../tensor/index.ts";
 import { philoxInto } from "../tensor/philox.ts";
 
@@ -25,6 +26,17 @@ export interface SamplingOptions {
   /** Added to the logits of single tokens: id → bias; −Infinity forbids a token. */
   logitBias?: Readonly<Record<number, number>>;
 }
+
+export const SAMPLING_OPTIONS: KnownOptions<SamplingOptions> = {
+  temperature: true,
+  topK: true,
+  topP: true,
+  minP: true,
+  repetitionPenalty: true,
+  presencePenalty: true,
+  frequencyPenalty: true,
+  logitBias: true,
+};
 
 const RANGES: readonly [key: keyof SamplingOptions, expected: string, good: (x: number) => boolean][] = [
   ["temperature", "a number of at least 0", (x) => x >= 0 && x < Infinity],

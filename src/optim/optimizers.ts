@@ -1,7 +1,10 @@
 /** The optimisers, in order of what they remember. Formulas and their order are PyTorch's, so that traces agree. */
 import { ConfigError } from "../errors.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import { adamwStep, rmspropStep, sgdStep, type Tensor } from "../tensor/index.ts";
 import { type CommonOptions, checkNumber, createOptimizer, type Optimizer, type Trainable } from "./optimizer.ts";
+
+const COMMON: KnownOptions<CommonOptions> = { lr: true, maxGradNorm: true };
 
 export interface SgdOptions extends CommonOptions {
   /** Default 0. */
@@ -14,6 +17,7 @@ export interface SgdOptions extends CommonOptions {
 
 /** Stochastic gradient descent: v ← μv + g, p ← p − lr·v (or lr·(g + μv) with `nesterov`). */
 export function sgd(trainable: Trainable, options: SgdOptions): Optimizer {
+  checkOptions("sgd", options, { ...COMMON, momentum: true, nesterov: true, weightDecay: true });
   const { momentum = 0, nesterov = false, weightDecay = 0 } = options;
   checkNumber("sgd", "momentum", momentum, 1);
   if (nesterov && momentum === 0)
@@ -35,6 +39,7 @@ export interface RmspropOptions extends CommonOptions {
 
 /** RMSprop (Hinton 2012, lecture 6e): v ← αv + (1 − α)g², p ← p − lr·g/(√v + eps). */
 export function rmsprop(trainable: Trainable, options: RmspropOptions): Optimizer {
+  checkOptions("rmsprop", options, { ...COMMON, alpha: true, eps: true, weightDecay: true });
   const { alpha = 0.99, eps = 1e-8, weightDecay = 0 } = options;
   checkNumber("rmsprop", "alpha", alpha, 1);
   checkNumber("rmsprop", "eps", eps);
@@ -53,6 +58,7 @@ export interface AdamOptions extends CommonOptions {
 }
 
 function adamOf(kind: "adam" | "adamw", trainable: Trainable, options: AdamOptions): Optimizer {
+  checkOptions(kind, options, { ...COMMON, betas: true, eps: true, weightDecay: true });
   const { betas: [beta1, beta2] = [0.9, 0.999], eps = 1e-8, weightDecay = kind === "adamw" ? 0.01 : 0 } = options;
   checkNumber(kind, "betas[0]", beta1, 1);
   checkNumber(kind, "betas[1]", beta2, 1);

@@ -3,6 +3,7 @@
  * nothing but its step.
  */
 import { ConfigError } from "../errors.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 
 export type Schedule = (step: number) => number;
 
@@ -15,7 +16,11 @@ export interface ScheduleOptions {
   final?: number;
 }
 
-function check(name: string, { steps, warmup = 0, final = 0 }: ScheduleOptions): Required<ScheduleOptions> {
+const OPTIONS: KnownOptions<ScheduleOptions> = { steps: true, warmup: true, final: true };
+
+function check<Options extends ScheduleOptions>(name: string, options: Options, known: KnownOptions<Options>): Required<ScheduleOptions> {
+  checkOptions(name, options, known);
+  const { steps, warmup = 0, final = 0 } = options;
   const whole = (n: number) => Number.isSafeInteger(n) && n >= 0;
   if (!whole(steps) || !whole(warmup) || !(final >= 0)) {
     throw new ConfigError(
@@ -31,23 +36,23 @@ function afterWarmup({ steps, warmup }: Required<ScheduleOptions>, shape: (part:
 }
 
 /** Always the base rate, after the warm-up. */
-export const constant = (options: { warmup?: number } = {}): Schedule => afterWarmup(check("constant", { steps: 0, ...options }), () => 1);
+export const constant = (options: { warmup?: number } = {}): Schedule => afterWarmup(check("constant", { steps: 0, ...options }, OPTIONS), () => 1);
 
 /** Straight down to `final`. */
 export const linear = (options: ScheduleOptions): Schedule => {
-  const o = check("linear", options);
+  const o = check("linear", options, OPTIONS);
   return afterWarmup(o, (part) => 1 + (o.final - 1) * part);
 };
 
 /** Half a cosine down to `final` (Loshchilov and Hutter 2017, equation 5). */
 export const cosine = (options: ScheduleOptions): Schedule => {
-  const o = check("cosine", options);
+  const o = check("cosine", options, OPTIONS);
   return afterWarmup(o, (part) => o.final + (1 - o.final) * 0.5 * (1 + Math.cos(Math.PI * part)));
 };
 
 /** Warm-up, stable, decay (Hu et al. 2024, section 4): the base rate until the last `decay` steps (default a fifth), then straight down to `final`. */
 export const wsd = (options: ScheduleOptions & { decay?: number }): Schedule => {
-  const o = check("wsd", options);
+  const o = check("wsd", options, { ...OPTIONS, decay: true });
   const decay = options.decay ?? Math.ceil(o.steps / 5);
   if (!(decay >= 0 && decay + o.warmup <= o.steps))
     throw new ConfigError(`wsd: bad decay, expected 0 to ${o.steps - o.warmup} steps (what the warm-up leaves), got ${decay}. Correct it.`);
@@ -60,7 +65,7 @@ export const wsd = (options: ScheduleOptions & { decay?: number }): Schedule => 
 
 /** One cycle (Smith and Topin 2018): half a cosine up from 1/`start` (default 1/25) over the warm-up, half a cosine down to `final`. */
 export const oneCycle = (options: ScheduleOptions & { start?: number }): Schedule => {
-  const o = check("oneCycle", options);
+  const o = check("oneCycle", options, { ...OPTIONS, start: true });
   const low = 1 / (options.start ?? 25);
   const between = (from: number, to: number, part: number) => to + (from - to) * 0.5 * (1 + Math.cos(Math.PI * part));
   return (step) => (step < o.warmup ? between(low, 1, step / o.warmup) : between(1, o.final, Math.min(1, (step - o.warmup) / Math.max(1, o.steps - o.warmup))));

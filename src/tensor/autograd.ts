@@ -4,13 +4,14 @@
  * result), calls each rule once, adds up gradients that meet, and frees the node. First order only.
  */
 import { GroundupError } from "../errors.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import { autocastPrecision, inPrecision } from "./autocast.ts";
 import { backend } from "./backend.ts";
 import { type DType, ITEM_BYTES } from "./kernels.ts";
 import { enter, keep, leave, track, trackNode } from "./scope.ts";
 import { type Shape, sameShape, show, sizeOf } from "./shape.ts";
 import { type Owner, ownerNamed } from "./storage.ts";
-import { allocate, type Tensor } from "./tensor.ts";
+import { allocate, checkTensor, type Tensor } from "./tensor.ts";
 
 let recording = true;
 let insideBackward = false;
@@ -187,12 +188,16 @@ export interface BackwardOptions {
   retainGraph?: boolean;
 }
 
+const OPTIONS: KnownOptions<BackwardOptions> = { gradient: true, retainGraph: true };
+
 /**
  * Adds the gradient of `root` with respect to every leaf that wants one to the leaf's `.grad`, and frees the graph as it goes.
  * @throws GroundupError when root has several items and no gradient is given, or the graph was freed already.
  */
 export function backward(root: Tensor, options: BackwardOptions = {}): void {
+  checkTensor("backward", root);
   root.check("backward");
+  checkOptions("backward", options, OPTIONS);
   if (insideBackward)
     throw new GroundupError(
       "backward: gradients of gradients are not supported (first order only). Write the second derivative out, or use finite differences",

@@ -7,11 +7,13 @@ import { add, mul, type Numeric } from "./ops/elementwise.ts";
 import { cast, clone, copyInto, expand } from "./ops/movement.ts";
 import { enter, leave } from "./scope.ts";
 import { sameShape, show } from "./shape.ts";
-import { full, Tensor } from "./tensor.ts";
+import { checkTensor, full, Tensor } from "./tensor.ts";
 
 /** Runs a write with its checks around it: no graph may be involved, and what was saved for backward is marked as changed. */
 function write(op: string, t: Tensor, other: Numeric, body: () => void): Tensor {
+  checkTensor(op, t);
   t.check(op);
+  if (typeof other !== "number") checkTensor(op, other, 1);
   if (other instanceof Tensor) other.check(op);
   if (gradEnabled() && (t.requiresGrad || (other instanceof Tensor && other.requiresGrad))) {
     throw new GroundupError(

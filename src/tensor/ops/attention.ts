@@ -1,5 +1,6 @@
 /** Scaled dot-product attention over rectangles and ragged rows, with its composed twin. */
 import { ShapeError } from "../../errors.ts";
+import { checkOptions, type KnownOptions } from "../../options.ts";
 import { type Context, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { defineOp, type Watch } from "../op.ts";
@@ -34,6 +35,19 @@ export interface AttentionOptions {
   /** Sees "scores" (before masked places are shut out) and "probabilities" (before dropout), both (B, heads, T, S); ragged rows give one sequence after the other, B = 1. */
   watch?: Watch | undefined;
 }
+
+export const ATTENTION_OPTIONS: KnownOptions<AttentionOptions> = {
+  causal: true,
+  scale: true,
+  window: true,
+  softcap: true,
+  slopes: true,
+  mask: true,
+  dropout: true,
+  cuSeqlens: true,
+  cuSeqlensK: true,
+  watch: true,
+};
 
 interface Layout {
   rowsQ: number;
@@ -132,6 +146,7 @@ function gradientsOf(ctx: Context, l: Layout, [q, k, v]: readonly [Tensor, Tenso
 
 const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions]>({
   name: "attention",
+  tensors: 3,
   shape: (q, k, v, options) => {
     layout(q, k, v, options);
     return q.shape;
@@ -312,5 +327,6 @@ function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, seque
  * `cuSeqlens` (rows, heads, dim). Query i of a sequence stands at position S − T + i. Head h reads kv head ⌊h·kvHeads/heads⌋. Result as q, f32.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+  checkOptions("attention", options, ATTENTION_OPTIONS);
   return options.dropout || options.watch ? composedAttention(q, k, v, options) : attentionOp(q, k, v, options);
 }

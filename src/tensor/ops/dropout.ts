@@ -1,10 +1,11 @@
 /** Dropout (Srivastava et al. 2014). */
 import { ShapeError } from "../../errors.ts";
+import { checkOptions } from "../../options.ts";
 import { backend } from "../backend.ts";
 import { defineOp } from "../op.ts";
 import { type RandomStream, randomStream, streams, take } from "../random.ts";
 import { values } from "../samples.ts";
-import type { Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { f32 } from "./elementwise.ts";
 import { packed } from "./movement.ts";
 
@@ -30,7 +31,11 @@ const dropoutOp = defineOp<[x: Tensor, p: number, stream: RandomStream]>({
   samples: () => [{ name: "a third", args: () => [values([5, 9]), 0.3, randomStream(7, 3)], differences: true }],
 });
 
+const OPTIONS = { training: true, stream: true } as const;
+
 /** Zeroes items with probability p and scales the others by 1/(1 − p) (Srivastava et al. 2014); x itself where `training` is false or p is 0. */
 export function dropout(x: Tensor, p: number, options: { training?: boolean; stream?: RandomStream } = {}): Tensor {
+  checkTensor("dropout", x);
+  checkOptions("dropout", options, OPTIONS);
   return p === 0 || options.training === false ? x : dropoutOp(x, p, options.stream ?? streams.dropout);
 }

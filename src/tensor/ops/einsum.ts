@@ -6,7 +6,7 @@ import { CODE } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { dimension, show, sizeOf } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { mul } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
 import { copyInto, expand, permute, reshape } from "./movement.ts";
@@ -142,6 +142,7 @@ function contract(a: Term, b: Term, needed: ReadonlySet<string>): Term {
  * @throws ShapeError when the equation or the sizes do not fit.
  */
 export function einsum(equation: string, ...xs: readonly Tensor[]): Tensor {
+  for (const [i, x] of xs.entries()) checkTensor("einsum", x, i + 1);
   const { terms, output } = parse(equation, xs);
   const known = new Map<string, number>();
   for (const { x, labels } of terms) {

@@ -1,5 +1,6 @@
 /** Operations that choose items by place: gather and scatter, top-k and sorting, one-hot, running sums. Places are i32 and never negative. */
 import { ShapeError } from "../../errors.ts";
+import { checkOptions } from "../../options.ts";
 import { type Context, type Gradient, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
@@ -7,11 +8,12 @@ import type { DType } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { integers, values } from "../samples.ts";
 import { around, dimension, type Shape, show, sizeOf } from "../shape.ts";
-import { arange, full, type Tensor, tensor, tensorFrom } from "../tensor.ts";
+import { arange, checkTensor, full, type Tensor, tensor, tensorFrom } from "../tensor.ts";
 import { add, f32, ge, le, where } from "./elementwise.ts";
 import { cast, concat, copyInto, expand, narrow, packed, reshape, transpose } from "./movement.ts";
 
 function checkPlaces(op: string, index: Tensor): void {
+  checkTensor(op, index, 2);
   if (index.dtype !== "i32") throw new ShapeError(`${op}: expected i32 places, got ${index.dtype}. Convert them with to("i32")`);
 }
 
@@ -72,6 +74,8 @@ const gatherOp = defineOp<[x: Tensor, dim: number, index: Tensor]>({
  * @throws ShapeError on a wrong shape; an error that names the place when one lies outside x.
  */
 export function gather(x: Tensor, dim: number, index: Tensor): Tensor {
+  checkTensor("gather", x);
+  checkTensor("gather", index, 2);
   return gatherOp(cutTo("gather", x, index, dim), dim, index);
 }
 
@@ -89,6 +93,7 @@ const scatterAddOp = defineOp<[x: Tensor, dim: number, index: Tensor, src: Tenso
   name: "scatterAdd",
   shape: (x, dim, index, src) => {
     alike("scatterAdd", x, index, dim);
+    checkTensor("scatterAdd", src, 3);
     if (!isFloat(x.dtype) || !isFloat(src.dtype))
       throw new ShapeError(`scatterAdd: expected floating tensors, got ${x.dtype} and ${src.dtype}. Convert them with to("f32")`);
     if (show(src.shape) !== show(index.shape))
@@ -122,6 +127,9 @@ const scatterAddOp = defineOp<[x: Tensor, dim: number, index: Tensor, src: Tenso
  * in the other dimensions; repeated places add up in ascending order.
  */
 export function scatterAdd(x: Tensor, dim: number, index: Tensor, src: Tensor): Tensor {
+  checkTensor("scatterAdd", x);
+  checkTensor("scatterAdd", index, 2);
+  checkTensor("scatterAdd", src, 3);
   let part = src;
   if (index.rank === src.rank) for (const [i, n] of index.shape.entries()) if (n < (src.shape[i] as number)) part = narrow(part, i, 0, n);
   const corner = cutTo("scatterAdd", x, index, dim);
@@ -210,8 +218,12 @@ const sortOp = defineOp<[x: Tensor, descending: boolean], Tensor[]>({
   ],
 });
 
+const SORT_OPTIONS = { descending: true } as const;
+const TOPK_OPTIONS = { largest: true } as const;
+
 /** x sorted along a dimension (default the last). Equal items keep their order; NaN counts as largest; whole numbers are compared as f32. */
 export function sort(x: Tensor, dim = -1, options: { descending?: boolean } = {}): Ordered {
+  checkOptions("sort", options, SORT_OPTIONS);
   return alongLast("sort", x, dim, (y) => sortOp(y, options.descending ?? false));
 }
 
@@ -219,6 +231,7 @@ export function sort(x: Tensor, dim = -1, options: { descending?: boolean } = {}
 export const argsort = (x: Tensor, dim = -1, options: { descending?: boolean } = {}): Tensor => sort(x, dim, options).indices;
 
 function alongLast(op: string, x: Tensor, dim: number, order: (x: Tensor) => Tensor[]): Ordered {
+  checkTensor(op, x);
   const rank = Math.max(x.rank, 1);
   const d = dimension(op, dim, rank);
   const [values, indices] = order(d === rank - 1 ? x : transpose(x, d, -1)) as [Tensor, Tensor];
@@ -251,6 +264,7 @@ const topkOp = defineOp<[x: Tensor, k: number], Tensor[]>({
 
 /** The k largest (or, with `largest: false`, smallest) items along a dimension (default the last), best first; the lower place first among equals. */
 export function topk(x: Tensor, k: number, dim = -1, options: { largest?: boolean } = {}): Ordered {
+  checkOptions("topk", options, TOPK_OPTIONS);
   if (options.largest === false) {
     const all = sort(x, dim);
     return { values: narrow(all.values, dim, 0, k), indices: narrow(all.indices, dim, 0, k) };
@@ -356,6 +370,7 @@ export function pad(x: Tensor, widths: Widths, value = 0): Tensor {
 
 /** Place of each item's row minus that of its column, as a comparison with `diagonal` asks it. */
 function triangle(op: string, x: Tensor, keep: (rows: Tensor, columns: Tensor) => Tensor): Tensor {
+  checkTensor(op, x);
   if (x.rank < 2) throw new ShapeError(`${op}: expected matrices, got shape ${show(x.shape)}`);
   const [rows, columns] = x.shape.slice(-2) as [number, number];
   const mask = noGrad(() => keep(reshape(arange(rows), [rows, 1]), reshape(arange(columns), [1, columns])));
@@ -371,6 +386,7 @@ export const triu = (x: Tensor, diagonal = 0): Tensor => triangle("triu", x, (r,
 
 /** The items in reverse order along some dimensions; a copy. */
 export function flip(x: Tensor, dims: number | readonly number[]): Tensor {
+  checkTensor("flip", x);
   let out = x;
   for (const dim of typeof dims === "number" ? [dims] : dims) {
     const n = x.shape[dimension("flip", dim, x.rank)] as number;
@@ -388,6 +404,7 @@ export function flip(x: Tensor, dims: number | readonly number[]): Tensor {
 
 /** x laid out side by side `times[i]` times along dimension i; further numbers in front add dimensions. */
 export function repeat(x: Tensor, times: readonly number[]): Tensor {
+  checkTensor("repeat", x);
   const lead = times.length - x.rank;
   if (lead < 0 || times.some((n) => !Number.isInteger(n) || n < 0))
     throw new ShapeError(`repeat: expected at least ${x.rank} whole numbers, got [${times.join(", ")}] for shape ${show(x.shape)}`);
@@ -407,6 +424,7 @@ export function repeat(x: Tensor, times: readonly number[]): Tensor {
 
 /** x turned round by `shift` places along a dimension: what leaves at the end comes in at the front. */
 export function roll(x: Tensor, shift: number, dim: number): Tensor {
+  checkTensor("roll", x);
   const n = x.shape[dimension("roll", dim, x.rank)] as number;
   if (n === 0 || sizeOf(x.shape) === 0) return x.clone();
   const by = ((shift % n) + n) % n;

@@ -1,5 +1,6 @@
 /** A linear layer with what follows it fused in: bias, activation, residual. */
 import { ShapeError } from "../../errors.ts";
+import { checkOptions, type KnownOptions } from "../../options.ts";
 import { autocastPrecision, gemm, linear as multiply } from "../autocast.ts";
 import { ACCUMULATED, type Gradient } from "../autograd.ts";
 import { backend } from "../backend.ts";
@@ -8,7 +9,7 @@ import { defineOp } from "../op.ts";
 import { packedWeight } from "../packed-weights.ts";
 import { values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { add, f32, gelu, geluTanh, relu, silu } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
 import { packed, transpose } from "./movement.ts";
@@ -25,6 +26,7 @@ const activate: Record<Activation, (x: Tensor) => Tensor> = { none: (x) => x, re
 /** activation(x · weightᵀ + bias) + residual; x (…, in), weight (out, in), bias (out), residual (…, out). */
 const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, extras: Tensor[], hasBias: boolean]>({
   name: "linear",
+  tensors: 2,
   shape: (x, weight, options, extras, hasBias) => {
     const [out, inner] = options.transposed ? [weight.shape[1], weight.shape[0]] : [weight.shape[0], weight.shape[1]];
     if (weight.rank !== 2 || x.rank === 0 || x.shape.at(-1) !== inner) {
@@ -134,12 +136,16 @@ export interface FusedLinearOptions extends LinearOptions {
   watch?: ((sum: Tensor) => Tensor) | undefined;
 }
 
+const OPTIONS: KnownOptions<FusedLinearOptions> = { activation: true, transposed: true, residual: true, watch: true };
+
 /**
  * activation(x · weightᵀ + bias) + residual in one pass over the product.
  * x (…, in), weight (out, in) or with `transposed` (in, out), bias (out), residual (…, out); result (…, out), f32.
  */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: FusedLinearOptions = {}): Tensor {
+  checkOptions("linear", options, OPTIONS);
   // One shape of object in every call, which the engine of JavaScript likes.
+  if (bias !== null) checkTensor("linear", bias, 2);
   const { activation = "none", transposed = false, residual, watch } = options;
   if (watch !== undefined) {
     const y = activate[activation](watch(linear(x, weight, bias, { transposed })));

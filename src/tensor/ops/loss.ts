@@ -1,5 +1,6 @@
 /** Losses: cross-entropy, alone and fused with the last linear layer; mean squared error. */
 import { ShapeError } from "../../errors.ts";
+import { checkOptions, type KnownOptions } from "../../options.ts";
 import { gemm, linear as multiply } from "../autocast.ts";
 import { ACCUMULATED, type Context, type Gradient, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
@@ -24,6 +25,8 @@ export interface CrossEntropyOptions {
   count?: number;
 }
 
+const OPTIONS: KnownOptions<CrossEntropyOptions> = { ignoreIndex: true, labelSmoothing: true, reduction: true, count: true };
+
 /** A row's weight in the loss: 1/count, or 1; as a tensor so that nothing is read back. */
 function rowScale(targets: Tensor, options: CrossEntropyOptions): Tensor {
   const { reduction = "mean", count, ignoreIndex = -100 } = options;
@@ -40,6 +43,7 @@ function checkTargets(op: string, rows: readonly number[], targets: Tensor): voi
 
 const crossEntropyOp = defineOp<[logits: Tensor, targets: Tensor, options: CrossEntropyOptions]>({
   name: "crossEntropy",
+  tensors: 2,
   shape: (logits, targets, options) => {
     if (logits.rank === 0) throw new ShapeError("crossEntropy: expected logits (…, classes), got a scalar");
     checkTargets("crossEntropy", logits.shape.slice(0, -1), targets);
@@ -97,6 +101,7 @@ const crossEntropyOp = defineOp<[logits: Tensor, targets: Tensor, options: Cross
  * Targets are not shifted here. With every row ignored the loss is 0.
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  checkOptions("crossEntropy", options, OPTIONS);
   return crossEntropyOp(logits, targets, options);
 }
 
@@ -105,6 +110,7 @@ const chunkRows = (vocabulary: number): number => Math.max(64, Math.min(4096, Ma
 
 const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: Tensor, options: CrossEntropyOptions]>({
   name: "linearCrossEntropy",
+  tensors: 3,
   shape: (hidden, weight, targets) => {
     if (weight.rank !== 2 || hidden.shape.at(-1) !== weight.shape[1]) {
       throw new ShapeError(`linearCrossEntropy: expected hidden (…, ${weight.shape[1]}) for a weight ${show(weight.shape)}, got ${show(hidden.shape)}`);
@@ -182,6 +188,7 @@ function scaled(ctx: Context, i: number, scale: number, shape?: Shape): Gradient
  * "mean" or "sum" only. Its gradients are computed in the forward pass, so it suits the last step of a model, run once a backward.
  */
 export function linearCrossEntropy(hidden: Tensor, weight: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  checkOptions("linearCrossEntropy", options, OPTIONS);
   if (options.reduction === "none")
     throw new ShapeError('linearCrossEntropy: expected reduction "mean" or "sum", got "none". Use crossEntropy(linear(…)) for a loss a row');
   return linearCrossEntropyOp(hidden, weight, targets, options);

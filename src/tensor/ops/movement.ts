@@ -7,7 +7,7 @@ import { type DType, ITEM_BYTES } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { broadcastStrides, contiguousStrides, dimension, isContiguous, type Shape, show, sizeOf } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 
 /** The items in row-major order: a view where they are already, else a copy. */
 export const contiguous = defineOp<[x: Tensor]>({
@@ -133,6 +133,7 @@ function inverse(dims: readonly number[]): number[] {
 
 /** Two dimensions swapped; a view. */
 export function transpose(x: Tensor, a = -2, b = -1): Tensor {
+  checkTensor("transpose", x);
   const dims = x.shape.map((_, i) => i);
   const [i, j] = [dimension("transpose", a, x.rank), dimension("transpose", b, x.rank)];
   [dims[i], dims[j]] = [j, i];
@@ -170,6 +171,7 @@ export const narrow = defineOp<[x: Tensor, dim: number, start: number, length: n
 
 /** A part of each dimension, NumPy style: `slice(x, [1, 3], null, 2)` is x[1:3, :, 2]. A number picks one item and drops the dimension. */
 export function slice(x: Tensor, ...ranges: readonly (number | readonly [start: number, end?: number] | null)[]): Tensor {
+  checkTensor("slice", x);
   if (ranges.length > x.rank) throw new ShapeError(`slice: expected at most ${x.rank} ranges, got ${ranges.length}`);
   let out = x;
   let dim = 0;
@@ -248,12 +250,14 @@ export const sumTo = defineOp<[x: Tensor, shape: Shape]>({
 
 /** A dimension of size 1 at this place; a view. */
 export function unsqueeze(x: Tensor, dim: number): Tensor {
+  checkTensor("unsqueeze", x);
   const d = dimension("unsqueeze", dim, x.rank + 1);
   return reshape(x, [...x.shape.slice(0, d), 1, ...x.shape.slice(d)]);
 }
 
 /** Drops a dimension of size 1 (all of them without `dim`); a view. */
 export function squeeze(x: Tensor, dim?: number): Tensor {
+  checkTensor("squeeze", x);
   if (dim === undefined)
     return reshape(
       x,
@@ -308,6 +312,7 @@ export const concat = defineOp<[xs: Tensor[], dim: number]>({
 
 /** Joins tensors of one shape along a new dimension. */
 export function stack(xs: Tensor[], dim = 0): Tensor {
+  for (const x of xs) checkTensor("stack", x);
   return concat(
     xs.map((x) => unsqueeze(x, dim)),
     dim < 0 ? dim + (xs[0]?.rank ?? 0) + 1 : dim,
@@ -396,6 +401,7 @@ export const cast = defineOp<[x: Tensor, dtype: DType]>({
 
 /** The same items outside the graph; a view. */
 export function detach(x: Tensor): Tensor {
+  checkTensor("detach", x);
   x.check("detach");
   return x.view(x.shape, x.strides, x.offset);
 }

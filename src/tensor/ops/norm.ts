@@ -6,7 +6,7 @@ import { CODE } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { show } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { add, f32, mul, rsqrt, square, sub } from "./elementwise.ts";
 import { packed } from "./movement.ts";
 import { mean } from "./reduce.ts";
@@ -74,6 +74,8 @@ const layerNormOp = defineOp<[x: Tensor, parameters: Tensor[], hasWeight: boolea
 
 /** Layer normalisation (Ba et al. 2016) over the last dimension: (x − mean)/√(variance + eps)·weight + bias. */
 export function layerNorm(x: Tensor, weight: Tensor | null = null, bias: Tensor | null = null, eps = 1e-5): Tensor {
+  if (weight !== null) checkTensor("layerNorm", weight, 1);
+  if (bias !== null) checkTensor("layerNorm", bias, 2);
   return layerNormOp(
     x,
     [weight, bias].filter((t) => t !== null),
@@ -115,5 +117,6 @@ const rmsNormOp = defineOp<[x: Tensor, parameters: Tensor[], eps: number]>({
 
 /** RMS normalisation (Zhang and Sennrich 2019) over the last dimension: x/√(mean(x²) + eps)·weight. */
 export function rmsNorm(x: Tensor, weight: Tensor | null = null, eps = 1e-6): Tensor {
+  if (weight !== null) checkTensor("rmsNorm", weight, 1);
   return rmsNormOp(x, weight === null ? [] : [weight], eps);
 }

@@ -3,7 +3,7 @@ import { backend } from "../backend.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { dimension } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { checkTensor, type Tensor } from "../tensor.ts";
 import { div, exp, f32, log, sub } from "./elementwise.ts";
 import { packed, transpose } from "./movement.ts";
 import { max, sum } from "./reduce.ts";
@@ -36,6 +36,7 @@ function softmaxOp(name: "softmax" | "logSoftmax", isLog: 0 | 1, torch: string) 
     ],
   });
   return (x: Tensor, dim = -1): Tensor => {
+    checkTensor(name, x);
     const d = dimension(name, dim, Math.max(x.rank, 1));
     return d === Math.max(x.rank, 1) - 1 ? op(x) : transpose(op(transpose(x, d, -1)), d, -1);
   };

@@ -13,6 +13,7 @@ import { asRows } from "./attention.ts";
  */
 export const writeRows = defineOp<[target: Tensor, source: Tensor, runs: Int32Array]>({
   name: "writeRows",
+  tensors: 2,
   shape: (target, source, runs) => {
     if (
       target.rank !== 3 ||

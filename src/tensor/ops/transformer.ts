@@ -1,5 +1,6 @@
 /** The other parts of a transformer: embedding, rotary positions, gated activation. */
 import { ShapeError } from "../../errors.ts";
+import { checkOptions, type KnownOptions } from "../../options.ts";
 import { ACCUMULATED } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
@@ -15,6 +16,7 @@ import { concat, narrow, packed, reshape } from "./movement.ts";
 /** Rows of weight (rows, dim) named by ids (…), i32: (…, dim), f32. The gradient touches named rows only and needs no atomics. */
 export const embedding = defineOp<[ids: Tensor, weight: Tensor]>({
   name: "embedding",
+  tensors: 2,
   shape: (ids, weight) => {
     if (ids.dtype !== "i32" || weight.rank !== 2 || !isFloat(weight.dtype)) {
       throw new ShapeError(`embedding: expected i32 ids and a weight (rows, dim), got ${ids.dtype}${show(ids.shape)} and ${weight.dtype}${show(weight.shape)}`);
@@ -48,11 +50,14 @@ export interface RopeOptions {
   interleaved?: boolean;
 }
 
+const ROPE_OPTIONS: KnownOptions<RopeOptions> = { rotary: true, interleaved: true };
+
 /**
  * Rotary embedding (Su et al. 2021): x (…, rows, heads, dim), positions i32 (as many as rows in all), tables cos and sin (positions, rotary/2).
  */
 const ropeOp = defineOp<[x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, options: RopeOptions]>({
   name: "rope",
+  tensors: 4,
   shape: (x, c, s, positions, options) => {
     const dim = x.shape.at(-1) as number;
     const rotary = options.rotary ?? dim;
@@ -136,6 +141,7 @@ const ropeOp = defineOp<[x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor,
 
 /** Turns pairs of each head's items by an angle that grows with the position; see `RopeOptions`. */
 export function rope(x: Tensor, cosTable: Tensor, sinTable: Tensor, positions: Tensor, options: RopeOptions = {}): Tensor {
+  checkOptions("rope", options, ROPE_OPTIONS);
   return ropeOp(x, cosTable, sinTable, positions, options);
 }
 
@@ -144,6 +150,7 @@ export type GatedActivation = keyof typeof gatedActivation;
 
 const gatedOp = defineOp<[gate: Tensor, up: Tensor, activation: GatedActivation]>({
   name: "gated",
+  tensors: 2,
   shape: (gate, up) => {
     if (!sameShape(gate.shape, up.shape)) throw new ShapeError(`gated: expected two tensors of one shape, got ${show(gate.shape)} and ${show(up.shape)}`);
     return gate.shape;

@@ -1,0 +1,81 @@
+/** A misspelt option is refused wherever options are taken, with what was probably meant. */
+import { expect, test } from "vitest";
+import { ConfigError } from "./errors.ts";
+import { perplexity } from "./eval/index.ts";
+import { generate } from "./generate/index.ts";
+import { GPT2 } from "./models/index.ts";
+import * as nn from "./nn/index.ts";
+import * as optim from "./optim/index.ts";
+import * as t from "./tensor/index.ts";
+
+const x = t.keep(
+  t.tensor(
+    [
+      [1, 2],
+      [3, 4],
+    ],
+    { requiresGrad: true },
+  ),
+);
+const q = t.keep(t.ones([1, 2, 1, 2]));
+const targets = t.keep(t.tensor(Int32Array.of(0, 1)));
+const model = new GPT2({ vocab_size: 11, n_embd: 8, n_layer: 1, n_head: 2, n_positions: 6 });
+const no = (options: object) => options as never;
+
+const CALLS: [name: string, wrong: string, meant: string, call: () => unknown][] = [
+  ["attention", "causl", "causal", () => t.attention(q, q, q, no({ causl: true }))],
+  ["MultiHeadAttention's attention", "widnow", "window", () => new nn.MultiHeadAttention(2, 1).forward(t.ones([1, 2, 2]), no({ widnow: 3 }))],
+  ["linear", "residul", "residual", () => t.linear(x, x, null, no({ residul: x }))],
+  ["crossEntropy", "label_smoothing", "labelSmoothing", () => t.crossEntropy(x, targets, no({ label_smoothing: 0.1 }))],
+  ["linearCrossEntropy", "reducton", "reduction", () => t.linearCrossEntropy(x, x, targets, no({ reducton: "sum" }))],
+  ["rope", "interleave", "interleaved", () => t.rope(q, q, q, targets, no({ interleave: true }))],
+  ["dropout", "trainig", "training", () => t.dropout(x, 0.5, no({ trainig: false }))],
+  ["sum", "keepdim", "keepDim", () => t.sum(x, 0, no({ keepdim: true }))],
+  ["mean", "keepdim", "keepDim", () => x.mean(0, no({ keepdim: true }))],
+  ["variance", "corection", "correction", () => t.variance(x, 0, no({ corection: 0 }))],
+  ["logsumexp", "keepdim", "keepDim", () => t.logsumexp(x, 0, no({ keepdim: true }))],
+  ["argmax", "keepdim", "keepDim", () => t.argmax(x, 0, no({ keepdim: true }))],
+  ["sort", "descendng", "descending", () => t.sort(x, 0, no({ descendng: true }))],
+  ["topk", "largst", "largest", () => t.topk(x, 1, 0, no({ largst: false }))],
+  ["backward", "retain_graph", "retainGraph", () => t.backward(t.sum(x), no({ retain_graph: true }))],
+  ["tensor", "requires_grad", "requiresGrad", () => t.tensor([1], no({ requires_grad: true }))],
+  ["zeros", "dtyp", "dtype", () => t.zeros([2], no({ dtyp: "i32" }))],
+  ["arange", "dtyp", "dtype", () => t.arange(0, 3, 1, no({ dtyp: "f32" }))],
+  ["rand", "hihg", "high", () => t.rand([2], no({ hihg: 3 }))],
+  ["randn", "sdt", "std", () => t.randn([2], no({ sdt: 3 }))],
+  ["randint", "strem", "stream", () => t.randint(0, 3, [2], no({ strem: 3 }))],
+  ["fillNormal", "sdt", "std", () => t.noGrad(() => t.fillNormal(t.zeros([2]), no({ sdt: 3 })))],
+  ["init.uniform", "bond", "bound", () => nn.init.uniform(t.zeros([2]), no({ bond: 3 }))],
+  ["init.kaimingNormal", "gian", "gain", () => nn.init.kaimingNormal(t.zeros([2, 2]), no({ gian: 3 }))],
+  ["Linear", "bais", "bias", () => new nn.Linear(2, 3, no({ bais: false }))],
+  ["LayerNorm", "epsilon", "eps", () => new nn.LayerNorm(2, no({ epsilon: 1 }))],
+  ["RMSNorm", "esp", "eps", () => new nn.RMSNorm(2, no({ esp: 1 }))],
+  ["BatchNorm", "momentun", "momentum", () => new nn.BatchNorm(2, no({ momentun: 1 }))],
+  ["MultiHeadAttention", "kv_heads", "kvHeads", () => new nn.MultiHeadAttention(2, 1, no({ kv_heads: 1 }))],
+  ["adamw", "weight_decay", "weightDecay", () => optim.adamw([x], no({ lr: 1, weight_decay: 1 }))],
+  ["sgd", "momentun", "momentum", () => optim.sgd([x], no({ lr: 1, momentun: 1 }))],
+  ["cosine", "warmpu", "warmup", () => optim.cosine(no({ steps: 3, warmpu: 1 }))],
+  ["wsd", "decya", "decay", () => optim.wsd(no({ steps: 3, decya: 1 }))],
+  ["generate", "temprature", "temperature", () => generate(model, Int32Array.of(1), no({ temprature: 1 }))],
+  ["generate", "max_new_tokens", "maxNewTokens", () => generate(model, Int32Array.of(1), no({ max_new_tokens: 1 }))],
+  ["perplexity", "strid", "stride", () => perplexity(model, { encode: () => ({ ids: Int32Array.of(1, 2, 3) }) } as never, "text", no({ strid: 1 }))],
+];
+
+test.each(CALLS)("%s: %s", async (_, wrong, meant, call) => {
+  let error: unknown = null;
+  try {
+    await call();
+  } catch (e) {
+    error = e;
+  }
+  expect(error).toBeInstanceOf(ConfigError);
+  const { message } = error as Error;
+  expect(message).toMatch(/^[\w ]+: unknown option, expected /);
+  expect(message).toContain(`got ${wrong}.`);
+  if (meant !== "eps" || wrong !== "epsilon") expect(message).toContain(`Did you mean "${meant}"?`);
+});
+
+test("names that every object has are no options", () => {
+  expect(() => t.zeros([2], no({ constructor: 1 }))).toThrow(/unknown option/);
+  expect(() => t.zeros([2], no(["f32"]))).toThrow(/unknown option, expected one of dtype, requiresGrad, got \["f32"\]/);
+});
