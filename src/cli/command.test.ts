@@ -76,7 +76,7 @@ describe("flags", () => {
     await run("train", "a.yaml", "--max-steps", "7", "--rate=0.5", "--no-cache", "--dry-run", "--set", "a=1", "--set", "b.c=x y", "--out", "runs/a");
     expect(last()).toEqual({
       args: ["a.yaml"],
-      options: { maxSteps: 7, rate: 0.5, cache: false, dryRun: true, set: ["a=1", "b.c=x y"], kind: "small", out: "runs/a", json: false },
+      options: { maxSteps: 7, rate: 0.5, cache: false, dryRun: true, set: ["a=1", "b.c=x y"], kind: "small", out: "runs/a" },
     });
     expect(out).toBe("for people\n");
     expect(process.exitCode).toBeUndefined();
@@ -84,7 +84,7 @@ describe("flags", () => {
 
   test("defaults", async () => {
     await run("train", "a.yaml");
-    expect(last().options).toEqual({ maxSteps: 100, rate: "auto", cache: true, dryRun: false, set: [], kind: "small", json: false });
+    expect(last().options).toEqual({ maxSteps: 100, rate: "auto", cache: true, dryRun: false, set: [], kind: "small" });
   });
 
   test("words after -- are arguments", async () => {

@@ -68,8 +68,10 @@ export async function runCommand(name: string, command: CliCommand, argv: readon
     return;
   }
   const schema = command.options.extend(COMMON.shape);
-  const { args, options } = parse(name, command, schema, argv);
-  const io = terminal((options as { json: boolean }).json, command.saves === true);
+  const { args, options: flags } = parse(name, command, schema, argv);
+  // A command sees its own options only, which it may pass on.
+  const { json, ...options } = flags as { json: boolean };
+  const io = terminal(json, command.saves === true);
   try {
     const result = await command.run(args, options, io);
     if (io.json) process.stdout.write(`${JSON.stringify(result ?? {})}\n`);
