@@ -1,7 +1,7 @@
 /** Scaled dot-product attention over rectangles and ragged rows, with its composed twin. */
 import { ShapeError } from "../../errors.ts";
+import { attentionGrad, attention as attentionKernel } from "../autocast.ts";
 import { type Context, noGrad } from "../autograd.ts";
-import { backend } from "../backend.ts";
 import { defineOp, type Watch } from "../op.ts";
 import { values } from "../samples.ts";
 import { contiguousStrides, type Shape, show } from "../shape.ts";
@@ -142,7 +142,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const out = ctx.out(shape);
     const lse = ctx.records ? ctx.out([l.heads, l.rowsQ]) : null;
     const { mask, strides } = maskOf(q, k, options);
-    backend().attention(
+    attentionKernel(
       rq.x,
       rq.row,
       rk.x,
@@ -175,7 +175,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const { gradients, rowQ, rowK } = gradientsOf(ctx, l, [q, k, v], [rq, rk, rv]);
     const [gq, gk, gv] = gradients;
     const { mask, strides } = maskOf(q, k, options);
-    backend().attentionGrad(
+    attentionGrad(
       rq.x,
       rq.row,
       rk.x,
