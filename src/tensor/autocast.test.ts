@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
 import { bf16ToF32, f32ToBf16 } from "./dtype.ts";
 import {
+  attention,
   autocast,
   autocastPrecision,
   type Backend,
@@ -22,7 +23,10 @@ import { loadNative, type NativeBinding } from "./native-binding.ts";
 import { createReference } from "./reference/index.ts";
 import { integers, values } from "./samples.ts";
 
-const fixture = JSON.parse(readFileSync(new URL("autocast.fixture.json", import.meta.url), "utf8")) as Record<"y" | "gx" | "gw", number[]>;
+const fixture = JSON.parse(readFileSync(new URL("autocast.fixture.json", import.meta.url), "utf8")) as Record<
+  "y" | "gx" | "gw" | "o" | "gq" | "gk" | "gv",
+  number[]
+>;
 const former = backend();
 const { binding } = loadNative();
 const native = binding === null ? null : createNative(binding as NativeBinding);
@@ -121,6 +125,29 @@ describe.each(backends)("%s", (_, on, set) => {
       };
       expect(far(got[part]), part).toBe(0);
       expect(far(plain[part]), `${part} of float32`).toBeGreaterThan(20);
+    }
+  });
+
+  test("attention and its gradients agree with PyTorch's autocast", () => {
+    useBackend(on);
+    on.isa(set);
+    const run = (precision: "f32" | "bf16") =>
+      scope(() => {
+        const [q, k, v] = [4, 5, 6].map((seed) =>
+          leaf(
+            fill(70, 32, seed).map((x) => 4 * x),
+            [1, 70, 2, 16],
+          ),
+        );
+        const o = autocast(precision, () => attention(q, k, v));
+        o.backward({ gradient: tensorFrom(fill(70, 32, 7), [1, 70, 2, 16]) });
+        return { o: [...o.dataSync()], gq: [...(q.grad as Tensor).dataSync()], gk: [...(k.grad as Tensor).dataSync()], gv: [...(v.grad as Tensor).dataSync()] };
+      });
+    const [got, plain] = [run("bf16"), run("f32")];
+    for (const part of ["o", "gq", "gk", "gv"] as const) {
+      // Both sides round weights, derivatives and (PyTorch only) results, each by at most 2⁻⁹ of an item, at places of their own.
+      expect(distance(got[part], fixture[part]), part).toBeLessThan(2 ** -7);
+      expect(distance(got[part], plain[part]), `${part} of float32`).toBeGreaterThan(5e-4);
     }
   });
 

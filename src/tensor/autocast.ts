@@ -24,9 +24,9 @@ export function inPrecision<T>(precision: Precision, fn: () => T): T {
 }
 
 /**
- * Runs a synchronous function whose matrix products (`linear`, `matmul` and what is made of them, the fused linear + cross-entropy) round their
- * operands to bfloat16 and add in float32. Their gradients do so too, wherever `backward()` is called. Parameters, results, gradients, norms, softmax,
- * losses and attention's inner products stay float32. `autocast("f32", …)` inside switches back.
+ * Runs a synchronous function whose matrix products (`linear`, `matmul` and what is made of them, the fused linear + cross-entropy, the products
+ * inside attention) round their operands to bfloat16 and add in float32. Their gradients do so too, wherever `backward()` is called. Parameters,
+ * results, gradients, norms, softmax and losses stay float32. `autocast("f32", …)` inside switches back.
  *
  * @throws GroundupError for another precision, and for a function that returns a Promise: its later half would run outside
  */
@@ -53,3 +53,10 @@ export const linearInputGrad: Kernels["linearInputGrad"] = (...args) =>
 /** @internal `linearWeightGrad` in the present precision. */
 export const linearWeightGrad: Kernels["linearWeightGrad"] = (...args) =>
   current === "bf16" ? backend().linearWeightGradBf16(...args) : backend().linearWeightGrad(...args);
+
+/** @internal `attention` in the present precision. */
+export const attention: Kernels["attention"] = (...args) => (current === "bf16" ? backend().attentionBf16(...args) : backend().attention(...args));
+
+/** @internal `attentionGrad` in the present precision. */
+export const attentionGrad: Kernels["attentionGrad"] = (...args) =>
+  current === "bf16" ? backend().attentionGradBf16(...args) : backend().attentionGrad(...args);

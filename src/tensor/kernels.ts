@@ -360,6 +360,13 @@ export interface Kernels {
     mask: Operand | null,
     maskStrides: Sizes,
   ): void;
+  /**
+   * `attention` whose products round their operands to bfloat16: q, k, v and, on their way to v, the softmax's weights. Softmax, logsumexp and
+   * all sums stay float32. Bytes are the same as for `gemmBf16`.
+   */
+  attentionBf16(...args: Parameters<Kernels["attention"]>): void;
+  /** `attentionGrad` in the same way: gout, the probabilities and the derivatives of the scores are rounded too on their way into products. */
+  attentionGradBf16(...args: Parameters<Kernels["attentionGrad"]>): void;
 
   // --- randomness: Philox4x32-10 (Salmon et al. 2011). Item i uses word i mod 4 of the block at counter (block + ⌊i/4⌋), key (keyLow, keyHigh); counters are
   //     (low 32 bits, high 32 bits, stream, 0) -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-//! Times attention, forward and backward: `cargo run --release -p groundup-kernels --example attention_speed [part of a name]`.
+//! Times attention, forward and backward: `cargo run --release -p groundup-kernels --example attention_speed [part of a name] [bf16]`.
 //! Figures are the best of some runs: other programs only ever slow a run down. With one thread it is that thread's own
 //! time that counts.
 
@@ -103,7 +103,8 @@ fn best(threads: usize, mut run: impl FnMut()) -> f64 {
 }
 
 fn main() {
-    let only = std::env::args().nth(1).unwrap_or_default();
+    let bf16 = std::env::args().any(|x| x == "bf16");
+    let only = std::env::args().nth(1).filter(|x| x != "bf16").unwrap_or_default();
     for s in SHAPES.iter().filter(|s| s.name.contains(&only)) {
         let (rows_q, rows_k) = (s.batch * s.len_q, s.batch * s.len_k);
         let (row, kv_row) = (s.heads * s.dim, s.kv_heads * s.dim);
@@ -152,6 +153,7 @@ fn main() {
                 slopes: None,
                 mask: None,
                 mask_strides: [0; 4],
+                bf16,
             }
         };
         // Scores that count, twice 2·dim operations each forward, five times backward.

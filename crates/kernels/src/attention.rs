@@ -8,12 +8,18 @@
 //!   lanes, folded) and o = Σ e^(s − m)·v (one chain of FMAs in ascending positions);
 //! - the blocks' (m, l, o) are joined in ascending order; a block in which the row has no key changes nothing;
 //! - the result is o·(1/l).
+//!
+//! With bfloat16, q, k, v, the weights e^(s − m) on their way to v, and in the backward pass the gradient of the result, the
+//! probabilities and the derivatives of the scores are rounded on their way into products; with `vdpbf16ps` a chain takes pairs of
+//! neighbours at even places. Everything else is the same float32: softmax, l, lse, the joining of blocks. See [`crate::gemm`]'s bf16
+//! for what that means for bytes.
 
 use crate::pool::parallel_for;
 
 mod ahead;
 mod backward;
 mod forward;
+mod operands;
 mod product;
 mod scores;
 mod tasks;
@@ -61,6 +67,8 @@ pub struct Problem {
     pub slopes: Option<*const f32>,
     pub mask: Option<*const f32>,
     pub mask_strides: [usize; 4],
+    /// Products round their operands to bfloat16.
+    pub bf16: bool,
 }
 
 // SAFETY: tasks read the inputs and write disjoint outputs.

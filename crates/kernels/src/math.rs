@@ -44,6 +44,17 @@ unsafe fn with_sign<S: Simd>(x: S::F, s: S::F) -> S::F {
     unsafe { S::from_bits(S::ior(S::bits(x), S::iand(S::bits(s), S::isplat(SIGN)))) }
 }
 
+/// To the nearest bfloat16, ties to even; NaN stays as it is.
+#[inline(always)]
+pub unsafe fn rounded_to_bf16<S: Simd>(x: S::F) -> S::F {
+    unsafe {
+        let b = S::bits(x);
+        let odd = S::iand(S::shr::<16>(b), S::isplat(1));
+        let up = S::iadd(b, S::iadd(S::isplat(0x7fff), odd));
+        S::select_eq(x, x, S::from_bits(S::iand(up, S::isplat(-0x1_0000))), x)
+    }
+}
+
 /// 2ⁿ for whole n in −126 … 127.
 #[inline(always)]
 unsafe fn power_of_two<S: Simd>(n: S::F) -> S::F {

@@ -1,5 +1,6 @@
 //! What the tests of the kernels share: one lock for the process-wide choices, seeded numbers, comparisons.
 
+use crate::gemm::bf16_native;
 use crate::{pool, simd};
 use std::sync::{Mutex, MutexGuard};
 
@@ -13,23 +14,34 @@ pub fn machine() -> MutexGuard<'static, ()> {
 /// Runs the kernel on every instruction set of this CPU with 1, 2 and 3 threads; its bits must be the same each time.
 /// The sign and payload of a NaN are not part of the contract.
 pub fn same_everywhere(run: impl Fn() -> Vec<f32>) -> Vec<f32> {
+    let [plain, _] = same_in_each_class(|| false, run);
+    plain.expect("every CPU has the portable set")
+}
+
+/// As [`same_everywhere`] for kernels with bfloat16 products: the bits may differ between `vdpbf16ps` and the others. Gives the emulated
+/// result and, where this CPU has it, the native one.
+pub fn same_with_bf16(run: impl Fn() -> Vec<f32>) -> Vec<Vec<f32>> {
+    same_in_each_class(bf16_native, run).into_iter().flatten().collect()
+}
+
+fn same_in_each_class(class: impl Fn() -> bool, run: impl Fn() -> Vec<f32>) -> [Option<Vec<f32>>; 2] {
     let _guard = machine();
     let (isa, threads) = (simd::isa(), pool::threads());
-    let mut first: Option<Vec<f32>> = None;
+    let mut results = [None, None];
     for set in simd::available() {
+        assert!(simd::force(set));
         for n in 1..=3 {
-            assert!(simd::force(set));
             pool::set_threads(n);
             let got = run();
-            match &first {
-                None => first = Some(got),
+            match &results[usize::from(class())] {
+                None => results[usize::from(class())] = Some(got),
                 Some(want) => assert_same_bits(&got, want, &format!("{set:?} with {n} threads")),
             }
         }
     }
     simd::force(isa);
     pool::set_threads(threads);
-    first.expect("every CPU has the portable set")
+    results
 }
 
 pub fn assert_same_bits(got: &[f32], want: &[f32], what: &str) {

@@ -1,8 +1,8 @@
 /** Scaled dot-product attention over rectangles and ragged rows, with its composed twin. */
 import { ShapeError } from "../../errors.ts";
 import { checkOptions, type KnownOptions } from "../../options.ts";
+import { attentionGrad, attention as attentionKernel } from "../autocast.ts";
 import { type Context, noGrad } from "../autograd.ts";
-import { backend } from "../backend.ts";
 import type { Operand } from "../kernels.ts";
 import { defineOp, type Watch } from "../op.ts";
 import { values } from "../samples.ts";
@@ -180,7 +180,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const lse = ctx.records ? ctx.out([l.heads, l.rowsQ]) : null;
     const { mask, strides } = maskOf(q, k, options);
     const cuts = boundaries(l);
-    backend().attention(
+    attentionKernel(
       rq.x,
       rq.row,
       rk.x,
@@ -213,7 +213,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const { gradients, rowQ, rowK } = gradientsOf(ctx, l, [q, k, v], [rq, rk, rv]);
     const [gq, gk, gv] = gradients;
     const { mask, strides } = maskOf(q, k, options);
-    backend().attentionGrad(
+    attentionGrad(
       rq.x,
       rq.row,
       rk.x,

@@ -1,6 +1,6 @@
 /** Attention over keys and values that lie in pages, for generation. */
 import { ShapeError } from "../../errors.ts";
-import { backend } from "../backend.ts";
+import { attention as attentionKernel } from "../autocast.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { show } from "../shape.ts";
@@ -51,7 +51,7 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
     const kvHeads = k.shape[1] as number;
     const rq = asRows(q);
     const out = ctx.out(shape);
-    backend().attention(
+    attentionKernel(
       rq.x,
       rq.row,
       k,

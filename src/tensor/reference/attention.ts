@@ -3,6 +3,7 @@
  * weighted sum of values (Vaswani et al. 2017, equation 1).
  */
 import { ShapeError } from "../../errors.ts";
+import { bf16ToF32, f32ToBf16 } from "../dtype.ts";
 import type { Kernels, Operand, Sizes } from "../kernels.ts";
 import { reach, type Views } from "./memory.ts";
 import { logSumExp } from "./softmax.ts";
@@ -130,12 +131,18 @@ function dot(a: Float32Array, aAt: number, b: Float32Array, bAt: number, n: numb
   return sum;
 }
 
-export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attentionGrad"> {
+/** What happens to an operand of a product: nothing, or rounding to bfloat16. */
+type Taking = (x: number) => number;
+const asItIs: Taking = (x) => x;
+const rounded: Taking = (x) => bf16ToF32(f32ToBf16(x));
+
+export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attentionGrad" | "attentionBf16" | "attentionGradBf16"> {
   /** An operand of `rows` rows, `row` apart, of `width` items. */
   const rowsOf = (place: Operand, rows: number, row: number, width: number) => at.f32(place, reach([rows, width], [row, 1]));
 
-  return {
-    attention(
+  const forward =
+    (take: Taking): Kernels["attention"] =>
+    (
       q,
       qRow,
       k,
@@ -163,11 +170,11 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
       slopes,
       mask,
       maskStrides,
-    ) {
+    ) => {
       const list = readSequences(at, cuQ, startK, lenK, pages, maxPages, sequences, rowsQ, rowsK);
       const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
-      const [qs, outs] = [rowsOf(q, rowsQ, qRow, heads * dim), rowsOf(out, rowsQ, oRow, heads * dim)];
-      const [ks, vs] = [rowsOf(k, rowsK, kRow, kvHeads * dim), rowsOf(v, rowsK, vRow, kvHeads * dim)];
+      const [qs, outs] = [rowsOf(q, rowsQ, qRow, heads * dim).map(take), rowsOf(out, rowsQ, oRow, heads * dim)];
+      const [ks, vs] = [rowsOf(k, rowsK, kRow, kvHeads * dim).map(take), rowsOf(v, rowsK, vRow, kvHeads * dim).map(take)];
       const lses = lse === null ? null : at.f32(lse, heads * rowsQ);
       const sum = new Float64Array(dim);
 
@@ -183,16 +190,18 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
         sum.fill(0);
         for (let p = first; p < end; p++) {
           if (scores[p - first] === Number.NEGATIVE_INFINITY) continue; // a key that is masked out, even where all are
-          const probability = Math.exp(scores[p - first] - l);
+          const probability = take(Math.exp(scores[p - first] - l));
           const value = rowOf(p) * vRow + kvHead * dim;
           for (let d = 0; d < dim; d++) sum[d] += probability * vs[value + d];
         }
         outs.set(sum, row * oRow + head * dim);
         if (lses !== null) lses[head * rowsQ + row] = l;
       });
-    },
+    };
 
-    attentionGrad(
+  const backward =
+    (take: Taking): Kernels["attentionGrad"] =>
+    (
       q,
       qRow,
       k,
@@ -226,12 +235,13 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
       slopes,
       mask,
       maskStrides,
-    ) {
+    ) => {
       const list = readSequences(at, cuQ, startK, lenK, null, 0, sequences, rowsQ, rowsK);
       const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
       const [qWidth, kWidth] = [heads * dim, kvHeads * dim];
-      const [qs, outs, gouts] = [rowsOf(q, rowsQ, qRow, qWidth), rowsOf(out, rowsQ, oRow, qWidth), rowsOf(gout, rowsQ, goRow, qWidth)];
-      const [ks, vs] = [rowsOf(k, rowsK, kRow, kWidth), rowsOf(v, rowsK, vRow, kWidth)];
+      const [qs, outs, gouts] = [rowsOf(q, rowsQ, qRow, qWidth).map(take), rowsOf(out, rowsQ, oRow, qWidth), rowsOf(gout, rowsQ, goRow, qWidth)];
+      const [ks, vs] = [rowsOf(k, rowsK, kRow, kWidth).map(take), rowsOf(v, rowsK, vRow, kWidth).map(take)];
+      const taken = gouts.map(take);
       const lses = at.f32(lse, heads * rowsQ);
       // Sums over many queries, kept in float64 until the end; contiguous, whatever the strides of gq, gk and gv.
       const gqs = new Float64Array(rowsQ * qWidth);
@@ -251,12 +261,12 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
           const score = capped + bias(rules, query, p);
           if (score === Number.NEGATIVE_INFINITY) continue;
           const probability = Math.exp(score - lses[head * rowsQ + row]);
-          const gScore = probability * (dot(gouts, goAt, vs, vAt, dim) - mean);
-          const gProduct = gScore * scale * (softcap > 0 ? 1 - (capped / softcap) ** 2 : 1); // d tanh = 1 − tanh²
+          const gScore = probability * (dot(taken, goAt, vs, vAt, dim) - mean);
+          const gProduct = take(gScore * scale * (softcap > 0 ? 1 - (capped / softcap) ** 2 : 1)); // d tanh = 1 − tanh²
           for (let d = 0; d < dim; d++) {
             gqs[row * qWidth + head * dim + d] += gProduct * ks[kAt + d];
             gks[gAt + d] += gProduct * qs[qAt + d];
-            gvs[gAt + d] += probability * gouts[goAt + d];
+            gvs[gAt + d] += take(probability) * taken[goAt + d];
           }
         }
       });
@@ -268,6 +278,7 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
       store(gqs, gq, rowsQ, gqRow, qWidth);
       store(gks, gk, rowsK, gkRow, kWidth);
       store(gvs, gv, rowsK, gvRow, kWidth);
-    },
-  };
+    };
+
+  return { attention: forward(asItIs), attentionBf16: forward(rounded), attentionGrad: backward(asItIs), attentionGradBf16: backward(rounded) };
 }

@@ -6,10 +6,10 @@
 
 use super::ahead::{Ahead, Area};
 use super::forward::{Store, dot};
-use super::product::{Part, Product, Registers, Sink, copy_rows, load_left, multiply, store_left, transpose_to_64};
+use super::operands::{Operands, Rounded, Single, lay_rows, turn, with_operands};
+use super::product::{Part, Product, Registers, Sink, load_left, multiply, store_left};
 use super::scores::{Rows, Scoring, Spans};
 use super::{BLOCK, Problem, Sequence, TILE, padded, parallel_if};
-use crate::dispatch;
 use crate::math;
 use crate::pool::threads;
 use crate::scratch::Scratch;
@@ -125,14 +125,14 @@ pub unsafe fn attention_grad(job: &AttentionGrad) {
         let work = p.work() * 5;
         // Enough units for all threads: each takes its runs one after the other, and keeps nothing.
         if threads() == 1 || units.len() >= 4 * threads() {
-            return parallel_if(work, units.len(), |i| take_runs(job, &units, i, 0..units[i].runs()));
+            return parallel_if(work, units.len(), |i| take_runs(p.bf16, job, &units, i, 0..units[i].runs()));
         }
         let width = padded(p.dim);
         let items = |u: &Unit, run: usize| (u.rows(p) - (u.first_tile(p, run) * TILE).min(u.rows(p))) * width;
         let sizes: Vec<Vec<usize>> = units.iter().map(|u| (1..u.runs()).map(|run| items(u, run)).collect()).collect();
         let all = sizes.iter().flatten().sum();
         if all > ROOM {
-            return parallel_if(work, units.len(), |i| take_runs(job, &units, i, 0..units[i].runs()));
+            return parallel_if(work, units.len(), |i| take_runs(p.bf16, job, &units, i, 0..units[i].runs()));
         }
         let memory = Scratch::new(all);
         let mut at = memory.pointer();
@@ -149,7 +149,7 @@ pub unsafe fn attention_grad(job: &AttentionGrad) {
         runs.sort_unstable();
         parallel_if(work, runs.len(), |n| {
             let (run, i) = runs[n];
-            take_runs(job, &units, i, run..run + 1);
+            take_runs(p.bf16, job, &units, i, run..run + 1);
         });
     }
 }
@@ -201,16 +201,16 @@ impl Sink for Add<'_> {
     }
 }
 
-dispatch! { unsafe fn take_runs(job: &AttentionGrad, units: &[Unit], i: usize, runs: Range<usize>) = take_runs_on }
+with_operands! { unsafe fn take_runs(job: &AttentionGrad, units: &[Unit], i: usize, runs: Range<usize>) = take_runs_on }
 
 /// Some runs of a unit. Where they are not all, whoever finishes the last of them adds what was kept.
 #[inline(always)]
-unsafe fn take_runs_on<S: Registers>(job: &AttentionGrad, units: &[Unit], i: usize, runs: Range<usize>) {
+unsafe fn take_runs_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, units: &[Unit], i: usize, runs: Range<usize>) {
     let (p, unit) = (&job.problem, &units[i]);
     // SAFETY: the caller's promise.
     unsafe {
         for run in runs {
-            run_on::<S>(job, unit, run, units.get(i + threads()));
+            run_on::<S, O>(job, unit, run, units.get(i + threads()));
         }
         if unit.kept.is_empty() || unit.left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
@@ -230,7 +230,7 @@ unsafe fn take_runs_on<S: Registers>(job: &AttentionGrad, units: &[Unit], i: usi
 /// A run of a unit's blocks: all gradients of its keys and values, and its share of the queries', which is kept or added to
 /// what the earlier runs gave.
 #[inline(always)]
-unsafe fn run_on<S: Registers>(job: &AttentionGrad, unit: &Unit, run: usize, next: Option<&Unit>) {
+unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit, run: usize, next: Option<&Unit>) {
     // SAFETY: the caller promises the operands; the scratch holds the parts named here.
     unsafe {
         let p = &job.problem;
@@ -253,9 +253,10 @@ unsafe fn run_on<S: Registers>(job: &AttentionGrad, unit: &Unit, run: usize, nex
             let here = (s.len_k - b * BLOCK).min(BLOCK);
             let (k, v) = (p.k.add(row * p.k_row + kv_head * dim), p.v.add(row * p.v_row + kv_head * dim));
             let ahead = &mut Ahead::new(&first_rows.map(|a| a.share(b - blocks.start, blocks.len())), 2 * BLOCK / 8);
-            transpose_to_64::<S>(k, p.k_row, here, dim, keys_t, ahead);
-            copy_rows::<S>(k, p.k_row, here, dim, keys, width);
-            transpose_to_64::<S>(v, p.v_row, here, dim, values_t, ahead);
+            turn::<S, O>(k, p.k_row, here, dim, keys, width, keys_t, ahead);
+            turn::<S, O>(v, p.v_row, here, dim, keys, width, values_t, ahead);
+            lay_rows::<S, O>(k, p.k_row, here, dim, keys, width);
+            O::join_rows(keys, width / O::PER, here, width, O::below(keys, width), width);
             for g in [gk, gv] {
                 g.write_bytes(0, BLOCK * width);
             }
@@ -271,10 +272,14 @@ unsafe fn run_on<S: Registers>(job: &AttentionGrad, unit: &Unit, run: usize, nex
             if meet(&rows.blocks, &blocks) {
                 for r in 0..count {
                     let (at, h) = (s.first_row + rows.query[r] as usize, rows.head[r] as usize);
-                    copy_rows::<S>(p.q.add(at * p.q_row + h * dim), 0, 1, dim, q.add(r * width), width);
-                    copy_rows::<S>(job.gout.add(at * job.go_row + h * dim), 0, 1, dim, gout.add(r * width), width);
-                    shares[r] = dot::<S>(job.out.add(at * job.o_row + h * dim), gout.add(r * width), dim);
+                    let given = job.gout.add(at * job.go_row + h * dim);
+                    lay_rows::<S, O>(p.q.add(at * p.q_row + h * dim), 0, 1, dim, q.add(r * (width / O::PER)), width);
+                    lay_rows::<S, O>(given, 0, 1, dim, gout.add(r * (width / O::PER)), width);
+                    shares[r] = dot::<S>(job.out.add(at * job.o_row + h * dim), given, dim);
                     lse[r] = *job.lse.add(h * p.rows_q + at);
+                }
+                for x in [q, gout] {
+                    O::join_rows(x, width / O::PER, count, width, O::below(x, width), width);
                 }
             }
             let seen = rows.blocks.start.max(blocks.start)..rows.blocks.end.min(blocks.end);
@@ -290,27 +295,29 @@ unsafe fn run_on<S: Registers>(job: &AttentionGrad, unit: &Unit, run: usize, nex
                 let here = (s.len_k - b * BLOCK).min(BLOCK);
                 let spans = &rows.spans(b);
                 for (a, b, out) in [(q, keys_t, weights), (gout, values_t, slopes)] {
-                    let product = Product::<false> { a, a_apart: width, b, b_row: BLOCK, rows: count };
-                    multiply::<S, _, _>(&product, &Store { out, spans, terms: dim }, ahead);
+                    let product = Product::<false> { a, a_apart: width / O::PER, b, b_row: BLOCK, rows: count };
+                    multiply::<S, O, _, _>(&product, &Store { out, spans, terms: dim }, ahead);
                 }
                 for r in 0..count {
                     let scoring = Scoring::new(p, s, &rows, r, b, spans);
                     let (w, g) = (weights.add(r * BLOCK), slopes.add(r * BLOCK));
                     let (first, n) = scoring.vectors();
                     match n {
-                        4 => differentiate::<S, 4>(&scoring, lse[r], shares[r], w, g, first),
-                        3 => differentiate::<S, 3>(&scoring, lse[r], shares[r], w, g, first),
-                        2 => differentiate::<S, 2>(&scoring, lse[r], shares[r], w, g, first),
-                        1 => differentiate::<S, 1>(&scoring, lse[r], shares[r], w, g, first),
-                        _ => differentiate::<S, 0>(&scoring, lse[r], shares[r], w, g, 0),
+                        4 => differentiate::<S, O, 4>(&scoring, lse[r], shares[r], w, g, first),
+                        3 => differentiate::<S, O, 3>(&scoring, lse[r], shares[r], w, g, first),
+                        2 => differentiate::<S, O, 2>(&scoring, lse[r], shares[r], w, g, first),
+                        1 => differentiate::<S, O, 1>(&scoring, lse[r], shares[r], w, g, first),
+                        _ => differentiate::<S, O, 0>(&scoring, lse[r], shares[r], w, g, 0),
                     }
                 }
+                let b = O::below(keys, width);
+                let product = Product::<false> { a: slopes, a_apart: BLOCK, b, b_row: width, rows: count };
+                multiply::<S, O, _, _>(&product, &Add { out: gq, width, spans, of_keys: false }, ahead);
                 for (a, b, out) in [(weights, gout, gv), (slopes, q, gk)] {
-                    let product = Product::<true> { a, a_apart: BLOCK, b, b_row: width, rows: here };
-                    multiply::<S, _, _>(&product, &Add { out, width, spans, of_keys: true }, ahead);
+                    O::join_rows(a, BLOCK, count, BLOCK, a, BLOCK * O::PER);
+                    let product = Product::<true> { a, a_apart: BLOCK * O::PER, b: O::below(b, width), b_row: width, rows: here };
+                    multiply::<S, O, _, _>(&product, &Add { out, width, spans, of_keys: true }, ahead);
                 }
-                let product = Product::<false> { a: slopes, a_apart: BLOCK, b: keys, b_row: width, rows: count };
-                multiply::<S, _, _>(&product, &Add { out: gq, width, spans, of_keys: false }, ahead);
             }
             match (keep, run) {
                 (Some(_), _) => {}
@@ -349,7 +356,7 @@ unsafe fn give_q<S: Simd, const MORE: bool>(job: &AttentionGrad, unit: &Unit, ro
 /// Of one row and block: raw products become probabilities, and the products of gout and v the derivatives of the raw
 /// products; 0 outside of the N vectors from the `first`-th, in which is all that the row sees.
 #[inline(always)]
-unsafe fn differentiate<S: Simd, const N: usize>(
+unsafe fn differentiate<S: Registers, O: Operands<S>, const N: usize>(
     scoring: &Scoring,
     lse: f32,
     share: f32,
@@ -362,19 +369,19 @@ unsafe fn differentiate<S: Simd, const N: usize>(
         // A row without weight has only scores of −∞.
         let lse = S::splat(if lse == f32::NEG_INFINITY { 0.0 } else { lse });
         let share = S::splat(share);
-        for c in 0..BLOCK / LANES {
-            if c < first || c >= first + N {
-                S::store(weights.add(c * LANES), S::splat(0.0));
-                S::store(slopes.add(c * LANES), S::splat(0.0));
-            }
-        }
         for c in 0..N {
             let at = (first + c) * LANES;
             let (score, slope) = scoring.score::<S>(S::load(weights.add(at)), at);
             let w = math::exp_nonpositive::<S>(S::sub(score, lse));
             let g = S::mul(S::mul(w, S::sub(S::load(slopes.add(at)), share)), slope);
-            S::store(weights.add(at), w);
-            S::store(slopes.add(at), scoring.seen::<S>(g, at, 0.0));
+            O::put(weights, at, w);
+            O::put(slopes, at, scoring.seen::<S>(g, at, 0.0));
+        }
+        for c in 0..BLOCK / LANES {
+            if c < first || c >= first + N {
+                O::put(weights, c * LANES, S::splat(0.0));
+                O::put(slopes, c * LANES, S::splat(0.0));
+            }
         }
     }
 }

@@ -5,7 +5,8 @@
 //! blocks, which lie together. What a block gives is kept, and joined at the end, in ascending order as ever.
 
 use super::ahead::{Ahead, Area};
-use super::product::{Part, Product, Registers, Sink, copy_rows, load_left, multiply, store_left, transpose_to_64};
+use super::operands::{Operands, Rounded, Single, lay_rows, turn, with_operands};
+use super::product::{Part, Product, Registers, Sink, load_left, multiply, store_left};
 use super::scores::{Rows, Scoring, Spans};
 use super::tasks::{MANY, Task, divide};
 use super::{Attention, BLOCK, Problem, Sequence, TILE, padded, parallel_if};
@@ -20,7 +21,7 @@ pub(super) unsafe fn run(job: &Attention) {
     // SAFETY: the caller's promise.
     let (tasks, work) = unsafe { (divide(p), p.work() * 2) };
     // SAFETY: tasks write disjoint rows and heads of the output, or disjoint blocks; the rest is the caller's promise.
-    parallel_if(work, tasks.all.len(), |i| unsafe { attend(job, &tasks.all[i], tasks.all.get(i + threads())) });
+    parallel_if(work, tasks.all.len(), |i| unsafe { attend(p.bf16, job, &tasks.all[i], tasks.all.get(i + threads())) });
     let joining: usize = tasks.divided.iter().map(|t| 2 * t.places(padded(p.dim))).sum();
     parallel_if(joining, tasks.divided.len() * p.kv_heads, |i| {
         // SAFETY: as above.
@@ -111,7 +112,7 @@ impl Tile {
 
     /// The task's rows from `first` on, in memory for [`Tile::items`].
     #[inline(always)]
-    unsafe fn new<S: Simd>(p: &Problem, task: &Task, kv_head: usize, first: usize, memory: *mut f32) -> Tile {
+    unsafe fn new<S: Registers, O: Operands<S>>(p: &Problem, task: &Task, kv_head: usize, first: usize, memory: *mut f32) -> Tile {
         // SAFETY: the caller promises the memory and the operands.
         unsafe {
             let (s, width, room) = (&task.sequence, padded(p.dim), Tile::room(task));
@@ -121,7 +122,7 @@ impl Tile {
             let tile = Tile { rows, q: memory, out, max, sum: max.add(room) };
             for r in 0..tile.rows.count {
                 let from = p.q.add((s.first_row + tile.rows.query[r] as usize) * p.q_row + tile.rows.head[r] as usize * p.dim);
-                copy_rows::<S>(from, 0, 1, p.dim, tile.q.add(r * width), width);
+                lay_rows::<S, O>(from, 0, 1, p.dim, tile.q.add(r * (width / O::PER)), width);
             }
             out.write_bytes(0, tile.rows.count * width);
             for r in (0..room).step_by(LANES) {
@@ -191,38 +192,55 @@ impl Desk {
 
     /// Lays a block out; gives the values and the distance of their rows.
     #[inline(always)]
-    unsafe fn lay<S: Simd>(&self, p: &Problem, task: &Task, kv_head: usize, b: usize, ahead: &mut Ahead) -> (*const f32, usize) {
+    unsafe fn lay<S: Registers, O: Operands<S>>(
+        &self,
+        p: &Problem,
+        task: &Task,
+        kv_head: usize,
+        b: usize,
+        ahead: &mut Ahead,
+    ) -> (*const f32, usize) {
         // SAFETY: the caller promises the operands and that the block exists.
         unsafe {
             let width = padded(p.dim);
             let (k, v, here) = task.block(p, kv_head, b);
-            transpose_to_64::<S>(k, p.k_row, here, p.dim, self.keys, ahead);
-            if task.count < MANY && width == p.dim {
+            turn::<S, O>(k, p.k_row, here, p.dim, self.values, width, self.keys, ahead);
+            if O::AS_THEY_ARE && task.count < MANY && width == p.dim {
                 return (v, p.v_row);
             }
-            copy_rows::<S>(v, p.v_row, here, p.dim, self.values, width);
-            (self.values, width)
+            lay_rows::<S, O>(v, p.v_row, here, p.dim, self.values, width);
+            let below = O::below(self.values, width);
+            O::join_rows(self.values, width / O::PER, here, width, below, width);
+            (below, width)
         }
     }
 
     /// Leaves the weights, m and l of a tile's rows and the block that is laid out.
     #[inline(always)]
-    unsafe fn weigh<S: Registers>(&self, p: &Problem, s: &Sequence, tile: &Tile, b: usize, spans: &Spans, ahead: &mut Ahead) {
+    unsafe fn weigh<S: Registers, O: Operands<S>>(
+        &self,
+        p: &Problem,
+        s: &Sequence,
+        tile: &Tile,
+        b: usize,
+        spans: &Spans,
+        ahead: &mut Ahead,
+    ) {
         // SAFETY: the caller promises the operands.
         unsafe {
             let rows = tile.rows.count;
-            let product = Product::<false> { a: tile.q, a_apart: padded(p.dim), b: self.keys, b_row: BLOCK, rows };
-            multiply::<S, _, _>(&product, &Store { out: self.scores, spans, terms: p.dim }, ahead);
+            let product = Product::<false> { a: tile.q, a_apart: padded(p.dim) / O::PER, b: self.keys, b_row: BLOCK, rows };
+            multiply::<S, O, _, _>(&product, &Store { out: self.scores, spans, terms: p.dim }, ahead);
             for r in 0..rows {
                 let scoring = Scoring::new(p, s, &tile.rows, r, b, spans);
                 let row = self.scores.add(r * BLOCK);
                 let (first, n) = scoring.vectors();
                 (*self.max.add(r), *self.sum.add(r)) = match n {
-                    4 => weigh::<S, 4>(&scoring, row, first),
-                    3 => weigh::<S, 3>(&scoring, row, first),
-                    2 => weigh::<S, 2>(&scoring, row, first),
-                    1 => weigh::<S, 1>(&scoring, row, first),
-                    _ => weigh::<S, 0>(&scoring, row, 0),
+                    4 => weigh::<S, O, 4>(&scoring, row, first),
+                    3 => weigh::<S, O, 3>(&scoring, row, first),
+                    2 => weigh::<S, O, 2>(&scoring, row, first),
+                    1 => weigh::<S, O, 1>(&scoring, row, first),
+                    _ => weigh::<S, O, 0>(&scoring, row, 0),
                 };
             }
         }
@@ -260,10 +278,10 @@ unsafe fn ahead_of(job: &Attention, task: &Task, next: Option<&Task>, kv_head: u
     }
 }
 
-dispatch! { unsafe fn attend(job: &Attention, task: &Task, next: Option<&Task>) = attend_on }
+with_operands! { unsafe fn attend(job: &Attention, task: &Task, next: Option<&Task>) = attend_on }
 
 #[inline(always)]
-unsafe fn attend_on<S: Registers>(job: &Attention, task: &Task, next: Option<&Task>) {
+unsafe fn attend_on<S: Registers, O: Operands<S>>(job: &Attention, task: &Task, next: Option<&Task>) {
     // SAFETY: the caller promises the operands; the scratch holds the parts named here.
     unsafe {
         let (p, s) = (&job.problem, &task.sequence);
@@ -275,7 +293,7 @@ unsafe fn attend_on<S: Registers>(job: &Attention, task: &Task, next: Option<&Ta
         let mut tiles = Vec::with_capacity(task.kv_heads.len() * tiles_each);
         for kv_head in task.kv_heads.clone() {
             for first in (task.first..task.first + task.count).step_by(TILE) {
-                tiles.push(Tile::new::<S>(p, task, kv_head, first, place));
+                tiles.push(Tile::new::<S, O>(p, task, kv_head, first, place));
                 place = place.add(Tile::items(task, width));
             }
         }
@@ -284,22 +302,22 @@ unsafe fn attend_on<S: Registers>(job: &Attention, task: &Task, next: Option<&Ta
                 let seeing = || tiles.iter().filter(|t| t.rows.blocks.contains(&b));
                 let steps = BLOCK / 8 + seeing().map(|t| 2 * t.rows.count.div_ceil(S::ROWS)).sum::<usize>();
                 let ahead = &mut ahead_of(job, task, next, kv_head, b, steps);
-                let (v, v_row) = desk.lay::<S>(p, task, kv_head, b, ahead);
+                let (v, v_row) = desk.lay::<S, O>(p, task, kv_head, b, ahead);
                 for t in seeing() {
                     let spans = &t.rows.spans(b);
-                    desk.weigh::<S>(p, s, t, b, spans, ahead);
+                    desk.weigh::<S, O>(p, s, t, b, spans, ahead);
                     let product = Product::<false> { a: desk.scores, a_apart: BLOCK, b: v, b_row: v_row, rows: t.rows.count };
                     if let Some(kept) = &task.kept {
                         let [max, sum, out] = task.kept(kept, kv_head, width, b);
                         max.copy_from_nonoverlapping(desk.max, LANES);
                         sum.copy_from_nonoverlapping(desk.sum, LANES);
-                        multiply::<S, _, _>(&product, &Keep { out, width, spans }, ahead);
+                        multiply::<S, O, _, _>(&product, &Keep { out, width, spans }, ahead);
                         continue;
                     }
                     for r in (0..t.rows.count).step_by(LANES) {
                         join::<S>(t.max.add(r), t.sum.add(r), desk.max.add(r), desk.sum.add(r), desk.old.add(r), desk.new.add(r));
                     }
-                    multiply::<S, _, _>(&product, &Join { out: t.out, width, old: desk.old, new: desk.new, spans }, ahead);
+                    multiply::<S, O, _, _>(&product, &Join { out: t.out, width, old: desk.old, new: desk.new, spans }, ahead);
                 }
             }
         }
@@ -315,14 +333,14 @@ dispatch! { unsafe fn join_blocks(job: &Attention, task: &Task, kv_head: usize) 
 
 /// Joins what a divided task's blocks have left.
 #[inline(always)]
-unsafe fn join_blocks_on<S: Simd>(job: &Attention, task: &Task, kv_head: usize) {
+unsafe fn join_blocks_on<S: Registers>(job: &Attention, task: &Task, kv_head: usize) {
     // SAFETY: the caller promises the operands and that the task has been divided.
     unsafe {
         let width = padded(job.problem.dim);
         let Some(kept) = &task.kept else { return };
         let scratch = Scratch::new(2 * LANES + Tile::items(task, width));
         let (old, new) = (scratch.pointer(), scratch.pointer().add(LANES));
-        let tile = Tile::new::<S>(&job.problem, task, kv_head, task.first, new.add(LANES));
+        let tile = Tile::new::<S, Single>(&job.problem, task, kv_head, task.first, new.add(LANES));
         for b in kept.all.clone() {
             let [max, sum, out] = task.kept(kept, kv_head, width, b);
             join::<S>(tile.max, tile.sum, max, sum, old, new);
@@ -338,9 +356,9 @@ unsafe fn join_blocks_on<S: Simd>(job: &Attention, task: &Task, kv_head: usize) 
 }
 
 /// Turns a row's raw products with a block into e^(score − largest), 0 outside of the N vectors from the `first`-th, in which
-/// is all that the row sees; gives the largest score and the sum.
+/// is all that the row sees; gives the largest score and the sum (of what is not rounded).
 #[inline(always)]
-unsafe fn weigh<S: Simd, const N: usize>(scoring: &Scoring, row: *mut f32, first: usize) -> (f32, f32) {
+unsafe fn weigh<S: Registers, O: Operands<S>, const N: usize>(scoring: &Scoring, row: *mut f32, first: usize) -> (f32, f32) {
     // SAFETY: the row holds 64 items.
     unsafe {
         let mut x = [S::splat(0.0); N];
@@ -356,12 +374,12 @@ unsafe fn weigh<S: Simd, const N: usize>(scoring: &Scoring, row: *mut f32, first
         let mut sum = S::splat(0.0);
         if N < BLOCK / LANES {
             for c in 0..BLOCK / LANES {
-                S::store(row.add(c * LANES), sum);
+                O::put(row, c * LANES, sum);
             }
         }
         for c in 0..N {
             let e = math::exp_nonpositive::<S>(S::sub(x[c], centre));
-            S::store(row.add((first + c) * LANES), e);
+            O::put(row, (first + c) * LANES, e);
             sum = S::add(sum, e);
         }
         (m, S::sum(sum))

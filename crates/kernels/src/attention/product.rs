@@ -5,6 +5,7 @@
 
 use super::BLOCK;
 use super::ahead::Ahead;
+use super::operands::Operands;
 use crate::simd::{LANES, Portable, Simd};
 
 /// How much of a tile an instruction set's registers hold.
@@ -35,7 +36,7 @@ impl Registers for crate::simd::Avx512 {
     const WIDE: bool = true;
 }
 
-/// Σ_k a[row, k]·b[k, column]. The columns of b are neighbours.
+/// Σ_k a[row, k]·b[k, column], both as [`Operands`] lays them. The columns of b are neighbours.
 #[derive(Clone, Copy)]
 pub struct Product<const ACROSS: bool> {
     pub a: *const f32,
@@ -46,7 +47,7 @@ pub struct Product<const ACROSS: bool> {
     pub rows: usize,
 }
 
-/// The part of a product that some rows need: columns `columns.0`…`columns.1`, terms `terms.0`…`terms.1`.
+/// The part of a product that some rows need: columns `columns.0`…`columns.1`, items `terms.0`…`terms.1` of the chains.
 #[derive(Clone, Copy)]
 pub struct Part {
     pub columns: (usize, usize),
@@ -66,38 +67,40 @@ pub trait Sink {
 /// # Safety
 /// The operands must hold what the sink's parts ask for, in whole vectors of columns.
 #[inline(always)]
-pub unsafe fn multiply<S: Registers, K: Sink, const ACROSS: bool>(p: &Product<ACROSS>, sink: &K, ahead: &mut Ahead) {
+pub unsafe fn multiply<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool>(p: &Product<ACROSS>, sink: &K, ahead: &mut Ahead) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut row = 0;
         while row < p.rows {
             let rows = (p.rows - row).min(S::ROWS);
-            let part = sink.part(row, rows);
+            let mut part = sink.part(row, rows);
+            // What shares a term with a needed item is 0 in one of the operands.
+            part.terms = (part.terms.0 / O::PER, part.terms.1.div_ceil(O::PER));
             ahead.step::<S>();
             if part.columns.0 < part.columns.1 {
                 // Few rows take more columns at once, to keep enough chains in flight.
                 if S::ROWS == 2 {
                     match rows {
-                        1 => sweep::<S, K, ACROSS, 1, 1, 1>(p, sink, row, part),
-                        _ => sweep::<S, K, ACROSS, 2, 1, 1>(p, sink, row, part),
+                        1 => sweep::<S, O, K, ACROSS, 1, 1, 1>(p, sink, row, part),
+                        _ => sweep::<S, O, K, ACROSS, 2, 1, 1>(p, sink, row, part),
                     }
                 } else if S::WIDE {
                     match rows {
-                        1 => sweep::<S, K, ACROSS, 1, 4, 2>(p, sink, row, part),
-                        2 => sweep::<S, K, ACROSS, 2, 4, 2>(p, sink, row, part),
-                        3 => sweep::<S, K, ACROSS, 3, 4, 2>(p, sink, row, part),
-                        4 => sweep::<S, K, ACROSS, 4, 4, 2>(p, sink, row, part),
-                        5 => sweep::<S, K, ACROSS, 5, 4, 2>(p, sink, row, part),
-                        _ => sweep::<S, K, ACROSS, 6, 4, 2>(p, sink, row, part),
+                        1 => sweep::<S, O, K, ACROSS, 1, 4, 2>(p, sink, row, part),
+                        2 => sweep::<S, O, K, ACROSS, 2, 4, 2>(p, sink, row, part),
+                        3 => sweep::<S, O, K, ACROSS, 3, 4, 2>(p, sink, row, part),
+                        4 => sweep::<S, O, K, ACROSS, 4, 4, 2>(p, sink, row, part),
+                        5 => sweep::<S, O, K, ACROSS, 5, 4, 2>(p, sink, row, part),
+                        _ => sweep::<S, O, K, ACROSS, 6, 4, 2>(p, sink, row, part),
                     }
                 } else {
                     match rows {
-                        1 => sweep::<S, K, ACROSS, 1, 4, 2>(p, sink, row, part),
-                        2 => sweep::<S, K, ACROSS, 2, 2, 1>(p, sink, row, part),
-                        3 => sweep::<S, K, ACROSS, 3, 1, 1>(p, sink, row, part),
-                        4 => sweep::<S, K, ACROSS, 4, 1, 1>(p, sink, row, part),
-                        5 => sweep::<S, K, ACROSS, 5, 1, 1>(p, sink, row, part),
-                        _ => sweep::<S, K, ACROSS, 6, 1, 1>(p, sink, row, part),
+                        1 => sweep::<S, O, K, ACROSS, 1, 4, 2>(p, sink, row, part),
+                        2 => sweep::<S, O, K, ACROSS, 2, 2, 1>(p, sink, row, part),
+                        3 => sweep::<S, O, K, ACROSS, 3, 1, 1>(p, sink, row, part),
+                        4 => sweep::<S, O, K, ACROSS, 4, 1, 1>(p, sink, row, part),
+                        5 => sweep::<S, O, K, ACROSS, 5, 1, 1>(p, sink, row, part),
+                        _ => sweep::<S, O, K, ACROSS, 6, 1, 1>(p, sink, row, part),
                     }
                 }
             }
@@ -108,7 +111,7 @@ pub unsafe fn multiply<S: Registers, K: Sink, const ACROSS: bool>(p: &Product<AC
 
 /// R rows, V vectors of columns at once; W and then one where fewer are left.
 #[inline(always)]
-unsafe fn sweep<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize, const W: usize>(
+unsafe fn sweep<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool, const R: usize, const V: usize, const W: usize>(
     p: &Product<ACROSS>,
     sink: &K,
     row: usize,
@@ -120,23 +123,23 @@ unsafe fn sweep<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const
         let end = part.columns.1.next_multiple_of(LANES);
         if V > 1 {
             while column + V * LANES <= end {
-                tile::<S, K, ACROSS, R, V>(p, sink, row, column, part.terms);
+                tile::<S, O, K, ACROSS, R, V>(p, sink, row, column, part.terms);
                 column += V * LANES;
             }
         }
         if W > 1 && column + W * LANES <= end {
-            tile::<S, K, ACROSS, R, W>(p, sink, row, column, part.terms);
+            tile::<S, O, K, ACROSS, R, W>(p, sink, row, column, part.terms);
             column += W * LANES;
         }
         while column < end {
-            tile::<S, K, ACROSS, R, 1>(p, sink, row, column, part.terms);
+            tile::<S, O, K, ACROSS, R, 1>(p, sink, row, column, part.terms);
             column += LANES;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tile<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(
+unsafe fn tile<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(
     p: &Product<ACROSS>,
     sink: &K,
     row: usize,
@@ -157,9 +160,9 @@ unsafe fn tile<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const 
                     v[j] = S::load(b.add(j * LANES));
                 }
                 for i in 0..R {
-                    let x = S::splat(*$a.add(i * a_row));
+                    let x = O::splat($a.add(i * a_row));
                     for j in 0..V {
-                        chains[i][j] = S::fma(x, v[j], chains[i][j]);
+                        chains[i][j] = O::step(x, v[j], chains[i][j]);
                     }
                 }
                 b = b.add(p.b_row);
@@ -182,27 +185,6 @@ unsafe fn tile<S: Registers, K: Sink, const ACROSS: bool, const R: usize, const 
         for i in 0..R {
             for j in 0..V {
                 sink.take::<S>(row + i, column + j * LANES, chains[i][j]);
-            }
-        }
-    }
-}
-
-/// Copies `rows` rows of `n` items to rows `to_row` apart, the rest of them 0.
-///
-/// # Safety
-/// `from` and `to` must hold the rows; n ≤ to_row.
-#[inline(always)]
-pub unsafe fn copy_rows<S: Simd>(from: *const f32, from_row: usize, rows: usize, n: usize, to: *mut f32, to_row: usize) {
-    // SAFETY: as promised above.
-    unsafe {
-        let whole = n / LANES * LANES;
-        for r in 0..rows {
-            let (from, to) = (from.add(r * from_row), to.add(r * to_row));
-            for d in (0..whole).step_by(LANES) {
-                S::store(to.add(d), S::load(from.add(d)));
-            }
-            for d in (whole..to_row).step_by(LANES) {
-                S::store_n(to.add(d), S::load_n(from.add(d), n.saturating_sub(d)), (to_row - d).min(LANES));
             }
         }
     }

@@ -1,5 +1,6 @@
 use super::{Attention, AttentionGrad, Problem, attention, attention_grad};
-use crate::testing::{assert_close, assert_same_bits, noise, same_everywhere};
+use crate::half::{bf16_to_f32, f32_to_bf16};
+use crate::testing::{assert_close, assert_same_bits, machine, noise, same_everywhere, same_with_bf16};
 
 /// A problem with its operands. Rows of q, k and v are `pad` items longer than they need.
 #[derive(Clone)]
@@ -15,6 +16,7 @@ struct Case {
     slopes: bool,
     /// Strides of the mask, if there is one: of (sequences, heads, queries, keys).
     mask: Option<[usize; 4]>,
+    bf16: bool,
 }
 
 const PAD: usize = 5;
@@ -33,6 +35,7 @@ impl Case {
             softcap: 0.0,
             slopes: false,
             mask: None,
+            bf16: false,
         }
     }
 
@@ -119,6 +122,7 @@ fn problem(c: &Case, d: &Data) -> Problem {
         slopes: c.slopes.then_some(d.slopes.as_ptr()),
         mask: c.mask.map(|_| d.mask.as_ptr()),
         mask_strides: c.mask.unwrap_or([0; 4]),
+        bf16: c.bf16,
     }
 }
 
@@ -259,9 +263,11 @@ fn agrees_with_float64_and_is_the_same_everywhere() {
 /// A row's bytes in a prefill, token by token, in pages and in a batch.
 #[test]
 fn a_row_gives_the_same_bytes_wherever_it_is_computed() {
+    // bf16 products are the same only on one instruction set.
+    let _guard = machine();
     let base = Case { slopes: true, ..Case::new(&[300], &[300], 6, 2, 40) };
-    for (window, softcap) in [(0, 0.0), (70, 3.0)] {
-        let c = Case { window, softcap, ..base.clone() };
+    for (window, softcap, bf16) in [(0, 0.0, false), (70, 3.0, false), (0, 0.0, true), (70, 3.0, true)] {
+        let c = Case { window, softcap, bf16, ..base.clone() };
         let d = data(&c);
         let (want, want_lse) = forward(&c, &problem(&c, &d));
         let row = c.heads * c.dim;
@@ -311,6 +317,40 @@ fn a_row_gives_the_same_bytes_wherever_it_is_computed() {
         };
         assert_same_bits(&forward(&c, &p).0[3 * row..23 * row], &want[280 * row..], "batch");
     }
+}
+
+/// The emulated and, where this CPU has them, the native bfloat16 products against float64 with rounded operands.
+fn check_bf16(c: &Case, what: &str) {
+    let (c, d) = (Case { bf16: true, ..c.clone() }, data(c));
+    let half = |x: &Vec<f32>| x.iter().map(|x| bf16_to_f32(f32_to_bf16(*x))).collect::<Vec<f32>>();
+    let rounded = Data { q: half(&d.q), k: half(&d.k), v: half(&d.v), gout: half(&d.gout), ..data(&c) };
+    let want = twin(&c, &rounded);
+    let (out, lse) = (c.rows_q() * c.heads * c.dim, c.rows_q() * c.heads);
+    for got in same_with_bf16(|| run(&c, &d)) {
+        // A logsumexp depends on rounded q and k alone, so it shows that they are what is rounded, and nothing behind them.
+        assert_close(&got[out..out + lse], &want[out..out + lse], 2e-5, &format!("logsumexp, {what}"));
+        // Weights and derivatives are rounded too, by at most 2⁻⁹ of each, and the twin's are not: a sum of them is off by at most 2⁻⁹ of the
+        // sum of its terms' sizes, which here stays below 16.
+        assert_close(&got, &want, 2f64.powi(-5), what);
+    }
+    let single = same_everywhere(|| run(&Case { bf16: false, ..c.clone() }, &d));
+    let apart = (0..lse).any(|i| want[out + i].is_finite() && (f64::from(single[out + i]) - want[out + i]).abs() > 2e-4);
+    assert!(apart, "{what}: nothing is rounded");
+}
+
+#[test]
+fn bf16_products_agree_with_float64_of_rounded_operands() {
+    check_bf16(&Case::new(&[70], &[70], 2, 2, 16), "causal");
+    check_bf16(&Case::new(&[5, 0, 130, 3], &[9, 4, 130, 199], 4, 2, 24), "ragged, grouped");
+    check_bf16(&Case::new(&[151], &[151], 3, 1, 7), "odd head");
+    check_bf16(&Case { causal: false, ..Case::new(&[67, 3], &[91, 129], 2, 1, 64) }, "not causal");
+    check_bf16(&Case { window: 9, causal: false, ..Case::new(&[101], &[101], 2, 2, 40) }, "window to both sides");
+    check_bf16(&Case::new(&[300, 21], &[300, 21], 4, 2, 8), "many blocks");
+    check_bf16(&Case::new(&[1, 4], &[901, 400], 8, 2, 20), "few rows, many keys");
+    check_bf16(
+        &Case { mask: Some([1, 2, 3, 4]), softcap: 5.0, slopes: true, window: 30, ..Case::new(&[80], &[80], 2, 1, 20) },
+        "everything at once",
+    );
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Sizes {
         })
     }
 
-    fn problem(&self, q: &RowsOf, k: &RowsOf, v: &RowsOf) -> Result<Problem, String> {
+    fn problem(&self, q: &RowsOf, k: &RowsOf, v: &RowsOf, bf16: bool) -> Result<Problem, String> {
         let Sizes { sequences, rows_q, rows_k, heads, kv_heads, dim, .. } = *self;
         if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
             return Err(format!("the heads, expected a multiple of the {kv_heads} kv heads, got {heads}"));
@@ -141,6 +141,7 @@ impl Sizes {
             slopes: self.slopes.optional::<f32>(heads)?.map(<*mut f32>::cast_const),
             mask,
             mask_strides: strides,
+            bf16,
         })
     }
 }
@@ -208,59 +209,67 @@ unsafe fn check_disjoint(p: &Problem) -> Result<(), String> {
     }
 }
 
+/// `attention` and `attentionBf16`.
+fn forward(a: &mut Args, bf16: bool) -> Result<(), String> {
+    let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
+    let lse = a.place()?;
+    let sizes = Sizes::read(a, true)?;
+    let problem = sizes.problem(&q, &k, &v, bf16)?;
+    let sums = product(&[sizes.heads, sizes.rows_q])?;
+    let job = Attention {
+        problem,
+        out: out.out(&problem, "out", sizes.rows_q, product(&[sizes.heads, sizes.dim])?)?,
+        o_row: out.row,
+        lse: lse.optional(sums)?,
+    };
+    if let Some(lse) = job.lse {
+        keep_indices(&problem, lse, sums)?;
+    }
+    if sizes.rows_q == 0 {
+        return Ok(());
+    }
+    // SAFETY: every operand has the room that the job names; rows, keys and pages were checked.
+    unsafe { attention(&job) };
+    Ok(())
+}
+
+/// `attentionGrad` and `attentionGradBf16`.
+fn backward(a: &mut Args, bf16: bool) -> Result<(), String> {
+    let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
+    let lse = a.place()?;
+    let [gout, gq, gk, gv] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
+    let sizes = Sizes::read(a, false)?;
+    let (width, kv_width) = (product(&[sizes.heads, sizes.dim])?, product(&[sizes.kv_heads, sizes.dim])?);
+    let problem = sizes.problem(&q, &k, &v, bf16)?;
+    let job = AttentionGrad {
+        problem,
+        out: out.room("out", sizes.rows_q, width)?,
+        o_row: out.row,
+        lse: lse.room(product(&[sizes.heads, sizes.rows_q])?)?,
+        gout: gout.room("gout", sizes.rows_q, width)?,
+        go_row: gout.row,
+        gq: gq.out(&problem, "gq", sizes.rows_q, width)?,
+        gq_row: gq.row,
+        gk: gk.out(&problem, "gk", sizes.rows_k, kv_width)?,
+        gk_row: gk.row,
+        gv: gv.out(&problem, "gv", sizes.rows_k, kv_width)?,
+        gv_row: gv.row,
+        rows_k: sizes.rows_k,
+    };
+    if sizes.rows_q == 0 && sizes.rows_k == 0 {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    unsafe {
+        check_disjoint(&job.problem)?;
+        attention_grad(&job);
+    }
+    Ok(())
+}
+
 pub fn register(t: &mut Table) {
-    t.push(("attention", |a| {
-        let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
-        let lse = a.place()?;
-        let sizes = Sizes::read(a, true)?;
-        let problem = sizes.problem(&q, &k, &v)?;
-        let sums = product(&[sizes.heads, sizes.rows_q])?;
-        let job = Attention {
-            problem,
-            out: out.out(&problem, "out", sizes.rows_q, product(&[sizes.heads, sizes.dim])?)?,
-            o_row: out.row,
-            lse: lse.optional(sums)?,
-        };
-        if let Some(lse) = job.lse {
-            keep_indices(&problem, lse, sums)?;
-        }
-        if sizes.rows_q == 0 {
-            return Ok(());
-        }
-        // SAFETY: every operand has the room that the job names; rows, keys and pages were checked.
-        unsafe { attention(&job) };
-        Ok(())
-    }));
-    t.push(("attentionGrad", |a| {
-        let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
-        let lse = a.place()?;
-        let [gout, gq, gk, gv] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
-        let sizes = Sizes::read(a, false)?;
-        let (width, kv_width) = (product(&[sizes.heads, sizes.dim])?, product(&[sizes.kv_heads, sizes.dim])?);
-        let problem = sizes.problem(&q, &k, &v)?;
-        let job = AttentionGrad {
-            problem,
-            out: out.room("out", sizes.rows_q, width)?,
-            o_row: out.row,
-            lse: lse.room(product(&[sizes.heads, sizes.rows_q])?)?,
-            gout: gout.room("gout", sizes.rows_q, width)?,
-            go_row: gout.row,
-            gq: gq.out(&problem, "gq", sizes.rows_q, width)?,
-            gq_row: gq.row,
-            gk: gk.out(&problem, "gk", sizes.rows_k, kv_width)?,
-            gk_row: gk.row,
-            gv: gv.out(&problem, "gv", sizes.rows_k, kv_width)?,
-            gv_row: gv.row,
-            rows_k: sizes.rows_k,
-        };
-        if sizes.rows_q == 0 && sizes.rows_k == 0 {
-            return Ok(());
-        }
-        // SAFETY: as above.
-        unsafe {
-            check_disjoint(&job.problem)?;
-            attention_grad(&job);
-        }
-        Ok(())
-    }));
+    t.push(("attention", |a| forward(a, false)));
+    t.push(("attentionBf16", |a| forward(a, true)));
+    t.push(("attentionGrad", |a| backward(a, false)));
+    t.push(("attentionGradBf16", |a| backward(a, true)));
 }

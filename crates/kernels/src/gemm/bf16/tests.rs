@@ -2,36 +2,13 @@ use super::super::{Finish, KC};
 use super::*;
 use crate::gated::Activation;
 use crate::gemm::tests::{SIZES, Stored};
-use crate::testing::{assert_close, assert_same_bits, machine, noise};
-use crate::{pool, simd};
+use crate::testing::{assert_close, assert_same_bits, machine, noise, same_with_bf16};
 
 fn run(p: &Product, out: &mut Vec<f32>) -> Vec<f32> {
     let p = Product { out: out.as_mut_ptr(), ..*p };
     // SAFETY: the vectors hold what the sizes reach.
     unsafe { product_bf16(&p) };
     std::mem::take(out)
-}
-
-/// Runs on every instruction set with 1, 2 and 3 threads: the bits may differ only between `vdpbf16ps` and the others.
-/// Gives the emulated result and, where this CPU has it, the native one.
-fn everywhere(run: impl Fn() -> Vec<f32>) -> Vec<Vec<f32>> {
-    let _guard = machine();
-    let (isa, threads) = (simd::isa(), pool::threads());
-    let mut results: [Option<Vec<f32>>; 2] = [None, None];
-    for set in simd::available() {
-        assert!(simd::force(set));
-        for n in 1..=3 {
-            pool::set_threads(n);
-            let got = run();
-            match &results[usize::from(native())] {
-                None => results[usize::from(native())] = Some(got),
-                Some(want) => assert_same_bits(&got, want, &format!("{set:?} with {n} threads")),
-            }
-        }
-    }
-    simd::force(isa);
-    pool::set_threads(threads);
-    results.into_iter().flatten().collect()
 }
 
 fn half(x: f32) -> f32 {
@@ -54,7 +31,7 @@ fn every_size_and_layout_is_the_product_of_rounded_operands() {
             let (a, b) = (Stored::new(m, k, ka, 1 + at as u64), Stored::new(k, n, kb, 100 + at as u64));
             let row = n + layout % 3;
             let want: Vec<f64> = (0..m * row).map(|x| if x % row < n { exact(&a, &b, x / row, x % row, k) } else { 7.0 }).collect();
-            let results = everywhere(|| {
+            let results = same_with_bf16(|| {
                 let out = std::ptr::null_mut();
                 let p = Product { a: a.view(), b: Right::Plain(b.view()), out, out_row: row, m, n, k, finish: Finish::PLAIN };
                 run(&p, &mut vec![7.0; m * row])
@@ -72,7 +49,7 @@ fn every_size_and_layout_is_the_product_of_rounded_operands() {
 fn it_is_no_float32_product() {
     let (m, n, k) = (20, 30, 64);
     let (a, b) = (Stored::new(m, k, 0, 1), Stored::new(k, n, 0, 2));
-    for got in everywhere(|| {
+    for got in same_with_bf16(|| {
         let out = std::ptr::null_mut();
         let p = Product { a: a.view(), b: Right::Plain(b.view()), out, out_row: n, m, n, k, finish: Finish::PLAIN };
         run(&p, &mut vec![0.0; m * n])
@@ -90,7 +67,7 @@ fn rounding_is_to_nearest_even() {
     // 1 + 2⁻⁸ lies half way between two numbers, 1 + 3·2⁻⁸ too: to the even ones, 1 and 1 + 2⁻⁶.
     let x = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, f32::MAX, -1.0 - 1.0 / 256.0];
     let one = [1.0f32];
-    for got in everywhere(|| {
+    for got in same_with_bf16(|| {
         let a = Matrix { data: x.as_ptr(), row: 1, col: 1 };
         let b = Right::Plain(Matrix { data: one.as_ptr(), row: 1, col: 1 });
         run(&Product { a, b, out: std::ptr::null_mut(), out_row: 1, m: 4, n: 1, k: 1, finish: Finish::PLAIN }, &mut vec![0.0; 4])
@@ -108,7 +85,7 @@ fn a_row_alone_has_the_bytes_it_has_among_many() {
             let p = Product { a: a.view().at(from, 0), b: Right::Plain(b.view()), out: std::ptr::null_mut(), out_row: n, m, n, k, finish };
             run(&p, &mut vec![0.0; m * n])
         };
-        everywhere(|| {
+        same_with_bf16(|| {
             let all = rows(0, m);
             let pieces = (1..=64).map(|m| (0, m)).chain([(7, 1), (63, 1), (10, 2), (30, 5), (0, m - 1), (m - 41, 41)]);
             for (from, count) in pieces {
@@ -129,7 +106,7 @@ fn the_epilogue_comes_after_the_last_block() {
         for accumulate in [false, true] {
             let (a, b) = (Stored::new(m, k, 1, 5), Stored::new(k, n, 0, 6));
             let (bias, start) = (noise(n, 7), noise(m * n, 8));
-            let results = everywhere(|| {
+            let results = same_with_bf16(|| {
                 let mut out = start.clone();
                 let mut slope = vec![0.0f32; m * n];
                 let finish = if accumulate {
@@ -170,7 +147,7 @@ fn a_batch_is_its_problems_one_by_one() {
     for (count, m, n, k, shared) in [(5, 3, 20, 31, false), (4, 100, 33, 65, true), (3, 130, 90, KC + 44, false)] {
         let (a, b) = (Stored::new(m * count, k, 0, 12), Stored::new(k * count, n, 0, 13));
         let step = if shared { 0 } else { k * n };
-        everywhere(|| {
+        same_with_bf16(|| {
             let mut out = vec![0.0f32; count * m * n];
             let p = Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish: Finish::PLAIN };
             // SAFETY: the vectors hold what the sizes reach.
@@ -182,5 +159,28 @@ fn a_batch_is_its_problems_one_by_one() {
             }
             out
         });
+    }
+}
+
+/// Sizes in which a comes in pieces, columns of b do, out is written past the caches (aligned as it is here).
+#[test]
+fn a_row_of_a_large_product_has_the_bytes_that_it_has_alone() {
+    let _guard = machine();
+    for (m, n, k) in [(384, 20, 5200), (400, 1950, 520), (1100, 1936, 40)] {
+        let (a, b) = (Stored::new(m, k, 0, 1), Stored::new(k, n, 0, 2));
+        let some = |from: usize, rows: usize| {
+            let room = Scratch::new(rows * n);
+            let (a, out) = (a.view().at(from, 0), room.pointer());
+            let p = Product { a, b: Right::Plain(b.view()), out, out_row: n, m: rows, n, k, finish: Finish::PLAIN };
+            // SAFETY: the room holds the rows.
+            unsafe {
+                product_bf16(&p);
+                std::slice::from_raw_parts(out, rows * n).to_vec()
+            }
+        };
+        let all = some(0, m);
+        for i in [0, m / 2, m - 1] {
+            assert_same_bits(&some(i, 1), &all[i * n..(i + 1) * n], &format!("row {i} of {m} x {n} x {k}"));
+        }
     }
 }
