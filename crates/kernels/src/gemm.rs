@@ -49,6 +49,9 @@ const DEEP: usize = 6 * KC;
 const GROUP: usize = 3;
 /// Floats of b from which on it comes from memory rather than from a cache.
 const LARGE: usize = 4 << 20;
+/// Floats of out from which on a result of one block of k goes to memory past the caches (tests: few): a weight's gradient, which
+/// the optimiser reads when other data have long taken its place, and whose old contents would be read for nothing.
+const LARGE_OUT: usize = if cfg!(test) { 1 << 10 } else { 2 << 20 };
 
 /// Where b comes from.
 #[derive(Clone, Copy)]
@@ -94,10 +97,18 @@ struct Piece<'a> {
     /// Rows (many-rows plan) or columns (few-rows plan) of one task.
     step: usize,
     plain: bool,
+    /// Whether whole vectors of out, which then lie on cache lines, go to memory past the caches.
+    past: bool,
 }
 
 // SAFETY: as for `Product`; tasks write disjoint sums and disjoint parts of `packed`.
 unsafe impl Sync for Piece<'_> {}
+
+/// Whether out goes to memory past the caches.
+fn past_caches(p: &Product) -> bool {
+    let lines = p.out_row.is_multiple_of(LANES) && (p.out as usize).is_multiple_of(LANES * size_of::<f32>());
+    p.finish.is_plain() && p.k <= KC && p.m * p.n >= LARGE_OUT && lines
+}
 
 /// How much of `n` one task takes: at most `most`, less (down to a third) where that gives each thread up to `tasks` tasks, and as many
 /// tasks for each thread.
@@ -148,8 +159,8 @@ pub unsafe fn product(p: &Product) {
     for j0 in (0..p.n).step_by(wide) {
         for k0 in (0..p.k).step_by(deep) {
             let (j1, k1) = ((j0 + wide).min(p.n), (k0 + deep).min(p.k));
-            let piece =
-                Piece { p, j0, j1, k0, k1, sums, sums_row, packed: std::ptr::null_mut(), panel: 0, step: 0, plain: finish.is_plain() };
+            let (packed, plain, past) = (std::ptr::null_mut(), finish.is_plain(), past_caches(p));
+            let piece = Piece { p, j0, j1, k0, k1, sums, sums_row, packed, panel: 0, step: 0, plain, past };
             // SAFETY: as promised above.
             unsafe { if few { few_rows(piece, parallel) } else { many_rows(piece, parallel) } };
         }
@@ -212,7 +223,8 @@ pub fn packed_size(n: usize, k: usize) -> usize {
 pub unsafe fn pack_weight(b: Matrix, n: usize, k: usize, out: *mut f32) {
     let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
     let p = Product { a: nowhere, b: Right::Plain(b), out, out_row: 0, m: 0, n, k, finish: Finish::PLAIN };
-    let piece = Piece { p: &p, j0: 0, j1: n, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel: k * LANES, step: 0, plain: true };
+    let (panel, step, plain, past) = (k * LANES, 0, true, false);
+    let piece = Piece { p: &p, j0: 0, j1: n, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel, step, plain, past };
     // SAFETY: as promised above; each task packs its own panels.
     each(n.div_ceil(PACKED_PANELS * LANES), n * k >= 1 << 15, |i| unsafe { pack_b(&piece, i) });
 }

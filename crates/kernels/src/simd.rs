@@ -29,10 +29,31 @@ pub trait Simd: Copy + 'static {
     unsafe fn splat(x: f32) -> Self::F;
     unsafe fn load(p: *const f32) -> Self::F;
     unsafe fn store(p: *mut f32, v: Self::F);
+    /// Stores a whole, aligned cache line to memory, past the caches where the instruction set can.
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: Self::F) {
+        // SAFETY: the caller promises 16 places.
+        unsafe { Self::store(p, v) };
+    }
+    /// Orders what was streamed before what follows.
+    #[inline(always)]
+    unsafe fn fence() {}
     /// Loads lanes `0..n` (n <= 16); the others are 0 and their memory is not touched.
     unsafe fn load_n(p: *const f32, n: usize) -> Self::F;
     /// Stores lanes `0..n` (n <= 16); other memory is not touched.
     unsafe fn store_n(p: *mut f32, v: Self::F, n: usize);
+
+    /// Eight lanes from `low` and eight from `high`.
+    #[inline(always)]
+    unsafe fn load_halves(low: *const f32, high: *const f32) -> Self::F {
+        let mut both = [0f32; LANES];
+        // SAFETY: the caller promises 8 readable items at each place.
+        unsafe {
+            both.as_mut_ptr().copy_from_nonoverlapping(low, LANES / 2);
+            both.as_mut_ptr().add(LANES / 2).copy_from_nonoverlapping(high, LANES / 2);
+            Self::load(both.as_ptr())
+        }
+    }
 
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;

@@ -45,6 +45,13 @@ impl Finish {
     }
 }
 
+/// Where [`tile`] reads or writes what belongs to place `at` of out; null: nowhere.
+#[inline(always)]
+pub fn touched(p: &Product, at: usize) -> [*const f32; 3] {
+    let place = |from: *const f32| if from.is_null() { from } else { from.wrapping_add(at) };
+    [p.out.wrapping_add(at), place(p.finish.residual), place(p.finish.pre)]
+}
+
 /// Asks for the memory that [`tile`] will touch.
 #[inline(always)]
 pub unsafe fn prefetch<S: Simd>(p: &Product, at: usize, rows: usize, columns: usize) {

@@ -26,6 +26,9 @@ impl Matrix {
     }
 }
 
+/// Rows ahead of the one that is copied, for which memory is asked.
+const AHEAD: usize = 16;
+
 /// Packs up to four tiles of `rows` (at most 8 each) rows of `k` items, each to `[k][rows]`, one behind the other.
 ///
 /// # Safety
@@ -43,16 +46,24 @@ pub unsafe fn pack_rows<S: Simd>(a: Matrix, rows: [usize; 4], k: usize, to: *mut
             }
         } else if a.row == 1 {
             let least = rows.into_iter().filter(|&r| r > 0).min().unwrap_or(0);
+            let all: usize = rows.into_iter().sum();
             while (k - p) * least >= 2 * LANES {
                 let (mut from, mut to) = (a.data.add(p * a.col), to);
-                for r in rows {
-                    if r > 0 {
-                        S::store(to.add(p * r), S::load_n(from, r));
-                        from = from.add(r);
-                        to = to.add(k * r);
-                    }
+                for line in (0..all).step_by(LANES) {
+                    S::prefetch_far(from.wrapping_add(AHEAD * a.col + line));
+                    S::prefetch_far(from.wrapping_add((AHEAD + 1) * a.col + line));
                 }
-                p += 1;
+                for r in rows {
+                    if 2 * r == LANES {
+                        S::store(to.add(p * r), S::load_halves(from, from.add(a.col)));
+                    } else if r > 0 {
+                        S::store(to.add(p * r), S::load_n(from, r));
+                        S::store(to.add((p + 1) * r), S::load_n(from.add(a.col), r));
+                    }
+                    from = from.add(r);
+                    to = to.add(k * r);
+                }
+                p += 2;
             }
         }
         let (mut first, mut to) = (0, to);
@@ -68,9 +79,6 @@ pub unsafe fn pack_rows<S: Simd>(a: Matrix, rows: [usize; 4], k: usize, to: *mut
     }
 }
 
-/// Rows of b ahead of the one that is packed, for which memory is asked.
-const AHEAD: usize = 12;
-
 /// Packs `columns` columns of `k` items to panels `panel` items apart, the last one filled up with zeros. While it reads
 /// columns of neighbouring items, it asks for those from `ahead` on (null: nothing), the panels that will be packed next.
 ///
@@ -85,7 +93,7 @@ pub unsafe fn pack_panels<S: Simd>(b: Matrix, columns: usize, k: usize, to: *mut
             for p in 0..k {
                 let (row, to) = (b.data.add(p * b.row), to.add(p * LANES));
                 for v in 0..whole {
-                    S::prefetch(row.wrapping_add(AHEAD * b.row + v * LANES));
+                    S::prefetch_far(row.wrapping_add(AHEAD * b.row + v * LANES));
                     S::store(to.add(v * panel), S::load(row.add(v * LANES)));
                 }
                 if rest > 0 {

@@ -2,7 +2,7 @@
 
 use super::pack::{pack_panels, pack_rows};
 use super::tile::{Block, MAX_PANELS, MAX_ROWS, Tile};
-use super::{KC, Matrix, PACKED_PANELS, Piece, Product, Right, finish};
+use super::{GROUP, KC, Matrix, PACKED_PANELS, Piece, Product, Right, finish};
 use crate::dispatch;
 use crate::scratch::Scratch;
 use crate::simd::LANES;
@@ -119,6 +119,51 @@ struct Rows {
     rows: usize,
 }
 
+/// Memory that will be read when these tiles are done, so that they wait for it: `lines` cache lines, `across` apart, and the like again
+/// `count` times, `down` apart. Each tile asks for a run down of one line.
+#[derive(Clone, Copy)]
+struct Ahead {
+    at: *const f32,
+    lines: usize,
+    across: usize,
+    count: usize,
+    down: usize,
+    /// How much further for each item of k that lies behind.
+    deeper: usize,
+    /// Tiles that have asked already.
+    first: usize,
+}
+
+impl Ahead {
+    /// What a tile of one block asks for, a line every four steps.
+    const RUN: usize = KC / 4;
+    /// Tiles that it takes to ask for a group of columns.
+    const TILES: usize = KC / LANES;
+
+    /// A group of packed panels.
+    #[inline(always)]
+    fn panels(at: *const f32, group: usize, panel: usize) -> Ahead {
+        Ahead { at, lines: group, across: panel, count: KC, down: LANES, deeper: LANES, first: 0 }
+    }
+
+    /// Columns that will be packed.
+    #[inline(always)]
+    fn source(b: Matrix, columns: usize, k: usize, first: usize) -> Ahead {
+        if b.col == 1 {
+            Ahead { at: b.data, lines: columns.div_ceil(LANES), across: LANES, count: k, down: b.row, deeper: 0, first }
+        } else {
+            Ahead { at: b.data, lines: KC / LANES, across: LANES, count: columns, down: b.col, deeper: 0, first }
+        }
+    }
+
+    /// What tile `t` asks for: where, and how far apart.
+    #[inline(always)]
+    fn of(&self, t: usize) -> Option<(*const f32, usize)> {
+        let (line, run) = ((self.first + t) % self.lines, (self.first + t) / self.lines * Ahead::RUN);
+        (run < self.count).then(|| (self.at.wrapping_add(line * self.across + run * self.down), self.down))
+    }
+}
+
 /// All tiles of some rows with `panels` panels at `b`, for the items `k` and `deep - 1` more of k. A tile's sums stay in the first-level
 /// cache from block to block of k.
 #[inline(always)]
@@ -132,17 +177,18 @@ unsafe fn multiply<S: Tile>(
     j: usize,
     k: usize,
     deep: usize,
-    next: *const f32,
+    next: Ahead,
 ) {
     let p = piece.p;
     let wide = panels * LANES;
     let columns = wide.min(piece.j1 - j);
     let ends = k + deep == p.k;
     // Whole vectors that go where they stay, or to the sums: straight from the registers.
-    let straight = columns == wide && (!ends || piece.plain);
+    let straight = columns == wide && (!ends || (piece.plain && !piece.past));
     let (tiles, short, longer) = split::<S>(rows.rows);
     let mut aside = std::mem::MaybeUninit::<[f32; MAX_ROWS * MAX_PANELS * LANES]>::uninit();
     let aside = aside.as_mut_ptr().cast::<f32>();
+    let none = std::ptr::null();
     let mut i = 0;
     for t in 0..tiles {
         let r = short + usize::from(t < longer);
@@ -165,21 +211,30 @@ unsafe fn multiply<S: Tile>(
             }
             for q in (0..deep).step_by(KC) {
                 let items = KC.min(deep - q);
+                let last = q + items == deep;
                 let (sums, sums_row) = match (q, k) {
-                    (0, 0) => (std::ptr::null(), 0),
+                    (0, 0) => (none, 0),
                     (0, _) if straight => (before.cast_const(), piece.sums_row),
                     _ => (out.cast_const(), out_row),
                 };
-                if !straight && q + items == deep {
-                    finish::prefetch::<S>(p, at, r, columns);
-                }
-                // The first tiles ask for the panels that come next, a quarter of one each.
-                let quarter = next.wrapping_add((t / 4) * panel + (q + (t % 4) * (KC / 4)) * LANES);
-                let ahead = if t < 4 * panels { quarter } else { b.add(q * LANES) };
+                let (soon, soon_row) = match (last, ends) {
+                    (true, true) if piece.past => ([none; 3], 0),
+                    (true, true) => (finish::touched(p, at), p.out_row),
+                    (true, false) => ([before.cast_const(), none, none], piece.sums_row),
+                    _ => ([none; 3], 0),
+                };
                 let a = rows.a.add(q * rows.rows + i * items);
-                S::run(r, panels, &Block { a, b: b.add(q * LANES), panel, k: items, sums, sums_row, out, out_row, ahead });
+                let b = b.add(q * LANES);
+                let (ahead, ahead_step) = next.of(t).map_or((b, 0), |(at, step)| (at.wrapping_add(q * next.deeper), step));
+                S::run(r, panels, &Block { a, b, panel, k: items, sums, sums_row, out, out_row, ahead, ahead_step, soon, soon_row });
             }
             if straight {
+            } else if ends && piece.past && columns == wide {
+                for row in 0..r {
+                    for v in (0..wide).step_by(LANES) {
+                        S::stream(p.out.add(at + row * p.out_row + v), S::load(aside.add(row * wide + v)));
+                    }
+                }
             } else if ends {
                 finish::tile::<S>(p, aside, wide, at, j, r, columns);
             } else {
@@ -213,9 +268,12 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
         }
         for j in (0..panels).step_by(group) {
             let b = piece.packed.add(j * piece.panel);
-            let next = b.wrapping_add(group * piece.panel);
+            let next = Ahead::panels(b.wrapping_add(group * piece.panel), group, piece.panel);
             let columns = piece.j0 + j * LANES;
             multiply::<S>(piece, Rows { a, from, rows }, b, piece.panel, group.min(panels - j), columns, piece.k0, deep, next);
+        }
+        if piece.past {
+            S::fence();
         }
     }
 }
@@ -226,11 +284,13 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
     let p = piece.p;
     let from = piece.j0 + i * piece.step;
     let to = (from + piece.step).min(piece.j1);
-    let (_, short, longer) = split::<S>(p.m);
+    let (tiles, short, longer) = split::<S>(p.m);
     let group = S::panels(short + usize::from(longer > 0));
-    // Neighbouring columns are read in long runs; columns far apart (a transposed weight) in pieces that fit L1.
+    let run = if tiles < Ahead::TILES { 8 } else { GROUP };
+    // Neighbouring columns are read in long runs where no tiles ask for them in advance; other columns in pieces that fit L1.
     let (wide, b) = match p.b {
-        Right::Plain(b) => (if b.col == 1 { group * 8usize.div_ceil(group) } else { group }, b),
+        Right::Plain(b) if b.col == 1 => (group * run.div_ceil(group), b),
+        Right::Plain(b) => (group, b),
         Right::Packed(b) => (group, Matrix { data: b, row: 0, col: 0 }),
     };
     let direct = p.m == 1 && b.row == 1 && matches!(p.b, Right::Plain(_));
@@ -248,23 +308,32 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
                     one_row::<S>(piece, a, b.at(k, j), j, k, deep);
                     continue;
                 }
-                let (packed, panel) = match p.b {
-                    Right::Packed(b) => (b.add(j * p.k + k * LANES), p.k * LANES),
+                let (packed, panel, source) = match p.b {
+                    Right::Packed(b) => (b.add(j * p.k + k * LANES), p.k * LANES, None),
                     Right::Plain(_) => {
                         let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + columns) };
-                        pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, next.data);
+                        let alone = if tiles < Ahead::TILES { next.data } else { std::ptr::null() };
+                        pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, alone);
                         sum_columns::<S>(p, own, LANES * deep, columns, j, k, deep);
-                        (own.cast_const(), LANES * deep)
+                        (own.cast_const(), LANES * deep, Some(next))
                     }
                 };
                 for v in (0..panels).step_by(group) {
                     let rows = Rows { a, from: 0, rows: p.m };
                     let b = packed.add(v * panel);
-                    let next = b.wrapping_add(group * panel);
+                    let next = match source {
+                        Some(b) => Ahead::source(b, columns, deep, v / group * tiles),
+                        None if k + KC < piece.k1 => Ahead::panels(b.wrapping_add(KC * LANES), group, panel),
+                        None => Ahead::panels(b.wrapping_add(group * panel - (k - piece.k0) * LANES), group, panel),
+                    };
                     multiply::<S>(piece, rows, b, panel, group.min(panels - v), j + v * LANES, k, deep, next);
                 }
             }
         }
+    }
+    if piece.past {
+        // SAFETY: a fence touches no memory.
+        unsafe { S::fence() };
     }
 }
 

@@ -300,3 +300,25 @@ fn a_row_alone_has_the_bytes_it_has_among_a_thousand() {
         assert_same_bits(&run(from, rows), &all[from * n..(from + rows) * n], &format!("rows {from}..{}", from + rows));
     }
 }
+
+#[test]
+fn a_result_past_the_caches_has_the_same_bytes() {
+    for (m, n, k) in [(100, 64, 200), (390, 80, 256), (30, 144, 20), (386, 160, 130)] {
+        let (a, b) = (Stored::new(m, k, 1, 16), Stored::new(k, n, 0, 17));
+        // From a cache line on, and from the item behind it on, where nothing can go past the caches.
+        let run = |from: usize| {
+            same_everywhere(|| {
+                let room = Scratch::new(m * n + from);
+                let out = room.pointer().wrapping_add(from);
+                let p = Product { a: a.view(), b: Right::Plain(b.view()), out, out_row: n, m, n, k, finish: Finish::PLAIN };
+                assert_eq!(past_caches(&p), from == 0);
+                // SAFETY: the room holds the result, and the vectors what the sizes reach.
+                unsafe {
+                    product(&p);
+                    std::slice::from_raw_parts(out, m * n).to_vec()
+                }
+            })
+        };
+        assert_same_bits(&run(0), &run(1), &format!("{m}x{n}x{k}"));
+    }
+}

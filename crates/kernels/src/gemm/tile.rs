@@ -21,14 +21,21 @@ pub struct Block {
     pub sums_row: usize,
     pub out: *mut f32,
     pub out_row: usize,
-    /// Memory that will be read soon: a line of it is asked for every four steps.
+    /// Memory that will be read soon: every four steps a line of it is asked for, `ahead_step` items after the one before.
     pub ahead: *const f32,
+    pub ahead_step: usize,
+    /// What the tile's rows will touch when its sums are done, `soon_row` items apart (null: nothing).
+    pub soon: [*const f32; 3],
+    pub soon_row: usize,
 }
 
 /// How far ahead of a tile of few rows b is asked for: it waits for memory, not for its FMAs.
 const STREAM: usize = 48 * LANES;
 /// Up to this many rows are few.
 const STREAM_ROWS: usize = 4;
+/// Steps before the end of a tile from which on the memory of its results is asked for, row by row: all at once would hold up the
+/// loads of b, and much earlier b would push it out of the first-level cache again.
+const SOON: usize = 160;
 
 /// out = sums + the chains, each element's chain a run of FMAs in ascending k from 0.
 ///
@@ -40,12 +47,7 @@ unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
     unsafe {
         let mut acc = [[S::splat(0.0); V]; R];
         let (mut a, mut b, mut ahead) = (t.a, t.b, t.ahead);
-        let (place, apart) = if t.sums.is_null() { (t.out.cast_const(), t.out_row) } else { (t.sums, t.sums_row) };
-        for i in 0..R {
-            for j in 0..V {
-                S::prefetch(place.wrapping_add(i * apart + j * LANES));
-            }
-        }
+        let mut row = 0;
         // A macro, not a closure: a closure would be compiled without the instruction set's features.
         macro_rules! step {
             ($a:expr, $b:expr) => {
@@ -69,7 +71,17 @@ unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
         while left >= 4 {
             if R > STREAM_ROWS {
                 S::prefetch_far(ahead);
-                ahead = ahead.wrapping_add(LANES);
+                ahead = ahead.wrapping_add(t.ahead_step);
+            }
+            if left <= SOON && row < R {
+                for at in t.soon {
+                    if !at.is_null() {
+                        for j in 0..V {
+                            S::prefetch(at.wrapping_add(row * t.soon_row + j * LANES));
+                        }
+                    }
+                }
+                row += 1;
             }
             step!(a, b);
             step!(a.add(R), b.add(LANES));

@@ -171,6 +171,19 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: Self::F) {
+        unsafe {
+            _mm256_stream_ps(p, v.0);
+            _mm256_stream_ps(p.add(8), v.1);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fence() {
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> Self::F {
         unsafe {
             if n >= LANES {
@@ -195,6 +208,11 @@ impl Simd for Avx2 {
                 _mm256_maskstore_ps(p, tail_mask(n), v.0);
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(low: *const f32, high: *const f32) -> Self::F {
+        unsafe { Pair(_mm256_loadu_ps(low), _mm256_loadu_ps(high)) }
     }
 
     #[inline(always)]

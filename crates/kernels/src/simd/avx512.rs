@@ -40,6 +40,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: Self::F) {
+        unsafe { _mm512_stream_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn fence() {
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn load_n(p: *const f32, n: usize) -> Self::F {
         unsafe { _mm512_maskz_loadu_ps(mask16(n), p) }
     }
@@ -49,6 +59,11 @@ impl Simd for Avx512 {
         unsafe {
             _mm512_mask_storeu_ps(p, mask16(n), v);
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(low: *const f32, high: *const f32) -> Self::F {
+        unsafe { _mm512_insertf32x8::<1>(_mm512_castps256_ps512(_mm256_loadu_ps(low)), _mm256_loadu_ps(high)) }
     }
 
     #[inline(always)]
