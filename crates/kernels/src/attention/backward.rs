@@ -5,9 +5,9 @@
 //! blocks in ascending order, then the runs. So a run of one kv head's keys can be a task of its own.
 
 use super::ahead::{Ahead, Area};
-use super::forward::{Store, dot};
+use super::forward::Store;
 use super::operands::{Operands, Rounded, Single, lay_rows, turn, with_operands};
-use super::product::{Part, Product, Registers, Sink, load_left, multiply, store_left};
+use super::product::{Part, Product, Registers, Sink, dot, load_left, multiply, store_left};
 use super::scores::{Rows, Scoring, Spans};
 use super::{BLOCK, Problem, Sequence, TILE, padded, parallel_if};
 use crate::math;

@@ -6,7 +6,7 @@
 
 use super::ahead::{Ahead, Area};
 use super::operands::{Operands, Rounded, Single, lay_rows, turn, with_operands};
-use super::product::{Part, Product, Registers, Sink, load_left, multiply, store_left};
+use super::product::{Part, Product, Registers, Sink, multiply, store_left};
 use super::scores::{Rows, Scoring, Spans};
 use super::tasks::{MANY, Task, divide};
 use super::{Attention, BLOCK, Problem, Sequence, TILE, padded, parallel_if};
@@ -411,17 +411,4 @@ unsafe fn join<S: Simd>(max: *mut f32, sum: *mut f32, block_max: *const f32, blo
 unsafe fn join_items<S: Simd>(out: *mut f32, block: S::F, old: f32, new: f32) {
     // SAFETY: 16 items lie behind the pointer.
     unsafe { S::store(out, S::fma(S::load(out), S::splat(old), S::mul(block, S::splat(new)))) }
-}
-
-/// Σ a·b of two rows, in 16 lanes.
-#[inline(always)]
-pub(super) unsafe fn dot<S: Simd>(a: *const f32, b: *const f32, n: usize) -> f32 {
-    // SAFETY: the caller promises n items behind both.
-    unsafe {
-        let mut sum = S::splat(0.0);
-        for d in (0..n).step_by(LANES) {
-            sum = S::fma(load_left::<S>(a, d, n), load_left::<S>(b, d, n), sum);
-        }
-        S::sum(sum)
-    }
 }

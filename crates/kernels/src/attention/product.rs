@@ -205,6 +205,19 @@ pub unsafe fn store_left<S: Simd>(row: *mut f32, d: usize, n: usize, x: S::F) {
     unsafe { if d + LANES <= n { S::store(row.add(d), x) } else { S::store_n(row.add(d), x, n - d) } }
 }
 
+/// Σ a·b of two rows, in 16 lanes.
+#[inline(always)]
+pub unsafe fn dot<S: Simd>(a: *const f32, b: *const f32, n: usize) -> f32 {
+    // SAFETY: the caller promises n items behind both.
+    unsafe {
+        let mut sum = S::splat(0.0);
+        for d in (0..n).step_by(LANES) {
+            sum = S::fma(load_left::<S>(a, d, n), load_left::<S>(b, d, n), sum);
+        }
+        S::sum(sum)
+    }
+}
+
 /// Writes the transpose of `rows` (up to 64) rows of `n` items as n rows of 64, the items behind the `rows`-th 0; 8
 /// steps ahead.
 ///

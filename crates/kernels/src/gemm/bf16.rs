@@ -12,6 +12,8 @@ use crate::pool::parallel_blocks;
 use crate::scratch::Scratch;
 
 #[cfg(target_arch = "x86_64")]
+mod ahead;
+#[cfg(target_arch = "x86_64")]
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod plan;
