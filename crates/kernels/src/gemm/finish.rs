@@ -45,11 +45,14 @@ impl Finish {
     }
 }
 
-/// Where [`tile`] reads or writes what belongs to place `at` of out; null: nowhere.
+/// Where [`tile`] reads or writes what belongs to a place of out; null: nowhere.
+pub type Touched = [*const f32; 4];
+pub const NOTHING: Touched = [std::ptr::null(); 4];
+
 #[inline(always)]
-pub fn touched(p: &Product, at: usize) -> [*const f32; 3] {
+pub fn touched(p: &Product, at: usize) -> Touched {
     let place = |from: *const f32| if from.is_null() { from } else { from.wrapping_add(at) };
-    [p.out.wrapping_add(at), place(p.finish.residual), place(p.finish.pre)]
+    [p.out.wrapping_add(at), place(p.finish.slope), place(p.finish.factor), place(p.finish.residual)]
 }
 
 /// Asks for the memory that [`tile`] will touch.

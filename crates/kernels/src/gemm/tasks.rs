@@ -218,10 +218,10 @@ unsafe fn multiply<S: Tile>(
                     _ => (out.cast_const(), out_row),
                 };
                 let (soon, soon_row) = match (last, ends) {
-                    (true, true) if piece.past => ([none; 3], 0),
+                    (true, true) if piece.past => (finish::NOTHING, 0),
                     (true, true) => (finish::touched(p, at), p.out_row),
-                    (true, false) => ([before.cast_const(), none, none], piece.sums_row),
-                    _ => ([none; 3], 0),
+                    (true, false) => ([before.cast_const(), none, none, none], piece.sums_row),
+                    _ => (finish::NOTHING, 0),
                 };
                 let a = rows.a.add(q * rows.rows + i * items);
                 let b = b.add(q * LANES);

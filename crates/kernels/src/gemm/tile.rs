@@ -1,5 +1,6 @@
 //! The register tile: the inner loop of every matrix product.
 
+use super::finish::Touched;
 use crate::simd::{LANES, Portable, Simd};
 
 /// Rows in the largest tile of any instruction set.
@@ -25,7 +26,7 @@ pub struct Block {
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// What the tile's rows will touch when its sums are done, `soon_row` items apart (null: nothing).
-    pub soon: [*const f32; 3],
+    pub soon: Touched,
     pub soon_row: usize,
 }
 

@@ -219,8 +219,7 @@ unsafe fn multiply(piece: &Piece, s: &Step, ahead: &mut Ahead) {
             };
             let a = s.a.add(t * ROWS * pairs);
             let stream = last && straight && piece.stream;
-            let beside = if last && !stream { [p.out.cast_const(), p.finish.residual, p.finish.pre] } else { [std::ptr::null(); 3] };
-            let beside = beside.map(|x| if x.is_null() { x } else { x.wrapping_add(at) });
+            let beside = if last && !stream { finish::touched(p, at) } else { finish::NOTHING };
             let (sums_row, beside_row) = (s.sums_row, p.out_row);
             run(r, s.panels, &Block { a, b: s.b, panel: s.panel, pairs, sums, sums_row, out, out_row, stream, beside, beside_row }, ahead);
             if last && !straight {

@@ -2,6 +2,7 @@
 
 use super::ahead::Ahead;
 use super::pack::{COLUMNS, ROWS};
+use crate::gemm::finish::Touched;
 use std::arch::x86_64::*;
 
 /// Panels of b in the widest tile. 8 x 3 sums are what keeps both pipes busy: each waits several cycles for its last one.
@@ -24,7 +25,7 @@ pub struct Block {
     /// Past the caches; out is aligned to whole lines.
     pub stream: bool,
     /// What is read or written beside or after the tile, rows `beside_row` apart; null: nothing.
-    pub beside: [*const f32; 3],
+    pub beside: Touched,
     pub beside_row: usize,
 }
 
