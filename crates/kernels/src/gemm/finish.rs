@@ -55,29 +55,6 @@ pub fn touched(p: &Product, at: usize) -> Touched {
     [p.out.wrapping_add(at), place(p.finish.slope), place(p.finish.factor), place(p.finish.residual)]
 }
 
-/// Asks for the memory that [`tile`] will touch.
-#[inline(always)]
-pub unsafe fn prefetch<S: Simd>(p: &Product, at: usize, rows: usize, columns: usize) {
-    // SAFETY: prefetching is safe at any address.
-    unsafe {
-        for row in 0..rows {
-            let at = at + row * p.out_row;
-            for v in (0..columns).step_by(LANES) {
-                S::prefetch(p.out.wrapping_add(at + v));
-                if !p.finish.residual.is_null() {
-                    S::prefetch(p.finish.residual.wrapping_add(at + v));
-                }
-                if !p.finish.slope.is_null() {
-                    S::prefetch(p.finish.slope.wrapping_add(at + v));
-                }
-                if !p.finish.factor.is_null() {
-                    S::prefetch(p.finish.factor.wrapping_add(at + v));
-                }
-            }
-        }
-    }
-}
-
 /// Finishes a tile of sums, `wide` items a row, whose place in out is `at` and whose first column is `j`.
 ///
 /// # Safety
