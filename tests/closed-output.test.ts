@@ -16,8 +16,8 @@ beforeAll(() => {
     `data: { path: ${JSON.stringify(join(dir, "text.txt"))}, document: blank-line }
 tokenizer: { type: bytes }
 model: { model_type: llama, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2 }
-training: { steps: 1000000, batch: 2, context: 16, checkpoint_every: 1000000 }
-eval: { every: 1000000 }
+training: { max_steps: 1000000, batch_size: 2, context_length: 16, save_steps: 1000000 }
+eval: { eval_steps: 1000000 }
 `,
   );
 });

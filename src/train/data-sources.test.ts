@@ -118,7 +118,7 @@ describe("files of tokens", () => {
     rmSync(join(dir, "tokens"), { recursive: true });
     await expect(open(recipe)).rejects.toThrow(/no train\.bin.*no such folder/);
     await folder((ids) => ids.map((id) => id + 100));
-    await expect(open(recipe).then(run)).rejects.toThrow(/token id outside the vocabulary.*another tokenizer/);
+    await expect(open(recipe).then(run)).rejects.toThrow(/id 110 at place 0 is outside the vocabulary.*another tokenizer/);
   });
 });
 
@@ -139,7 +139,7 @@ test("one of them, with its keys' names", () => {
   );
   expect(problem("data.sources=[{ path: a.txt, wieght: 2 }]")).toMatch(/data\.sources\.0\.wieght is unknown.*Did you mean "weight"\?/);
   expect(problem("data.sources=[{ path: a.txt, weight: 0 }]")).toMatch(/data\.sources\.0\.weight is too small, expected more than 0/);
-  expect(problem("data.sources=[]")).toMatch(/data\.sources is too small/);
+  expect(problem("data.sources=[]")).toMatch(/data\.sources is too short, expected at least 1 item/);
   expect(problem("data.mix=[]")).toMatch(/data\.mix is unknown.*Did you mean "sources"\?/);
   expect(problem("data.tokens=b")).toMatch(/tokenizer\.type: .*expected "file" and tokenizer\.path with data\.tokens, got "bpe"/);
   expect(problem("data.tokens=b", "tokenizer.type=file", "data.order=documents")).toMatch(/data\.order: token files have no documents/);
