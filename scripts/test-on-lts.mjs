@@ -37,7 +37,7 @@ function main() {
     "quickstart",
     "--out",
     join(work, "run"),
-    ...(all ? [] : ["--set", "training.steps=20", "--set", "training.warmup=5"]),
+    ...(all ? [] : ["--set", "training.max_steps=20", "--set", "training.warmup_steps=5"]),
   ];
   const steps = [
     ["dist/cli/main.js", "doctor"],

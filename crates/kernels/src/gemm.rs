@@ -49,8 +49,8 @@ const DEEP: usize = 6 * KC;
 const GROUP: usize = 3;
 /// Floats of b from which on it comes from memory rather than from a cache.
 const LARGE: usize = 4 << 20;
-/// Floats of out from which on a result of one block of k goes to memory past the caches (tests: few): a weight's gradient, which
-/// the optimiser reads when other data have long taken its place, and whose old contents would be read for nothing.
+/// Floats of out from which on a plain result goes to memory past the caches (tests: few): a weight's gradient, which the optimiser
+/// reads when other data have long taken its place, and whose old contents would be read for nothing.
 const LARGE_OUT: usize = if cfg!(test) { 1 << 10 } else { 2 << 20 };
 
 /// Where b comes from.
@@ -104,10 +104,10 @@ struct Piece<'a> {
 // SAFETY: as for `Product`; tasks write disjoint sums and disjoint parts of `packed`.
 unsafe impl Sync for Piece<'_> {}
 
-/// Whether out goes to memory past the caches.
+/// Whether out goes to memory past the caches, whole cache lines at a time.
 fn past_caches(p: &Product) -> bool {
     let lines = p.out_row.is_multiple_of(LANES) && (p.out as usize).is_multiple_of(LANES * size_of::<f32>());
-    p.finish.is_plain() && p.k <= KC && p.m * p.n >= LARGE_OUT && lines
+    p.finish.is_plain() && p.m * p.n >= LARGE_OUT && lines
 }
 
 /// How much of `n` one task takes: at most `most`, less (down to a third) where that gives each thread up to `tasks` tasks, and as many
@@ -159,7 +159,7 @@ pub unsafe fn product(p: &Product) {
     for j0 in (0..p.n).step_by(wide) {
         for k0 in (0..p.k).step_by(deep) {
             let (j1, k1) = ((j0 + wide).min(p.n), (k0 + deep).min(p.k));
-            let (packed, plain, past) = (std::ptr::null_mut(), finish.is_plain(), past_caches(p));
+            let (packed, plain, past) = (std::ptr::null_mut(), finish.is_plain(), p.k <= KC && past_caches(p));
             let piece = Piece { p, j0, j1, k0, k1, sums, sums_row, packed, panel: 0, step: 0, plain, past };
             // SAFETY: as promised above.
             unsafe { if few { few_rows(piece, parallel) } else { many_rows(piece, parallel) } };

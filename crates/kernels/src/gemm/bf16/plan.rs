@@ -8,7 +8,7 @@
 use super::ahead::Ahead;
 use super::pack::{COLUMNS, ROWS, pack_panels, pack_rows};
 use super::tile::{Block, PANELS, run};
-use crate::gemm::{Matrix, Product, SERIAL_FLOPS, each, finish, share};
+use crate::gemm::{Matrix, Product, SERIAL_FLOPS, each, finish, past_caches, share};
 use crate::pool::threads;
 use crate::scratch::Scratch;
 use crate::simd::Avx512;
@@ -20,8 +20,6 @@ const KC: usize = 512;
 const DEEP: usize = KC / 2;
 /// Up to this many rows the few-rows plan is used.
 const FEW_ROWS: usize = 384;
-/// Bytes in a cache line.
-const LINE: usize = 64;
 /// Columns of one tile.
 const GROUP: usize = PANELS * COLUMNS;
 /// Columns that a task of the few-rows plan packs at a time: long runs of a row-major b, and L2 holds them.
@@ -36,8 +34,6 @@ const SUMS: usize = 96 << 10;
 const SUMMED: usize = 40 * GROUP;
 /// Pairs of packed a that the few-rows plan holds at a time: every task reads all of them.
 const PACKED_A: usize = 1 << 20;
-/// Floats of an output that is written past the caches, which would read it first: nothing of it would still be there when it is used.
-const STREAMED: usize = 2 << 20;
 /// Fewest and most rows of such a task.
 const TALL: (usize, usize) = (48, 192);
 
@@ -58,8 +54,8 @@ struct Piece<'a> {
     /// The task that a thread takes after task i is likely to be i + `stride`.
     stride: usize,
     plain: bool,
-    /// Whole tiles of out are written past the caches.
-    stream: bool,
+    /// Whether whole tiles of out are written past the caches.
+    past: bool,
 }
 
 // SAFETY: as for `Product`; tasks write disjoint parts of `packed`.
@@ -73,7 +69,7 @@ pub unsafe fn product(p: &Product, b: Matrix) {
     let parallel = 2 * p.m * p.n * p.k >= SERIAL_FLOPS;
     let stride = if parallel { threads() } else { 1 };
     let plain = p.finish.is_plain();
-    let stream = plain && p.m * p.n >= STREAMED && p.out_row.is_multiple_of(COLUMNS) && (p.out as usize).is_multiple_of(LINE);
+    let past = past_caches(p);
     let piece = |j0, j1| Piece {
         p,
         b,
@@ -86,7 +82,7 @@ pub unsafe fn product(p: &Product, b: Matrix) {
         step: 0,
         stride,
         plain,
-        stream,
+        past,
     };
     // SAFETY: as promised above.
     unsafe {
@@ -218,10 +214,10 @@ unsafe fn multiply(piece: &Piece, s: &Step, ahead: &mut Ahead) {
                 (true, false) => (aside.as_mut_ptr(), GROUP),
             };
             let a = s.a.add(t * ROWS * pairs);
-            let stream = last && straight && piece.stream;
-            let beside = if last && !stream { finish::touched(p, at) } else { finish::NOTHING };
+            let past = last && straight && piece.past;
+            let beside = if last && !past { finish::touched(p, at) } else { finish::NOTHING };
             let (sums_row, beside_row) = (s.sums_row, p.out_row);
-            run(r, s.panels, &Block { a, b: s.b, panel: s.panel, pairs, sums, sums_row, out, out_row, stream, beside, beside_row }, ahead);
+            run(r, s.panels, &Block { a, b: s.b, panel: s.panel, pairs, sums, sums_row, out, out_row, past, beside, beside_row }, ahead);
             if last && !straight {
                 finish::tile::<Avx512>(p, aside.as_ptr(), GROUP, at, s.j, r, columns);
             }

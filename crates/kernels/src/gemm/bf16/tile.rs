@@ -23,7 +23,7 @@ pub struct Block {
     pub out: *mut f32,
     pub out_row: usize,
     /// Past the caches; out is aligned to whole lines.
-    pub stream: bool,
+    pub past: bool,
     /// What is read or written beside or after the tile, rows `beside_row` apart; null: nothing.
     pub beside: Touched,
     pub beside_row: usize,
@@ -91,7 +91,7 @@ unsafe fn block<const R: usize, const V: usize>(t: &Block, ahead: &mut Ahead) {
                 }
             }
         }
-        if t.stream {
+        if t.past {
             for i in 0..R {
                 for j in 0..V {
                     _mm512_stream_ps(t.out.add(i * t.out_row + j * COLUMNS), acc[i][j]);
