@@ -7,8 +7,10 @@ import {
   layerNorm,
   linear,
   linearCrossEntropy,
+  memory,
   mlp,
   noGrad,
+  resetPeakMemory,
   rmsNorm,
   scope,
   type Tensor,
@@ -118,6 +120,28 @@ describe("backward", () => {
       const h = x.exp();
       h.mul(2).backward();
       expect(() => h.mul(3).backward()).toThrow("the graph of exp was freed");
+    }));
+
+  test("what a rule has done with is gone before it needs more; a graph that is kept keeps it, and gives the same again", () =>
+    scope(() => {
+      const [x, w1, w2] = [values([64, 8]), values([512, 8], { seed: 2 }), values([8, 512], { seed: 3 })];
+      for (const w of [w1, w2]) w.requiresGrad = true;
+      const neurons = 4 * 64 * 512;
+      const pass = (retainGraph: boolean) => {
+        const y = mlp(x, { weight: w1 }, { weight: w2 }, { activation: "gelu" }).sum();
+        const before = memory().liveBytes;
+        resetPeakMemory();
+        y.backward({ retainGraph });
+        const peak = memory().peakBytes - before;
+        if (retainGraph) y.backward();
+        const gradients = [w1, w2].map(gradient);
+        for (const w of [w1, w2]) w.grad = null;
+        return { peak, gradients };
+      };
+      const [freed, kept] = [pass(false), pass(true)];
+      expect(kept.peak).toBeGreaterThan(neurons);
+      expect(freed.peak).toBeLessThan(kept.peak - 0.9 * neurons);
+      expect(kept.gradients).toEqual(freed.gradients.map((g) => g.map((item) => 2 * item)));
     }));
 
   test("what can't be is said in words", () =>

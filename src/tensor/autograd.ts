@@ -56,6 +56,8 @@ export class Context {
   readonly precision = autocastPrecision();
   /** Numbers that backward needs besides tensors (a random stream's place, say). */
   note: unknown = null;
+  /** @internal True while the graph is kept for another pass. */
+  retained = false;
   /** @internal */
   saved: Tensor[] = [];
   /** @internal */
@@ -102,6 +104,14 @@ export class Context {
     const t = this.get(i);
     this.saved[i] = NOTHING;
     return track(t);
+  }
+
+  /** Frees a remembered tensor that a rule has no more use for, so that what it allocates next can lie there; a graph that is kept keeps it. */
+  drop(i: number): void {
+    const t = this.saved[i] as Tensor;
+    if (this.retained || t === NOTHING) return;
+    t.dispose(`backward of ${this.op}`);
+    this.saved[i] = NOTHING;
   }
 
   /** As get, null where null was saved. */
@@ -258,6 +268,7 @@ function walk(roots: readonly Tensor[], gradients: readonly (Tensor | null)[], f
   try {
     for (let i = 0; i < roots.length; i++) if (gradients[i]) deliver(roots[i] as Tensor, gradients[i] as Tensor);
     for (const node of nodes) {
+      node.ctx.retained = retain;
       if (node.arrived.some((g) => g !== null)) propagate(node);
       if (!retain) node.release();
     }

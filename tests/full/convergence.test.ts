@@ -29,7 +29,7 @@ whereNative("convergence", () => {
     writeFileSync(text, chapters.join("\n\n"));
     const recipe = parse(readFileSync(join(ROOT, "recipes", "characters.yaml"), "utf8"));
     recipe.data.path = text;
-    recipe.eval.every = 2000;
+    recipe.eval.eval_steps = 2000;
     recipe.sample = undefined;
     const session = await openPretraining(recipeSchema.parse(recipe), { out: join(dir, "run") });
     const losses: number[] = [];

@@ -213,8 +213,11 @@ const mlpOp = defineOp<[x: Tensor, first: Tensor[], second: Tensor[], residual: 
     const [from, w1, slope, neurons, w2] = [ctx.get(0), ctx.get(1), ctx.maybe(2), ctx.get(3), ctx.get(4)];
     const at = 1 + first.length;
     const ofSecond = parameterGradients(ctx, at, neurons, gy, w2.shape, second.length > 1, transposed);
-    const gSum = ctx.out(neurons.shape);
+    const inner = neurons.shape;
+    ctx.drop(3);
+    const gSum = ctx.out(inner);
     backThrough(gy, w2, transposed, slope, gSum, false);
+    ctx.drop(2);
     const ofFirst = parameterGradients(ctx, 1, from, gSum, w1.shape, first.length > 1, transposed);
     const gx = inputGradient(ctx, gSum, w1, transposed, x.shape);
     return [gx, ...ofFirst, ...ofSecond, ...residual.map(() => gy)];
