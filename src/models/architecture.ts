@@ -53,6 +53,8 @@ export interface WeightNames {
 export interface SavedPerRow {
   /** What one layer's forward leaves for its backward. */
   layer: number;
+  /** Gradients that a layer's backward holds at one time, beside those of the residual stream. */
+  gradients: number;
   /** The widest result inside a layer. */
   widest: number;
 }

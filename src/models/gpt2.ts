@@ -237,8 +237,9 @@ export function gpt2Counts(config: GPT2Config): ModelCounts {
 
 function savedPerRow({ n_embd: c, n_head, n_inner }: GPT2Config): SavedPerRow {
   const inner = n_inner ?? 4 * c;
-  // Each norm's input, result, mean and deviation; q, k and v; attention and a log-sum for each head; the MLP before and after its activation.
-  return { layer: 2 * (2 * c + 2) + 3 * c + (c + n_head) + 2 * inner, widest: inner };
+  // Each norm's input, result, mean and deviation; q, k and v; attention and a log-sum for each head; the MLP: its neurons and the slope of their activation.
+  // The gradient of the neurons lies where they lay (`mlp`), so that those of q, k and v are the most that is new.
+  return { layer: 2 * (2 * c + 2) + 3 * c + (c + n_head) + 2 * inner, gradients: 3 * c, widest: inner };
 }
 
 export const gpt2 = defineArchitecture<GPT2Config>({

@@ -259,7 +259,7 @@ function savedPerRow(config: LlamaConfig): SavedPerRow {
   const { hidden: c, heads, kvHeads, headDim } = dimensionsOf(config);
   const [q, kv, inner] = [heads * headDim, kvHeads * headDim, config.intermediate_size];
   // Each norm's input, its result and its root; q and k turned, and v; attention and a log-sum for each head; gate, up and their product.
-  return { layer: 2 * (2 * c + 1) + (q + 2 * kv) + (q + heads) + 3 * inner, widest: inner };
+  return { layer: 2 * (2 * c + 1) + (q + 2 * kv) + (q + heads) + 3 * inner, gradients: 2 * inner, widest: inner };
 }
 
 export const llama = defineArchitecture<LlamaConfig>({

@@ -88,14 +88,14 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
   const states = training.optimizer === "sgd" && training.momentum === 0 ? 0 : STATES[training.optimizer];
   const weights = float * parameters;
   const optimizer = states * weights;
-  const { layer, widest } = model.architecture.savedPerRow(model.config);
+  const { layer, gradients: within, widest } = model.architecture.savedPerRow(model.config);
   // The fused loss works in chunks of rows; with it come the gradients of the last hidden states and of the head.
   const head = float * vocabulary * hidden;
   const logits = float * (lossRows(rows, vocabulary) * vocabulary + rows * hidden);
   const savedPerToken = layers * layer + 3 * hidden;
   const saved = float * rows * savedPerToken;
-  // While a layer's backward runs: gradients of its widest results and of the residual stream.
-  const working = float * rows * (2 * widest + 3 * hidden);
+  // While a layer's backward runs: its own gradients and those of the residual stream.
+  const working = float * rows * (within + 3 * hidden);
   const activations = saved + Math.max(logits + head, working);
   const gradients = weights;
   // Early in backward all activations are alive and few gradients; late all gradients and the first layer's activations.
