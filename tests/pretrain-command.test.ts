@@ -154,6 +154,7 @@ test("a first try that failed leaves the folder free for the next, and what lay 
   for (const [setting, message] of [
     ["data.path=/nowhere.txt", /not found/],
     ["training.context_length=100000", /text smaller than one window/],
+    ["training.warmup_steps=5000", /training\.warmup_steps: too long, expected at most training\.max_steps 12, got 5000/],
     ["training.batch_size=1000000000", /not enough memory for this recipe/],
   ] as const) {
     const { stderr } = await groundup(["pretrain", recipe, "--out", out, "--set", "data.order=windows", "--set", setting]);
