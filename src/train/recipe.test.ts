@@ -30,3 +30,10 @@ test.each([
   // The other schedules have no such part.
   parse(...set.slice(1), bad);
 });
+
+test("a tokenizer to load needs its path", () => {
+  parse("tokenizer.type=file", "tokenizer.path=some/folder");
+  expect(() => parse("tokenizer.type=file")).toThrow(
+    /tokenizer\.path: missing, expected a tokenizer's folder or tokenizer\.json with tokenizer\.type file, got null/,
+  );
+});

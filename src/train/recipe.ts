@@ -226,6 +226,12 @@ export const recipeSchema = sections.superRefine(({ data, tokenizer, training },
       path: ["tokenizer", "type"],
       message: `ids mean something by their tokenizer only, expected "file" and tokenizer.path with data.tokens, got "${tokenizer.type}". Name the tokenizer that made them.`,
     });
+  if (tokenizer.type === "file" && tokenizer.path === null)
+    ctx.addIssue({
+      code: "custom",
+      path: ["tokenizer", "path"],
+      message: "missing, expected a tokenizer's folder or tokenizer.json with tokenizer.type file, got null. Set it.",
+    });
   // Found here, before a tokenizer is trained and the folder belongs to the wrong recipe.
   const { warmup_steps, max_steps, lr_scheduler_type } = training;
   const left = max_steps - warmup_steps;
