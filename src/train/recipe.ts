@@ -276,16 +276,17 @@ export function withAbsolutePaths(recipe: Recipe): Recipe {
   const { data, tokenizer } = recipe;
   const place = (path: string) => (path.startsWith("bundled:") ? path : resolve(path));
   const placed = (path: string | string[]) => (typeof path === "string" ? place(path) : path.map(place));
-  const located: Recipe = {
+  const orNull = (path: string | null) => (path === null ? null : resolve(path));
+  return {
     ...recipe,
     data: {
       ...data,
       path: data.path === null ? null : placed(data.path),
       sources: data.sources?.map((source) => ({ ...source, path: placed(source.path) })) ?? null,
-      tokens: typeof data.tokens === "string" ? resolve(data.tokens) : null,
+      tokens: orNull(data.tokens),
     },
+    tokenizer: { ...tokenizer, path: orNull(tokenizer.path) },
   };
-  return typeof tokenizer?.path === "string" ? { ...located, tokenizer: { ...tokenizer, path: resolve(tokenizer.path) } } : located;
 }
 
 /** The model's config with what the tokenizer and the training decide filled in. @throws ConfigError when they contradict it */

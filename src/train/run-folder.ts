@@ -16,7 +16,7 @@ import { makeFolder } from "../formats/atomic-write.ts";
 import { parseConfig, parseConfigText } from "../formats/hf-config.ts";
 import { removeLeftovers, writeFileAtomic } from "../formats/index.ts";
 import { parseRecipe } from "../formats/recipe.ts";
-import { differences, type Recipe, withAbsolutePaths } from "./recipe.ts";
+import { differences, type Recipe, recipeSchema, withAbsolutePaths } from "./recipe.ts";
 
 /** One line of metrics.jsonl. */
 export interface StepMetrics {
@@ -129,12 +129,8 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
   return { ...readRun(path, recipe), clear, close: unlock };
 }
 
-/** As it was written, without defaults: those of a later version must not count as changes. Paths of older runs may be relative. */
-function storedRecipe(config: string): unknown {
-  const stored = parseRecipe(z.looseObject({}), fs.readFileSync(config, "utf8"), config);
-  const data = stored.data as Recipe["data"] | undefined;
-  return data?.path === undefined ? stored : withAbsolutePaths(stored as Recipe);
-}
+/** As it was written; a key that its version did not have counts as the default, which is how that version did it. Paths of older runs may be relative. */
+const storedRecipe = (config: string): Recipe => withAbsolutePaths(parseRecipe(recipeSchema, fs.readFileSync(config, "utf8"), config));
 
 /** A run to look at: its lines and files, without the lock. */
 export function readRun(path: string, recipe: Recipe): RunFolder {

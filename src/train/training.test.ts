@@ -334,6 +334,16 @@ describe("what goes wrong is said", () => {
     );
   });
 
+  test("a key that the run's version did not have counts as its default", async () => {
+    await run(await open(recipeOf()));
+    const file = join(dir, "run", "config.yaml");
+    const older = readFileSync(file, "utf8").replace(/ *max_rollbacks: 3\n/, "");
+    expect(older).not.toBe(readFileSync(file, "utf8"));
+    writeFileSync(file, older);
+    await (await open(recipeOf(), { resume: true })).close();
+    await expect(open(recipeOf({ max_rollbacks: 5 }), { resume: true })).rejects.toThrow(/recipe has changed[^\n]*\n {2}training\.max_rollbacks: 3 → 5\n/);
+  });
+
   test("changed data", async () => {
     await run(await open(recipeOf()));
     writeFileSync(join(dir, "text.txt"), "other words. ".repeat(100));
