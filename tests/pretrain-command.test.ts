@@ -86,6 +86,12 @@ test("--dry-run shows the first batch with what does not count in brackets, the 
   expect(existsSync(join(dir, "none"))).toBe(false);
 });
 
+/** What stands below "What next:". */
+const commandsAfter = (stdout: string): string[] => {
+  const [, below] = /\nWhat next:\n((?: {2}.*\n)*)/.exec(stdout) ?? [];
+  return [...(below ?? "").matchAll(/^ {2}(?:npx )?groundup (.*)$/gm)].map(([, command]) => command);
+};
+
 test("quickstart, stopped, goes on by the command that it prints, and ends as it would have", { timeout: 120_000 }, async () => {
   const out = join(dir, "quick");
   const small = ["tokenizer.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=32", "model.num_hidden_layers=1", "model.num_attention_heads=2"];
@@ -101,7 +107,13 @@ test("quickstart, stopped, goes on by the command that it prints, and ends as it
   const resumed = await groundup((command as string).split(" "));
   expect(resumed.code).toBe(0);
   expect(resumed.stdout).toMatch(/4-gram \(Kneser-Ney\) +[\d.]+ +[\d.]+\n {2}this model +[\d.]+ +[\d.]+ {3}/);
-  expect(resumed.stdout).toMatch(/Done at step 1500\.[\s\S]*report\.html[\s\S]*What next:\n.* generate .*step-001500 --prompt "Call me Ishmael\."/);
+  expect(resumed.stdout).toMatch(/Done at step 1500\.[\s\S]*report\.html/);
+  expect(commandsAfter(resumed.stdout)).toEqual([
+    `generate ${out} --prompt "Call me Ishmael."`,
+    `eval ${out} --tasks perplexity --data my.txt`,
+    `pretrain ${out} --resume   # after Ctrl-C or a crash; this run is done`,
+  ]);
+  expect((await groundup(["generate", out, "--prompt", "Call me Ishmael.", "--max-new-tokens", "4"])).code).toBe(0);
 });
 
 test("--find-lr draws the losses, suggests a rate and keeps nothing", { timeout: 60_000 }, async () => {
