@@ -108,8 +108,8 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const { training } = recipe;
     const emulated = emulationNote(recipe);
     if (emulated !== null) note(emulated);
-    if (before?.host.bf16 !== undefined && before.host.bf16 !== backend().bf16())
-      note(`This run's bf16 products were ${before.host.bf16} so far and are ${backend().bf16()} here: it goes on, but not bit for bit.`);
+    const moved = before === null ? null : computedOtherwise(before.host);
+    if (moved !== null) note(`${moved}: it goes on, but not bit for bit.`);
     const { seed } = recipe.run;
 
     manualSeed(seed);
@@ -178,6 +178,14 @@ export function emulationNote({ training }: Recipe): string | null {
   if (training.precision !== "bf16" || backend().bf16() !== "emulated") return null;
   const cpu = os.cpus()[0]?.model.trim() ?? "This CPU";
   return `bf16 products are emulated here and slower than f32: ${cpu} with ${backend().isa()} kernels has no AVX512_BF16. training.precision=f32 is faster.`;
+}
+
+/** What the run computed with so far where this machine gives other bytes, else null. */
+function computedOtherwise({ backend: name, bf16 }: Manifest["host"]): string | null {
+  const here = backend();
+  if (name !== here.name) return `This run was computed by the ${name} backend so far and is by the ${here.name} backend here`;
+  if (bf16 !== undefined && bf16 !== here.bf16()) return `This run's bf16 products were ${bf16} so far and are ${here.bf16()} here`;
+  return null;
 }
 
 function describeRun(recipe: Recipe, data: PreparedData, model: CausalLM, hashes: DataHashes, version: string): Manifest {

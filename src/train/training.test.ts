@@ -212,6 +212,20 @@ describe("a run", () => {
     expect(first(events)).toBeCloseTo(first(plain), 2);
   });
 
+  test("resumed on another backend it says that the bytes will differ", async () => {
+    await run(await open(recipeOf({ precision: "bf16" })));
+    const file = join(dir, "run", "manifest.json");
+    const other = backend().name === "native" ? "reference" : "native";
+    const manifest = JSON.parse(readFileSync(file, "utf8"));
+    writeFileSync(file, JSON.stringify({ ...manifest, host: { ...manifest.host, backend: other, bf16: "other" } }));
+    const resumed = await open(recipeOf({ precision: "bf16" }), { resume: true });
+    await resumed.close();
+    const notes = resumed.notes.filter((note) => /not bit for bit/.test(note));
+    expect(notes).toEqual([
+      `This run was computed by the ${other} backend so far and is by the ${backend().name} backend here: it goes on, but not bit for bit.`,
+    ]);
+  });
+
   test("in bf16 on a CPU that must emulate it: one sentence", async () => {
     const isa = backend().isa();
     try {
