@@ -8,7 +8,7 @@
  */
 import * as fs from "node:fs";
 import os from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { stringify } from "yaml";
 import * as z from "zod";
 import { RunError } from "../errors.ts";
@@ -238,20 +238,35 @@ function lock(file: string, run: string): () => void {
       }
     }
     const holder = readLock(file);
-    if (holder !== null && isAlive(holder)) {
+    if (holder !== "nobody" && holder !== "dead") {
       throw new RunError(
         `${run}: another process is training in this folder, expected nobody, got process ${holder.pid} on ${holder.host}. Wait for it, stop it, or choose another folder with --out (if it is gone, remove ${file}).`,
       );
     }
-    fs.rmSync(file, { force: true });
+    if (holder === "dead") removeDead(file, run);
   }
   throw new RunError(`${run}: the lock can't be taken, expected ${file} to be free, got others that keep taking it. Try again.`);
 }
 
-function readLock(file: string): Holder | null {
+/**
+ * Removes a lock whose process is gone. Only one process at a time may, itself under a lock: another that read the dead lock
+ * a moment ago would otherwise remove the one that has been taken since.
+ */
+function removeDead(file: string, run: string): void {
+  const free = lock(join(dirname(file), `.${basename(file)}.takeover`), run);
   try {
-    return JSON.parse(fs.readFileSync(file, "utf8")) as Holder;
-  } catch {
-    return null;
+    if (readLock(file) === "dead") fs.rmSync(file, { force: true });
+  } finally {
+    free();
+  }
+}
+
+/** Who holds a lock. One that nobody can read is a dead one: a lock appears with its content. */
+function readLock(file: string): Holder | "nobody" | "dead" {
+  try {
+    const holder = JSON.parse(fs.readFileSync(file, "utf8")) as Holder;
+    return isAlive(holder) ? holder : "dead";
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT" ? "nobody" : "dead";
   }
 }
