@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os, { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -71,6 +72,24 @@ describe("a run", () => {
     const [line, next] = session.run.metrics();
     expect(line).toEqual({ step: 0, val_loss: first?.loss, val_bits_per_byte: first?.bitsPerByte });
     expect(next.step).toBe(1);
+  });
+
+  test("its manifest holds the hashes of the first weights and, when it is done, of the last", async () => {
+    const stored = () => JSON.parse(readFileSync(join(dir, "run", "manifest.json"), "utf8")).weights;
+    const hashOf = (step: string) => createHash("sha256").update(weightsAt("run", step)).digest("hex");
+    const controller = new AbortController();
+    // With rollback the untrained model is a checkpoint too.
+    const recipe = recipeOf({ on_non_finite: "rollback", save_total_limit: 9 });
+    await run(await open(recipe, { signal: controller.signal }), (e) => {
+      if (e.type === "step" && e.metrics.step === 7) controller.abort();
+    });
+    const begun = stored();
+    expect(begun).toEqual({ initial: { "model.safetensors": hashOf("step-000000") } });
+    const session = await open(recipe, { resume: true });
+    await run(session);
+    expect(stored()).toEqual({ ...begun, final: { "model.safetensors": hashOf("step-000012") } });
+    expect(session.manifest.weights).toEqual(stored());
+    expect(hashOf("step-000012")).not.toBe(hashOf("step-000000"));
   });
 
   test("what the model is compared with stays in the report of a resumed run", async () => {
