@@ -22,7 +22,7 @@ import { commandName } from "./command-name.ts";
 import { packageVersion } from "./package-version.ts";
 
 /** Continues prompts as the recipe's `sample` says. The seed depends on the step, so a resumed run writes the same texts. */
-export function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sampler {
+function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sampler {
   return async (model, prompt, step, signal) => {
     const training = model.training;
     model.eval();

@@ -5,7 +5,7 @@
 import type { Batch, DataLoader, TokenData } from "../data/index.ts";
 import { NonFiniteError, RunError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
-import { constant, cosine, linear, type Optimizer, oneCycle, type Schedule, wsd } from "../optim/index.ts";
+import { constant, cosine, linear, oneCycle, type Schedule, wsd } from "../optim/index.ts";
 import { turn } from "../turn.ts";
 import { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
 import { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
@@ -36,8 +36,6 @@ export interface TrainingParts extends CheckpointParts {
   validation: TokenData;
   /** Size of the text behind it, for bits per byte; null where nobody counted. */
   validationBytes: number | null;
-  model: CausalLM;
-  optimizer: Optimizer;
   sampler?: Sampler;
   state: TrainingState;
   /** The state came from a checkpoint. */
