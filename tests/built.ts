@@ -1,6 +1,6 @@
 /** The built command line for tests that need a process of their own. Built first when the sources are newer. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { loadNative } from "../src/tensor/native-binding.ts";
@@ -14,19 +14,47 @@ export const WELL = NATIVE || asked ? "" : `groundup: running on the plain TypeS
 export const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const MAIN = join(ROOT, "dist", "cli", "main.js");
 
-function newestSource(): number {
-  const names = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"));
-  return Math.max(...names.map((name) => statSync(join(ROOT, "src", name)).mtimeMs));
+function newestSource(root: string): number {
+  const names = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"));
+  return Math.max(...names.map((name) => statSync(join(root, "src", name)).mtimeMs));
+}
+
+/** Longer than any build takes: whoever holds the place for so long is dead. */
+const DEAD_AFTER_MS = 120_000;
+
+/** Waits until no other process builds: half of its files would be new and half old. Gives the function that lets the next one in. */
+function alone(dist: string): () => void {
+  const place = join(dist, ".building");
+  mkdirSync(dist, { recursive: true });
+  for (;;) {
+    try {
+      mkdirSync(place);
+      return () => rmSync(place, { recursive: true, force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
+    const since = statSync(place, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+    if (Date.now() - since > DEAD_AFTER_MS) rmSync(place, { recursive: true, force: true });
+    else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+  }
 }
 
 /** Compiles `dist/` if it is missing or older than the sources. */
-export function ensureBuilt(): void {
-  if (existsSync(MAIN) && statSync(MAIN).mtimeMs > newestSource()) return;
-  const made = spawnSync(process.execPath, [join(ROOT, "node_modules", "typescript", "bin", "tsc"), "-p", "tsconfig.build.json"], {
-    cwd: ROOT,
-    encoding: "utf8",
-  });
-  if (!existsSync(MAIN)) throw new Error(`build failed: ${made.stdout}${made.stderr}`);
+export function ensureBuilt(root = ROOT): void {
+  const main = join(root, "dist", "cli", "main.js");
+  const leave = alone(join(root, "dist"));
+  try {
+    if (existsSync(main) && statSync(main).mtimeMs > newestSource(root)) return;
+    // Without noEmitOnError the next one would find new files and take them for a good build.
+    const made = spawnSync(
+      process.execPath,
+      [join(ROOT, "node_modules", "typescript", "bin", "tsc"), "-p", join(root, "tsconfig.build.json"), "--noEmitOnError", "--pretty", "false"],
+      { cwd: root, encoding: "utf8" },
+    );
+    if (made.status !== 0) throw new Error(`build failed: ${made.stdout}${made.stderr}`);
+  } finally {
+    leave();
+  }
 }
 
 export interface Ended {

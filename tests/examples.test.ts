@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { ensureBuilt, NATIVE, ROOT, WELL } from "./built.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "groundup-examples-"));
-beforeAll(ensureBuilt);
+beforeAll(() => ensureBuilt());
 afterAll(() => rmSync(dir, { recursive: true }));
 
 const example = (...args: string[]) => spawnSync(process.execPath, [join(ROOT, "scripts", "run-example.mjs"), ...args], { cwd: dir, encoding: "utf8" });

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { ensureBuilt, groundup, NATIVE } from "./built.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "groundup-plan-"));
-beforeAll(ensureBuilt);
+beforeAll(() => ensureBuilt());
 afterAll(() => rmSync(dir, { recursive: true }));
 
 const TELL = 'data:text/javascript,process.on("exit",()=>console.error("peak",process.resourceUsage().maxRSS*1024))';

@@ -3,6 +3,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { grouped } from "../src/quantities.ts";
+import { byteTokenizer } from "../src/tokenizers/index.ts";
 import { type Ended, ensureBuilt, groundup, NATIVE, ROOT, start, WELL } from "./built.ts";
 
 let dir: string;
@@ -86,6 +88,12 @@ test("--dry-run shows the first batch with what does not count in brackets, the 
   expect(existsSync(join(dir, "none"))).toBe(false);
 });
 
+/** What stands below "What next:". */
+const commandsAfter = (stdout: string): string[] => {
+  const [, below] = /\nWhat next:\n((?: {2}.*\n)*)/.exec(stdout) ?? [];
+  return [...(below ?? "").matchAll(/^ {2}(?:npx )?groundup (.*)$/gm)].map(([, command]) => command);
+};
+
 test("quickstart, stopped, goes on by the command that it prints, and ends as it would have", { timeout: 120_000 }, async () => {
   const out = join(dir, "quick");
   const small = ["tokenizer.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=32", "model.num_hidden_layers=1", "model.num_attention_heads=2"];
@@ -101,7 +109,40 @@ test("quickstart, stopped, goes on by the command that it prints, and ends as it
   const resumed = await groundup((command as string).split(" "));
   expect(resumed.code).toBe(0);
   expect(resumed.stdout).toMatch(/4-gram \(Kneser-Ney\) +[\d.]+ +[\d.]+\n {2}this model +[\d.]+ +[\d.]+ {3}/);
-  expect(resumed.stdout).toMatch(/Done at step 1500\.[\s\S]*report\.html[\s\S]*What next:\n.* generate .*step-001500 --prompt "Call me Ishmael\."/);
+  expect(resumed.stdout).toMatch(/Done at step 1500\.[\s\S]*report\.html/);
+  expect(commandsAfter(resumed.stdout)).toEqual([
+    `generate ${out} --prompt "Call me Ishmael."`,
+    `eval ${out} --tasks perplexity --data my.txt`,
+    `pretrain ${out} --resume   # after Ctrl-C or a crash; this run is done`,
+  ]);
+  expect((await groundup(["generate", out, "--prompt", "Call me Ishmael.", "--max-new-tokens", "4"])).code).toBe(0);
+});
+
+test("quickstart on files of tokens has no bytes to speak of and no baseline", { timeout: 60_000 }, async () => {
+  const [out, tokens] = [join(dir, "quick-tokens"), join(dir, "tokens")];
+  mkdirSync(tokens);
+  const tokenizer = byteTokenizer();
+  await tokenizer.save(join(dir, "bytes"));
+  const ids = tokenizer.encode("The whale swims, the ship sails. ".repeat(40)).ids;
+  for (const file of ["train.bin", "val.bin"]) writeFileSync(join(tokens, file), Uint16Array.from(ids));
+  const settings = ["data.path=null", `data.tokens=${tokens}`, "tokenizer.type=file", `tokenizer.path=${join(dir, "bytes")}`];
+  const tiny = [
+    "model.hidden_size=16",
+    "model.intermediate_size=32",
+    "model.num_hidden_layers=1",
+    "model.num_attention_heads=2",
+    "model.num_key_value_heads=2",
+  ];
+  const short = ["training.max_steps=4", "training.warmup_steps=0", "training.context_length=16", "sample.max_new_tokens=4"];
+  const { code, stdout } = await groundup(["quickstart", "--out", out, ...[...settings, ...tiny, ...short].flatMap((setting) => ["--set", setting])]);
+  expect(code).toBe(0);
+  expect(stdout).toContain(
+    `Text       ${grouped(ids.length)} training and ${grouped(ids.length)} validation tokens of ${join(tokens, "train.bin")}, ${join(tokens, "val.bin")}\n`,
+  );
+  expect(stdout).toContain(`Tokenizer  from ${join(dir, "bytes")}: ${grouped(tokenizer.vocabSize)} tokens\n`);
+  expect(stdout).not.toMatch(/NaN|bytes each|Baseline|Held-out/);
+  expect(existsSync(join(out, "baseline.json"))).toBe(false);
+  expect(commandsAfter(stdout).map((command) => command.split(" ")[0])).toEqual(["generate", "eval", "pretrain", "pretrain"]);
 });
 
 test("--find-lr draws the losses, suggests a rate and keeps nothing", { timeout: 60_000 }, async () => {
@@ -154,6 +195,7 @@ test("a first try that failed leaves the folder free for the next, and what lay 
   for (const [setting, message] of [
     ["data.path=/nowhere.txt", /not found/],
     ["training.context_length=100000", /text smaller than one window/],
+    ["training.warmup_steps=5000", /training\.warmup_steps: too long, expected at most training\.max_steps 12, got 5000/],
     ["training.batch_size=1000000000", /not enough memory for this recipe/],
   ] as const) {
     const { stderr } = await groundup(["pretrain", recipe, "--out", out, "--set", "data.order=windows", "--set", setting]);

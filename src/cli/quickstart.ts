@@ -5,7 +5,7 @@ import * as z from "zod";
 import { ngramModel } from "../eval/index.ts";
 import { duration, grouped } from "../quantities.ts";
 import { backend } from "../tensor/index.ts";
-import { type Baseline, type PreparedData, recipeSchema } from "../train/index.ts";
+import { type Baseline, type PreparedData, type PretrainSession, type Recipe, recipeSchema } from "../train/index.ts";
 import { defineCommand } from "./command.ts";
 import { commandName } from "./command-name.ts";
 import { packageVersion } from "./package-version.ts";
@@ -58,20 +58,12 @@ export const command = defineCommand({
     const session = await openSession(recipe, { out }, io);
     try {
       const { manifest, data } = session;
-      const book = recipe.data.path === "bundled:moby-dick.jsonl.gz";
-      const all = (of: { train: number | null; validation: number | null }) => grouped((of.train ?? 0) + (of.validation ?? 0));
-      const { bytes, documents } = manifest;
-      io.print(
-        book
-          ? `Text       Moby-Dick, ${all(bytes)} bytes in ${all(documents)} chapters; ${documents.validation} of them are held out`
-          : `Text       ${all(bytes)} bytes of ${Object.keys(manifest.data).join(", ")}; ${grouped(bytes.validation ?? 0)} of them are held out`,
-      );
-      io.print(
-        `Tokenizer  byte-level BPE trained here: ${grouped(data.tokenizer.vocabSize)} tokens, ${((bytes.train ?? 0) / manifest.tokens.train).toFixed(2)} bytes each`,
-      );
+      for (const line of textLines(recipe, session)) io.print(line);
       const baseline = await ngramBaseline(data);
-      await session.run.saveBaseline(baseline);
-      io.print(`Baseline   4-gram (Kneser-Ney) on the held-out text: ${baseline.bitsPerByte.toFixed(3)} bits per byte`);
+      if (baseline !== null) {
+        await session.run.saveBaseline(baseline);
+        io.print(`Baseline   4-gram (Kneser-Ney) on the held-out text: ${baseline.bitsPerByte.toFixed(3)} bits per byte`);
+      }
       io.print(
         `Model      Llama, ${grouped(manifest.parameters)} parameters, context ${recipe.training.context_length}; ${recipe.training.max_steps} steps of ${grouped(recipe.training.batch_size * recipe.training.context_length)} tokens\n`,
       );
@@ -89,6 +81,22 @@ export const command = defineCommand({
   },
 });
 
+/** The text and its tokens in two lines; files of tokens do not say how much text they were. */
+function textLines({ data, tokenizer }: Recipe, { manifest, data: { tokenizer: made } }: PretrainSession): [text: string, tokens: string] {
+  const { bytes, documents, tokens } = manifest;
+  const origin = { bpe: "byte-level BPE trained here", characters: "the text's characters", bytes: "bytes", file: `from ${tokenizer.path}` }[tokenizer.type];
+  const tokenLine = `Tokenizer  ${origin}: ${grouped(made.vocabSize)} tokens`;
+  const files = Object.keys(manifest.data).join(", ");
+  if (bytes.train === null || bytes.validation === null)
+    return [`Text       ${grouped(tokens.train)} training and ${grouped(tokens.validation)} validation tokens of ${files}`, tokenLine];
+  const all = grouped(bytes.train + bytes.validation);
+  const text =
+    data.path === "bundled:moby-dick.jsonl.gz"
+      ? `Moby-Dick, ${all} bytes in ${grouped((documents.train ?? 0) + (documents.validation ?? 0))} chapters; ${documents.validation} of them are held out`
+      : `${all} bytes of ${files}; ${grouped(bytes.validation)} of them are held out`;
+  return [`Text       ${text}`, `${tokenLine}, ${(bytes.train / tokens.train).toFixed(2)} bytes each`];
+}
+
 function freeFolder(wanted: string): string {
   for (let n = 1; ; n++) {
     const path = n === 1 ? wanted : `${wanted}-${n}`;
@@ -96,8 +104,10 @@ function freeFolder(wanted: string): string {
   }
 }
 
-/** How well counted 4-grams of the training tokens predict the validation tokens: the bar that a network must clear. */
-async function ngramBaseline({ train, validation, tokenizer, counts }: PreparedData): Promise<Baseline> {
+/** How well counted 4-grams of the training tokens predict the validation tokens: the bar that a network must clear. Null where the bytes are unknown. */
+async function ngramBaseline({ train, validation, tokenizer, counts }: PreparedData): Promise<Baseline | null> {
+  const { bytes } = counts.validation;
+  if (bytes === null) return null;
   const parts = await Promise.all(train.map(({ tokens }) => tokens.read(0, tokens.tokens)));
   const all = new Int32Array(counts.train.tokens);
   let at = 0;
@@ -112,6 +122,6 @@ async function ngramBaseline({ train, validation, tokenizer, counts }: PreparedD
   return {
     name: "4-gram (Kneser-Ney)",
     perplexity: Math.exp(nats / (validation.tokens - 1)),
-    bitsPerByte: nats / Math.LN2 / (counts.validation.bytes ?? Number.NaN),
+    bitsPerByte: nats / Math.LN2 / bytes,
   };
 }

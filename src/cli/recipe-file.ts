@@ -23,7 +23,7 @@ export async function readRecipe<S extends z.ZodType>(schema: S, name: string, s
 }
 
 /** The names of the recipes that groundup brings along. */
-export function bundledRecipes(): string[] {
+function bundledRecipes(): string[] {
   if (!existsSync(BUNDLED)) return [];
   const files = readdirSync(BUNDLED, { recursive: true, encoding: "utf8" });
   return files

@@ -22,7 +22,7 @@ import { commandName } from "./command-name.ts";
 import { packageVersion } from "./package-version.ts";
 
 /** Continues prompts as the recipe's `sample` says. The seed depends on the step, so a resumed run writes the same texts. */
-export function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sampler {
+function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sampler {
   return async (model, prompt, step, signal) => {
     const training = model.training;
     model.eval();
@@ -114,7 +114,7 @@ function lastValidation({ run }: PretrainSession): Outcome["validation"] {
 }
 
 /** What stands at a run's end: the model beside its baseline, where the run has one, and what to do next. */
-export function showEnd(session: PretrainSession, { end, validation, checkpoint }: Outcome, io: Io): void {
+export function showEnd(session: PretrainSession, { end, validation }: Outcome, io: Io): void {
   const { path } = session.run;
   if (end.why === "stopped") {
     io.print(
@@ -137,8 +137,10 @@ export function showEnd(session: PretrainSession, { end, validation, checkpoint 
   io.print(`\n${how} at step ${end.step}. Run folder: ${path}`);
   io.print(`Curves and samples: ${session.run.at("report.html")}`);
   io.print("\nWhat next:");
-  io.print(`  ${commandName()} generate ${checkpoint ?? path} --prompt ${JSON.stringify(session.recipe.sample.prompts[0] ?? "The ")}`);
-  io.print(`  ${commandName()} eval ${checkpoint ?? path} --tasks perplexity --data my.txt`);
+  // The run folder, so that the best checkpoint speaks and not the newest.
+  io.print(`  ${commandName()} generate ${path} --prompt ${JSON.stringify(session.recipe.sample.prompts[0] ?? "The ")}`);
+  io.print(`  ${commandName()} eval ${path} --tasks perplexity --data my.txt`);
+  io.print(`  ${commandName()} pretrain ${path} --resume   # after Ctrl-C or a crash; this run is done`);
 }
 
 /** A sample as an indented paragraph: the prompt, then what the model made of it. */

@@ -45,7 +45,7 @@ function logarithmicTicks(low: number, high: number): number[] {
 }
 
 /** At most `most` points: the mean of each run of neighbours. */
-export function thin(points: Series["points"], most = 600): Series["points"] {
+function thin(points: Series["points"], most = 600): Series["points"] {
   if (points.length <= most) return points;
   return Array.from({ length: most }, (_, i) => {
     const part = points.slice(Math.floor((i * points.length) / most), Math.floor(((i + 1) * points.length) / most));

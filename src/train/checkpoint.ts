@@ -1,4 +1,5 @@
 /** What a checkpoint holds besides the model, and the way there and back. */
+import { createHash } from "node:crypto";
 import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import type { DataCursor } from "../data/index.ts";
@@ -54,6 +55,19 @@ export interface CheckpointParts {
 const OPTIMIZER = "training/optimizer.safetensors";
 const STATE = "training/state.json";
 
+const weightFiles = (model: CausalLM) => encodeModelWeights(weightEntries(model), { metadata: { format: "pt" } });
+
+/** SHA-256 of the weights as a checkpoint's files would have them: file name → hash. */
+export async function weightHashes(model: CausalLM): Promise<Record<string, string>> {
+  const hashes: Record<string, string> = {};
+  for (const { file, content } of weightFiles(model)) {
+    const hash = createHash("sha256");
+    for await (const piece of content) hash.update(piece);
+    hashes[file] = hash.digest("hex");
+  }
+  return hashes;
+}
+
 /** Writes `checkpoints/step-NNNNNN`, whole or not at all. */
 export async function saveCheckpoint(
   root: string,
@@ -68,8 +82,7 @@ export async function saveCheckpoint(
     root,
     state.step,
     async (folder) => {
-      for (const { file, bytes, content } of encodeModelWeights(weightEntries(model), { metadata: { format: "pt" } }))
-        await folder.write(file, content, { bytes });
+      for (const { file, bytes, content } of weightFiles(model)) await folder.write(file, content, { bytes });
       await folder.write("config.json", configText(model));
       for (const [name, text] of Object.entries(tokenizerFiles)) await folder.write(name, text);
       const { bytes, content } = encodeSafetensors(entries);

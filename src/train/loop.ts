@@ -3,14 +3,14 @@
  * and now and then an evaluation, samples, a checkpoint. What it does is told as events; who listens may print, plot or send them.
  */
 import type { Batch, DataLoader, TokenData } from "../data/index.ts";
-import { ConfigError, NonFiniteError, RunError } from "../errors.ts";
+import { NonFiniteError, RunError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
-import { constant, cosine, linear, type Optimizer, oneCycle, type Schedule, wsd } from "../optim/index.ts";
+import { constant, cosine, linear, oneCycle, type Schedule, wsd } from "../optim/index.ts";
 import { turn } from "../turn.ts";
 import { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
 import { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
 import { checkWeights, isSpike, newWatch, nonFiniteLoss } from "./health.ts";
-import type { Recipe } from "./recipe.ts";
+import { decayStepsOf, type Recipe } from "./recipe.ts";
 import type { LoggedMetrics, RunFolder, RunSample, StepMetrics } from "./run-folder.ts";
 import { accumulateGradients } from "./step.ts";
 
@@ -36,8 +36,6 @@ export interface TrainingParts extends CheckpointParts {
   validation: TokenData;
   /** Size of the text behind it, for bits per byte; null where nobody counted. */
   validationBytes: number | null;
-  model: CausalLM;
-  optimizer: Optimizer;
   sampler?: Sampler;
   state: TrainingState;
   /** The state came from a checkpoint. */
@@ -57,8 +55,6 @@ export const freshState = (loader: DataLoader): TrainingState => ({
 
 /** The recipe's schedule as a function of the step. */
 export function scheduleOf({ training: t }: Recipe): Schedule {
-  if (t.warmup_steps > t.max_steps)
-    throw new ConfigError(`recipe: training.warmup_steps is too long, expected at most training.max_steps ${t.max_steps}, got ${t.warmup_steps}. Shorten it.`);
   const options = { steps: t.max_steps, warmup: t.warmup_steps, final: t.final_lr_ratio };
   switch (t.lr_scheduler_type) {
     case "constant":
@@ -68,7 +64,7 @@ export function scheduleOf({ training: t }: Recipe): Schedule {
     case "cosine":
       return cosine(options);
     case "wsd":
-      return wsd(t.decay_steps === null ? options : { ...options, decay: t.decay_steps });
+      return wsd({ ...options, decay: decayStepsOf(t) });
     case "one_cycle":
       return oneCycle(options);
   }

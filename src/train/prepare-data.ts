@@ -226,9 +226,7 @@ async function makeTokenizer(recipe: Recipe, { sources }: DataText, sides: Sides
   const specialTokens = endsDocuments(recipe) ? [END_OF_TEXT] : [];
   switch (type) {
     case "file":
-      if (path === null)
-        throw new RunError("recipe: tokenizer.path is missing, expected a tokenizer's folder or file with tokenizer.type file, got null. Set it.");
-      return loadTokenizer(path);
+      return loadTokenizer(path as string);
     case "bytes":
       return byteTokenizer({ specialTokens });
     case "characters": {

@@ -8,7 +8,7 @@ import { type CausalLM, createModel, describeModel } from "../models/index.ts";
 import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
 import { backend, manualSeed, memory } from "../tensor/index.ts";
 import { type Tokenizer, tokenizerFiles } from "../tokenizers/index.ts";
-import { loadCheckpoint, newestCheckpoint, type TrainingState } from "./checkpoint.ts";
+import { loadCheckpoint, newestCheckpoint, type TrainingState, weightHashes } from "./checkpoint.ts";
 import { freshState, type Sampler, type TrainingEvent, type TrainingParts, trainingLoop } from "./loop.ts";
 import { checkMemory } from "./plan.ts";
 import { checkSameData, type DataHashes, openText, type PreparedData, prepareData } from "./prepare-data.ts";
@@ -31,11 +31,16 @@ const sides = z.object({ train: z.number(), validation: z.number() });
 /** Null where nobody counted: files of tokens do not say what text they were. */
 const counted = z.object({ train: z.number().nullable(), validation: z.number().nullable() });
 
+/** File name → SHA-256, as in a checkpoint's files.json. */
+const hashes = z.record(z.string(), z.string());
+
 const manifestSchema = z.object({
   groundup: z.string(),
   node: z.string(),
   seed: z.number(),
-  data: z.record(z.string(), z.string()),
+  data: hashes,
+  /** Of the untrained model, and of the one at the end when that is reached. */
+  weights: z.object({ initial: hashes.optional(), final: hashes.optional() }).default(() => ({})),
   tokens: sides,
   bytes: counted,
   documents: counted,
@@ -108,8 +113,8 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const { training } = recipe;
     const emulated = emulationNote(recipe);
     if (emulated !== null) note(emulated);
-    if (before?.host.bf16 !== undefined && before.host.bf16 !== backend().bf16())
-      note(`This run's bf16 products were ${before.host.bf16} so far and are ${backend().bf16()} here: it goes on, but not bit for bit.`);
+    const moved = before === null ? null : computedOtherwise(before.host);
+    if (moved !== null) note(`${moved}: it goes on, but not bit for bit.`);
     const { seed } = recipe.run;
 
     manualSeed(seed);
@@ -128,12 +133,14 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const checkpointParts = { model, optimizer, tokenizerFiles: tokenizerFiles(data.tokenizer.spec) };
     const { path, notes: damaged } = await newestCheckpoint(run.at("checkpoints"));
     notes.push(...damaged);
+    // Before a checkpoint's weights take the place of the first ones.
+    const manifest = before ?? describeRun(recipe, data, model, { data: text.hashes, weights: await weightHashes(model) }, options.version ?? "unknown");
+    const writeManifest = () => writeFileAtomic(manifestFile, `${JSON.stringify(manifest, null, 2)}\n`);
     const state = path === null ? freshState(loaderAt(undefined)) : await loadCheckpoint(path, checkpointParts);
     await run.rewindTo(path === null ? -1 : state.step);
     const loader = loaderAt(state.cursor);
 
-    const manifest = before ?? describeRun(recipe, data, model, text.hashes, options.version ?? "unknown");
-    if (before === null) await writeFileAtomic(manifestFile, `${JSON.stringify(manifest, null, 2)}\n`);
+    if (before === null) await writeManifest();
     const sampler = options.sampler?.(data.tokenizer, recipe);
     const parts: TrainingParts = {
       ...checkpointParts,
@@ -147,6 +154,15 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
       resumed: path !== null,
       ...(sampler === undefined ? {} : { sampler }),
     };
+    async function* train(): AsyncGenerator<TrainingEvent> {
+      for await (const event of trainingLoop(parts, signal === undefined ? {} : { signal })) {
+        if (event.type === "end" && event.why !== "stopped" && manifest.weights.final === undefined) {
+          manifest.weights.final = await weightHashes(model);
+          await writeManifest();
+        }
+        yield event;
+      }
+    }
     return {
       run,
       recipe,
@@ -157,7 +173,7 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
       state,
       checkpoint: path,
       notes,
-      train: () => trainingLoop(parts, signal === undefined ? {} : { signal }),
+      train,
       close: closeAll,
     };
   } catch (error) {
@@ -180,13 +196,28 @@ export function emulationNote({ training }: Recipe): string | null {
   return `bf16 products are emulated here and slower than f32: ${cpu} with ${backend().isa()} kernels has no AVX512_BF16. training.precision=f32 is faster.`;
 }
 
-function describeRun(recipe: Recipe, data: PreparedData, model: CausalLM, hashes: DataHashes, version: string): Manifest {
+/** What the run computed with so far where this machine gives other bytes, else null. */
+function computedOtherwise({ backend: name, bf16 }: Manifest["host"]): string | null {
+  const here = backend();
+  if (name !== here.name) return `This run was computed by the ${name} backend so far and is by the ${here.name} backend here`;
+  if (bf16 !== undefined && bf16 !== here.bf16()) return `This run's bf16 products were ${bf16} so far and are ${here.bf16()} here`;
+  return null;
+}
+
+function describeRun(
+  recipe: Recipe,
+  data: PreparedData,
+  model: CausalLM,
+  { data: hashes, weights }: { data: DataHashes; weights: DataHashes },
+  version: string,
+): Manifest {
   const { train, validation } = data.counts;
   return {
     groundup: version,
     node: process.versions.node,
     seed: recipe.run.seed,
     data: hashes,
+    weights: { initial: weights },
     tokens: { train: train.tokens, validation: validation.tokens },
     bytes: { train: train.bytes, validation: validation.bytes },
     documents: { train: train.documents, validation: validation.documents },

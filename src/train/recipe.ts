@@ -216,12 +216,37 @@ const sections = z.strictObject({
     .prefault({}),
 });
 
-export const recipeSchema = sections.superRefine(({ data, tokenizer }, ctx) => {
+/** How long the schedule `wsd` decays at the end of a run. */
+export const decayStepsOf = ({ decay_steps, max_steps }: z.output<typeof sections>["training"]): number => decay_steps ?? Math.ceil(max_steps / 5);
+
+export const recipeSchema = sections.superRefine(({ data, tokenizer, training }, ctx) => {
   if (data.tokens !== null && tokenizer.type !== "file")
     ctx.addIssue({
       code: "custom",
       path: ["tokenizer", "type"],
       message: `ids mean something by their tokenizer only, expected "file" and tokenizer.path with data.tokens, got "${tokenizer.type}". Name the tokenizer that made them.`,
+    });
+  if (tokenizer.type === "file" && tokenizer.path === null)
+    ctx.addIssue({
+      code: "custom",
+      path: ["tokenizer", "path"],
+      message: "missing, expected a tokenizer's folder or tokenizer.json with tokenizer.type file, got null. Set it.",
+    });
+  // Found here, before a tokenizer is trained and the folder belongs to the wrong recipe.
+  const { warmup_steps, max_steps, lr_scheduler_type } = training;
+  const left = max_steps - warmup_steps;
+  const decay = decayStepsOf(training);
+  if (left < 0)
+    ctx.addIssue({
+      code: "custom",
+      path: ["training", "warmup_steps"],
+      message: `too long, expected at most training.max_steps ${max_steps}, got ${warmup_steps}. Shorten it.`,
+    });
+  else if (lr_scheduler_type === "wsd" && decay > left)
+    ctx.addIssue({
+      code: "custom",
+      path: ["training", "decay_steps"],
+      message: `too long, expected at most ${left} (what training.warmup_steps leaves), got ${decay}${training.decay_steps === null ? ", a fifth of the run" : ""}. Shorten one of them.`,
     });
 });
 
@@ -251,16 +276,17 @@ export function withAbsolutePaths(recipe: Recipe): Recipe {
   const { data, tokenizer } = recipe;
   const place = (path: string) => (path.startsWith("bundled:") ? path : resolve(path));
   const placed = (path: string | string[]) => (typeof path === "string" ? place(path) : path.map(place));
-  const located: Recipe = {
+  const orNull = (path: string | null) => (path === null ? null : resolve(path));
+  return {
     ...recipe,
     data: {
       ...data,
       path: data.path === null ? null : placed(data.path),
       sources: data.sources?.map((source) => ({ ...source, path: placed(source.path) })) ?? null,
-      tokens: typeof data.tokens === "string" ? resolve(data.tokens) : null,
+      tokens: orNull(data.tokens),
     },
+    tokenizer: { ...tokenizer, path: orNull(tokenizer.path) },
   };
-  return typeof tokenizer?.path === "string" ? { ...located, tokenizer: { ...tokenizer, path: resolve(tokenizer.path) } } : located;
 }
 
 /** The model's config with what the tokenizer and the training decide filled in. @throws ConfigError when they contradict it */

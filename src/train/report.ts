@@ -46,7 +46,7 @@ export async function frequentTokens(sources: readonly TokenData[], tokenizer: T
   return ids.slice(0, most).map((id) => ({ text: tokenizer.decode([id]), count: counts[id] }));
 }
 
-const count = (n: number | null): string => n?.toLocaleString("en-US") ?? "an unknown number of";
+const count = (n: number | null): string => (n === null ? "an unknown number of" : grouped(n));
 
 /** How much text a token stands for, where the text is known. */
 const bytesEach = ({ bytes, tokens }: Manifest): string => (bytes.train === null ? "" : `${(bytes.train / tokens.train).toFixed(2)} bytes each, `);

@@ -8,7 +8,7 @@
  */
 import * as fs from "node:fs";
 import os from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { stringify } from "yaml";
 import * as z from "zod";
 import { RunError } from "../errors.ts";
@@ -16,7 +16,7 @@ import { makeFolder } from "../formats/atomic-write.ts";
 import { parseConfig, parseConfigText } from "../formats/hf-config.ts";
 import { removeLeftovers, writeFileAtomic } from "../formats/index.ts";
 import { parseRecipe } from "../formats/recipe.ts";
-import { differences, type Recipe, withAbsolutePaths } from "./recipe.ts";
+import { differences, type Recipe, recipeSchema, withAbsolutePaths } from "./recipe.ts";
 
 /** One line of metrics.jsonl. */
 export interface StepMetrics {
@@ -129,12 +129,8 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
   return { ...readRun(path, recipe), clear, close: unlock };
 }
 
-/** As it was written, without defaults: those of a later version must not count as changes. Paths of older runs may be relative. */
-function storedRecipe(config: string): unknown {
-  const stored = parseRecipe(z.looseObject({}), fs.readFileSync(config, "utf8"), config);
-  const data = stored.data as Recipe["data"] | undefined;
-  return data?.path === undefined ? stored : withAbsolutePaths(stored as Recipe);
-}
+/** As it was written; a key that its version did not have counts as the default, which is how that version did it. Paths of older runs may be relative. */
+const storedRecipe = (config: string): Recipe => withAbsolutePaths(parseRecipe(recipeSchema, fs.readFileSync(config, "utf8"), config));
 
 /** A run to look at: its lines and files, without the lock. */
 export function readRun(path: string, recipe: Recipe): RunFolder {
@@ -242,20 +238,35 @@ function lock(file: string, run: string): () => void {
       }
     }
     const holder = readLock(file);
-    if (holder !== null && isAlive(holder)) {
+    if (holder !== "nobody" && holder !== "dead") {
       throw new RunError(
         `${run}: another process is training in this folder, expected nobody, got process ${holder.pid} on ${holder.host}. Wait for it, stop it, or choose another folder with --out (if it is gone, remove ${file}).`,
       );
     }
-    fs.rmSync(file, { force: true });
+    if (holder === "dead") removeDead(file, run);
   }
   throw new RunError(`${run}: the lock can't be taken, expected ${file} to be free, got others that keep taking it. Try again.`);
 }
 
-function readLock(file: string): Holder | null {
+/**
+ * Removes a lock whose process is gone. Only one process at a time may, itself under a lock: another that read the dead lock
+ * a moment ago would otherwise remove the one that has been taken since.
+ */
+function removeDead(file: string, run: string): void {
+  const free = lock(join(dirname(file), `.${basename(file)}.takeover`), run);
   try {
-    return JSON.parse(fs.readFileSync(file, "utf8")) as Holder;
-  } catch {
-    return null;
+    if (readLock(file) === "dead") fs.rmSync(file, { force: true });
+  } finally {
+    free();
+  }
+}
+
+/** Who holds a lock. One that nobody can read is a dead one: a lock appears with its content. */
+function readLock(file: string): Holder | "nobody" | "dead" {
+  try {
+    const holder = JSON.parse(fs.readFileSync(file, "utf8")) as Holder;
+    return isAlive(holder) ? holder : "dead";
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT" ? "nobody" : "dead";
   }
 }

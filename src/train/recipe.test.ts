@@ -1,0 +1,39 @@
+import { expect, test } from "vitest";
+import { parseRecipe } from "../formats/recipe.ts";
+import { recipeSchema } from "./recipe.ts";
+
+const parse = (...settings: string[]) =>
+  parseRecipe(
+    recipeSchema,
+    `data: { path: text.txt }
+model: { model_type: llama, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2 }
+training: { max_steps: 100, batch_size: 2, context_length: 16 }
+`,
+    "r.yaml",
+    settings,
+  );
+
+test("a warm-up longer than the run is a problem of the recipe", () => {
+  parse("training.warmup_steps=100");
+  expect(() => parse("training.warmup_steps=101")).toThrow(/training\.warmup_steps: too long, expected at most training\.max_steps 100, got 101/);
+});
+
+test.each([
+  ["as given", 50, "training.decay_steps=51", "training.decay_steps=50"],
+  ["a fifth where none is given", 81, "training.decay_steps=null", "training.decay_steps=19"],
+])("a wsd decay longer than what the warm-up leaves is a problem of the recipe: %s", (_, warmup, bad, good) => {
+  const set = ["training.lr_scheduler_type=wsd", `training.warmup_steps=${warmup}`];
+  parse(...set, good);
+  expect(() => parse(...set, bad)).toThrow(
+    new RegExp(`training\\.decay_steps: too long, expected at most ${100 - warmup} \\(what training\\.warmup_steps leaves\\), got`),
+  );
+  // The other schedules have no such part.
+  parse(...set.slice(1), bad);
+});
+
+test("a tokenizer to load needs its path", () => {
+  parse("tokenizer.type=file", "tokenizer.path=some/folder");
+  expect(() => parse("tokenizer.type=file")).toThrow(
+    /tokenizer\.path: missing, expected a tokenizer's folder or tokenizer\.json with tokenizer\.type file, got null/,
+  );
+});
