@@ -39,3 +39,10 @@ test("settings that are unknown are named, with what was probably meant", () => 
   expect(() => new Llama({ ...sizes, num_atention_heads: 2 } as never)).toThrow(/num_atention_heads is unknown.*Did you mean "num_attention_heads"/);
   expect(() => new GPT2({ n_layers: 2 } as never)).toThrow(/n_layers is unknown.*Did you mean "n_layer"/);
 });
+
+test("llama refuses heads that turn in part only, which it would compute as something else", () => {
+  const half = { ...sizes, rope_parameters: { rope_type: "default", partial_rotary_factor: 0.5 } };
+  expect(() => new Llama(half as never)).toThrow(ConfigError);
+  expect(() => new Llama(half as never)).toThrow(/rope_parameters\.partial_rotary_factor is not one of its values, expected 1, got 0\.5/);
+  expect(() => new Llama({ ...sizes, rope_parameters: { rope_type: "default", partial_rotary_factor: 1 } }).dispose()).not.toThrow();
+});

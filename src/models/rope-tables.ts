@@ -29,7 +29,8 @@ export const ropeParametersSchema = z
     long_factor: factors.optional(),
     low_freq_factor: positive.optional(),
     high_freq_factor: positive.optional(),
-    partial_rotary_factor: positive.max(1).optional(),
+    /** transformers writes it beside every type. Llama turns whole heads, and transformers' Llama has no other arithmetic either. */
+    partial_rotary_factor: z.literal(1).optional(),
   })
   .strict()
   .superRefine((p, ctx) => {
