@@ -33,6 +33,7 @@ export interface TextFit extends Likelihood {
  * @throws DataError when no document has two tokens, ConfigError for a context or stride that does not fit
  */
 export async function perplexity(model: CausalLM, tokenizer: Tokenizer, text: string | readonly string[], options: PerplexityOptions = {}): Promise<TextFit> {
+  checkOptions("perplexity", options, OPTIONS);
   const documents = (typeof text === "string" ? [text] : text).map((t) => ({ text: t, ids: tokenizer.encode(t).ids })).filter(({ ids }) => ids.length >= 2);
   if (documents.length === 0) throw new DataError("perplexity: the text is too short, expected at least 2 tokens, got fewer. Give a longer text.");
   const bytesOf = (t: string) => new TextEncoder().encode(t).length;
