@@ -1,6 +1,6 @@
 /**
  * What a training recipe may say: one schema for the YAML file, `--set` and the help. Model keys are those of Hugging Face's config.json,
- * the others those of its TrainingArguments where it has them, else PyTorch's or the papers'.
+ * most others are named as in its TrainingArguments, in PyTorch (`betas`, `eps`) or in papers; other names in use are aliases.
  */
 import { resolve } from "node:path";
 import * as z from "zod";
