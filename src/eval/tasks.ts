@@ -8,8 +8,8 @@ import { type PerplexityOptions, perplexity } from "./perplexity.ts";
 export interface TaskInput {
   model: CausalLM;
   tokenizer: Tokenizer;
-  /** The documents of `--data`. */
-  documents: readonly string[];
+  /** The documents of `--data`, one by one. */
+  documents: readonly string[] | AsyncIterable<string>;
   options: PerplexityOptions;
 }
 
