@@ -1,6 +1,6 @@
 /** What `groundup eval` can measure, by name. A task is one entry here. */
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
-import { didYouMean } from "../formats/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { type PerplexityOptions, perplexity } from "./perplexity.ts";

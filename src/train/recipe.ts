@@ -4,8 +4,9 @@
  */
 import { resolve } from "node:path";
 import * as z from "zod";
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
-import { didYouMean, parseModelConfig } from "../formats/index.ts";
+import { parseModelConfig } from "../formats/index.ts";
 import { architectures, parameterCountOf, sizedConfig, sizedKeys } from "../models/index.ts";
 
 const count = z.int().min(1);
