@@ -1,12 +1,26 @@
 /** A misspelt option is refused wherever options are taken, with what was probably meant. */
 import { expect, test } from "vitest";
+import {
+  dataLoader,
+  memoryTokens,
+  openDocuments,
+  openShards,
+  openTokenFile,
+  packedDocuments,
+  planSplit,
+  sampledWindows,
+  sequentialWindows,
+  writeShards,
+} from "./data/index.ts";
 import { ConfigError } from "./errors.ts";
-import { perplexity } from "./eval/index.ts";
-import { generate } from "./generate/index.ts";
-import { GPT2 } from "./models/index.ts";
+import { ngramModel, perplexity } from "./eval/index.ts";
+import { bytesSource, memoryFolder, verifyCheckpoint } from "./formats/index.ts";
+import { createPagedState, generate } from "./generate/index.ts";
+import { GPT2, saveModel } from "./models/index.ts";
 import * as nn from "./nn/index.ts";
 import * as optim from "./optim/index.ts";
 import * as t from "./tensor/index.ts";
+import { byteTokenizer, charTokenizer, loadTokenizer, trainBpe } from "./tokenizers/index.ts";
 
 const x = t.keep(
   t.tensor(
@@ -20,6 +34,9 @@ const x = t.keep(
 const q = t.keep(t.ones([1, 2, 1, 2]));
 const targets = t.keep(t.tensor(Int32Array.of(0, 1)));
 const model = new GPT2({ vocab_size: 11, n_embd: 8, n_layer: 1, n_head: 2, n_positions: 6 });
+const tokenizer = byteTokenizer();
+const data = memoryTokens(Int32Array.from({ length: 20 }, (_, i) => i));
+const source = sampledWindows(data, { context: 4 });
 const no = (options: object) => options as never;
 
 const CALLS: [name: string, wrong: string, meant: string, call: () => unknown][] = [
@@ -59,6 +76,31 @@ const CALLS: [name: string, wrong: string, meant: string, call: () => unknown][]
   ["generate", "temprature", "temperature", () => generate(model, Int32Array.of(1), no({ temprature: 1 }))],
   ["generate", "max_new_tokens", "maxNewTokens", () => generate(model, Int32Array.of(1), no({ max_new_tokens: 1 }))],
   ["perplexity", "strid", "stride", () => perplexity(model, { encode: () => ({ ids: Int32Array.of(1, 2, 3) }) } as never, "text", no({ strid: 1 }))],
+  ["encode", "allowSpecials", "allowSpecial", () => tokenizer.encode("a", no({ allowSpecials: true }))],
+  ["encodeBatch", "allowSpecials", "allowSpecial", () => tokenizer.encodeBatch(["a"], no({ allowSpecials: true }))],
+  ["encodeAll", "addSpecialToken", "addSpecialTokens", () => tokenizer.encodeAll(["a"], no({ addSpecialToken: false }))],
+  ["count", "allowSpecials", "allowSpecial", () => tokenizer.count("a", no({ allowSpecials: true }))],
+  ["decode", "skipSpecialToken", "skipSpecialTokens", () => tokenizer.decode([1], no({ skipSpecialToken: true }))],
+  ["decodeStream", "skipSpecialToken", "skipSpecialTokens", () => tokenizer.decodeStream(no({ skipSpecialToken: true }))],
+  ["trainBpe", "minFrequence", "minFrequency", () => trainBpe("ab ab", no({ vocabSize: 257, minFrequence: 2 }))],
+  ["charTokenizer", "unknowToken", "unknownToken", () => charTokenizer("ab", no({ unknowToken: "?" }))],
+  ["byteTokenizer", "specialToken", "specialTokens", () => byteTokenizer(no({ specialToken: ["a"] }))],
+  ["loadTokenizer", "patern", "pattern", () => loadTokenizer("nowhere", no({ patern: "gpt2" }))],
+  ["memoryTokens", "vocabsize", "vocabSize", () => memoryTokens([1], no({ vocabsize: 3 }))],
+  ["openTokenFile", "dtyp", "dtype", () => openTokenFile(bytesSource(new Uint8Array(4), "x"), no({ dtyp: "u32" }))],
+  ["openDocuments", "feld", "field", () => openDocuments("nowhere", no({ feld: "body" }))],
+  ["openShards", "keepByte", "keepBytes", () => openShards(memoryFolder({}), no({ keepByte: 1 }))],
+  ["writeShards", "shardToken", "shardTokens", () => writeShards("nowhere", [], tokenizer, no({ vocabSize: 256, shardToken: 1 }))],
+  ["planSplit", "sed", "seed", () => planSplit([], no({ sed: 1 }))],
+  ["sampledWindows", "sed", "seed", () => sampledWindows(data, no({ context: 4, sed: 1 }))],
+  ["sequentialWindows", "overlaps", "overlap", () => sequentialWindows(data, no({ context: 4, overlaps: 1 }))],
+  ["packedDocuments", "shufle", "shuffle", () => packedDocuments(data, no({ context: 4, shufle: false }))],
+  ["dataLoader", "wrld", "world", () => dataLoader(source, no({ batchSize: 2, wrld: 2 }))],
+  ["createPagedState", "maxPage", "maxPages", () => createPagedState(model, no({ maxPage: 1 }))],
+  ["saveModel", "dtyp", "dtype", () => saveModel(model, "nowhere", no({ dtyp: "bf16" }))],
+  ["ngramModel", "ordr", "order", () => ngramModel([1, 2], no({ ordr: 3 }))],
+  ["perplexity of nothing", "strid", "stride", () => perplexity(model, tokenizer, [], no({ strid: 2 }))],
+  ["verifyCheckpoint", "hashs", "hashes", () => verifyCheckpoint("nowhere", no({ hashs: true }))],
 ];
 
 test.each(CALLS)("%s: %s", async (_, wrong, meant, call) => {
@@ -70,7 +112,7 @@ test.each(CALLS)("%s: %s", async (_, wrong, meant, call) => {
   }
   expect(error).toBeInstanceOf(ConfigError);
   const { message } = error as Error;
-  expect(message).toMatch(/^[\w ]+: unknown option, expected /);
+  expect(message).toMatch(/^[\w. ]+: unknown option, expected /);
   expect(message).toContain(`got ${wrong}.`);
   if (meant !== "eps" || wrong !== "epsilon") expect(message).toContain(`Did you mean "${meant}"?`);
 });

@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { type DocumentMode, openDocuments } from "../data/index.ts";
 import { tasks, tasksNamed } from "../eval/index.ts";
-import { duration, grouped } from "../quantities.ts";
+import { grouped } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { CHECKPOINT_FLAG, checkPath, MODEL_ARGUMENT, openModel } from "./open-model.ts";
 
@@ -32,38 +32,47 @@ export const command = defineCommand({
         .filter((n) => n !== ""),
     );
     if (!/[*?]/.test(data)) checkPath(data);
-    const documents: string[] = [];
-    for await (const { text } of await openDocuments(data, { document: document as DocumentMode, field, onNote: (sentence) => io.log(sentence) })) {
-      signal.throwIfAborted();
-      documents.push(text);
+    const files = await openDocuments(data, { document: document as DocumentMode, field, onNote: (sentence) => io.log(sentence) });
+    let count = 0;
+    async function* documents(): AsyncGenerator<string> {
+      count = 0;
+      for await (const { text } of files) {
+        signal.throwIfAborted();
+        count++;
+        yield text;
+      }
     }
     const { model, tokenizer, folder } = await openModel(path, checkpoint);
     const results: Record<string, Record<string, number>> = {};
     for (const task of wanted) {
-      results[task.name] = await task.run({ model, tokenizer, documents, options: { context, stride, signal, progress: progressLine(task.name) } });
+      const line = progressLine(task.name);
+      try {
+        results[task.name] = await task.run({ model, tokenizer, documents: documents(), options: { context, stride, signal, progress: line?.show } });
+      } finally {
+        line?.clear();
+      }
       io.print(`${task.name}`);
       for (const [name, value] of Object.entries(results[task.name]))
         io.print(`  ${name.padEnd(14)}${Number.isInteger(value) ? grouped(value) : value.toFixed(4)}`);
     }
-    return { model: folder, data, documents: documents.length, results };
+    return { model: folder, data, documents: count, results };
   },
 });
 
 /** A line on the terminal that stays in place; nothing where stderr is a file, or in the first two seconds. */
-function progressLine(task: string): ((scored: number, of: number) => void) | undefined {
+function progressLine(task: string): { show(scored: number): void; clear(): void } | undefined {
   if (process.stderr.isTTY !== true) return undefined;
   const started = performance.now();
   let shown = 0;
-  return (scored, of) => {
-    const now = performance.now();
-    if (scored >= of - 1) {
-      if (shown > 0) process.stderr.write("\r\u001b[K");
-    } else if (now - started > 2000 && now - shown > 200) {
+  return {
+    show(scored) {
+      const now = performance.now();
+      if (now - started < 2000 || now - shown < 200) return;
       shown = now;
-      const left = (((now - started) / scored) * (of - scored)) / 1000;
-      process.stderr.write(
-        `\r\u001b[K${task}: ${grouped(scored)} of ${grouped(of)} tokens, ${((scored / (now - started)) * 1000).toFixed(0)} tokens/s, ${duration(left)} left`,
-      );
-    }
+      process.stderr.write(`\r\u001b[K${task}: ${grouped(scored)} tokens, ${((scored / (now - started)) * 1000).toFixed(0)} tokens/s`);
+    },
+    clear() {
+      if (shown > 0) process.stderr.write("\r\u001b[K");
+    },
   };
 }

@@ -165,6 +165,12 @@ test("tokenizer train, encode, decode, inspect", async () => {
   expect((await groundup("tokenizer", "decode", at("tok"), "999")).err).toContain("outside the vocabulary");
 });
 
+test("tokenizer train cuts text as eval does", async () => {
+  const train = (...flags: string[]) => json("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("cut"), ...flags);
+  expect(await train()).toMatchObject({ documents: 1 });
+  expect(await train("--document", "line")).toMatchObject({ documents: 40 });
+});
+
 test("tokenizer encode reads compressed files and says what was no UTF-8; an empty --out is no folder", async () => {
   await groundup("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("tok"));
   writeFileSync(at("packed.txt.gz"), gzipSync("the clocks"));

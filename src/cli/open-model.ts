@@ -1,8 +1,9 @@
 /** Finds and opens the model that a command line names: a Hugging Face folder, a checkpoint, or a run. */
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
-import { didYouMean, isJsonObject, listCheckpoints, parseJson } from "../formats/index.ts";
+import { isJsonObject, listCheckpoints, parseJson } from "../formats/index.ts";
 import { endIds } from "../generate/index.ts";
 import { type CausalLM, fromPretrained } from "../models/index.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
@@ -83,7 +84,7 @@ const BEGINNINGS: [bytes: string, kind: string][] = [
 ];
 
 /** What a file is, in words. */
-export function kindOfFile(path: string): string {
+function kindOfFile(path: string): string {
   if (path.endsWith(".safetensors")) return "one file of weights";
   const start = Buffer.alloc(8);
   const file = openSync(path, "r");

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
-import { decodeText, openDocuments } from "../data/index.ts";
+import { type DocumentMode, decodeText, openDocuments } from "../data/index.ts";
 import { readBytes, replacedNote } from "../data/read-documents.ts";
 import { DataError } from "../errors.ts";
 import { grouped } from "../quantities.ts";
@@ -54,17 +54,22 @@ const train = defineCommand({
     pattern: z.enum(PATTERNS).default("gpt2").describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
     special: z.array(z.string().min(1)).default(["<|endoftext|>"]).describe("special tokens; they get the first ids").meta({ placeholder: "TOKEN" }),
     minFrequency: z.int().min(0).default(0).describe("pairs seen less often are not merged"),
+    document: z
+      .string()
+      .default("file")
+      .describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"')
+      .meta({ placeholder: "WAY" }),
     field: z.string().default("text").describe("of a JSONL line that holds the text"),
   }),
   examples: [
     "groundup tokenizer train book.txt --vocab-size 4096 --out my-tokenizer",
     "groundup tokenizer train corpus/ --pattern cl100k --vocab-size 32768 --out tok32k",
   ],
-  async run(paths, { out, vocabSize, pattern, special, minFrequency, field }, io) {
+  async run(paths, { out, vocabSize, pattern, special, minFrequency, document, field }, io) {
     const { signal } = io;
     const started = performance.now();
     for (const path of paths) if (!/[*?]/.test(path)) checkPath(path);
-    const files = await openDocuments(paths, { field, onNote: (sentence) => io.log(sentence) });
+    const files = await openDocuments(paths, { document: document as DocumentMode, field, onNote: (sentence) => io.log(sentence) });
     let [documents, bytes] = [0, 0];
     async function* texts(): AsyncGenerator<string> {
       for await (const { text } of files) {

@@ -153,6 +153,6 @@ export function documentOfJsonLine(line: string, field: string, where: string): 
   const got = text !== undefined ? JSON.stringify(text).slice(0, 40) : keys.length > 0 ? `the keys ${keys.slice(0, 12).join(", ")}` : line.slice(0, 40);
   throw new DataError(
     `${where}: no text, expected an object with a string in ${JSON.stringify(field)}, got ${got}.` +
-      `${text === undefined ? didYouMean(field, keys) : ""} Name the key that holds the text (data.field in a recipe, --field).`,
+      `${text === undefined ? didYouMean(field, keys) : ""} Name the key that holds the text (data.text_field in a recipe, --field).`,
   );
 }

@@ -1,5 +1,6 @@
 /** Batches one after another, with a cursor that a checkpoint can hold. */
 import { ConfigError, RunError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import { type Batch, readBatch, type SampleSource } from "./samples.ts";
 
 /** Where a run is in its data: plain JSON. */
@@ -37,6 +38,7 @@ export interface DataLoader {
  * @throws RunError when the cursor belongs to other data or settings (says both); ConfigError for a bad batch size
  */
 export function dataLoader(source: SampleSource, options: LoaderOptions): DataLoader {
+  checkOptions("dataLoader", options, { batchSize: true, rank: true, world: true, cursor: true });
   const { batchSize, rank = 0, world = 1 } = options;
   const whole = (value: number, least: number) => Number.isSafeInteger(value) && value >= least;
   if (!whole(batchSize, 1) || !whole(world, 1) || batchSize % world !== 0 || !whole(rank, 0) || rank >= world) {

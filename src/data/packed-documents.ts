@@ -5,6 +5,8 @@
  * (block-diagonal attention by `cuSeqlens`, positions from 0); one that a cut goes through goes on in the next row as a new
  * sequence. Every step from a token to the next within a document is a target exactly once in an epoch.
  */
+
+import { checkOptions } from "../options.ts";
 import { DRAW, randomPermutation } from "./random-order.ts";
 import { checkContext, IGNORE, type SampleSource, tooSmall } from "./samples.ts";
 import { type TokenData, upperBound } from "./token-data.ts";
@@ -22,6 +24,7 @@ interface Epoch {
  * @throws DataError when no document has two tokens
  */
 export function packedDocuments(data: TokenData, options: { context: number; seed?: number; shuffle?: boolean }): SampleSource {
+  checkOptions("packedDocuments", options, { context: true, seed: true, shuffle: true });
   const { context, seed = 0, shuffle = true } = options;
   checkContext(context, data.name);
   const places = data.documentStarts;

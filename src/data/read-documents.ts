@@ -10,6 +10,7 @@ import * as zlib from "node:zlib";
 import { Decompress } from "fzstd";
 import { DataError } from "../errors.ts";
 import { notAFile, readError } from "../formats/node-file.ts";
+import { checkOptions } from "../options.ts";
 import { type Document, type DocumentMode, documentOfJsonLine, MAX_DOCUMENT_CHARACTERS, splitIntoDocuments } from "./documents.ts";
 import { type DecodeCounts, decodeText } from "./text-decoding.ts";
 
@@ -42,6 +43,7 @@ const IN_FOLDERS = /\.(txt|text|md|jsonl|ndjson)(\.gz|\.zst)?$/;
  * @throws DataError when a path matches nothing
  */
 export async function openDocuments(paths: string | readonly string[], options: ReadOptions = {}): Promise<DocumentFiles> {
+  checkOptions("openDocuments", options, { document: true, field: true, maxDocumentCharacters: true, onNote: true });
   const told = new Set<string>();
   const note = (sentence: string) => {
     if (!told.has(sentence)) options.onNote?.(sentence);

@@ -6,6 +6,7 @@ import * as z from "zod";
 import { DataError, FormatError } from "../errors.ts";
 import { parseConfig, parseConfigText } from "../formats/hf-config.ts";
 import { type Folder, readText, type Source } from "../formats/source.ts";
+import { checkOptions } from "../options.ts";
 import { checkDocumentStarts, TOKEN_BYTES, type TokenData, type TokenFile, tokenFilesReader } from "./token-data.ts";
 
 export const MANIFEST = "manifest.json";
@@ -56,6 +57,7 @@ export interface ShardData extends TokenData {
  * @throws FormatError, ConfigError or DataError when files are missing, cut off or don't belong together
  */
 export async function openShards(folder: Folder, options: { keepBytes?: number } = {}): Promise<ShardData> {
+  checkOptions("openShards", options, { keepBytes: true });
   const { manifest, text } = await readManifest(folder);
   const opened: Source[] = [];
   const open = async (file: string, bytes: number): Promise<Source> => {

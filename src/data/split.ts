@@ -3,6 +3,7 @@
  * it is when data is added or reordered, and copies of one text never end up on both sides.
  */
 import { ConfigError, DataError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import type { Document } from "./documents.ts";
 import { fractionOfHash } from "./random-order.ts";
 import { hashText } from "./stable-hash.ts";
@@ -38,6 +39,7 @@ export interface SplitPlan {
  * @throws DataError when there is too little text for two sides
  */
 export async function planSplit(documents: AsyncIterable<Document> | Iterable<Document>, options: SplitOptions = {}): Promise<SplitPlan> {
+  checkOptions("planSplit", options, { validationFraction: true, seed: true, by: true });
   const { validationFraction = 0.1, seed = 0 } = options;
   if (!(validationFraction > 0 && validationFraction < 1)) {
     throw new ConfigError(`split: bad validation fraction, expected more than 0 and less than 1, got ${validationFraction}. Correct it.`);

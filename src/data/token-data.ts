@@ -1,6 +1,7 @@
 /** Token ids on disk or in memory, as one long stream with document boundaries. */
 import { DataError } from "../errors.ts";
 import type { Source } from "../formats/source.ts";
+import { checkOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { hashHex, hashNumbers } from "./stable-hash.ts";
 
@@ -32,6 +33,7 @@ export const TOKEN_BYTES: Record<TokenDtype, number> = { u16: 2, u32: 4 };
 
 /** Ids that were made in this process. */
 export function memoryTokens(ids: ArrayLike<number>, options: { vocabSize?: number; documentStarts?: ArrayLike<number>; name?: string } = {}): TokenData {
+  checkOptions("memoryTokens", options, { vocabSize: true, documentStarts: true, name: true });
   const name = options.name ?? "<memory>";
   checkStored(ids, options.vocabSize, name, 0);
   const kept = Int32Array.from(ids);
@@ -148,6 +150,7 @@ export function upperBound(sorted: ArrayLike<number>, value: number): number {
  * take longer than it helps; shards with a manifest have full hashes.
  */
 export async function openTokenFile(source: Source, options: { dtype?: TokenDtype; vocabSize?: number; keepBytes?: number } = {}): Promise<TokenData> {
+  checkOptions("openTokenFile", options, { dtype: true, vocabSize: true, keepBytes: true });
   const dtype = options.dtype ?? "u16";
   const size = TOKEN_BYTES[dtype];
   if (source.size === 0 || source.size % size !== 0) {

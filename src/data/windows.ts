@@ -1,5 +1,6 @@
 /** Rows cut from a stream of tokens without regard to documents: at random for training, in order for evaluation. */
 import { DataError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import { DRAW, randomBelow } from "./random-order.ts";
 import { checkContext, IGNORE, type Sample, type SampleSource, tooSmall } from "./samples.ts";
 import type { TokenData } from "./token-data.ts";
@@ -11,6 +12,7 @@ import type { TokenData } from "./token-data.ts";
  * @throws DataError when the text is smaller than one window
  */
 export function sampledWindows(data: TokenData, options: { context: number; seed?: number }): SampleSource {
+  checkOptions("sampledWindows", options, { context: true, seed: true });
   const { context, seed = 0 } = options;
   checkContext(context, data.name);
   if (data.tokens < context + 1) throw tooSmall(data.name, `at least ${context + 1} tokens (context + 1)`, data.tokens);
@@ -34,6 +36,7 @@ export function sampledWindows(data: TokenData, options: { context: number; seed
  * @throws DataError when there is nothing to predict
  */
 export function sequentialWindows(data: TokenData, options: { context: number; overlap?: number }): SampleSource {
+  checkOptions("sequentialWindows", options, { context: true, overlap: true });
   const { context, overlap = 0 } = options;
   checkContext(context, data.name);
   if (!Number.isSafeInteger(overlap) || overlap < 0 || overlap >= context) {

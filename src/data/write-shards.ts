@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { ConfigError, DataError } from "../errors.ts";
 import { writeFolderAtomic } from "../formats/atomic-write.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import type { Document } from "./documents.ts";
 import { DOCUMENTS, MANIFEST, type ShardManifest, shardName } from "./shard-manifest.ts";
 import { countDocument, type DataStatistics, emptyStatistics } from "./statistics.ts";
@@ -28,6 +29,16 @@ export interface WriteShardsOptions {
   onProgress?: (statistics: Readonly<DataStatistics>) => void;
 }
 
+const OPTIONS: KnownOptions<WriteShardsOptions> = {
+  vocabSize: true,
+  endOfText: true,
+  tokenizerHash: true,
+  shardTokens: true,
+  replace: true,
+  signal: true,
+  onProgress: true,
+};
+
 const BLOCK_TOKENS = 1 << 18;
 
 /**
@@ -43,6 +54,7 @@ export async function writeShards(
   encoder: Encoder,
   options: WriteShardsOptions,
 ): Promise<ShardManifest> {
+  checkOptions("writeShards", options, OPTIONS);
   const { vocabSize, endOfText, shardTokens = 1 << 27 } = options;
   if (!Number.isSafeInteger(vocabSize) || vocabSize < 1 || vocabSize > 0x7fffffff) {
     throw new ConfigError(`${folder}: bad vocabulary size, expected 1 to 2147483647, got ${vocabSize}. Correct it.`);

@@ -4,6 +4,7 @@
  * beat it has learned little more than word neighbours.
  */
 import { ConfigError, DataError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type Likelihood, likelihood } from "./likelihood.ts";
 
@@ -103,6 +104,7 @@ const ROOT = -1;
  * @throws DataError without any id, ConfigError for an order outside 1…6
  */
 export function ngramModel(trainIds: ArrayLike<number> | readonly ArrayLike<number>[], options: NgramOptions = {}): NgramModel {
+  checkOptions("ngramModel", options, { order: true, vocabSize: true });
   const { order = 4 } = options;
   if (!Number.isInteger(order) || order < 1 || order > 6)
     throw new ConfigError(`ngramModel: bad order, expected a whole number from 1 to 6, got ${order}. Give another order.`);

@@ -44,11 +44,25 @@ describe("perplexity", () => {
     const halves = await negativeLogLikelihood(model, ids, { context: 32, stride: 16 });
     expect(await negativeLogLikelihood(model, ids)).toEqual(halves);
     expect(halves.sum).not.toBe((await negativeLogLikelihood(model, ids, { stride: 8 })).sum);
-    const told: [number, number][] = [];
+    const told: [number, number | null][] = [];
     await perplexity(model, tokenizer, [text, "short", text], { progress: (scored, of) => void told.push([scored, of]) });
     const all = 2 * (ids.length - 1) + 4;
     expect(told.map(([scored]) => scored)).toEqual([31, 47, 63, 79, 85, 89, 120, 136, 152, 168, 174]);
     expect(new Set(told.map(([, of]) => of))).toEqual(new Set([all]));
+  });
+
+  test("documents that come one by one are scored as they come, with the same numbers", async () => {
+    const events: string[] = [];
+    async function* documents() {
+      for (const document of [text, "x", "short"]) {
+        events.push(`gives ${document.length}`);
+        yield document;
+      }
+    }
+    const options = { context: 32, stride: 31, progress: (scored: number, of: number | null) => void events.push(`scored ${scored} of ${of}`) };
+    const streamed = await perplexity(model, tokenizer, documents(), options);
+    expect(events).toEqual(["gives 85", ...[31, 62, 85].map((n) => `scored ${n} of null`), "gives 1", "gives 5", "scored 89 of null"]);
+    expect(streamed).toEqual(await perplexity(model, tokenizer, [text, "x", "short"], { context: 32, stride: 31 }));
   });
 
   test("a text shorter than the window is one window", async () => {

@@ -13,8 +13,8 @@ export interface PerplexityOptions {
   /** New tokens that each window after the first scores: the smaller, the more context they have and the longer it takes. Default: half of `context`. */
   stride?: number;
   signal?: AbortSignal;
-  /** Told after each window. */
-  progress?: (scored: number, of: number) => void;
+  /** Told after each window; `of` is null where documents come one by one, so that nobody knows how many follow. */
+  progress?: (scored: number, of: number | null) => void;
 }
 
 const OPTIONS: KnownOptions<PerplexityOptions> = { context: true, stride: true, signal: true, progress: true };
@@ -27,25 +27,34 @@ export interface TextFit extends Likelihood {
 }
 
 /**
- * How well a model predicts a text, or several documents, each on its own. Nothing stands before a document's first token, so it is
+ * How well a model predicts a text, or several documents, each on its own; of those that come one by one it holds one. Nothing stands before a document's first token, so it is
  * not scored, nor are its bytes counted (unless it is a special token that the tokenizer puts there, which has none).
  *
  * @throws DataError when no document has two tokens, ConfigError for a context or stride that does not fit
  */
-export async function perplexity(model: CausalLM, tokenizer: Tokenizer, text: string | readonly string[], options: PerplexityOptions = {}): Promise<TextFit> {
-  const documents = (typeof text === "string" ? [text] : text).map((t) => ({ text: t, ids: tokenizer.encode(t).ids })).filter(({ ids }) => ids.length >= 2);
-  if (documents.length === 0) throw new DataError("perplexity: the text is too short, expected at least 2 tokens, got fewer. Give a longer text.");
+export async function perplexity(
+  model: CausalLM,
+  tokenizer: Tokenizer,
+  text: string | readonly string[] | AsyncIterable<string>,
+  options: PerplexityOptions = {},
+): Promise<TextFit> {
+  checkOptions("perplexity", options, OPTIONS);
+  const documents = typeof text === "string" ? [text] : text;
   const bytesOf = (t: string) => new TextEncoder().encode(t).length;
-  const all = documents.reduce((n, { ids }) => n + ids.length - 1, 0);
+  const { progress } = options;
+  const all = progress && !(Symbol.asyncIterator in documents) ? documents.reduce((n, document) => n + Math.max(0, tokenizer.count(document) - 1), 0) : null;
   let [sum, tokens, bytes, words] = [0, 0, 0, 0];
-  for (const { text: document, ids } of documents) {
+  for await (const document of documents) {
+    const { ids } = tokenizer.encode(document);
+    if (ids.length < 2) continue;
     const before = tokens;
-    const fit = await negativeLogLikelihood(model, ids, { ...options, progress: (scored) => options.progress?.(before + scored - 1, all) });
+    const fit = await negativeLogLikelihood(model, ids, { ...options, progress: (scored) => progress?.(before + scored - 1, all) });
     sum += fit.sum;
     tokens += fit.tokens;
     bytes += bytesOf(document) - ownBytes(tokenizer, ids[0], document);
     words += document.split(/\s+/).filter((w) => w !== "").length;
   }
+  if (tokens === 0) throw new DataError("perplexity: the text is too short, expected at least 2 tokens, got fewer. Give a longer text.");
   return { ...likelihood(sum, tokens, bytes), bytes, bitsPerByte: sum / Math.LN2 / bytes, words };
 }
 

@@ -1,6 +1,6 @@
 /** What `groundup eval` can measure, by name. A task is one entry here. */
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
-import { didYouMean } from "../formats/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { type PerplexityOptions, perplexity } from "./perplexity.ts";
@@ -8,8 +8,8 @@ import { type PerplexityOptions, perplexity } from "./perplexity.ts";
 export interface TaskInput {
   model: CausalLM;
   tokenizer: Tokenizer;
-  /** The documents of `--data`. */
-  documents: readonly string[];
+  /** The documents of `--data`, one by one. */
+  documents: readonly string[] | AsyncIterable<string>;
   options: PerplexityOptions;
 }
 

@@ -110,7 +110,7 @@ async function checkRoom(folder: string, bytes: number, fs: WriteFileSystem): Pr
   if (bytes > free) throw Object.assign(new Error(`${free} bytes are free`), { code: "ENOSPC" });
 }
 
-/** Writes and flushes one file under its own name. Returns the number of bytes; `progress` survives a failure. */
+/** Writes and flushes one file under its own name. `progress` counts the bytes, and survives a failure. */
 async function writePlain(path: string, content: Content, fs: WriteFileSystem, progress: { written: number }): Promise<void> {
   const pieces = typeof content === "string" || content instanceof Uint8Array ? single(content) : content;
   const handle = await fs.open(path, "wx");

@@ -8,6 +8,7 @@ import * as fs from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
 import { FormatError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import { type Content, type FolderWriter, isTemporary, type WriteOptions, writeFolderAtomic } from "./atomic-write.ts";
 import { parseConfig } from "./hf-config.ts";
 import { parseJson } from "./json.ts";
@@ -98,6 +99,7 @@ async function sizeOfFile(file: string): Promise<number | undefined> {
  * @throws FormatError that names the first file that is missing, of another size or changed
  */
 export async function verifyCheckpoint(path: string, options: { hashes?: boolean } = {}): Promise<void> {
+  checkOptions("verifyCheckpoint", options, { hashes: true });
   const list = join(path, FILES);
   const source = await openFile(list);
   const text = await readText(source, 16 << 20).finally(() => source.close());

@@ -1,6 +1,5 @@
 /** File formats: safetensors, model configs, checkpoints on disk. */
 
-export { closestName, didYouMean } from "../did-you-mean.ts";
 export {
   type Content,
   type FolderWriter,

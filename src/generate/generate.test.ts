@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type CausalLM, GPT2, Llama } from "../models/index.ts";
 import { memory, noGrad, scope, tensor } from "../tensor/index.ts";
 import { byteTokenizer, type Tokenizer, trainBpe } from "../tokenizers/index.ts";
-import { generate, generateStream, logprobs, type TokenEvent } from "./generate.ts";
+import { type Generation, generate, generateStream, logprobs, type TokenEvent } from "./generate.ts";
 import { sample, uniformAt } from "./samplers.ts";
 import { createTextStream } from "./text-stream.ts";
 
@@ -287,4 +287,23 @@ describe("text stream", () => {
     const stream = createTextStream(tokenizer, []);
     expect([256, 65, 258].map((id) => stream.push(id).text)).toEqual(["", "A", ""]);
   });
+});
+
+test("rotary scalings that adapt to the length give a text the same alone and beside a longer one", async () => {
+  const model = new Llama({
+    vocab_size: 11,
+    hidden_size: 8,
+    intermediate_size: 8,
+    num_hidden_layers: 2,
+    num_attention_heads: 2,
+    max_position_embeddings: 48,
+    initializer_range: 0.5,
+    rope_parameters: { rope_type: "longrope", short_factor: [1, 1.5], long_factor: [3, 7], original_max_position_embeddings: 12 },
+  }).eval();
+  const prompts = [3, 20, 9].map((n) => Int32Array.from({ length: n }, (_, i) => (i * i + n) % 11));
+  const options = { maxNewTokens: 8, stopIds: [], seed: 3 };
+  const alone: Generation[] = [];
+  for (const prompt of prompts) alone.push(await generate(model, prompt, options));
+  expect(await generate(model, prompts, options)).toEqual(alone);
+  model.dispose();
 });

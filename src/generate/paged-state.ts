@@ -7,6 +7,7 @@
 import { DataError, GroundupError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { LayerState } from "../nn/index.ts";
+import { checkOptions } from "../options.ts";
 import { indexSelect, keep, noGrad, pagedAttention, scope, type Tensor, tensor, writeRows, zeros } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 
@@ -63,6 +64,7 @@ interface MutableSequence extends Sequence {
  * @param options.maxPages the most pages of 64 positions, each 2 · layers · kvHeads · headDim · 256 bytes; default: as many as memory holds
  */
 export function createPagedState(model: CausalLM, options: { maxPages?: number } = {}): PagedState {
+  checkOptions("createPagedState", options, { maxPages: true });
   const { layers, kvHeads, headDim, context, vocabulary } = model.dimensions;
   const most = options.maxPages ?? Number.POSITIVE_INFINITY;
   if (!(most >= 1)) throw new GroundupError(`createPagedState: bad maxPages, expected at least 1, got ${most}. Give more pages.`);

@@ -6,6 +6,7 @@ import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
+import { checkOptions } from "../options.ts";
 import { byteSize } from "../quantities.ts";
 import { cast, type DType, memory, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
 import type { WeightNames } from "./architecture.ts";
@@ -143,6 +144,7 @@ function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
 
 /** What a model's weight file holds, in order, each fetched when its turn comes. */
 export function weightEntries(model: CausalLM, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
+  checkOptions("weightEntries", options, { dtype: true });
   const { dtype = "f32" } = options;
   const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];
   return [...model.stateDict()].map(([name, p]) => ({
@@ -159,6 +161,7 @@ function scopedBytes(p: Tensor, dtype: DType): Uint8Array {
 
 /** Writes a folder that Hugging Face transformers opens: config.json and model.safetensors. */
 export async function saveModel(model: CausalLM, folder: string, options: { dtype?: "f32" | "bf16" | "f16"; maxShardBytes?: number } = {}): Promise<void> {
+  checkOptions("saveModel", options, { dtype: true, maxShardBytes: true });
   const { saveModelWeights } = await import("../formats/safetensors-save.ts");
   const { writeFileAtomic } = await import("../formats/atomic-write.ts");
   const { dtype = "f32", maxShardBytes } = options;

@@ -3,6 +3,7 @@ import { ShapeError } from "../errors.ts";
 import { type ForwardContext, type LayerState, type Linear, Module, sumOf } from "../nn/index.ts";
 import { arange, concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor } from "../tensor/index.ts";
 import type { Architecture } from "./architecture.ts";
+import type { SequenceLength } from "./rope-tables.ts";
 
 export interface CausalLMInputs {
   /** i32 (B, T), or with `cuSeqlens` ragged rows (1, ΣT). */
@@ -58,10 +59,10 @@ export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
 }
 
 /**
- * Positions of every row: those given, or counted from 0 in each sequence; and how many positions that makes (`longest`).
+ * Positions of every row: those given, or counted from 0 in each sequence; and how many places and positions each sequence has (`sequences`).
  * @throws ShapeError where a position is beyond `limit`, the number of positions that the model can serve
  */
-export function contextOf(inputs: CausalLMInputs, training: boolean, limit: number): ForwardContext & { longest: number } {
+export function contextOf(inputs: CausalLMInputs, training: boolean, limit: number): ForwardContext & { sequences: SequenceLength[] } {
   const { inputIds, positions, cuSeqlens, state } = inputs;
   if (inputIds.rank !== 2 || inputIds.dtype !== "i32")
     throw new ShapeError(`forward: expected inputIds i32 (B, T), got ${inputIds.dtype} (${inputIds.shape.join(", ")}). One sequence is tensor([ids])`);
@@ -69,14 +70,20 @@ export function contextOf(inputs: CausalLMInputs, training: boolean, limit: numb
   if (cuSeqlens !== undefined && b !== 1) throw new ShapeError(`forward: expected ragged rows (1, ΣT) with cuSeqlens, got (${b}, ${t})`);
   if (state !== undefined && (cuSeqlens === undefined || positions === undefined))
     throw new ShapeError("forward: expected cuSeqlens and positions with state, got none. Say where each sequence's rows are");
-  const lengths = cuSeqlens === undefined ? [t] : [...cuSeqlens.subarray(1)].map((end, i) => end - (cuSeqlens[i] as number));
-  const longest = positions === undefined ? Math.max(0, ...lengths) : 1 + (positions.dataSync() as Int32Array).reduce((a, p) => Math.max(a, p), -1);
+  const lengths = cuSeqlens === undefined ? new Array<number>(b).fill(t) : [...cuSeqlens.subarray(1)].map((end, i) => end - (cuSeqlens[i] as number));
+  const given = positions?.dataSync() as Int32Array | undefined;
+  let at = 0;
+  const sequences = lengths.map((rows) => {
+    const own = given?.subarray(at, (at += rows));
+    return { rows, positions: own === undefined ? rows : 1 + own.reduce((a, p) => Math.max(a, p), -1) };
+  });
+  const longest = sequences.reduce((a, { positions: n }) => Math.max(a, n), 0);
   if (longest > limit) {
     throw new ShapeError(
       `forward: the sequence is too long, expected at most ${limit} positions (the model's context), got ${longest}. Shorten it, or give it in windows`,
     );
   }
-  if (positions !== undefined) return { positions, cuSeqlens, state, training, longest };
+  if (positions !== undefined) return { positions, cuSeqlens, state, training, sequences };
   const counted = () =>
     cuSeqlens === undefined
       ? arange(t).expand([b, t]).contiguous()
@@ -84,7 +91,7 @@ export function contextOf(inputs: CausalLMInputs, training: boolean, limit: numb
           lengths.map((n) => arange(n)),
           0,
         );
-  return { positions: noGrad(counted), cuSeqlens, training, longest };
+  return { positions: noGrad(counted), cuSeqlens, training, sequences };
 }
 
 /** Hugging Face's labels as targets: place t is asked for label t + 1, the last place for nothing. */

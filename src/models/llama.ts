@@ -11,7 +11,7 @@ import { type Architecture, defineArchitecture, type SavedPerRow } from "./archi
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
-import { RopeTables, ropeParametersSchema } from "./rope-tables.ts";
+import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 
 export const llamaConfigSchema = z.strictObject({
   vocab_size: size.default(32000),
@@ -77,11 +77,11 @@ class Attention extends Module {
   }
 
   /** x (B, T, C) → residual + attention (B, T, C). */
-  override forward(x: Tensor, tables: { cos: Tensor; sin: Tensor }, ctx: ForwardContext, residual: Tensor): Tensor {
+  override forward(x: Tensor, turn: RopeRows, ctx: ForwardContext, residual: Tensor): Tensor {
     const [b, t] = x.shape as [number, number];
     const heads = (y: Tensor, n: number) => y.reshape([b, t, n, this.headDim]); // (B, T, H, D)
-    const q = rope(heads(this.q_proj.forward(x), this.heads), tables.cos, tables.sin, ctx.positions);
-    const k = rope(heads(this.k_proj.forward(x), this.kvHeads), tables.cos, tables.sin, ctx.positions);
+    const q = rope(heads(this.q_proj.forward(x), this.heads), turn.cos, turn.sin, turn.rows);
+    const k = rope(heads(this.k_proj.forward(x), this.kvHeads), turn.cos, turn.sin, turn.rows);
     const v = heads(this.v_proj.forward(x), this.kvHeads);
     const y = attend(this.see("q", q), this.see("k", k), this.see("v", v), ctx, this.layer, {
       dropout: ctx.training ? this.dropout : 0,
@@ -130,8 +130,8 @@ class DecoderLayer extends Module {
     this.post_attention_layernorm = new RMSNorm(config.hidden_size, { eps });
   }
 
-  override forward(x: Tensor, tables: { cos: Tensor; sin: Tensor }, ctx: ForwardContext): Tensor {
-    const y = this.self_attn.forward(this.input_layernorm.forward(x), tables, ctx, x);
+  override forward(x: Tensor, turn: RopeRows, ctx: ForwardContext): Tensor {
+    const y = this.self_attn.forward(this.input_layernorm.forward(x), turn, ctx, x);
     return this.mlp.forward(this.post_attention_layernorm.forward(y), y);
   }
 }
@@ -151,10 +151,10 @@ class Model extends Module {
     this.rope = new RopeTables(config.rope_parameters, { rotary, context: config.max_position_embeddings, theta: config.rope_theta });
   }
 
-  override forward(ids: Tensor, ctx: ForwardContext, longest: number): Tensor {
-    const tables = this.rope.upTo(longest);
+  override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[]): Tensor {
+    const turn = this.rope.of(ctx.positions, sequences);
     let x = this.embed_tokens.forward(ids); // (B, T, C)
-    for (const layer of this.layers) x = layer.forward(x, tables, ctx);
+    for (const layer of this.layers) x = layer.forward(x, turn, ctx);
     return this.norm.forward(x);
   }
 }
@@ -187,7 +187,7 @@ export class Llama extends CausalLM {
     // Some stretched configs name the length before the stretching, others the one after it: those take any length, as in transformers.
     const stretched = (rope_type ?? type ?? "default") !== "default";
     const ctx = contextOf(inputs, this.training, stretched ? Number.POSITIVE_INFINITY : this.dimensions.context);
-    const hidden = this.model.forward(inputs.inputIds, ctx, ctx.longest);
+    const hidden = this.model.forward(inputs.inputIds, ctx, ctx.sequences);
     return outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs, this.watchingHead());
   }
 

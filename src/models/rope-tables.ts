@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { buffer } from "../nn/index.ts";
-import { type Tensor, tensorFrom } from "../tensor/index.ts";
+import { concat, noGrad, type Tensor, tensorFrom } from "../tensor/index.ts";
 
 const positive = z.number().positive();
 const factors = z.array(positive).min(1);
@@ -29,7 +29,8 @@ export const ropeParametersSchema = z
     long_factor: factors.optional(),
     low_freq_factor: positive.optional(),
     high_freq_factor: positive.optional(),
-    partial_rotary_factor: positive.max(1).optional(),
+    /** transformers writes it beside every type. Llama turns whole heads, and transformers' Llama has no other arithmetic either. */
+    partial_rotary_factor: z.literal(1).optional(),
   })
   .strict()
   .superRefine((p, ctx) => {
@@ -118,11 +119,25 @@ export function frequencies(
   }
 }
 
-/** cos and sin tables (positions, rotary/2) that grow when a longer sequence comes. */
-export class RopeTables {
+interface Table {
   cos: Tensor;
   sin: Tensor;
-  private positions = 0;
+}
+
+/** Tables, and the row of them that each place turns by: i32, as the positions. */
+export interface RopeRows extends Table {
+  rows: Tensor;
+}
+
+/** One sequence of a call: how many places it has there, and how many positions with what came before. */
+export interface SequenceLength {
+  rows: number;
+  positions: number;
+}
+
+/** cos and sin tables (positions, rotary/2) that grow when a longer sequence comes. */
+export class RopeTables {
+  private readonly kept = new Map<number, Table>();
   private readonly parameters: RopeParameters | null;
   private readonly shape: RopeShape;
 
@@ -138,23 +153,76 @@ export class RopeTables {
           `rope: ${name} has the wrong length, expected one factor for each of ${rotary / 2} frequencies, got ${given}. Correct rope_scaling.`,
         );
     }
-    [this.cos, this.sin] = this.build(Math.min(shape.context, 1024), 0);
+    this.table(this.adaptedTo(0), Math.min(shape.context, 1024));
   }
 
-  /** Tables that hold at least this many positions. "dynamic" and "longrope" use the frequencies for that length. */
-  upTo(positions: number): { cos: Tensor; sin: Tensor } {
-    const kind = this.parameters?.rope_type ?? this.parameters?.type;
-    const adapts = kind === "dynamic" || kind === "longrope" || kind === "su";
-    if (positions > this.positions || adapts) {
-      const [cos, sin] = this.build(adapts ? positions : Math.max(positions, 2 * this.positions), positions);
-      this.cos.dispose("RopeTables");
-      this.sin.dispose("RopeTables");
-      [this.cos, this.sin] = [cos, sin];
+  /**
+   * What each place of `positions` turns by. Each sequence has the frequencies of its own length, whatever stands beside it: "dynamic" and "longrope" give
+   * those of different lengths tables of their own, one below the other.
+   */
+  of(positions: Tensor, sequences: readonly SequenceLength[]): RopeRows {
+    const longest = new Map<number, number>();
+    for (const { positions: length } of sequences) {
+      const adapted = this.adaptedTo(length);
+      longest.set(adapted, Math.max(length, longest.get(adapted) ?? 0));
     }
-    return this;
+    if (longest.size === 0) longest.set(this.adaptedTo(0), 0);
+    const tables = [...longest].map(([adapted, length]) => this.table(adapted, length));
+    if (tables.length === 1) return { ...(tables[0] as Table), rows: positions };
+    const below = new Map<number, number>();
+    let height = 0;
+    for (const [i, adapted] of [...longest.keys()].entries()) {
+      below.set(adapted, height);
+      height += (tables[i] as Table).cos.shape[0] as number;
+    }
+    const rows = Int32Array.from(positions.dataSync() as Int32Array);
+    let at = 0;
+    for (const { rows: count, positions: length } of sequences) {
+      const offset = below.get(this.adaptedTo(length)) as number;
+      for (const end = at + count; at < end; at++) rows[at] = (rows[at] as number) + offset;
+    }
+    const stacked = (part: keyof Table) =>
+      concat(
+        tables.map((table) => table[part]),
+        0,
+      );
+    return noGrad(() => ({ cos: stacked("cos"), sin: stacked("sin"), rows: tensorFrom(rows, positions.shape) }));
   }
 
-  private build(positions: number, length: number): [Tensor, Tensor] {
+  /** A length with the same frequencies as this one, so that equal numbers mean equal tables. */
+  private adaptedTo(length: number): number {
+    const { rope_type, type, original_max_position_embeddings } = this.parameters ?? {};
+    const { context } = this.shape;
+    switch (rope_type ?? type) {
+      case "dynamic":
+        return Math.max(length, context);
+      case "longrope":
+      case "su": {
+        const original = original_max_position_embeddings ?? context;
+        return length > original ? original + 1 : 0;
+      }
+      default:
+        return 0;
+    }
+  }
+
+  /** The table for that length, of at least this many positions. */
+  private table(adapted: number, positions: number): Table {
+    const { rope_type, type } = this.parameters ?? {};
+    // Every length beyond the context has its own: made for one call, and freed with what uses it.
+    if ((rope_type ?? type) === "dynamic" && adapted > this.shape.context) return this.build(adapted, positions);
+    const held = this.kept.get(adapted);
+    const height = held?.cos.shape[0] as number | undefined;
+    if (held !== undefined && positions <= (height as number)) return held;
+    const { cos, sin } = this.build(adapted, Math.max(positions, 2 * (height ?? 0)));
+    const table = { cos: buffer(cos), sin: buffer(sin) };
+    held?.cos.dispose("RopeTables");
+    held?.sin.dispose("RopeTables");
+    this.kept.set(adapted, table);
+    return table;
+  }
+
+  private build(length: number, positions: number): Table {
     const { inverse, attentionFactor } = frequencies(this.parameters, this.shape, length);
     if (!Number.isFinite(attentionFactor) || !inverse.every(Number.isFinite)) {
       throw new ConfigError(
@@ -171,7 +239,6 @@ export class RopeTables {
         sin[p * half + i] = Math.sin(angle) * attentionFactor;
       }
     }
-    this.positions = positions;
-    return [buffer(tensorFrom(cos, [positions, half])), buffer(tensorFrom(sin, [positions, half]))];
+    return { cos: tensorFrom(cos, [positions, half]), sin: tensorFrom(sin, [positions, half]) };
   }
 }

@@ -6,8 +6,9 @@
  * takes strides; strides and offsets count items, not bytes. `rows` × `n` means `rows` rows of `n` neighbouring items.
  * An operand is a buffer and an offset; `null` is allowed only where the type says so. An output never overlaps an input
  * unless the line says "in place is fine". "Adds" means `+=` into what the output holds. Every kernel obeys the row contract: what a row gets
- * depends neither on the other rows nor on the number of threads or the instruction set. Sums over a row run in 16 lanes
- * (lane i takes items i, i+16, …; the tail is added to lanes 0…; then the lanes are folded i + (i+8), +4, +2, +1).
+ * depends neither on the other rows nor, in the native backend, on the number of threads or the instruction set. There, sums over a row run in 16 lanes
+ * (lane i takes items i, i+16, …; the tail is added to lanes 0…; then the lanes are folded i + (i+8), +4, +2, +1). The reference backend sums in float64 and
+ * agrees within rounding.
  */
 
 /** A place in a backend's memory: what a tensor is to a kernel. */

@@ -1,5 +1,6 @@
 /** Opening tokenizers. */
 import { FormatError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import type { Engine } from "./native-text.ts";
 import type { PatternName } from "./split-patterns.ts";
 import { readTiktoken } from "./tiktoken-file.ts";
@@ -32,6 +33,7 @@ const PAIRS = [
  * @throws FormatError when a file is missing, cut off, damaged or of a kind that is not supported
  */
 export async function loadTokenizer(from: string | TokenizerFiles, options: LoadOptions = {}): Promise<Tokenizer> {
+  checkOptions("loadTokenizer", options, { file: true, pattern: true, specialTokens: true, engine: true });
   const files: TokenizerFiles & { only?: string } = typeof from === "string" ? await diskFiles(from) : from;
   return createTokenizer(await readSpec(files, options.file ?? files.only, options), options.engine);
 }

@@ -1,5 +1,6 @@
 /** The tokenizer that callers hold: special tokens, normaliser and template around a model. */
 import { DataError } from "../errors.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
 import { textToString } from "./bpe.ts";
@@ -27,6 +28,9 @@ export interface DecodeOptions {
   /** Leave special tokens out of the text. Default false. */
   skipSpecialTokens?: boolean;
 }
+
+const ENCODE: KnownOptions<EncodeOptions> = { addSpecialTokens: true, allowSpecial: true, threads: true };
+const DECODE: KnownOptions<DecodeOptions> = { skipSpecialTokens: true };
 
 export interface EncodedTexts {
   /** Ids of all texts, one after the other. */
@@ -99,6 +103,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
   }
 
   function allowed(options: EncodeOptions): readonly AddedToken[] {
+    checkOptions("tokenizer.encode", options, ENCODE);
     const { allowSpecial = false } = options;
     if (allowSpecial === false) return ordinaryAdded;
     if (allowSpecial === true) return spec.addedTokens;
@@ -204,6 +209,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
 
   /** Ids as an Int32Array of the vocabulary, special ones left out where asked. */
   function checked(list: ArrayLike<number>, options: DecodeOptions): Int32Array {
+    checkOptions("tokenizer.decode", options, DECODE);
     checkTokenIds("tokenizer.decode", list, size, OF_OTHERS);
     const skip = options.skipSpecialTokens === true;
     const kept = new Int32Array(list.length);
@@ -246,7 +252,10 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
       return encodeOrdinary(text, options).length + template;
     },
     decode: (list, options = {}) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(model.decode(checked(list, options))),
-    decodeStream: (options = {}) => createDecodeStream((id) => model.decode(checked([id], options))),
+    decodeStream(options = {}) {
+      checkOptions("tokenizer.decodeStream", options, DECODE);
+      return createDecodeStream((id) => model.decode(checked([id], options)));
+    },
     tokenToId: (token) => tokenIds().get(token),
     idToToken: (id) => added.get(id)?.content ?? spec.model.tokens[id],
     byteLength: (id) => {

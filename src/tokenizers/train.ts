@@ -1,5 +1,6 @@
 /** Making tokenizers: byte-level BPE from text, characters of a text, bytes. */
 import { ConfigError, DataError } from "../errors.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import { tokenBytes } from "./bpe.ts";
 import type { BpeTrainer, Text, TrainedBpe } from "./bpe-engine.ts";
 import { alphabetToBytes, BYTE_TO_CHARACTER, bytesToAlphabet } from "./byte-alphabet.ts";
@@ -22,6 +23,15 @@ export interface TrainBpeOptions {
   threads?: number;
   engine?: Engine;
 }
+
+const TRAIN_BPE: KnownOptions<TrainBpeOptions> = {
+  vocabSize: true,
+  pattern: true,
+  specialTokens: true,
+  minFrequency: true,
+  threads: true,
+  engine: true,
+};
 
 // Documents go to the trainer in batches: few calls, bounded memory.
 const BATCH_CHARACTERS = 1 << 22;
@@ -56,7 +66,8 @@ export async function trainBpeStream(texts: AsyncIterable<Text>, options: TrainB
 
 function startTraining(options: TrainBpeOptions): { add(text: Text): void; finish(): Tokenizer; dispose(): void } {
   const { vocabSize, pattern = "gpt2", specialTokens = [], minFrequency = 0, threads = 0, engine = "auto" } = options;
-  checkOptions(vocabSize, pattern, specialTokens, minFrequency);
+  checkOptions("trainBpe", options, TRAIN_BPE);
+  checkValues(vocabSize, pattern, specialTokens, minFrequency);
   const trainer: BpeTrainer = createBpeTrainer(pattern, engine, threads);
   let batch: Text[] = [];
   let characters = 0;
@@ -85,7 +96,7 @@ function startTraining(options: TrainBpeOptions): { add(text: Text): void; finis
   };
 }
 
-function checkOptions(vocabSize: number, pattern: PatternName, specialTokens: readonly string[], minFrequency: number): void {
+function checkValues(vocabSize: number, pattern: PatternName, specialTokens: readonly string[], minFrequency: number): void {
   const least = 256 + specialTokens.length;
   if (!Number.isInteger(vocabSize) || vocabSize < least || vocabSize > 2 ** 24) {
     throw new ConfigError(
@@ -127,6 +138,7 @@ export interface SimpleOptions {
  * @throws DataError when the text is empty
  */
 export function charTokenizer(text: string, options: SimpleOptions & { unknownToken?: string } = {}): Tokenizer {
+  checkOptions("charTokenizer", options, { specialTokens: true, unknownToken: true });
   const { unknownToken, specialTokens = [] } = options;
   const points = new Set<number>();
   for (const character of text) points.add(character.codePointAt(0) as number);
@@ -143,6 +155,7 @@ export function charTokenizer(text: string, options: SimpleOptions & { unknownTo
 
 /** A tokenizer whose ids are the bytes of the text in UTF-8. */
 export function byteTokenizer(options: SimpleOptions & { engine?: Engine } = {}): Tokenizer {
+  checkOptions("byteTokenizer", options, { specialTokens: true, engine: true });
   const { specialTokens = [], engine } = options;
   return createTokenizer(
     {

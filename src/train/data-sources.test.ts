@@ -1,5 +1,5 @@
 /** What a recipe's `data` may name: one text, several with weights, or files of tokens. */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -50,6 +50,11 @@ describe("several texts", () => {
     expect(session.data.counts.train).toEqual({ tokens: 1080 + 450, bytes: 1080 + 450, documents: 2 });
     expect(session.data.counts.validation).toEqual({ tokens: 120 + 50, bytes: 120 + 50, documents: 2 });
     expect(readdirSync(join(dir, "run", "data")).sort()).toEqual(["train-0", "train-1", "validation"]);
+    // As the guides say.
+    for (const guide of ["runs.md", "data.md"]) {
+      const text = readFileSync(new URL(`../../docs/${guide}`, import.meta.url), "utf8");
+      for (const name of ["train-0", "train-1"]) expect(text).toContain(`data/${name}`);
+    }
     let second = 0;
     for (let i = 0; i < 20; i++) {
       const { rows, context, inputIds } = await session.parts.loader.next();

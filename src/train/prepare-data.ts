@@ -15,8 +15,9 @@ import {
   type TokenData,
   writeShards,
 } from "../data/index.ts";
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError, RunError } from "../errors.ts";
-import { didYouMean, hashFile, openFolder } from "../formats/index.ts";
+import { hashFile, openFolder } from "../formats/index.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
 import { type Recipe, textSources } from "./recipe.ts";

@@ -1,11 +1,12 @@
 /**
  * What a training recipe may say: one schema for the YAML file, `--set` and the help. Model keys are those of Hugging Face's config.json,
- * the others those of its TrainingArguments where it has them, else PyTorch's or the papers'.
+ * most others are named as in its TrainingArguments, in PyTorch (`betas`, `eps`) or in papers; other names in use are aliases.
  */
 import { resolve } from "node:path";
 import * as z from "zod";
+import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
-import { didYouMean, parseModelConfig } from "../formats/index.ts";
+import { parseModelConfig } from "../formats/index.ts";
 import { architectures, parameterCountOf, sizedConfig, sizedKeys } from "../models/index.ts";
 
 const count = z.int().min(1);
