@@ -4,6 +4,7 @@ import { type ForwardContext, type LayerState, type Linear, Module, sumOf } from
 import { arange, concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor } from "../tensor/index.ts";
 import type { Architecture } from "./architecture.ts";
 
+/** What a language model's `forward` takes. */
 export interface CausalLMInputs {
   /** i32 (B, T), or with `cuSeqlens` ragged rows (1, ΣT). */
   inputIds: Tensor;

@@ -216,6 +216,7 @@ const sections = z.strictObject({
     .prefault({}),
 });
 
+/** What a recipe may hold: its keys with their defaults and ranges, and which of them go together. */
 export const recipeSchema = sections.superRefine(({ data, tokenizer }, ctx) => {
   if (data.tokens !== null && tokenizer.type !== "file")
     ctx.addIssue({
@@ -225,6 +226,7 @@ export const recipeSchema = sections.superRefine(({ data, tokenizer }, ctx) => {
     });
 });
 
+/** A recipe, checked, with its defaults. */
 export type Recipe = z.output<typeof recipeSchema>;
 
 /** The texts of a recipe with their weights; none where it names files of tokens. */
