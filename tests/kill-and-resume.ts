@@ -24,6 +24,8 @@ export function textOf(paragraphs: number): string {
 
 export interface Outcome {
   kills: number;
+  /** How many of them fell into the writing of a checkpoint and left an unfinished one behind. */
+  midCheckpoint: number;
   /** Last weights, optimiser state and the losses of every step. */
   straight: Result;
   interrupted: Result;
@@ -53,7 +55,10 @@ export function resultOf(run: string): Result {
   };
 }
 
-/** Kills a run with SIGKILL at `kills` random moments of its work, resumes it each time, and lets it end. */
+/**
+ * Kills a run with SIGKILL at `kills` moments of its work, resumes it each time, and lets it end. Half of the moments are random;
+ * for the other half it waits for a checkpoint that has been begun and not yet ended.
+ */
 export async function killAndResume(kills: number, seed: number): Promise<Outcome> {
   ensureBuilt();
   const folder = mkdtempSync(join(tmpdir(), "groundup-kill-"));
@@ -66,7 +71,9 @@ export async function killAndResume(kills: number, seed: number): Promise<Outcom
     if (whole.code !== 0) throw new Error(`the straight run failed: ${whole.stdout}${whole.stderr}`);
     const metrics = join(folder, "killed", "metrics.jsonl");
     const stepsDone = () => (existsSync(metrics) ? readFileSync(metrics, "utf8").split("\n").length - 1 : 0);
-    let [done, resume] = [0, false];
+    const checkpoints = join(folder, "killed", "checkpoints");
+    const unfinished = () => existsSync(checkpoints) && readdirSync(checkpoints).some((name) => /^\.step-.*\.tmp$/.test(name));
+    let [done, midCheckpoint, resume] = [0, 0, false];
     for (let attempt = 0; ; attempt++) {
       const { child, ended } = start(args("killed", resume));
       const [few, little, early] = philox4x32([attempt, 0, 0, 0], [seed, 0]);
@@ -77,15 +84,20 @@ export async function killAndResume(kills: number, seed: number): Promise<Outcom
       const kill = (wait: number) => {
         killing ??= setTimeout(() => child.kill("SIGKILL"), wait);
       };
-      if (done < kills && early % 5 === 0) kill(100 + 20 * moment);
+      const inCheckpoint = done % 2 === 1;
+      if (done < kills && !inCheckpoint && early % 5 === 0) kill(100 + 20 * moment);
       const watch = setInterval(() => {
-        if (done < kills && stepsDone() >= goal) kill(moment);
-      }, 2);
+        if (done >= kills || stepsDone() < goal) return;
+        if (!inCheckpoint) kill(moment);
+        // What the last kill left is gone by now: a run takes it away before its first step.
+        else if (unfinished()) child.kill("SIGKILL");
+      }, 1);
       const { code, signal, stderr } = await ended;
       clearInterval(watch);
       clearTimeout(killing);
       if (signal === "SIGKILL") {
         done++;
+        if (unfinished()) midCheckpoint++;
         resume ||= readdirSync(folder).includes("killed") && readdirSync(join(folder, "killed")).includes("config.yaml");
         if (!resume) rmSync(join(folder, "killed"), { recursive: true, force: true });
         continue;
@@ -93,7 +105,7 @@ export async function killAndResume(kills: number, seed: number): Promise<Outcom
       if (code !== 0) throw new Error(`resuming after kill ${done} failed: ${stderr}`);
       break;
     }
-    return { kills: done, straight: resultOf(join(folder, "straight")), interrupted: resultOf(join(folder, "killed")) };
+    return { kills: done, midCheckpoint, straight: resultOf(join(folder, "straight")), interrupted: resultOf(join(folder, "killed")) };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -1,10 +1,12 @@
-/** What the entry `groundup` offers: a name that is added or taken away is a change for users, and shows here. */
+/** What the package's entries offer: a name that is added or taken away is a change for users, and shows here. */
 import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import packageJson from "../package.json" with { type: "json" };
 import * as groundup from "../src/index.ts";
 
-const NAMES = `
+const ROOT_NAMES = `
 ConfigError DataError FormatError GroundupError NonFiniteError OutOfMemoryError RunError STREAMS ShapeError Tensor
 UseAfterFreeError abs add addInPlace arange argmax argmin argsort attention autocast autocastPrecision backend backendReason
 backward cast ceil checkpoint clamp clone concat contiguous copyFrom cos crossEntropy cumsum customFunction detach diagonal div
@@ -17,16 +19,98 @@ sign silu sin slice softmax softplus sort split sqrt square squeeze stack stream
 topk transpose tril triu unsqueeze useBackend variance where zeros
 `;
 
-test("the entry's values are these and no others", () => {
-  expect(Object.keys(groundup).sort()).toEqual(NAMES.trim().split(/\s+/));
+/** The other entries', each under its name. */
+const NAMES: Record<string, string> = {
+  nn: `
+    ATTENTION_POINTS BatchNorm Dropout Embedding LayerNorm Linear Module MultiHeadAttention RMSNorm Sequential attend buffer init
+    parameter sinusoidalPositions sumOf
+  `,
+  optim: `
+    adam adamw clipFactor clipGradNorm constant cosine decayGroups linear oneCycle rmsprop sgd wsd
+  `,
+  tokenizers: `
+    byteTokenizer charTokenizer createTokenizer loadTokenizer memoryFiles readTiktoken readTokenizerJson tokenizerFiles trainBpe
+    trainBpeStream writeTokenizerJson
+  `,
+  data: `
+    IGNORE MAX_DOCUMENT_CHARACTERS batchesOnce countDocument dataLoader decodeText documentOfJsonLine emptyStatistics hashHex hashText
+    manifestSchema memoryTokens openDocuments openShards openTokenFile packedDocuments planSplit readBatch sampledWindows
+    sequentialWindows splitIntoDocuments weightedMix withStatistics writeShards
+  `,
+  formats: `
+    COMMON_KEYS SAFETENSORS_DTYPES bytesSource checkpointName closestName didYouMean encodeModelWeights encodeSafetensors hashFile
+    isJsonObject isTemporary lastGoodCheckpoint listCheckpoints memoryFolder normaliseKeys openFile openFolder openModelWeights
+    openSafetensors parseConfig parseConfigText parseJson parseModelConfig readConfigJson readText removeLeftovers saveModelWeights
+    verifyCheckpoint writeCheckpoint writeFileAtomic writeFolderAtomic
+  `,
+  models: `
+    CausalLM CausalLMOutput GPT2 Llama architectureNamed architectures configKeys configText contextOf countsFrom createModel
+    defineArchitecture describeModel fromPretrained gpt2ConfigSchema gpt2Counts llamaConfigSchema llamaCounts loadWeights modelCounts
+    outputOf parameterCountOf registerArchitecture saveModel shiftLabels sizedConfig sizedKeys weightEntries
+  `,
+  train: `
+    END_OF_TEXT accumulateGradients bars chart checkMemory checkSameData createProgress differences emulationNote evaluateLoss
+    findLearningRate findNonFinite frequentTokens inputsOf isSpike loadCheckpoint measureMachine measurePeakFlops modelConfig newWatch
+    newestCheckpoint nonFiniteLoss openPretraining openRun openText optimizerOf planText planTraining prepareData pruneCheckpoints
+    readRun recipeSchema reportHtml resolveDataPaths saveCheckpoint scheduleOf trainingLoop waysToFit writeReport
+  `,
+  generate: `
+    PAGE addLogitBias applyTemperature checkSampling createPagedState createTextStream draw endIds generate generateStream greedy
+    keepMinP keepTopK keepTopP logprobs penalizePresence penalizeRepetition sample shapeLogits uniformAt
+  `,
+  eval: `
+    negativeLogLikelihood ngramModel perplexity tasks tasksNamed
+  `,
+};
+
+const source = fileURLToPath(new URL("../src/", import.meta.url));
+
+test("the root entry's values are these and no others", () => {
+  expect(Object.keys(groundup).sort()).toEqual(ROOT_NAMES.trim().split(/\s+/));
 });
 
 test("each has words above its declaration, which an editor shows", () => {
-  const source = fileURLToPath(new URL("../src/", import.meta.url));
   const text = ["errors.ts", ...readdirSync(`${source}tensor`, { recursive: true }).map((file) => `tensor/${file}`)]
     .filter((file) => /(?<!\.test)\.ts$/.test(file))
     .map((file) => readFileSync(source + file, "utf8"))
     .join("\n");
   const bare = Object.keys(groundup).filter((name) => !new RegExp(`\\*/\\nexport (?:const|function|class) ${name}\\b`).test(text));
   expect(bare).toEqual([]);
+});
+
+test("every entry of the package has its list", () => {
+  const entries = Object.keys(packageJson.exports).filter((entry) => entry !== "." && entry !== "./package.json");
+  expect(entries.map((entry) => entry.slice(2)).sort()).toEqual(Object.keys(NAMES).sort());
+});
+
+describe.each(Object.entries(NAMES))("groundup/%s", (entry, names) => {
+  test("its values are these and no others", { timeout: 60_000 }, async () => {
+    expect(Object.keys(await import(`../src/${entry}/index.ts`)).sort()).toEqual(names.trim().split(/\s+/));
+  });
+
+  test("each of its values and types has words above its declaration", () => {
+    const index = readFileSync(`${source}${entry}/index.ts`, "utf8");
+    const bare: string[] = [];
+    let seen = 0;
+    for (const [, list, from] of index.matchAll(/export (?:type )?\{([^}]*)\} from "([^"]+)"/g)) {
+      const text = readFileSync(join(source, entry, from as string), "utf8");
+      for (const name of (list as string)
+        .replaceAll(/\btype /g, "")
+        .split(",")
+        .map((part) => part.trim())
+        .filter(Boolean)) {
+        seen++;
+        const declared = `\\*/\\nexport (?:abstract |async )?(?:const|function\\*?|class|interface|type) ${name}\\b`;
+        if (!new RegExp(declared).test(text)) bare.push(name);
+      }
+    }
+    expect(bare).toEqual([]);
+    // The pattern above has met every export: a star would pass it by.
+    expect(seen).toBeGreaterThanOrEqual(
+      names
+        .trim()
+        .split(/\s+/)
+        .filter((name) => name !== "init").length,
+    );
+  });
 });

@@ -12,6 +12,7 @@ export interface DataCursor {
   source: string;
 }
 
+/** How samples are dealt out to batches and workers. */
 export interface LoaderOptions {
   /** Rows of a batch over all workers. */
   batchSize: number;
@@ -23,6 +24,7 @@ export interface LoaderOptions {
   cursor?: unknown;
 }
 
+/** An endless row of batches, and the place in it. */
 export interface DataLoader {
   readonly source: SampleSource;
   /** This worker's rows of the next batch. */

@@ -7,6 +7,7 @@ import type { SampleSource } from "./samples.ts";
 
 const PERIOD = 10_000;
 
+/** A source, and how often it comes. */
 export interface MixPart {
   source: SampleSource;
   /** Relative to the other parts' weights; more than 0. */

@@ -14,6 +14,7 @@ import { checkOptions } from "../options.ts";
 import { type Document, type DocumentMode, documentOfJsonLine, MAX_DOCUMENT_CHARACTERS, splitIntoDocuments } from "./documents.ts";
 import { type DecodeCounts, decodeText } from "./text-decoding.ts";
 
+/** How files become documents. */
 export interface ReadOptions {
   /** How text files are cut into documents; default `"file"`. JSONL has one document on each line. */
   document?: DocumentMode;

@@ -16,6 +16,7 @@ export const shardName = (index: number): string => `shard-${String(index).padSt
 const count = z.int().nonnegative();
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must be a SHA-256 of 64 hexadecimal digits");
 
+/** What `manifest.json` beside shards must hold. */
 export const manifestSchema = z.strictObject({
   format: z.literal("groundup-tokens"),
   version: z.literal(1),
@@ -40,6 +41,7 @@ export const manifestSchema = z.strictObject({
   boundaries: z.strictObject({ file: z.literal(DOCUMENTS), sha256 }),
 });
 
+/** `manifest.json` beside shards, checked. */
 export type ShardManifest = z.output<typeof manifestSchema>;
 
 /** Shards that are open: token data and what the manifest says. */

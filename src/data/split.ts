@@ -8,8 +8,10 @@ import type { Document } from "./documents.ts";
 import { fractionOfHash } from "./random-order.ts";
 import { hashText } from "./stable-hash.ts";
 
+/** The two parts of the data. */
 export type Side = "train" | "validation";
 
+/** How much goes to validation, and by what. */
 export interface SplitOptions {
   /** Part of the data for validation, more than 0 and less than 1; default 0.1. */
   validationFraction?: number;
@@ -22,6 +24,7 @@ export interface SplitOptions {
   by?: "document" | "tail";
 }
 
+/** A split that was decided by one look at the documents: their sizes, and the way to each side. */
 export interface SplitPlan {
   /** Whole documents, or each one's tail. */
   readonly by: "document" | "tail";

@@ -1,6 +1,7 @@
 /** What a data set holds, in numbers, for reports and manifests. */
 import type { Document } from "./documents.ts";
 
+/** What documents add up to. */
 export interface DataStatistics {
   documents: number;
   /** Unicode code points. */
@@ -17,6 +18,7 @@ export interface DataStatistics {
   replaced: number;
 }
 
+/** Statistics before the first document. */
 export const emptyStatistics = (): DataStatistics => ({
   documents: 0,
   characters: 0,

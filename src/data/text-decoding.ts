@@ -1,6 +1,7 @@
 /** Bytes to text, streamed: UTF-8 with invalid sequences replaced and counted, and binary data refused. */
 import { DataError } from "../errors.ts";
 
+/** What `decodeText` saw. */
 export interface DecodeCounts {
   /** Bytes read. */
   bytes: number;

@@ -28,7 +28,9 @@ export interface TokenData {
   close(): Promise<void>;
 }
 
+/** How ids are stored in files: 16 or 32 bits. */
 export type TokenDtype = "u16" | "u32";
+
 export const TOKEN_BYTES: Record<TokenDtype, number> = { u16: 2, u32: 4 };
 
 /** Ids that were made in this process. */

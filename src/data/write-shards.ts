@@ -13,6 +13,7 @@ export interface Encoder {
   encode(text: string): { ids: ArrayLike<number> };
 }
 
+/** How documents become shards of ids. */
 export interface WriteShardsOptions {
   /** Ids must be below this. Up to 65,536 are stored in 16 bits, more in 32. */
   vocabSize: number;

@@ -1,5 +1,6 @@
 /** What a language model's fit to a text is reported as, whatever the model. */
 
+/** How well a model predicts tokens. */
 export interface Likelihood {
   /** Mean negative log-likelihood of a token, in nats. */
   nll: number;

@@ -10,6 +10,7 @@ import { type Likelihood, likelihood } from "./likelihood.ts";
 
 const OF_TOKENIZER = { advice: "Pass the tokenizer's vocabSize." };
 
+/** How long n-grams are, and over what they spread. */
 export interface NgramOptions {
   /** Tokens that an n-gram spans, 1 to 6: the last is predicted from those before. Default 4. */
   order?: number;
@@ -17,6 +18,7 @@ export interface NgramOptions {
   vocabSize?: number;
 }
 
+/** An n-gram model of ids, the baseline for language models. */
 export interface NgramModel {
   readonly order: number;
   readonly vocabSize: number;

@@ -7,6 +7,7 @@ import type { Tokenizer } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
 import { type Likelihood, likelihood } from "./likelihood.ts";
 
+/** The windows that a text is scored in. */
 export interface PerplexityOptions {
   /** Tokens in a window. Default: the model's context. */
   context?: number;
@@ -19,6 +20,7 @@ export interface PerplexityOptions {
 
 const OPTIONS: KnownOptions<PerplexityOptions> = { context: true, stride: true, signal: true, progress: true };
 
+/** How well a model predicts a text. */
 export interface TextFit extends Likelihood {
   bitsPerByte: number;
   bytes: number;

@@ -5,6 +5,7 @@ import type { CausalLM } from "../models/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { type PerplexityOptions, perplexity } from "./perplexity.ts";
 
+/** What a task is given. */
 export interface TaskInput {
   model: CausalLM;
   tokenizer: Tokenizer;
@@ -13,6 +14,7 @@ export interface TaskInput {
   options: PerplexityOptions;
 }
 
+/** An evaluation that `groundup eval --tasks` can name. */
 export interface Task {
   readonly name: string;
   readonly about: string;
@@ -20,6 +22,7 @@ export interface Task {
   run(input: TaskInput): Promise<Record<string, number>>;
 }
 
+/** Every evaluation there is. */
 export const tasks: readonly Task[] = [
   {
     name: "perplexity",

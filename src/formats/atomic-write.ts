@@ -14,6 +14,7 @@ export type WriteFileSystem = Pick<typeof nodeFs, "open" | "rename" | "rm" | "mk
 /** What may be written: one piece, or many that are made while writing. Strings become UTF-8. */
 export type Content = string | Uint8Array | Iterable<Uint8Array | string> | AsyncIterable<Uint8Array | string>;
 
+/** How something is written. */
 export interface WriteOptions {
   /** Bytes that will be written, when known: a disk that can't hold them is refused before the first byte. */
   bytes?: number;

@@ -20,6 +20,7 @@ const filesSchema = z.strictObject({
   files: z.record(z.string(), z.strictObject({ bytes: z.int().nonnegative(), sha256: z.string().regex(/^[0-9a-f]{64}$/) })),
 });
 
+/** A checkpoint's folder and the step after which it was written. */
 export interface Checkpoint {
   step: number;
   path: string;

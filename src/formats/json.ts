@@ -7,8 +7,10 @@
  */
 import { FormatError } from "../errors.ts";
 
+/** What JSON can hold. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
+/** How strictly JSON is read. */
 export interface JsonOptions {
   /** Deepest nesting of arrays and objects; default 64. */
   maxDepth?: number;

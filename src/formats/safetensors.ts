@@ -38,6 +38,7 @@ export const SAFETENSORS_DTYPES = {
   U64: { bits: 64, readable: false },
 } as const;
 
+/** Every dtype that a file may name. */
 export type SafetensorsDtype = keyof typeof SAFETENSORS_DTYPES;
 
 /** The dtypes that can be read and written. */
@@ -45,6 +46,7 @@ export type TensorDtype = {
   [D in SafetensorsDtype]: (typeof SAFETENSORS_DTYPES)[D]["readable"] extends true ? D : never;
 }[SafetensorsDtype];
 
+/** A tensor as a file's header describes it. */
 export interface TensorInfo {
   name: string;
   dtype: SafetensorsDtype;

@@ -13,6 +13,7 @@ import { createTextStream, type TextStream } from "./text-stream.ts";
 /** Text (with a tokenizer) or token ids. */
 export type Prompt = string | Int32Array;
 
+/** How prompts are continued. */
 export interface GenerateOptions extends SamplingOptions {
   /** Needed for prompts of text, for text in the result, and for stop strings. */
   tokenizer?: Tokenizer;
@@ -44,6 +45,7 @@ const OPTIONS: KnownOptions<GenerateOptions> = {
 /** Why a request ended: a stop string or id, `maxNewTokens`, or the end of the model's context. */
 export type Done = "stop" | "length" | "context";
 
+/** A token as it is generated. */
 export interface TokenEvent {
   /** Which prompt, counted from 0. */
   request: number;
@@ -56,6 +58,7 @@ export interface TokenEvent {
   done: Done | null;
 }
 
+/** A prompt's continuation. */
 export interface Generation {
   /** What was generated, the prompt not included; a stop id is the last of them. */
   ids: Int32Array;

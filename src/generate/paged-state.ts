@@ -25,12 +25,14 @@ export interface Sequence {
   readonly pages: readonly number[];
 }
 
+/** What one sequence takes part in a step with. */
 export interface StepEntry {
   readonly sequence: Sequence;
   /** What comes next in it: a whole prompt, a part of one, or one token. At least one id. */
   readonly ids: ArrayLike<number>;
 }
 
+/** Keys and values of many sequences in pages of one pool. */
 export interface PagedState {
   /** Begins an empty sequence. */
   allocate(): Sequence;

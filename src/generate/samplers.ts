@@ -8,6 +8,7 @@ import type { KnownOptions } from "../options.ts";
 import { STREAMS } from "../tensor/index.ts";
 import { philoxInto } from "../tensor/philox.ts";
 
+/** How the next token is drawn from the logits. */
 export interface SamplingOptions {
   /** Divides the logits: below 1 sharper, above 1 flatter; 0 always takes the likeliest token. Default 1. */
   temperature?: number;

@@ -1,6 +1,7 @@
 /** Text of a growing sequence: never half a character, never a part of a stop string. */
 import type { Tokenizer } from "../tokenizers/index.ts";
 
+/** Ids in, text out as soon as it is certain. */
 export interface TextStream {
   /** Text that this id makes certain; empty while a character is in parts or a stop string may be beginning. `stopped`: a stop string is complete, and nothing follows. */
   push(id: number): { text: string; stopped: boolean };

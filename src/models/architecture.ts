@@ -7,6 +7,7 @@ import type { ConfigKeys } from "../formats/hf-config.ts";
 import type { CausalLM, ModelDimensions } from "./causal-lm.ts";
 import type { ModelCounts } from "./counts.ts";
 
+/** What the rest of groundup asks about an architecture whose config is `Config`. */
 export interface ArchitectureDeclaration<Config extends object> {
   /** `model_type` of Hugging Face's config.json. */
   readonly modelType: string;

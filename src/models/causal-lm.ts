@@ -5,6 +5,7 @@ import { arange, concat, crossEntropy, full, linear, linearCrossEntropy, narrow,
 import type { Architecture } from "./architecture.ts";
 import type { SequenceLength } from "./rope-tables.ts";
 
+/** What a language model's `forward` takes. */
 export interface CausalLMInputs {
   /** i32 (B, T), or with `cuSeqlens` ragged rows (1, ΣT). */
   inputIds: Tensor;

@@ -1,6 +1,7 @@
 /** What a model costs, by formula from its config, before anything is built: parameters, arithmetic, memory of its keys and values. */
 import type { ModelDescription } from "./causal-lm.ts";
 
+/** What a model costs, by formula. */
 export interface ModelCounts {
   /** Trained values by part; shared ones once. */
   parameters: ParametersByPart & { total: number };
@@ -16,6 +17,7 @@ export interface ModelCounts {
   stateBytesPerToken: number;
 }
 
+/** Trained values of each part. */
 export interface ParametersByPart {
   embedding: number;
   positions: number;

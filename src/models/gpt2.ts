@@ -12,6 +12,7 @@ import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type Mod
 import { ACTIVATIONS, configKeys, depth, epsilon, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
 
+/** What `config.json` of a GPT-2 may hold. */
 export const gpt2ConfigSchema = z.strictObject({
   vocab_size: size.default(50257),
   n_positions: size.default(1024),
@@ -30,6 +31,7 @@ export const gpt2ConfigSchema = z.strictObject({
   scale_attn_by_inverse_layer_idx: z.boolean().default(false),
   tie_word_embeddings: z.boolean().default(true),
 });
+/** `config.json` of a GPT-2, checked, with its defaults. */
 export type GPT2Config = z.output<typeof gpt2ConfigSchema>;
 
 const keys = configKeys(

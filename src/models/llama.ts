@@ -13,6 +13,7 @@ import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probab
 import { countsFrom, type ModelCounts } from "./counts.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 
+/** What `config.json` of a Llama may hold. */
 export const llamaConfigSchema = z.strictObject({
   vocab_size: size.default(32000),
   hidden_size: size.default(4096),
@@ -35,6 +36,7 @@ export const llamaConfigSchema = z.strictObject({
   mlp_bias: z.boolean().default(false),
   attention_dropout: probability.default(0),
 });
+/** `config.json` of a Llama, checked, with its defaults. */
 export type LlamaConfig = z.output<typeof llamaConfigSchema>;
 
 const keys = configKeys(

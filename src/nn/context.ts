@@ -19,6 +19,7 @@ export interface LayerState {
   attend(q: Tensor, k: Tensor, v: Tensor, options: AttendOptions): Tensor;
 }
 
+/** What one forward pass tells every layer: where its rows stand, and what is kept of those before. */
 export interface ForwardContext {
   /** i32, one position for each row, in order. */
   readonly positions: Tensor;

@@ -47,6 +47,7 @@ interface Hook {
   hook: ForwardHook<unknown>;
 }
 
+/** A part of a model: parameters and parts are its properties, found by their names; a subclass writes `forward`. */
 export abstract class Module {
   /** True while training: dropout drops. Set by `train()` and `eval()`. */
   training = true;

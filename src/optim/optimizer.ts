@@ -24,11 +24,13 @@ export interface OptimizerState {
   readonly tensors: ReadonlyMap<string, Tensor>;
 }
 
+/** What `Optimizer.step` measured on its way. */
 export interface StepResult {
   /** The norm of all gradients before clipping; null where `maxGradNorm` was not given. */
   readonly gradNorm: number | null;
 }
 
+/** Moves parameters by their gradients. Made by `sgd`, `rmsprop`, `adam` and `adamw`. */
 export interface Optimizer {
   readonly kind: string;
   /** The base learning rate of the next step. A schedule sets it: `optimizer.learningRate = base * factor(step)`. */
@@ -49,6 +51,7 @@ export interface Optimizer {
   dispose(): void;
 }
 
+/** What every optimiser takes. */
 export interface CommonOptions {
   lr: number;
   /** Gradients are scaled down together when their norm is above this; Infinity measures only. Default: neither. */

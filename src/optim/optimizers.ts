@@ -6,6 +6,7 @@ import { type CommonOptions, checkNumber, createOptimizer, type Optimizer, type 
 
 const COMMON: KnownOptions<CommonOptions> = { lr: true, maxGradNorm: true };
 
+/** What `sgd` takes. */
 export interface SgdOptions extends CommonOptions {
   /** Default 0. */
   momentum?: number;
@@ -28,6 +29,7 @@ export function sgd(trainable: Trainable, options: SgdOptions): Optimizer {
   );
 }
 
+/** What `rmsprop` takes. */
 export interface RmspropOptions extends CommonOptions {
   /** How much of the running mean stays; default 0.99. */
   alpha?: number;
@@ -48,6 +50,7 @@ export function rmsprop(trainable: Trainable, options: RmspropOptions): Optimize
   );
 }
 
+/** What `adam` and `adamw` take. */
 export interface AdamOptions extends CommonOptions {
   /** Default [0.9, 0.999]. */
   betas?: readonly [beta1: number, beta2: number];

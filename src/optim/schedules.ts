@@ -5,8 +5,10 @@
 import { ConfigError } from "../errors.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 
+/** From a step, the first being 0, to the factor on the base learning rate. */
 export type Schedule = (step: number) => number;
 
+/** What every schedule takes. */
 export interface ScheduleOptions {
   /** Steps of the whole run. */
   steps: number;

@@ -22,6 +22,7 @@ export * from "./ops/matmul.ts";
 export * from "./ops/movement.ts";
 export * from "./ops/norm.ts";
 export * from "./ops/optimise.ts";
+export * from "./ops/padding.ts";
 export * from "./ops/paged-attention.ts";
 export * from "./ops/reduce.ts";
 export * from "./ops/softmax.ts";

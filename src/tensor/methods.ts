@@ -10,6 +10,7 @@ import type { Ordered } from "./ops/indexing.ts";
 import * as indexing from "./ops/indexing.ts";
 import { matmul } from "./ops/matmul.ts";
 import * as movement from "./ops/movement.ts";
+import { pad, tril, triu } from "./ops/padding.ts";
 import type { ReduceOptions } from "./ops/reduce.ts";
 import * as reduce from "./ops/reduce.ts";
 import { logSoftmax, softmax } from "./ops/softmax.ts";
@@ -206,7 +207,7 @@ function method<F extends (x: Tensor, ...rest: never[]) => unknown>(f: F): Rest<
 const { neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, gelu, silu, add, sub, mul, div, pow, eq, ne, lt, le, gt, ge, maskedFill } =
   elementwise;
 const { reciprocal, erf, floor, ceil, round, sign, log1p, expm1, softplus, maximum, minimum, remainder, clamp } = elementwise;
-const { gather, scatterAdd, indexSelect, topk, sort, argsort, cumsum, tril, triu, flip, roll, repeat, pad } = indexing;
+const { gather, scatterAdd, indexSelect, topk, sort, argsort, cumsum, flip, roll, repeat } = indexing;
 const { detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, split, cast, concat } = movement;
 
 Object.assign(Tensor.prototype, {

@@ -202,6 +202,27 @@ describe("the memory limit", () => {
       expect(x.add(1).dataSync()[0]).toBe(1);
     });
   });
+
+  test("stops a plain loop without scopes that never waits, with the advice, and what it held comes back", async () => {
+    await collect();
+    const { parameters, step } = model();
+    const before = memory();
+    setMemoryLimit(before.liveBytes + 4e6);
+    const train = () => {
+      for (let i = 0; i < 2000; i++) step();
+    };
+    // The collector can't free anything until this turn of the event loop ends.
+    expect(train).toThrow(/^allocate: the memory limit is reached, .* wrap each step of a loop in scope\(\(\) => …\)/);
+    expect(memory().liveBytes).toBeGreaterThan(before.liveBytes + 3e6);
+    for (const p of parameters) {
+      p.grad?.dispose();
+      p.grad = null;
+    }
+    for (let round = 0; round < 20 && memory().liveBuffers !== before.liveBuffers; round++) await collect();
+    expect(memory().liveBytes).toBe(before.liveBytes);
+    step();
+    for (const p of parameters) p.dispose();
+  });
 });
 
 test("readInto fills an array of the tensor's size, and nothing else", () => {

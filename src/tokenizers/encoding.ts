@@ -8,6 +8,7 @@ import type { TokenizerSpec } from "./tokenizer-spec.ts";
 /** Where a token stands in the text: UTF-16 units from `start` up to `end`. */
 export type Offset = readonly [start: number, end: number];
 
+/** A text's ids with their spellings and places. */
 export interface Encoding {
   readonly ids: Int32Array;
   /** Tokens as files spell them (`Ġthe`). */

@@ -10,6 +10,7 @@ import { readTokenizerJson } from "./tokenizer-json.ts";
 import type { TokenizerSpec } from "./tokenizer-spec.ts";
 import { readVocabAndMerges } from "./vocab-merges.ts";
 
+/** What a folder or file does not say by itself. */
 export interface LoadOptions {
   /** Which file to read; by default the first there is of tokenizer.json, vocab.json with merges.txt, and encoder.json with vocab.bpe. */
   file?: string;

@@ -12,6 +12,7 @@ import { asId, Place } from "./strict-json.ts";
 import { specialToken, type TokenizerSpec } from "./tokenizer-spec.ts";
 import { idLimit } from "./vocab-merges.ts";
 
+/** What a rank file does not say. */
 export interface TiktokenOptions {
   /** The split pattern; needed unless the file's name is that of a published encoding. */
   pattern?: PatternName;

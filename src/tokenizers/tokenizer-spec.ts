@@ -27,6 +27,7 @@ export interface CharacterModel {
 /** The models there are. Others (WordPiece, Unigram) join here and in model.ts. */
 export type ModelSpec = BpeModel | CharacterModel;
 
+/** All that a tokenizer is, as plain values: what files say, and `createTokenizer` runs. */
 export interface TokenizerSpec {
   readonly model: ModelSpec;
   readonly normalizer: Normalizer;

@@ -12,6 +12,7 @@ import type { Engine } from "./native-text.ts";
 import { saveTokenizer } from "./save.ts";
 import { specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
 
+/** How text becomes ids. */
 export interface EncodeOptions {
   /** Put the template's special tokens (such as a beginning-of-text token) around the text. Default true. */
   addSpecialTokens?: boolean;
@@ -24,6 +25,7 @@ export interface EncodeOptions {
   threads?: number;
 }
 
+/** How ids become text. */
 export interface DecodeOptions {
   /** Leave special tokens out of the text. Default false. */
   skipSpecialTokens?: boolean;
@@ -32,6 +34,7 @@ export interface DecodeOptions {
 const ENCODE: KnownOptions<EncodeOptions> = { addSpecialTokens: true, allowSpecial: true, threads: true };
 const DECODE: KnownOptions<DecodeOptions> = { skipSpecialTokens: true };
 
+/** The ids of many texts in one array. */
 export interface EncodedTexts {
   /** Ids of all texts, one after the other. */
   readonly ids: Int32Array;

@@ -10,6 +10,7 @@ import { type PatternName, SPLIT_PATTERNS } from "./split-patterns.ts";
 import { createTokenizer, type Tokenizer } from "./tokenizer.ts";
 import { specialToken } from "./tokenizer-spec.ts";
 
+/** What training takes; the same text and options give the same tokenizer. */
 export interface TrainBpeOptions {
   /** Number of tokens, special tokens and the 256 bytes included. Fewer come out when the text has no more pairs. */
   vocabSize: number;
@@ -126,6 +127,7 @@ function bpeSpec(trained: TrainedBpe, pattern: PatternName, specialTokens: reado
   };
 }
 
+/** What tokenizers of bytes or characters take. */
 export interface SimpleOptions {
   /** Special tokens; they follow the characters or bytes. */
   specialTokens?: readonly string[];

@@ -45,6 +45,7 @@ interface Saved extends TrainingState {
   streams: Record<string, { seed: number; stream: number; position: number }>;
 }
 
+/** Everything that a checkpoint holds or is read back into. */
 export interface CheckpointParts {
   model: CausalLM;
   optimizer: Optimizer;

@@ -5,6 +5,7 @@ import { autocast, noGrad, type Precision, scope } from "../tensor/index.ts";
 import { turn } from "../turn.ts";
 import { inputsOf } from "./step.ts";
 
+/** What `evaluateLoss` measured. */
 export interface EvaluationResult {
   /** Mean of −ln p over all targets. */
   loss: number;

@@ -5,6 +5,7 @@ import type { Optimizer } from "../optim/index.ts";
 import { scope, type Tensor } from "../tensor/index.ts";
 import { turn } from "../turn.ts";
 
+/** The range of rates, and in how many steps it is walked. */
 export interface FindLearningRateOptions {
   /** The first and the last rate; between them each is the same multiple of the one before. Default 1e-6 and 1. */
   from?: number;
@@ -15,6 +16,7 @@ export interface FindLearningRateOptions {
   signal?: AbortSignal;
 }
 
+/** What the test saw, and the rate it suggests. */
 export interface LearningRateCurve {
   /** The rate at which the smoothed loss falls fastest for each doubling: a good highest rate. */
   suggestion: number;

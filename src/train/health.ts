@@ -14,6 +14,7 @@ export interface LossWatch {
   count: number;
 }
 
+/** A watch that has seen no loss yet. */
 export const newWatch = (): LossWatch => ({ mean: 0, variance: 0, count: 0 });
 
 // About 50 steps of memory: long enough for a steady variance, short enough to follow the fall of the loss.

@@ -14,6 +14,7 @@ import { decayStepsOf, type Recipe } from "./recipe.ts";
 import type { LoggedMetrics, RunFolder, RunSample, StepMetrics } from "./run-folder.ts";
 import { accumulateGradients } from "./step.ts";
 
+/** What the loop tells while it trains. */
 export type TrainingEvent =
   | { type: "note"; text: string }
   | { type: "step"; metrics: StepMetrics }
@@ -26,6 +27,7 @@ export type TrainingEvent =
 /** Continues a prompt with the model as it is now; the same step and prompt give the same text. An aborted signal makes it throw the signal's reason. */
 export type Sampler = (model: CausalLM, prompt: string, step: number, signal?: AbortSignal) => Promise<string> | string;
 
+/** What `trainingLoop` works with; `openPretraining` makes it from a recipe. */
 export interface TrainingParts extends CheckpointParts {
   recipe: Recipe;
   run: RunFolder;

@@ -2,6 +2,7 @@
 import type { Precision } from "../tensor/index.ts";
 import { measurePeakFlops } from "./peak-flops.ts";
 
+/** What `planTraining` must know of a machine. */
 export interface Machine {
   /** Rate of large matrix products with the backend that is in use, FLOP/s. */
   flops: number;

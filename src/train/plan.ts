@@ -8,6 +8,7 @@ import { byteSize } from "../quantities.ts";
 import type { Machine } from "./machine.ts";
 import type { Recipe } from "./recipe.ts";
 
+/** What a run will take, computed before anything is built. */
 export interface Plan {
   parameters: number;
   /** Tokens of one optimiser step, and of the whole run. */

@@ -24,6 +24,7 @@ import { type Recipe, textSources } from "./recipe.ts";
 import type { RunFolder } from "./run-folder.ts";
 import { openTokenFolder } from "./token-folder.ts";
 
+/** The special token that stands behind each document. */
 export const END_OF_TEXT = "<|endoftext|>";
 const BUNDLED = new URL("../../data/", import.meta.url);
 
@@ -40,6 +41,7 @@ export interface SideCounts {
   documents: number | null;
 }
 
+/** Tokenizer and tokens of a run, ready to train on. */
 export interface PreparedData {
   tokenizer: Tokenizer;
   /** One for each source. */

@@ -15,6 +15,7 @@ import { checkSameData, type DataHashes, openText, type PreparedData, prepareDat
 import { modelConfig, type Recipe, withAbsolutePaths } from "./recipe.ts";
 import { openRun, type RunFolder } from "./run-folder.ts";
 
+/** Where a run is written, and how it goes on. */
 export interface PretrainOptions {
   /** The run's folder. */
   out: string;
@@ -52,6 +53,7 @@ const manifestSchema = z.object({
   started: z.string(),
 });
 
+/** `manifest.json` of a run, checked: what made it. */
 export type Manifest = z.output<typeof manifestSchema>;
 
 /** A run that is ready to train, with everything a listener may want to look at. */
@@ -72,6 +74,7 @@ export interface PretrainSession {
   close(): Promise<void>;
 }
 
+/** The optimiser that a recipe names, over the model's parameters, matrices alone with weight decay. */
 export function optimizerOf(recipe: Recipe, model: CausalLM): Optimizer {
   const { optimizer, learning_rate: lr, betas, eps, momentum, nesterov, alpha, weight_decay: weightDecay, max_grad_norm } = recipe.training;
   const groups = decayGroups(model, weightDecay);

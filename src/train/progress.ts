@@ -2,6 +2,7 @@
 import { duration } from "../quantities.ts";
 import type { TrainingEvent } from "./loop.ts";
 
+/** Where progress is written, and what its rates are measured by. */
 export interface ProgressOptions {
   /** Receives text; lines end in \n. */
   write(text: string): void;
@@ -16,6 +17,7 @@ export interface ProgressOptions {
   columns?: number;
 }
 
+/** A training run's lines in a terminal. */
 export interface Progress {
   /** Shows an event of the training loop. */
   show(event: TrainingEvent): void;

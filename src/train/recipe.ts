@@ -220,6 +220,7 @@ const sections = z.strictObject({
 /** How long the schedule `wsd` decays at the end of a run. */
 export const decayStepsOf = ({ decay_steps, max_steps }: z.output<typeof sections>["training"]): number => decay_steps ?? Math.ceil(max_steps / 5);
 
+/** What a recipe may hold: its keys with their defaults and ranges, and which of them go together. */
 export const recipeSchema = sections.superRefine(({ data, tokenizer, training }, ctx) => {
   if (data.tokens !== null && tokenizer.type !== "file")
     ctx.addIssue({
@@ -251,6 +252,7 @@ export const recipeSchema = sections.superRefine(({ data, tokenizer, training },
     });
 });
 
+/** A recipe, checked, with its defaults. */
 export type Recipe = z.output<typeof recipeSchema>;
 
 /** The texts of a recipe with their weights; none where it names files of tokens. */

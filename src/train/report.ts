@@ -31,6 +31,7 @@ export interface TokenCount {
   count: number;
 }
 
+/** What the report shows beside the run's own numbers. */
 export interface ReportOptions {
   /** The most frequent tokens, most frequent first. */
   frequent?: readonly TokenCount[];

@@ -35,6 +35,7 @@ export interface StepMetrics {
   val_bits_per_byte?: number | null;
 }
 
+/** A text that the model wrote during the run. */
 export interface RunSample {
   step: number;
   prompt: string;
@@ -51,6 +52,7 @@ export interface Baseline {
   bitsPerByte: number;
 }
 
+/** A run on disk that this process holds: its files, its log, and the lock that keeps others out. */
 export interface RunFolder {
   readonly path: string;
   /** A file or folder in it. */

@@ -116,7 +116,6 @@ pub fn allocate(bytes: usize) -> Result<f64, String> {
                 a.reserved_bytes += size;
                 if size > REGION / 4 && size != REGION {
                     // A block of its own; the open region stays open.
-                    (a.region, a.region_left) = (a.region, a.region_left);
                     return register_block(a, region, bytes, class);
                 }
                 (a.region, a.region_left) = (region, size);

@@ -4,10 +4,11 @@ import { integers, values } from "../samples.ts";
 import { type Tensor, tensor } from "../tensor.ts";
 import { einsum } from "./einsum.ts";
 import { clamp, logicalAnd, logicalNot, logicalOr, logicalXor, maskedFill } from "./elementwise.ts";
-import { argsort, flip, gather, repeat, roll, scatterAdd, sort, topk, tril, triu } from "./indexing.ts";
+import { argsort, flip, gather, repeat, roll, scatterAdd, sort, topk } from "./indexing.ts";
 import { mseLoss } from "./loss.ts";
 import { matmul } from "./matmul.ts";
 import { cast, detach, slice, squeeze, stack, transpose, unsqueeze } from "./movement.ts";
+import { tril, triu } from "./padding.ts";
 import { argmax, logsumexp, mean, variance } from "./reduce.ts";
 import { logSoftmax, softmax } from "./softmax.ts";
 

@@ -1,6 +1,7 @@
 use super::super::{Finish, KC};
 use super::*;
 use crate::gated::Activation;
+use crate::gemm::past_caches;
 use crate::gemm::tests::{SIZES, Stored};
 use crate::testing::{assert_close, assert_same_bits, machine, noise, same_with_bf16};
 
@@ -172,6 +173,7 @@ fn a_row_of_a_large_product_has_the_bytes_that_it_has_alone() {
             let room = Scratch::new(rows * n);
             let (a, out) = (a.view().at(from, 0), room.pointer());
             let p = Product { a, b: Right::Plain(b.view()), out, out_row: n, m: rows, n, k, finish: Finish::PLAIN };
+            assert_eq!(past_caches(&p), n == 1936);
             // SAFETY: the room holds the rows.
             unsafe {
                 product_bf16(&p);
@@ -181,6 +183,31 @@ fn a_row_of_a_large_product_has_the_bytes_that_it_has_alone() {
         let all = some(0, m);
         for i in [0, m / 2, m - 1] {
             assert_same_bits(&some(i, 1), &all[i * n..(i + 1) * n], &format!("row {i} of {m} x {n} x {k}"));
+        }
+    }
+}
+
+#[test]
+fn a_result_past_the_caches_has_the_same_bytes() {
+    // Both plans, sums of one block of k and of more.
+    for (m, n, k) in [(100, 64, 200), (30, 144, 1100), (390, 80, 256), (386, 160, 1030)] {
+        let (a, b) = (Stored::new(m, k, 1, 16), Stored::new(k, n, 0, 17));
+        // From a cache line on, and from the item behind it on, where nothing can go past the caches.
+        let run = |from: usize| {
+            same_with_bf16(|| {
+                let room = Scratch::new(m * n + from);
+                let out = room.pointer().wrapping_add(from);
+                let p = Product { a: a.view(), b: Right::Plain(b.view()), out, out_row: n, m, n, k, finish: Finish::PLAIN };
+                assert_eq!(past_caches(&p), from == 0);
+                // SAFETY: the room holds the result, and the vectors what the sizes reach.
+                unsafe {
+                    product_bf16(&p);
+                    std::slice::from_raw_parts(out, m * n).to_vec()
+                }
+            })
+        };
+        for (got, want) in run(0).iter().zip(run(1)) {
+            assert_same_bits(got, &want, &format!("{m}x{n}x{k}"));
         }
     }
 }
