@@ -38,7 +38,7 @@ const NAMES: Record<string, string> = {
     sequentialWindows splitIntoDocuments weightedMix withStatistics writeShards
   `,
   formats: `
-    COMMON_KEYS SAFETENSORS_DTYPES bytesSource checkpointName closestName didYouMean encodeModelWeights encodeSafetensors hashFile
+    COMMON_KEYS SAFETENSORS_DTYPES bytesSource checkpointName encodeModelWeights encodeSafetensors hashFile
     isJsonObject isTemporary lastGoodCheckpoint listCheckpoints memoryFolder normaliseKeys openFile openFolder openModelWeights
     openSafetensors parseConfig parseConfigText parseJson parseModelConfig readConfigJson readText removeLeftovers saveModelWeights
     verifyCheckpoint writeCheckpoint writeFileAtomic writeFolderAtomic
