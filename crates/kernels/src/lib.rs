@@ -9,6 +9,7 @@ pub mod binary;
 pub mod gated;
 pub mod gemm;
 pub mod half;
+pub mod health;
 pub mod indexing;
 pub mod lanes;
 pub mod loss;

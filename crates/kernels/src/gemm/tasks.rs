@@ -122,7 +122,7 @@ struct Rows {
 /// Memory that will be read when these tiles are done, so that they wait for it: `lines` cache lines, `across` apart, and the like again
 /// `count` times, `down` apart. Each tile asks for a run down of one line.
 #[derive(Clone, Copy)]
-struct Ahead {
+struct Upcoming {
     at: *const f32,
     lines: usize,
     across: usize,
@@ -134,7 +134,7 @@ struct Ahead {
     first: usize,
 }
 
-impl Ahead {
+impl Upcoming {
     /// What a tile of one block asks for, a line every four steps.
     const RUN: usize = KC / 4;
     /// Tiles that it takes to ask for a group of columns.
@@ -142,24 +142,24 @@ impl Ahead {
 
     /// A group of packed panels.
     #[inline(always)]
-    fn panels(at: *const f32, group: usize, panel: usize) -> Ahead {
-        Ahead { at, lines: group, across: panel, count: KC, down: LANES, deeper: LANES, first: 0 }
+    fn panels(at: *const f32, group: usize, panel: usize) -> Upcoming {
+        Upcoming { at, lines: group, across: panel, count: KC, down: LANES, deeper: LANES, first: 0 }
     }
 
     /// Columns that will be packed.
     #[inline(always)]
-    fn source(b: Matrix, columns: usize, k: usize, first: usize) -> Ahead {
+    fn source(b: Matrix, columns: usize, k: usize, first: usize) -> Upcoming {
         if b.col == 1 {
-            Ahead { at: b.data, lines: columns.div_ceil(LANES), across: LANES, count: k, down: b.row, deeper: 0, first }
+            Upcoming { at: b.data, lines: columns.div_ceil(LANES), across: LANES, count: k, down: b.row, deeper: 0, first }
         } else {
-            Ahead { at: b.data, lines: KC / LANES, across: LANES, count: columns, down: b.col, deeper: 0, first }
+            Upcoming { at: b.data, lines: KC / LANES, across: LANES, count: columns, down: b.col, deeper: 0, first }
         }
     }
 
     /// What tile `t` asks for: where, and how far apart.
     #[inline(always)]
     fn of(&self, t: usize) -> Option<(*const f32, usize)> {
-        let (line, run) = ((self.first + t) % self.lines, (self.first + t) / self.lines * Ahead::RUN);
+        let (line, run) = ((self.first + t) % self.lines, (self.first + t) / self.lines * Upcoming::RUN);
         (run < self.count).then(|| (self.at.wrapping_add(line * self.across + run * self.down), self.down))
     }
 }
@@ -177,7 +177,7 @@ unsafe fn multiply<S: Tile>(
     j: usize,
     k: usize,
     deep: usize,
-    next: Ahead,
+    next: Upcoming,
 ) {
     let p = piece.p;
     let wide = panels * LANES;
@@ -268,7 +268,7 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
         }
         for j in (0..panels).step_by(group) {
             let b = piece.packed.add(j * piece.panel);
-            let next = Ahead::panels(b.wrapping_add(group * piece.panel), group, piece.panel);
+            let next = Upcoming::panels(b.wrapping_add(group * piece.panel), group, piece.panel);
             let columns = piece.j0 + j * LANES;
             multiply::<S>(piece, Rows { a, from, rows }, b, piece.panel, group.min(panels - j), columns, piece.k0, deep, next);
         }
@@ -286,7 +286,7 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
     let to = (from + piece.step).min(piece.j1);
     let (tiles, short, longer) = split::<S>(p.m);
     let group = S::panels(short + usize::from(longer > 0));
-    let run = if tiles < Ahead::TILES { 8 } else { GROUP };
+    let run = if tiles < Upcoming::TILES { 8 } else { GROUP };
     // Neighbouring columns are read in long runs where no tiles ask for them in advance; other columns in pieces that fit L1.
     let (wide, b) = match p.b {
         Right::Plain(b) if b.col == 1 => (group * run.div_ceil(group), b),
@@ -312,7 +312,7 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
                     Right::Packed(b) => (b.add(j * p.k + k * LANES), p.k * LANES, None),
                     Right::Plain(_) => {
                         let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + columns) };
-                        let alone = if tiles < Ahead::TILES { next.data } else { std::ptr::null() };
+                        let alone = if tiles < Upcoming::TILES { next.data } else { std::ptr::null() };
                         pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, alone);
                         sum_columns::<S>(p, own, LANES * deep, columns, j, k, deep);
                         (own.cast_const(), LANES * deep, Some(next))
@@ -322,9 +322,9 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
                     let rows = Rows { a, from: 0, rows: p.m };
                     let b = packed.add(v * panel);
                     let next = match source {
-                        Some(b) => Ahead::source(b, columns, deep, v / group * tiles),
-                        None if k + KC < piece.k1 => Ahead::panels(b.wrapping_add(KC * LANES), group, panel),
-                        None => Ahead::panels(b.wrapping_add(group * panel - (k - piece.k0) * LANES), group, panel),
+                        Some(b) => Upcoming::source(b, columns, deep, v / group * tiles),
+                        None if k + KC < piece.k1 => Upcoming::panels(b.wrapping_add(KC * LANES), group, panel),
+                        None => Upcoming::panels(b.wrapping_add(group * panel - (k - piece.k0) * LANES), group, panel),
                     };
                     multiply::<S>(piece, rows, b, panel, group.min(panels - v), j + v * LANES, k, deep, next);
                 }

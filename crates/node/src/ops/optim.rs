@@ -1,7 +1,8 @@
 //! Glue of the optimisers and of the looks at gradients.
 
 use crate::kernel::{Args, Place, Table};
-use groundup_kernels::optim::{Adam, Tensor, adamw, first_non_finite, rmsprop, sgd, sum_squares};
+use groundup_kernels::health::{first_non_finite, sum_squares};
+use groundup_kernels::optim::{Adam, Tensor, adamw, rmsprop, sgd};
 
 /// Reads `states + 2` arrays of operands (parameters, gradients, states), the sizes, and an array each of learning rates
 /// and weight decays.
