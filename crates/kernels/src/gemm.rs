@@ -7,7 +7,8 @@
 //! Two plans, both after Goto and van de Geijn 2008. Many rows: b is packed once by all threads into panels of 16
 //! columns, and a task packs a block of rows of a into its own L2 and multiplies it with all panels. Few rows: a is
 //! packed once, and a task packs panels of b into its own L1 just before it uses them for all rows, so that a large
-//! weight is read from memory once and never written back.
+//! weight is read from memory once and never written back; a linear layer's weight is turned by the first tile of rows
+//! itself, in registers, while the FMAs of the columns before run.
 
 use crate::pool::{parallel_for, threads};
 use crate::scratch::Scratch;
@@ -33,7 +34,7 @@ pub const KC: usize = 256;
 
 /// Below this many operations one thread does it all.
 const SERIAL_FLOPS: usize = 200_000;
-/// Up to this many rows the few-rows plan is used.
+/// Up to this many rows the few-rows plan is used, where b is the larger operand.
 const FEW_ROWS: usize = 384;
 /// Floats of packed operand that are held at a time.
 const PACKED: usize = 4 << 20;
@@ -151,7 +152,7 @@ pub unsafe fn product(p: &Product) {
         None => (p.out, p.out_row),
     };
     let parallel = 2 * p.m * p.n * p.k >= SERIAL_FLOPS;
-    let few = p.m <= FEW_ROWS;
+    let few = p.m <= FEW_ROWS && p.n >= 2 * p.m;
     let wide = if few { p.n } else { p.n.min(WIDE) };
     let packed_wide = if few { p.m } else { wide };
     let most = if few { p.k.next_multiple_of(KC) } else { DEEP };

@@ -13,6 +13,12 @@ type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
 const OPEN: u32 = 1 << 31;
 const SPINS: u32 = 4000;
+/// Ranges into which a job's tasks are cut at most: one for each thread that may have one to itself.
+const RANGES: usize = 64;
+
+/// The next task of a range, on cache lines of its own: another thread's counting does not slow this one's.
+#[repr(align(128))]
+struct Next(AtomicUsize);
 
 struct Pool {
     /// Set while a job owns the pool.
@@ -23,7 +29,8 @@ struct Pool {
     epoch: AtomicU32,
     task: AtomicPtr<&'static Task<'static>>,
     tasks: AtomicUsize,
-    next: AtomicUsize,
+    ranges: AtomicUsize,
+    next: [Next; RANGES],
     panicked: AtomicBool,
     threads: AtomicUsize,
     spawned: AtomicUsize,
@@ -40,7 +47,8 @@ fn pool() -> &'static Pool {
         epoch: AtomicU32::new(0),
         task: AtomicPtr::new(std::ptr::null_mut()),
         tasks: AtomicUsize::new(0),
-        next: AtomicUsize::new(0),
+        ranges: AtomicUsize::new(1),
+        next: [const { Next(AtomicUsize::new(0)) }; RANGES],
         panicked: AtomicBool::new(false),
         threads: AtomicUsize::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
         spawned: AtomicUsize::new(0),
@@ -78,7 +86,11 @@ pub fn parallel_for(n: usize, task: impl Fn(usize) + Sync) {
     let mut stretched: &'static Task<'static> = unsafe { std::mem::transmute(borrowed) };
     p.task.store(&raw mut stretched, Ordering::Relaxed);
     p.tasks.store(n, Ordering::Relaxed);
-    p.next.store(0, Ordering::Relaxed);
+    let ranges = threads.min(RANGES);
+    for (i, next) in p.next[..ranges].iter().enumerate() {
+        next.0.store(i * n / ranges, Ordering::Relaxed);
+    }
+    p.ranges.store(ranges, Ordering::Relaxed);
     p.panicked.store(false, Ordering::Relaxed);
     p.state.store(OPEN, Ordering::Release);
     p.epoch.fetch_add(1, Ordering::SeqCst);
@@ -86,7 +98,7 @@ pub fn parallel_for(n: usize, task: impl Fn(usize) + Sync) {
         let _guard = p.lock.lock();
         p.wake.notify_all();
     }
-    let mine = catch_unwind(AssertUnwindSafe(|| work(p, borrowed, n)));
+    let mine = catch_unwind(AssertUnwindSafe(|| work(p, borrowed, 0)));
     p.state.fetch_and(!OPEN, Ordering::AcqRel);
     let mut spins = 0u32;
     while p.state.load(Ordering::Acquire) != 0 {
@@ -108,13 +120,20 @@ pub fn parallel_blocks(n: usize, block: usize, task: impl Fn(usize, usize) + Syn
     parallel_for(n.div_ceil(block), |i| task(i * block, ((i + 1) * block).min(n)));
 }
 
-fn work(p: &Pool, task: &Task, n: usize) {
-    loop {
-        let i = p.next.fetch_add(1, Ordering::Relaxed);
-        if i >= n {
-            return;
+/// Runs the tasks of thread `who`'s range, then what is left of the others'. Jobs over the same rows thus give a thread the same rows
+/// again, which its caches still hold.
+fn work(p: &Pool, task: &Task, who: usize) {
+    let (n, ranges) = (p.tasks.load(Ordering::Relaxed), p.ranges.load(Ordering::Relaxed));
+    for d in 0..ranges {
+        let range = (who + d) % ranges;
+        let end = (range + 1) * n / ranges;
+        loop {
+            let i = p.next[range].0.fetch_add(1, Ordering::Relaxed);
+            if i >= end {
+                break;
+            }
+            task(i);
         }
-        task(i);
     }
 }
 
@@ -158,8 +177,7 @@ fn worker(p: &'static Pool, index: usize, mut seen: u32) -> ! {
                 Ok(_) => {
                     // SAFETY: inside the job, so its owner is waiting and the task is alive.
                     let task = unsafe { *p.task.load(Ordering::Relaxed) };
-                    let n = p.tasks.load(Ordering::Relaxed);
-                    if catch_unwind(AssertUnwindSafe(|| work(p, task, n))).is_err() {
+                    if catch_unwind(AssertUnwindSafe(|| work(p, task, index + 1))).is_err() {
                         p.panicked.store(true, Ordering::Relaxed);
                     }
                     p.state.fetch_sub(1, Ordering::Release);

@@ -117,24 +117,19 @@ pub trait Simd: Copy + 'static {
     #[inline(always)]
     unsafe fn prefetch_far(_p: *const f32) {}
 
-    /// `acc[r] + from[r·stride + 0]·x[0] + … + from[r·stride + 7]·x[7]` in each of the 16 lanes r: a chain of eight FMAs
-    /// in this order.
+    /// Turns 8 columns of 16 rows, `stride` apart, into vectors: lane r of vector i is `from[r·stride + i]`.
     #[inline(always)]
-    unsafe fn dot8(from: *const f32, stride: usize, x: *const f32, acc: Self::F) -> Self::F {
-        let mut columns = [0f32; 8 * LANES];
-        let mut acc = acc;
-        // SAFETY: the caller promises 8 readable items in each of the 16 rows, and at x.
+    unsafe fn turn8(from: *const f32, stride: usize) -> [Self::F; 8] {
+        let mut columns = [[0f32; LANES]; 8];
+        // SAFETY: the caller promises 8 readable items in each of the 16 rows.
         unsafe {
             for r in 0..LANES {
-                for i in 0..8 {
-                    columns[i * LANES + r] = *from.add(r * stride + i);
+                for (i, column) in columns.iter_mut().enumerate() {
+                    column[r] = *from.add(r * stride + i);
                 }
             }
-            for i in 0..8 {
-                acc = Self::fma(Self::load(columns.as_ptr().add(i * LANES)), Self::splat(*x.add(i)), acc);
-            }
+            columns.map(|column| Self::load(column.as_ptr()))
         }
-        acc
     }
 
     /// Turns 8 columns of `rows` (1 to 8) rows, `stride` apart, into 8 rows `to_stride` apart. Each of them is written

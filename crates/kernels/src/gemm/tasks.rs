@@ -1,7 +1,7 @@
 //! What one task of a product does: packing, and multiplying some rows or columns tile by tile.
 
 use super::pack::{pack_panels, pack_rows};
-use super::tile::{Block, MAX_PANELS, MAX_ROWS, Tile};
+use super::tile::{Block, Columns, MAX_PANELS, MAX_ROWS, Tile};
 use super::{GROUP, KC, Matrix, PACKED_PANELS, Piece, Product, Right, finish};
 use crate::dispatch;
 use crate::scratch::Scratch;
@@ -178,6 +178,7 @@ unsafe fn multiply<S: Tile>(
     k: usize,
     deep: usize,
     next: Upcoming,
+    turning: Option<Columns>,
 ) {
     let p = piece.p;
     let wide = panels * LANES;
@@ -226,7 +227,11 @@ unsafe fn multiply<S: Tile>(
                 let a = rows.a.add(q * rows.rows + i * items);
                 let b = b.add(q * LANES);
                 let (ahead, ahead_step) = next.of(t).map_or((b, 0), |(at, step)| (at.wrapping_add(q * next.deeper), step));
-                S::run(r, panels, &Block { a, b, panel, k: items, sums, sums_row, out, out_row, ahead, ahead_step, soon, soon_row });
+                let block = Block { a, b, panel, k: items, sums, sums_row, out, out_row, ahead, ahead_step, soon, soon_row };
+                match &turning {
+                    Some(columns) if t == 0 => S::turn(r, panels, &block, columns),
+                    _ => S::run(r, panels, &block),
+                }
             }
             if straight {
             } else if ends && piece.past && columns == wide {
@@ -270,7 +275,7 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
             let b = piece.packed.add(j * piece.panel);
             let next = Upcoming::panels(b.wrapping_add(group * piece.panel), group, piece.panel);
             let columns = piece.j0 + j * LANES;
-            multiply::<S>(piece, Rows { a, from, rows }, b, piece.panel, group.min(panels - j), columns, piece.k0, deep, next);
+            multiply::<S>(piece, Rows { a, from, rows }, b, piece.panel, group.min(panels - j), columns, piece.k0, deep, next, None);
         }
         if piece.past {
             S::fence();
@@ -293,7 +298,8 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
         Right::Plain(b) => (group, b),
         Right::Packed(b) => (group, Matrix { data: b, row: 0, col: 0 }),
     };
-    let direct = p.m == 1 && b.row == 1 && matches!(p.b, Right::Plain(_));
+    // Whole panels of columns that each lie in one run are turned by the first tile; their sums are taken where they are packed.
+    let turns = b.row == 1 && matches!(p.b, Right::Plain(_)) && p.finish.column_sums.is_null();
     let room = Scratch::new(wide * LANES * KC);
     let own = room.pointer();
     for j in (from..to).step_by(wide * LANES) {
@@ -304,29 +310,32 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
             // SAFETY: the room holds the panels; a's piece is packed block by block.
             unsafe {
                 let a = piece.packed.add((k - piece.k0) * p.m);
-                if direct && columns == DIRECT * LANES {
-                    one_row::<S>(piece, a, b.at(k, j), j, k, deep);
-                    continue;
-                }
+                let turned = turns && columns == panels * LANES;
                 let (packed, panel, source) = match p.b {
                     Right::Packed(b) => (b.add(j * p.k + k * LANES), p.k * LANES, None),
                     Right::Plain(_) => {
                         let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + columns) };
-                        let alone = if tiles < Upcoming::TILES { next.data } else { std::ptr::null() };
-                        pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, alone);
-                        sum_columns::<S>(p, own, LANES * deep, columns, j, k, deep);
+                        if !turned {
+                            let alone = if tiles < Upcoming::TILES { next.data } else { std::ptr::null() };
+                            pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, alone);
+                            sum_columns::<S>(p, own, LANES * deep, columns, j, k, deep);
+                        }
                         (own.cast_const(), LANES * deep, Some(next))
                     }
                 };
                 for v in (0..panels).step_by(group) {
                     let rows = Rows { a, from: 0, rows: p.m };
+                    let turning = turned.then(|| {
+                        let keep = if tiles > 1 { own.add(v * panel) } else { std::ptr::null_mut() };
+                        Columns { at: b.at(k, j + v * LANES).data, col: b.col, keep }
+                    });
                     let b = packed.add(v * panel);
                     let next = match source {
                         Some(b) => Upcoming::source(b, columns, deep, v / group * tiles),
                         None if k + KC < piece.k1 => Upcoming::panels(b.wrapping_add(KC * LANES), group, panel),
                         None => Upcoming::panels(b.wrapping_add(group * panel - (k - piece.k0) * LANES), group, panel),
                     };
-                    multiply::<S>(piece, rows, b, panel, group.min(panels - v), j + v * LANES, k, deep, next);
+                    multiply::<S>(piece, rows, b, panel, group.min(panels - v), j + v * LANES, k, deep, next, turning);
                 }
             }
         }
@@ -334,53 +343,5 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
     if piece.past {
         // SAFETY: a fence touches no memory.
         unsafe { S::fence() };
-    }
-}
-
-/// Panels of columns that [`one_row`] takes at a time: what a tile of one row has.
-const DIRECT: usize = 4;
-/// Items ahead in each row of a weight for which memory is asked.
-const ROW_AHEAD: usize = 64;
-
-/// One row of a times columns that each lie in one run (a linear layer's weight): turned in registers, never packed.
-#[inline(always)]
-unsafe fn one_row<S: Tile>(piece: &Piece, a: *const f32, b: Matrix, j: usize, k: usize, deep: usize) {
-    let p = piece.p;
-    let whole = deep / 8 * 8;
-    // SAFETY: DIRECT * 16 whole columns of `deep` items each, as the caller has checked.
-    unsafe {
-        let mut acc = [S::splat(0.0); DIRECT];
-        for line in (0..whole).step_by(16) {
-            for (v, acc) in acc.iter_mut().enumerate() {
-                let from = b.data.add(line + v * LANES * b.col);
-                for r in 0..LANES {
-                    S::prefetch(from.wrapping_add(r * b.col + ROW_AHEAD));
-                }
-                *acc = S::dot8(from, b.col, a.add(line), *acc);
-                if line + 16 <= whole {
-                    *acc = S::dot8(from.add(8), b.col, a.add(line + 8), *acc);
-                }
-            }
-        }
-        for q in whole..deep {
-            for (v, acc) in acc.iter_mut().enumerate() {
-                let mut column = [0f32; LANES];
-                for (r, x) in column.iter_mut().enumerate() {
-                    *x = *b.data.add(q + (v * LANES + r) * b.col);
-                }
-                *acc = S::fma(S::splat(*a.add(q)), S::load(column.as_ptr()), *acc);
-            }
-        }
-        let sums = piece.sums.wrapping_add(j);
-        for (v, mut x) in acc.into_iter().enumerate() {
-            if k > 0 {
-                x = S::add(S::load(sums.add(v * LANES)), x);
-            }
-            if k + deep == p.k {
-                finish::store::<S>(p, x, j + v * LANES, j + v * LANES, LANES);
-            } else {
-                S::store(sums.add(v * LANES), x);
-            }
-        }
     }
 }

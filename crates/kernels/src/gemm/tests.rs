@@ -43,7 +43,7 @@ fn chains(a: &Stored, b: &Stored, i: usize, j: usize, k: usize) -> f32 {
     sum
 }
 
-pub const SIZES: [(usize, usize, usize); 22] = [
+pub const SIZES: [(usize, usize, usize); 25] = [
     (1, 1, 1),
     (1, 16, 8),
     (2, 3, 5),
@@ -66,6 +66,9 @@ pub const SIZES: [(usize, usize, usize); 22] = [
     (1, 70, 1000),
     (100, 7, 600),
     (386, 49, 515),
+    (5, 80, 523),
+    (20, 96, 300),
+    (150, 320, 40),
 ];
 
 #[test]
@@ -217,8 +220,8 @@ fn a_factor_multiplies_the_sum_also_in_place() {
 
 #[test]
 fn the_sums_of_columns_are_those_of_a_pass_over_b() {
-    for (m, n, k) in [(1, 5, 3), (7, 40, 600), (130, 200, 77), (388, 21, 1700), (390, 4200, 3)] {
-        let (a, b) = (Stored::new(m, k, 1, 12), Stored::new(k, n, 0, 13));
+    for (m, n, k, layout) in [(1, 5, 3, 0), (7, 40, 600, 0), (7, 48, 600, 1), (130, 200, 77, 0), (388, 21, 1700, 0), (390, 4200, 3, 0)] {
+        let (a, b) = (Stored::new(m, k, 1, 12), Stored::new(k, n, layout, 13));
         let got = same_everywhere(|| {
             let (mut out, mut sums) = (vec![0.0f32; m * n], vec![f32::NAN; n]);
             let finish = Finish { column_sums: sums.as_mut_ptr(), ..Finish::PLAIN };

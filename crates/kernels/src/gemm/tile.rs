@@ -37,6 +37,8 @@ const STREAM_ROWS: usize = 4;
 /// Steps before the end of a tile from which on the memory of its results is asked for, row by row: all at once would hold up the
 /// loads of b, and much earlier b would push it out of the first-level cache again.
 const SOON: usize = 160;
+/// Items ahead in each column for which a tile that turns them asks.
+const TURNING: usize = 64;
 
 /// out = sums + the chains, each element's chain a run of FMAs in ascending k from 0.
 ///
@@ -98,8 +100,17 @@ unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
             b = b.add(LANES);
             left -= 1;
         }
-        for i in 0..R {
-            for j in 0..V {
+        end::<S, R, V>(t, acc);
+    }
+}
+
+/// Stores the chains of a tile, added to its sums.
+#[inline(always)]
+unsafe fn end<S: Simd, const R: usize, const V: usize>(t: &Block, acc: [[S::F; V]; R]) {
+    for i in 0..R {
+        for j in 0..V {
+            // SAFETY: as promised to `block`.
+            unsafe {
                 let mut x = acc[i][j];
                 if !t.sums.is_null() {
                     x = S::add(S::load(t.sums.add(i * t.sums_row + j * LANES)), x);
@@ -110,6 +121,61 @@ unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
     }
 }
 
+/// Columns of b that each lie in one run, as in a linear layer's weight: column j starts at `at + j * col`.
+#[derive(Clone, Copy)]
+pub struct Columns {
+    pub at: *const f32,
+    pub col: usize,
+    /// Where they are written as packed panels, for the tiles of the rows that follow; null: nowhere.
+    pub keep: *mut f32,
+}
+
+/// What [`block`] does, of 16 columns that are not packed yet: they are turned in registers, while the FMAs of those before run.
+///
+/// # Safety
+/// As [`block`], but for the packed b: the columns must hold `k` items each, and `keep` must have room for a panel.
+#[inline(always)]
+unsafe fn turning<S: Simd, const R: usize>(t: &Block, b: &Columns) {
+    // SAFETY: as promised above.
+    unsafe {
+        let mut acc = [S::splat(0.0); R];
+        let mut p = 0;
+        while p + 8 <= t.k {
+            if p % LANES == 0 {
+                for j in 0..LANES {
+                    S::prefetch(b.at.wrapping_add(p + j * b.col + TURNING));
+                }
+            }
+            let columns = S::turn8(b.at.add(p), b.col);
+            if !b.keep.is_null() {
+                for q in 0..8 {
+                    S::store(b.keep.add((p + q) * LANES), columns[q]);
+                }
+            }
+            for q in 0..8 {
+                for i in 0..R {
+                    acc[i] = S::fma(S::splat(*t.a.add((p + q) * R + i)), columns[q], acc[i]);
+                }
+            }
+            p += 8;
+        }
+        for p in p..t.k {
+            let mut column = [0f32; LANES];
+            for (j, x) in column.iter_mut().enumerate() {
+                *x = *b.at.add(j * b.col + p);
+            }
+            let column = S::load(column.as_ptr());
+            if !b.keep.is_null() {
+                S::store(b.keep.add(p * LANES), column);
+            }
+            for i in 0..R {
+                acc[i] = S::fma(S::splat(*t.a.add(p * R + i)), column, acc[i]);
+            }
+        }
+        end::<S, R, 1>(t, acc.map(|x| [x]));
+    }
+}
+
 /// The tiles of an instruction set: every number of rows up to `MR`, with as many panels as its registers hold.
 #[allow(clippy::missing_safety_doc)]
 pub trait Tile: Simd {
@@ -117,6 +183,8 @@ pub trait Tile: Simd {
     fn panels(rows: usize) -> usize;
     /// Runs the tile of `rows` rows and `panels` panels, at most `Self::panels(rows)`.
     unsafe fn run(rows: usize, panels: usize, t: &Block);
+    /// The same of columns that are turned on the way.
+    unsafe fn turn(rows: usize, panels: usize, t: &Block, b: &Columns);
 }
 
 macro_rules! tiles {
@@ -149,6 +217,25 @@ macro_rules! tiles {
                                     _ => _ = one,
                                 }
                             }
+                        }
+                    }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn turn(rows: usize, panels: usize, t: &Block, b: &Columns) {
+                for j in 0..panels {
+                    // SAFETY: the caller keeps `turning`'s promises for each panel.
+                    unsafe {
+                        let at = j * LANES;
+                        let sums = t.sums.wrapping_add(if t.sums.is_null() { 0 } else { at });
+                        let one = Block { sums, out: t.out.add(at), ..*t };
+                        let keep = b.keep.wrapping_add(if b.keep.is_null() { 0 } else { j * t.panel });
+                        let columns = Columns { at: b.at.add(at * b.col), keep, ..*b };
+                        match rows {
+                            $($r => turning::<$isa, $r>(&one, &columns),)*
+                            // No tile has more rows.
+                            _ => _ = (one, columns),
                         }
                     }
                 }

@@ -113,34 +113,29 @@ pub(super) unsafe fn max8(v: __m256) -> f32 {
     }
 }
 
-/// [`Simd::dot8`] for 8 rows.
+/// Four columns of [`Simd::turn8`] for 8 rows.
 #[inline(always)]
-pub(super) unsafe fn dot8_ymm(from: *const f32, stride: usize, x: *const f32, acc: __m256) -> __m256 {
-    // SAFETY: the caller promises 8 readable items in each row and at x.
+unsafe fn turn4_ymm(from: *const f32, stride: usize) -> [__m256; 4] {
+    // SAFETY: the caller promises 4 readable items in each row.
     unsafe {
-        let mut acc = acc;
-        macro_rules! half {
-            ($at:literal) => {{
-                macro_rules! row {
-                    ($i:literal) => {
-                        _mm256_insertf128_ps::<1>(
-                            _mm256_castps128_ps256(_mm_loadu_ps(from.add($i * stride + $at))),
-                            _mm_loadu_ps(from.add(($i + 4) * stride + $at)),
-                        )
-                    };
-                }
-                let (a, b, c, d) = (row!(0), row!(1), row!(2), row!(3));
-                let (ab, ba) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-                let (cd, dc) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-                acc = _mm256_fmadd_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_broadcast_ss(&*x.add($at)), acc);
-                acc = _mm256_fmadd_ps(_mm256_shuffle_ps::<0xee>(ab, cd), _mm256_broadcast_ss(&*x.add($at + 1)), acc);
-                acc = _mm256_fmadd_ps(_mm256_shuffle_ps::<0x44>(ba, dc), _mm256_broadcast_ss(&*x.add($at + 2)), acc);
-                acc = _mm256_fmadd_ps(_mm256_shuffle_ps::<0xee>(ba, dc), _mm256_broadcast_ss(&*x.add($at + 3)), acc);
-            }};
+        // Row i beside row i + 4: what remains is a 4 x 4 transpose in each half.
+        macro_rules! row {
+            ($i:literal) => {
+                _mm256_insertf128_ps::<1>(
+                    _mm256_castps128_ps256(_mm_loadu_ps(from.add($i * stride))),
+                    _mm_loadu_ps(from.add(($i + 4) * stride)),
+                )
+            };
         }
-        half!(0);
-        half!(4);
-        acc
+        let (a, b, c, d) = (row!(0), row!(1), row!(2), row!(3));
+        let (ab, ba) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd, dc) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        [
+            _mm256_shuffle_ps::<0x44>(ab, cd),
+            _mm256_shuffle_ps::<0xee>(ab, cd),
+            _mm256_shuffle_ps::<0x44>(ba, dc),
+            _mm256_shuffle_ps::<0xee>(ba, dc),
+        ]
     }
 }
 
@@ -381,8 +376,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn dot8(from: *const f32, stride: usize, x: *const f32, acc: Self::F) -> Self::F {
-        unsafe { Pair(dot8_ymm(from, stride, x, acc.0), dot8_ymm(from.add(8 * stride), stride, x, acc.1)) }
+    unsafe fn turn8(from: *const f32, stride: usize) -> [Self::F; 8] {
+        unsafe {
+            let at = from.add(8 * stride);
+            let ([a, b, c, d], [e, f, g, h]) = (turn4_ymm(from, stride), turn4_ymm(from.add(4), stride));
+            let ([i, j, k, l], [m, n, o, p]) = (turn4_ymm(at, stride), turn4_ymm(at.add(4), stride));
+            [Pair(a, i), Pair(b, j), Pair(c, k), Pair(d, l), Pair(e, m), Pair(f, n), Pair(g, o), Pair(h, p)]
+        }
     }
 
     #[inline(always)]

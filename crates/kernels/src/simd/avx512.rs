@@ -3,8 +3,9 @@
 // SAFETY of every block here: intrinsics under the contract of `Simd`, whose caller has checked the CPU and the pointers.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
-use super::avx2::{dot8_ymm, max8, sum8, transpose8_ymm};
+use super::avx2::{max8, sum8, transpose8_ymm};
 use super::{LANES, Simd};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 #[derive(Clone, Copy)]
@@ -218,11 +219,45 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn dot8(from: *const f32, stride: usize, x: *const f32, acc: Self::F) -> Self::F {
+    unsafe fn turn8(from: *const f32, stride: usize) -> [Self::F; 8] {
         unsafe {
-            let low = dot8_ymm(from, stride, x, _mm512_castps512_ps256(acc));
-            let high = dot8_ymm(from.add(8 * stride), stride, x, _mm512_extractf32x8_ps::<1>(acc));
-            _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high)
+            // The compiler would keep the 16 rows' addresses for the whole loop around this, in memory for want of registers; it
+            // computes them faster from a stride that it can't know beforehand.
+            let mut stride = stride;
+            asm!("/* {0} */", inout(reg) stride, options(nomem, nostack, preserves_flags));
+            // Row i beside row i + 8; then 4 x 4 transposes in each quarter; then the quarters of rows 0 to 3 and 4 to 7 beside each other.
+            macro_rules! quarters {
+                ($i:literal) => {{
+                    let row = |i: usize| Self::load_halves(from.add(i * stride), from.add((i + 8) * stride));
+                    let (a, b, c, d) = (row($i), row($i + 1), row($i + 2), row($i + 3));
+                    let (ab, ba) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                    let (cd, dc) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                    [
+                        _mm512_shuffle_ps::<0x44>(ab, cd),
+                        _mm512_shuffle_ps::<0xee>(ab, cd),
+                        _mm512_shuffle_ps::<0x44>(ba, dc),
+                        _mm512_shuffle_ps::<0xee>(ba, dc),
+                    ]
+                }};
+            }
+            let (low, high) = (quarters!(0), quarters!(4));
+            let even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+            let odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+            macro_rules! column {
+                ($i:literal, $which:ident) => {
+                    _mm512_castpd_ps(_mm512_permutex2var_pd(_mm512_castps_pd(low[$i]), $which, _mm512_castps_pd(high[$i])))
+                };
+            }
+            [
+                column!(0, even),
+                column!(1, even),
+                column!(2, even),
+                column!(3, even),
+                column!(0, odd),
+                column!(1, odd),
+                column!(2, odd),
+                column!(3, odd),
+            ]
         }
     }
 
