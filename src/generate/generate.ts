@@ -100,6 +100,7 @@ export async function* generateStream(
   checkOptions(list, options);
   const stopIds = new Set(options.stopIds ?? (tokenizer === undefined ? [] : endIds(tokenizer)));
   const stop = options.stop ?? [];
+  const sampling = samplingOf(options);
   const state = createPagedState(model);
   try {
     let open = list.map((prompt, index): Request => {
@@ -147,7 +148,7 @@ export async function* generateStream(
         if (!draws) continue;
         const vocabulary = data.length / entries.length;
         const logits = data.subarray(i * vocabulary, (i + 1) * vocabulary);
-        const event = next(request, logits, norms[i], options, stopIds);
+        const event = next(request, logits, norms[i], sampling, stopIds);
         if (event.done !== null) {
           state.free(request.sequence);
           open = open.filter((r) => r !== request);
@@ -261,9 +262,14 @@ function promptIds(model: CausalLM, prompt: Prompt, index: number, tokenizer: To
   return ids;
 }
 
+/** Those of the options that decide how a token is drawn. */
+function samplingOf(options: GenerateOptions): SamplingOptions {
+  return Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(SAMPLING_OPTIONS, key)));
+}
+
 function checkOptions(prompts: readonly Prompt[], options: GenerateOptions): void {
   checkKeys("generate", options, OPTIONS);
-  checkSampling(options);
+  checkSampling(samplingOf(options));
   const { maxNewTokens, stop = [], seed = 0, prefillTokens = 1, tokenizer } = options;
   const problems: string[] = [];
   if (maxNewTokens !== undefined && !(Number.isInteger(maxNewTokens) && maxNewTokens >= 0))

@@ -18,6 +18,7 @@ import {
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError, RunError } from "../errors.ts";
 import { hashFile, openFolder } from "../formats/index.ts";
+import { checkOptions } from "../options.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
 import { type Recipe, textSources } from "./recipe.ts";
@@ -122,6 +123,7 @@ export async function prepareData(
   text: DataText,
   options: { onNote: (sentence: string) => void; signal?: AbortSignal },
 ): Promise<PreparedData> {
+  checkOptions("prepareData", options, { onNote: true, signal: true });
   const { recipe } = run;
   const { signal } = options;
   const sides = splitSources(recipe, text, options);
