@@ -4,6 +4,7 @@ import type { CausalLM } from "../models/index.ts";
 import { checkOptions as checkKeys, type KnownOptions } from "../options.ts";
 import { crossEntropy, logsumexp, noGrad, scope, tensor } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
+import { endIds } from "../tokenizers/end-ids.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
 import { createPagedState, OF_MODEL, type Sequence } from "./paged-state.ts";
@@ -66,13 +67,6 @@ export interface Generation {
   /** As `TokenEvent.logprob`, one for each id. */
   logprobs: Float32Array;
   done: Done;
-}
-
-const END_OF_TEXT = ["<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>"];
-
-/** The ids of the special tokens that end a text, under the names that published models give them. */
-export function endIds(tokenizer: Tokenizer): number[] {
-  return END_OF_TEXT.map((name) => tokenizer.specialTokens.get(name)).filter((id) => id !== undefined);
 }
 
 interface Request {

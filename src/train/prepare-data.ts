@@ -21,8 +21,9 @@ import { hashFile, openFolder } from "../formats/index.ts";
 import { checkOptions } from "../options.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
-import { type Recipe, textSources } from "./recipe.ts";
+import { contextLength, type Recipe, textSources } from "./recipe.ts";
 import type { RunFolder } from "./run-folder.ts";
+import { checkPrompts } from "./sample-prompts.ts";
 import { openTokenFolder } from "./token-folder.ts";
 
 /** The special token that stands behind each document. */
@@ -134,6 +135,7 @@ export async function prepareData(
     made.dispose();
   }
   const tokenizer = await loadTokenizer(folder);
+  checkPrompts(recipe, tokenizer, contextLength(recipe, tokenizer.vocabSize));
   if (recipe.data.tokens !== null) return tokenFiles(recipe.data.tokens, tokenizer);
 
   const endOfText = endsDocuments(recipe) ? tokenizer.specialTokens.get(END_OF_TEXT) : undefined;

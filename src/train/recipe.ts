@@ -292,6 +292,10 @@ export function withAbsolutePaths(recipe: Recipe): Recipe {
   };
 }
 
+/** Tokens that the recipe's model can see. @throws ConfigError as `modelConfig` */
+export const contextLength = (recipe: Recipe, tokens: number): number =>
+  Number(modelConfig(recipe, tokens)[architectures[recipe.model.model_type].keyOf.context]);
+
 /** The model's config with what the tokenizer and the training decide filled in. @throws ConfigError when they contradict it */
 export function modelConfig(recipe: Recipe, tokens: number): Record<string, unknown> {
   const { training } = recipe;
