@@ -77,6 +77,21 @@ test("a second process refuses; Ctrl-C saves, stops with 130, and the run folder
   expect(again.stderr).toMatch(/recipe has changed[\s\S]*training\.max_steps: 100000 → 100001/);
 });
 
+test("quickstart on another model and text says which model", { timeout: 60_000 }, async () => {
+  const text = join(dir, "bytes.txt");
+  writeFileSync(text, Buffer.concat([Buffer.from("The whale swims, the ship sails. ".repeat(400)), Buffer.of(0xff), Buffer.from(" The sea.")]));
+  const settings = [
+    `data={path: ${JSON.stringify(text)}, split_by: tail}`,
+    "tokenizer.vocab_size=280",
+    "model={model_type: gpt2, n_embd: 16, n_layer: 1, n_head: 2}",
+    "training={max_steps: 2, batch_size: 2, context_length: 16}",
+    "sample={}",
+  ];
+  const { code, stdout } = await groundup(["quickstart", "--out", join(dir, "quick-gpt2"), ...settings.flatMap((setting) => ["--set", setting])]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^Model {6}gpt2, [\d,]+ parameters, context 16; 2 steps of 32 tokens$/m);
+});
+
 test("--dry-run shows the first batch with what does not count in brackets, the plan and one step", { timeout: 60_000 }, async () => {
   const { code, stdout } = await groundup(["pretrain", recipe, "--dry-run", "--out", join(dir, "none")]);
   expect(code).toBe(0);

@@ -65,7 +65,7 @@ export const command = defineCommand({
         io.print(`Baseline   4-gram (Kneser-Ney) on the held-out text: ${baseline.bitsPerByte.toFixed(3)} bits per byte`);
       }
       io.print(
-        `Model      Llama, ${grouped(manifest.parameters)} parameters, context ${recipe.training.context_length}; ${recipe.training.max_steps} steps of ${grouped(recipe.training.batch_size * recipe.training.context_length)} tokens\n`,
+        `Model      ${recipe.model.model_type}, ${grouped(manifest.parameters)} parameters, context ${recipe.training.context_length}; ${recipe.training.max_steps} steps of ${grouped(recipe.training.batch_size * recipe.training.context_length)} tokens\n`,
       );
       const outcome = await watchTraining(session, io);
       const { end, validation, checkpoint, samples } = outcome;
