@@ -77,7 +77,7 @@ test("a second process refuses; Ctrl-C saves, stops with 130, and the run folder
   expect(again.stderr).toMatch(/recipe has changed[\s\S]*training\.max_steps: 100000 → 100001/);
 });
 
-test("quickstart on another model and text says which model", { timeout: 60_000 }, async () => {
+test("quickstart on another model and text says which model, and what was noticed in the text", { timeout: 60_000 }, async () => {
   const text = join(dir, "bytes.txt");
   writeFileSync(text, Buffer.concat([Buffer.from("The whale swims, the ship sails. ".repeat(400)), Buffer.of(0xff), Buffer.from(" The sea.")]));
   const settings = [
@@ -90,6 +90,7 @@ test("quickstart on another model and text says which model", { timeout: 60_000 
   const { code, stdout } = await groundup(["quickstart", "--out", join(dir, "quick-gpt2"), ...settings.flatMap((setting) => ["--set", setting])]);
   expect(code).toBe(0);
   expect(stdout).toMatch(/^Model {6}gpt2, [\d,]+ parameters, context 16; 2 steps of 32 tokens$/m);
+  expect(stdout).toMatch(/bytes\.txt: .*U\+FFFD/);
 });
 
 test("--dry-run shows the first batch with what does not count in brackets, the plan and one step", { timeout: 60_000 }, async () => {

@@ -58,6 +58,7 @@ export const command = defineCommand({
     const session = await openSession(recipe, { out }, io);
     try {
       const { manifest, data } = session;
+      for (const note of session.notes) io.print(note);
       for (const line of textLines(recipe, session)) io.print(line);
       const baseline = await ngramBaseline(data);
       if (baseline !== null) {
