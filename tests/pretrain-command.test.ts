@@ -134,7 +134,7 @@ test("quickstart, stopped, goes on by the command that it prints, and ends as it
   expect((await groundup(["generate", out, "--prompt", "Call me Ishmael.", "--max-new-tokens", "4"])).code).toBe(0);
 });
 
-test("quickstart on files of tokens has no bytes to speak of and no baseline", { timeout: 60_000 }, async () => {
+test("quickstart on files of tokens measures bits per byte and counts n-grams, where they are not too many", { timeout: 60_000 }, async () => {
   const [out, tokens] = [join(dir, "quick-tokens"), join(dir, "tokens")];
   mkdirSync(tokens);
   const tokenizer = byteTokenizer();
@@ -156,9 +156,16 @@ test("quickstart on files of tokens has no bytes to speak of and no baseline", {
     `Text       ${grouped(ids.length)} training and ${grouped(ids.length)} validation tokens of ${join(tokens, "train.bin")}, ${join(tokens, "val.bin")}\n`,
   );
   expect(stdout).toContain(`Tokenizer  from ${join(dir, "bytes")}: ${grouped(tokenizer.vocabSize)} tokens\n`);
-  expect(stdout).not.toMatch(/NaN|bytes each|Baseline|Held-out/);
-  expect(existsSync(join(out, "baseline.json"))).toBe(false);
+  expect(stdout).toMatch(/^Baseline {3}4-gram \(Kneser-Ney\) on the held-out text: [\d.]+ bits per byte$/m);
+  expect(stdout).toMatch(/validation loss [\d.]+, perplexity [\d.]+, [\d.]+ bits per byte/);
+  expect(stdout).not.toMatch(/NaN|bytes each/);
   expect(commandsAfter(stdout).map((command) => command.split(" ")[0])).toEqual(["generate", "eval", "pretrain", "pretrain"]);
+
+  writeFileSync(join(tokens, "train.bin"), Buffer.alloc(2 * (2 ** 24 + 1), "\x20\x00"));
+  const many = await groundup(["quickstart", "--out", `${out}-many`, ...[...settings, ...tiny, ...short].flatMap((setting) => ["--set", setting])]);
+  expect(many.code).toBe(0);
+  expect(many.stdout).toMatch(/^Baseline {3}none: n-grams are counted on at most 16,777,216 training tokens, and these are 16,777,217$/m);
+  expect(many.stdout).not.toMatch(/Held-out/);
 });
 
 test("--find-lr draws the losses, suggests a rate and keeps nothing", { timeout: 60_000 }, async () => {

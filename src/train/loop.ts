@@ -37,7 +37,7 @@ export interface TrainingParts extends CheckpointParts {
   /** A loader at another cursor (for going back to a checkpoint). */
   loaderAt: (cursor: unknown) => DataLoader;
   validation: TokenData;
-  /** Size of the text behind it, for bits per byte; null where nobody counted. */
+  /** Size of the text behind it, for bits per byte; null where it is not known. */
   validationBytes: number | null;
   sampler?: Sampler;
   state: TrainingState;

@@ -32,7 +32,7 @@ export interface PretrainOptions {
 const OPTIONS: KnownOptions<PretrainOptions> = { out: true, resume: true, signal: true, sampler: true, version: true };
 
 const sides = z.object({ train: z.number(), validation: z.number() });
-/** Null where nobody counted: files of tokens do not say what text they were. */
+/** Null where nobody counted: files of tokens do not say what documents they were, and those to train on are not read through. */
 const counted = z.object({ train: z.number().nullable(), validation: z.number().nullable() });
 
 /** File name → SHA-256, as in a checkpoint's files.json. */
