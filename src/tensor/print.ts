@@ -2,7 +2,8 @@
 import { checkOptions } from "../options.ts";
 import { noGrad } from "./autograd.ts";
 import { isFloat } from "./dtype.ts";
-import { concat, narrow } from "./ops/movement.ts";
+import { concat } from "./ops/joining.ts";
+import { narrow } from "./ops/movement.ts";
 import { scope } from "./scope.ts";
 import { show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
