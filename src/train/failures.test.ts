@@ -34,6 +34,24 @@ describe("what goes wrong is said", () => {
       expect(message).toMatch(part);
   });
 
+  test("numbers that are none, and one problem where one is the reason of another", () => {
+    const problem = (setting: string) => {
+      const yaml = "data: { path: x }\nmodel: { model_type: llama }\ntraining: { max_steps: 1, batch_size: 1, context_length: 8 }\n";
+      try {
+        parseRecipe(recipeSchema, yaml, "r.yaml", [setting]);
+      } catch (error) {
+        return (error as Error).message;
+      }
+      throw new Error("expected an error");
+    };
+    expect(problem("training.learning_rate=1e999")).toBe(
+      "r.yaml: 1 problem\n  training.learning_rate is not finite, expected a finite number, got Infinity. Correct it.",
+    );
+    expect(problem("training.learning_rate=.nan")).toMatch(/learning_rate is not finite, expected a finite number, got NaN\./);
+    expect(problem("training.max_steps=-3")).toBe("r.yaml: 1 problem\n  training.max_steps is too small, expected at least 1, got -3. Correct it.");
+    expect(() => parseRecipe(recipeSchema, "run: {}\nrun: {}\n", "r.yaml")).toThrow(/got 1 problem:\n/);
+  });
+
   test.each([
     ["data", "field", "text_field"],
     ["training", "steps", "max_steps"],

@@ -238,7 +238,7 @@ export const recipeSchema = sections.superRefine(({ data, tokenizer, training },
   const { warmup_steps, max_steps, lr_scheduler_type } = training;
   const left = max_steps - warmup_steps;
   const decay = decayStepsOf(training);
-  if (left < 0)
+  if (left < 0 && max_steps > 0)
     ctx.addIssue({
       code: "custom",
       path: ["training", "warmup_steps"],

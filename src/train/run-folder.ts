@@ -260,6 +260,11 @@ function removeDead(file: string, run: string): void {
   const free = lock(join(dirname(file), `.${basename(file)}.takeover`), run);
   try {
     if (readLock(file) === "dead") fs.rmSync(file, { force: true });
+  } catch (cause) {
+    throw new RunError(
+      `${run}: the lock of a process that is gone can't be removed, expected a file in a folder that can be written, got ${(cause as NodeJS.ErrnoException).code} for ${file}. Remove it by hand.`,
+      { cause },
+    );
   } finally {
     free();
   }
