@@ -1,4 +1,7 @@
 /** A misspelt option is refused wherever options are taken, with what was probably meant. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import {
   dataLoader,
@@ -13,14 +16,26 @@ import {
   writeShards,
 } from "./data/index.ts";
 import { ConfigError } from "./errors.ts";
-import { ngramModel, perplexity } from "./eval/index.ts";
-import { bytesSource, memoryFolder, verifyCheckpoint } from "./formats/index.ts";
-import { createPagedState, generate } from "./generate/index.ts";
-import { GPT2, saveModel } from "./models/index.ts";
+import { negativeLogLikelihood, ngramModel, perplexity } from "./eval/index.ts";
+import {
+  bytesSource,
+  encodeModelWeights,
+  encodeSafetensors,
+  memoryFolder,
+  parseJson,
+  saveModelWeights,
+  verifyCheckpoint,
+  writeCheckpoint,
+  writeFileAtomic,
+  writeFolderAtomic,
+} from "./formats/index.ts";
+import { checkSampling, createPagedState, generate, generateStream, sample, shapeLogits } from "./generate/index.ts";
+import { GPT2, saveModel, weightEntries } from "./models/index.ts";
 import * as nn from "./nn/index.ts";
 import * as optim from "./optim/index.ts";
 import * as t from "./tensor/index.ts";
-import { byteTokenizer, charTokenizer, loadTokenizer, trainBpe } from "./tokenizers/index.ts";
+import { byteTokenizer, charTokenizer, loadTokenizer, readTiktoken, trainBpe, trainBpeStream } from "./tokenizers/index.ts";
+import * as train from "./train/index.ts";
 
 const x = t.keep(
   t.tensor(
@@ -37,7 +52,21 @@ const model = new GPT2({ vocab_size: 11, n_embd: 8, n_layer: 1, n_head: 2, n_pos
 const tokenizer = byteTokenizer();
 const data = memoryTokens(Int32Array.from({ length: 20 }, (_, i) => i));
 const source = sampledWindows(data, { context: 4 });
+const recipe = train.recipeSchema.parse({ data: { path: "x" }, model: { model_type: "gpt2" }, training: { max_steps: 1, batch_size: 1, context_length: 4 } });
 const no = (options: object) => options as never;
+
+async function inTemporaryFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), "groundup-options-"));
+  try {
+    return await work(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** `saveCheckpoint` of what there is here. */
+const saved = (options: never) =>
+  train.saveCheckpoint("/nowhere/at/all", no({ step: 1 }), { model, optimizer: optim.sgd([x], { lr: 1 }), tokenizerFiles: {} }, options);
 
 const CALLS: [name: string, wrong: string, meant: string, call: () => unknown][] = [
   ["attention", "causl", "causal", () => t.attention(q, q, q, no({ causl: true }))],
@@ -99,6 +128,73 @@ const CALLS: [name: string, wrong: string, meant: string, call: () => unknown][]
   ["createPagedState", "maxPage", "maxPages", () => createPagedState(model, no({ maxPage: 1 }))],
   ["saveModel", "dtyp", "dtype", () => saveModel(model, "nowhere", no({ dtyp: "bf16" }))],
   ["ngramModel", "ordr", "order", () => ngramModel([1, 2], no({ ordr: 3 }))],
+  ["print", "precison", "precision", () => t.print(x, no({ precison: 2 }))],
+  ["toString", "linewidth", "lineWidth", () => x.toString(no({ linewidth: 2 }))],
+  ["linspace", "dtyp", "dtype", () => t.linspace(0, 1, 3, no({ dtyp: "i32" }))],
+  ["eye", "dtyp", "dtype", () => t.eye(2, no({ dtyp: "i32" }))],
+  ["tensorFrom", "dtyp", "dtype", () => t.tensorFrom([1], [1], no({ dtyp: "i32" }))],
+  ["ones", "dtyp", "dtype", () => t.ones([2], no({ dtyp: "i32" }))],
+  ["full", "dtyp", "dtype", () => t.full([2], 3, no({ dtyp: "i32" }))],
+  ["fillUniform", "hihg", "high", () => t.noGrad(() => t.fillUniform(t.zeros([2]), no({ hihg: 3 })))],
+  ["mlp", "residul", "residual", () => t.mlp(x, { weight: x, bias: null }, { weight: x, bias: null }, no({ residul: x }))],
+  ["max", "keepdim", "keepDim", () => t.max(x, 0, no({ keepdim: true }))],
+  ["min", "keepdim", "keepDim", () => t.min(x, 0, no({ keepdim: true }))],
+  ["prod", "keepdim", "keepDim", () => t.prod(x, 0, no({ keepdim: true }))],
+  ["argmin", "keepdim", "keepDim", () => t.argmin(x, 0, no({ keepdim: true }))],
+  ["argsort", "descendng", "descending", () => t.argsort(x, 0, no({ descendng: true }))],
+  ["init.normal", "sdt", "std", () => nn.init.normal(t.zeros([2]), no({ sdt: 3 }))],
+  ["init.xavierUniform", "gian", "gain", () => nn.init.xavierUniform(t.zeros([2, 2]), no({ gian: 3 }))],
+  ["init.xavierNormal", "gian", "gain", () => nn.init.xavierNormal(t.zeros([2, 2]), no({ gian: 3 }))],
+  ["init.kaimingUniform", "gian", "gain", () => nn.init.kaimingUniform(t.zeros([2, 2]), no({ gian: 3 }))],
+  ["Linear's fused", "residul", "residual", () => new nn.Linear(2, 2).fused(x, no({ residul: x }))],
+  ["attend", "widnow", "window", () => nn.attend(q, q, q, { positions: targets, training: false }, 0, no({ widnow: 3 }))],
+  ["buffer", "save", "saved", () => nn.buffer(t.zeros([2]), no({ save: true }))],
+  ["forward of a model", "target", "targets", () => model.forward(no({ inputIds: t.tensor([Int32Array.of(1, 2)]), target: targets }))],
+  ["adam", "bets", "betas", () => optim.adam([x], no({ lr: 1, bets: [0, 0] }))],
+  ["rmsprop", "alhpa", "alpha", () => optim.rmsprop([x], no({ lr: 1, alhpa: 1 }))],
+  ["parameter group", "weight_decay", "weightDecay", () => optim.sgd([no({ parameters: [["x", x]], weight_decay: 1 })], { lr: 1 })],
+  ["constant", "warmpu", "warmup", () => optim.constant(no({ warmpu: 1 }))],
+  ["linear schedule", "warmpu", "warmup", () => optim.linear(no({ steps: 3, warmpu: 1 }))],
+  ["oneCycle", "strat", "start", () => optim.oneCycle(no({ steps: 3, strat: 1 }))],
+  ["generateStream", "temprature", "temperature", () => generateStream(model, Int32Array.of(1), no({ temprature: 1 })).next()],
+  ["checkSampling", "topk", "topK", () => checkSampling(no({ topk: 1 }))],
+  ["shapeLogits", "topk", "topK", () => shapeLogits(Float32Array.of(1, 2), no({ topk: 1 }), [], [])],
+  ["sample", "topk", "topK", () => sample(Float32Array.of(1, 2), no({ topk: 1 }), [], [], 0.5)],
+  ["negativeLogLikelihood", "strid", "stride", () => negativeLogLikelihood(model, Int32Array.of(1, 2, 3), no({ strid: 1 }))],
+  ["an n-gram model's perplexity", "byte", "bytes", () => ngramModel([1, 2]).perplexity([1, 2], no({ byte: 3 }))],
+  ["trainBpeStream", "minFrequence", "minFrequency", () => trainBpeStream((async function* () {})(), no({ vocabSize: 257, minFrequence: 2 }))],
+  ["readTiktoken", "patern", "pattern", () => readTiktoken("", "x.tiktoken", no({ patern: "gpt2" }))],
+  ["writeFileAtomic", "byte", "bytes", () => writeFileAtomic("/nowhere/at/all", "", no({ byte: 1 }))],
+  ["writeFolderAtomic", "replce", "replace", () => writeFolderAtomic("/nowhere/at/all", async () => {}, no({ replce: true }))],
+  ["a folder writer's write", "byte", "bytes", () => inTemporaryFolder((f) => writeFolderAtomic(join(f, "x"), (x) => x.write("a", "", no({ byte: 1 }))))],
+  ["writeCheckpoint", "fileSytem", "fileSystem", () => writeCheckpoint("/nowhere/at/all", 1, async () => {}, no({ fileSytem: {} }))],
+  ["encodeSafetensors", "metdata", "metadata", () => encodeSafetensors([], no({ metdata: {} }))],
+  ["encodeModelWeights", "maxShardByte", "maxShardBytes", () => encodeModelWeights([], no({ maxShardByte: 1 }))],
+  ["saveModelWeights", "maxShardByte", "maxShardBytes", () => saveModelWeights("/nowhere/at/all", [], no({ maxShardByte: 1 }))],
+  ["parseJson", "maxDeph", "maxDepth", () => parseJson("1", "x", no({ maxDeph: 1 }))],
+  ["weightEntries", "dtyp", "dtype", () => weightEntries(model, no({ dtyp: "bf16" }))],
+  ["openPretraining", "resum", "resume", () => train.openPretraining(recipe, no({ out: "/nowhere/at/all", resum: true }))],
+  ["openRun", "resum", "resume", () => train.openRun("/nowhere/at/all", recipe, no({ resum: true }))],
+  ["prepareData", "onnote", "onNote", () => train.prepareData(no({ recipe }), { sources: [], hashes: {} }, no({ onnote: () => {} }))],
+  ["trainingLoop", "singal", "signal", () => train.trainingLoop(no({}), no({ singal: 1 })).next()],
+  ["evaluateLoss", "batchsize", "batchSize", () => train.evaluateLoss(model, data, no({ context: 4, batchsize: 1 }))],
+  [
+    "findLearningRate",
+    "step",
+    "steps",
+    () =>
+      train.findLearningRate(
+        model,
+        no(() => {}),
+        no(() => {}),
+        no({ step: 20 }),
+      ),
+  ],
+  ["saveCheckpoint", "fileSytem", "fileSystem", () => saved(no({ fileSytem: {} }))],
+  ["createProgress", "column", "columns", () => train.createProgress(no({ write: () => {}, column: 80 }))],
+  ["chart", "titel", "title", () => train.chart(no({ titel: "a", series: [] }))],
+  ["reportHtml", "basline", "baseline", () => train.reportHtml("a", [], [], no({}), recipe, no({ basline: null }))],
+  ["writeReport", "basline", "baseline", () => train.writeReport(train.readRun("/nowhere/at/all", recipe), no({}), no({ basline: null }))],
   ["perplexity of nothing", "strid", "stride", () => perplexity(model, tokenizer, [], no({ strid: 2 }))],
   ["verifyCheckpoint", "hashs", "hashes", () => verifyCheckpoint("nowhere", no({ hashs: true }))],
 ];
@@ -112,7 +208,7 @@ test.each(CALLS)("%s: %s", async (_, wrong, meant, call) => {
   }
   expect(error).toBeInstanceOf(ConfigError);
   const { message } = error as Error;
-  expect(message).toMatch(/^[\w. ]+: unknown option, expected /);
+  expect(message).toMatch(/^[\w., ]+: unknown option, expected /);
   expect(message).toContain(`got ${wrong}.`);
   if (meant !== "eps" || wrong !== "epsilon") expect(message).toContain(`Did you mean "${meant}"?`);
 });

@@ -77,6 +77,22 @@ test("a second process refuses; Ctrl-C saves, stops with 130, and the run folder
   expect(again.stderr).toMatch(/recipe has changed[\s\S]*training\.max_steps: 100000 → 100001/);
 });
 
+test("quickstart on another model and text says which model, and what was noticed in the text", { timeout: 60_000 }, async () => {
+  const text = join(dir, "bytes.txt");
+  writeFileSync(text, Buffer.concat([Buffer.from("The whale swims, the ship sails. ".repeat(400)), Buffer.of(0xff), Buffer.from(" The sea.")]));
+  const settings = [
+    `data={path: ${JSON.stringify(text)}, split_by: tail}`,
+    "tokenizer.vocab_size=280",
+    "model={model_type: gpt2, n_embd: 16, n_layer: 1, n_head: 2}",
+    "training={max_steps: 2, batch_size: 2, context_length: 16}",
+    "sample={}",
+  ];
+  const { code, stdout } = await groundup(["quickstart", "--out", join(dir, "quick-gpt2"), ...settings.flatMap((setting) => ["--set", setting])]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^Model {6}gpt2, [\d,]+ parameters, context 16; 2 steps of 32 tokens$/m);
+  expect(stdout).toMatch(/bytes\.txt: .*U\+FFFD/);
+});
+
 test("--dry-run shows the first batch with what does not count in brackets, the plan and one step", { timeout: 60_000 }, async () => {
   const { code, stdout } = await groundup(["pretrain", recipe, "--dry-run", "--out", join(dir, "none")]);
   expect(code).toBe(0);
@@ -118,7 +134,7 @@ test("quickstart, stopped, goes on by the command that it prints, and ends as it
   expect((await groundup(["generate", out, "--prompt", "Call me Ishmael.", "--max-new-tokens", "4"])).code).toBe(0);
 });
 
-test("quickstart on files of tokens has no bytes to speak of and no baseline", { timeout: 60_000 }, async () => {
+test("quickstart on files of tokens measures bits per byte and counts n-grams, where they are not too many", { timeout: 60_000 }, async () => {
   const [out, tokens] = [join(dir, "quick-tokens"), join(dir, "tokens")];
   mkdirSync(tokens);
   const tokenizer = byteTokenizer();
@@ -140,9 +156,16 @@ test("quickstart on files of tokens has no bytes to speak of and no baseline", {
     `Text       ${grouped(ids.length)} training and ${grouped(ids.length)} validation tokens of ${join(tokens, "train.bin")}, ${join(tokens, "val.bin")}\n`,
   );
   expect(stdout).toContain(`Tokenizer  from ${join(dir, "bytes")}: ${grouped(tokenizer.vocabSize)} tokens\n`);
-  expect(stdout).not.toMatch(/NaN|bytes each|Baseline|Held-out/);
-  expect(existsSync(join(out, "baseline.json"))).toBe(false);
+  expect(stdout).toMatch(/^Baseline {3}4-gram \(Kneser-Ney\) on the held-out text: [\d.]+ bits per byte$/m);
+  expect(stdout).toMatch(/validation loss [\d.]+, perplexity [\d.]+, [\d.]+ bits per byte/);
+  expect(stdout).not.toMatch(/NaN|bytes each/);
   expect(commandsAfter(stdout).map((command) => command.split(" ")[0])).toEqual(["generate", "eval", "pretrain", "pretrain"]);
+
+  writeFileSync(join(tokens, "train.bin"), Buffer.alloc(2 * (2 ** 24 + 1), "\x20\x00"));
+  const many = await groundup(["quickstart", "--out", `${out}-many`, ...[...settings, ...tiny, ...short].flatMap((setting) => ["--set", setting])]);
+  expect(many.code).toBe(0);
+  expect(many.stdout).toMatch(/^Baseline {3}none: n-grams are counted on at most 16,777,216 training tokens, and these are 16,777,217$/m);
+  expect(many.stdout).not.toMatch(/Held-out/);
 });
 
 test("--find-lr draws the losses, suggests a rate and keeps nothing", { timeout: 60_000 }, async () => {

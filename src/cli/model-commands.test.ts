@@ -1,8 +1,9 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { openFile } from "../formats/index.ts";
 import { GPT2, saveModel } from "../models/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
 import { type CommandTable, dispatch } from "./dispatch.ts";
@@ -18,6 +19,7 @@ const table: CommandTable = [
   ["eval", "", () => import("./eval.ts")],
   ["tokenizer", "", () => import("./tokenizer.ts")],
   ["inspect", "", () => import("./inspect.ts")],
+  ["plan", "", () => import("./plan.ts")],
 ];
 
 /** Runs a command line; gives stdout, stderr and the exit code. */
@@ -224,4 +226,19 @@ test("inspect knows runs, models, weights and tokenizers", async () => {
   expect((await groundup("inspect", at("runs/mine/checkpoints/step-000005"))).out).toContain("model      gpt2");
   expect((await groundup("inspect", at("empty"))).err).toContain("an empty folder");
   expect((await groundup("inspect", at("text.txd"))).err).toContain('Did you mean "');
+});
+
+test("links that lead nowhere or in a circle, and devices, are said to be that", async () => {
+  const at = (name: string) => join(folder, name);
+  symlinkSync(at("gone"), at("broken"));
+  symlinkSync(at("circle"), at("circle"));
+  expect((await groundup("generate", at("broken"), "--prompt", "a")).err).toContain(
+    `${at("broken")}: not found, expected a file or folder, got a link to ${at("gone")}, which leads nowhere. Mend the link.`,
+  );
+  expect((await groundup("plan", "/dev/null")).err).toContain(
+    "/dev/null: not a recipe or a run, expected a YAML file or a folder with config.yaml, got a device or pipe. ",
+  );
+  await expect(openFile(at("circle"))).rejects.toThrow(
+    /circle: can't be read, expected a readable file, got links that lead in a circle \(ELOOP\)\. Mend the links\./,
+  );
 });

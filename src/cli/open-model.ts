@@ -1,5 +1,5 @@
 /** Finds and opens the model that a command line names: a Hugging Face folder, a checkpoint, or a run. */
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
+import { closeSync, existsSync, lstatSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
@@ -106,6 +106,8 @@ function adviceOn(path: string): string {
 /** @throws ConfigError when nothing is there, with the nearest name that is */
 export function checkPath(path: string): void {
   if (existsSync(path)) return;
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true)
+    throw new ConfigError(`${path}: not found, expected a file or folder, got a link to ${readlinkSync(path)}, which leads nowhere. Mend the link.`);
   const parent = dirname(path);
   const beside = isFolder(parent) ? readdirSync(parent) : [];
   const runs = isFolder("runs") ? readdirSync("runs").map((name) => join("runs", name)) : [];

@@ -32,6 +32,9 @@ const TINY = [
   "sample.max_new_tokens=40",
 ];
 
+/** Training tokens whose n-grams are counted at most: half a minute, and up to two gigabytes. */
+const MOST_COUNTED = 1 << 24;
+
 export const command = defineCommand({
   about:
     "Trains a tokenizer and a small Llama on Moby-Dick, measures it on held-out chapters against an n-gram model, shows what it writes before, during and after, and leaves a run folder with report.html.",
@@ -58,14 +61,18 @@ export const command = defineCommand({
     const session = await openSession(recipe, { out }, io);
     try {
       const { manifest, data } = session;
+      for (const note of session.notes) io.print(note);
       for (const line of textLines(recipe, session)) io.print(line);
-      const baseline = await ngramBaseline(data);
+      const counted = data.counts.train.tokens;
+      const baseline = counted > MOST_COUNTED ? null : await ngramBaseline(data);
+      if (counted > MOST_COUNTED)
+        io.print(`Baseline   none: n-grams are counted on at most ${grouped(MOST_COUNTED)} training tokens, and these are ${grouped(counted)}`);
       if (baseline !== null) {
         await session.run.saveBaseline(baseline);
         io.print(`Baseline   4-gram (Kneser-Ney) on the held-out text: ${baseline.bitsPerByte.toFixed(3)} bits per byte`);
       }
       io.print(
-        `Model      Llama, ${grouped(manifest.parameters)} parameters, context ${recipe.training.context_length}; ${recipe.training.max_steps} steps of ${grouped(recipe.training.batch_size * recipe.training.context_length)} tokens\n`,
+        `Model      ${recipe.model.model_type}, ${grouped(manifest.parameters)} parameters, context ${recipe.training.context_length}; ${recipe.training.max_steps} steps of ${grouped(recipe.training.batch_size * recipe.training.context_length)} tokens\n`,
       );
       const outcome = await watchTraining(session, io);
       const { end, validation, checkpoint, samples } = outcome;

@@ -34,8 +34,10 @@ function bundledRecipes(): string[] {
 
 function findRecipe(name: string): string {
   if (existsSync(name)) {
-    if (statSync(name).isFile()) return name;
-    throw new ConfigError(`${name}: not a recipe or a run, expected a YAML file or a folder with config.yaml, got a folder without. Name a file in it.`);
+    const stat = statSync(name);
+    if (stat.isFile()) return name;
+    const [got, advice] = stat.isDirectory() ? ["a folder without", "Name a file in it."] : ["a device or pipe", "Save what it gives to a file first."];
+    throw new ConfigError(`${name}: not a recipe or a run, expected a YAML file or a folder with config.yaml, got ${got}. ${advice}`);
   }
   const names = bundledRecipes();
   const plain = name.replace(/^recipes\//, "").replace(/\.ya?ml$/, "");

@@ -8,7 +8,7 @@ import { DataError } from "../errors.ts";
 import { grouped } from "../quantities.ts";
 import { type EncodeOptions, loadTokenizer, type PatternName, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { defineCommand, type Io } from "./command.ts";
-import { commandName } from "./command-name.ts";
+import { commandName, word } from "./command-name.ts";
 import type { CommandTable } from "./dispatch.ts";
 import { UsageError } from "./failure.ts";
 import { checkPath } from "./open-model.ts";
@@ -87,7 +87,7 @@ const train = defineCommand({
     );
     if (tokenizer.vocabSize < vocabSize)
       io.print(`The text has no more pairs to merge, so there are fewer than the ${grouped(vocabSize)} that were asked for.`);
-    io.print(`Written to ${out}. Look at it with: ${commandName()} tokenizer inspect ${out}`);
+    io.print(`Written to ${out}. Look at it with: ${commandName()} tokenizer inspect ${word(out)}`);
     return { out, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
   },
 });

@@ -18,7 +18,7 @@ import {
   writeReport,
 } from "../train/index.ts";
 import type { Io } from "./command.ts";
-import { commandName } from "./command-name.ts";
+import { commandName, word } from "./command-name.ts";
 import { packageVersion } from "./package-version.ts";
 
 /** Continues prompts as the recipe's `sample` says. The seed depends on the step, so a resumed run writes the same texts. */
@@ -48,7 +48,7 @@ export async function openSession(recipe: Recipe, options: { out: string; resume
     return await openPretraining(recipe, { ...options, signal: io.signal, sampler: samplerOf, version: packageVersion() });
   } catch (error) {
     if (io.signal.aborted && existsSync(join(options.out, "config.yaml")))
-      io.print(`Stopped while the text was prepared. Go on with: ${commandName()} pretrain ${options.out} --resume`);
+      io.print(`Stopped while the text was prepared. Go on with: ${commandName()} pretrain ${word(options.out)} --resume`);
     throw error;
   }
 }
@@ -120,7 +120,7 @@ export function showEnd(session: PretrainSession, { end, validation }: Outcome, 
     io.print(
       `\n${end.step === 0 ? "Stopped before the first step" : `Stopped and saved at step ${end.step} of ${session.recipe.training.max_steps}`}. Run folder: ${path}`,
     );
-    io.print(`Go on with: ${commandName()} pretrain ${path} --resume`);
+    io.print(`Go on with: ${commandName()} pretrain ${word(path)} --resume`);
     return;
   }
   const baseline = session.run.baseline();
@@ -138,9 +138,10 @@ export function showEnd(session: PretrainSession, { end, validation }: Outcome, 
   io.print(`Curves and samples: ${session.run.at("report.html")}`);
   io.print("\nWhat next:");
   // The run folder, so that the best checkpoint speaks and not the newest.
-  io.print(`  ${commandName()} generate ${path} --prompt ${JSON.stringify(session.recipe.sample.prompts[0] ?? "The ")}`);
-  io.print(`  ${commandName()} eval ${path} --tasks perplexity --data my.txt`);
-  io.print(`  ${commandName()} pretrain ${path} --resume   # after Ctrl-C or a crash; this run is done`);
+  const folder = word(path);
+  io.print(`  ${commandName()} generate ${folder} --prompt ${JSON.stringify(session.recipe.sample.prompts[0] ?? "The ")}`);
+  io.print(`  ${commandName()} eval ${folder} --tasks perplexity --data my.txt`);
+  io.print(`  ${commandName()} pretrain ${folder} --resume   # after Ctrl-C or a crash; this run is done`);
 }
 
 /** A sample as an indented paragraph: the prompt, then what the model made of it. */

@@ -195,9 +195,10 @@ export function ngramModel(trainIds: ArrayLike<number> | readonly ArrayLike<numb
     vocabSize,
     size: count,
     logprobs,
-    perplexity(ids, { bytes } = {}) {
+    perplexity(ids, options = {}) {
+      checkOptions("ngramModel.perplexity", options, { bytes: true });
       if (ids.length === 0) throw new DataError("ngramModel.perplexity: no ids, expected at least one, got none. Check the held-out text.");
-      return likelihood(-logprobs(ids).reduce((a, b) => a + b, 0), ids.length, bytes ?? null);
+      return likelihood(-logprobs(ids).reduce((a, b) => a + b, 0), ids.length, options.bytes ?? null);
     },
   };
 }

@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import * as nodeFs from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { GroundupError, RunError } from "../errors.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 
 /** The few calls that writing needs; tests put a failing disk here. */
 export type WriteFileSystem = Pick<typeof nodeFs, "open" | "rename" | "rm" | "mkdir" | "statfs" | "stat">;
@@ -20,6 +21,8 @@ export interface WriteOptions {
   bytes?: number;
   fileSystem?: WriteFileSystem;
 }
+
+export const WRITE_OPTIONS: KnownOptions<WriteOptions> = { bytes: true, fileSystem: true };
 
 /** Writes files into a folder that takes its final name when all of them are whole. */
 export interface FolderWriter {
@@ -138,6 +141,7 @@ async function writePlain(path: string, content: Content, fs: WriteFileSystem, p
  * @throws RunError when the disk is full, read-only or broken: says the file, the bytes needed and that the old file is good
  */
 export async function writeFileAtomic(path: string, content: Content, options: WriteOptions = {}): Promise<void> {
+  checkOptions("writeFileAtomic", options, WRITE_OPTIONS);
   const fs = options.fileSystem ?? nodeFs;
   const target = resolve(path);
   const temporary = temporaryName(target);
@@ -169,6 +173,7 @@ export async function writeFolderAtomic(
   fill: (folder: FolderWriter) => Promise<void>,
   options: WriteOptions & { replace?: boolean } = {},
 ): Promise<void> {
+  checkOptions("writeFolderAtomic", options, { ...WRITE_OPTIONS, replace: true });
   const fs = options.fileSystem ?? nodeFs;
   const target = resolve(path);
   const temporary = temporaryName(target);
@@ -193,6 +198,7 @@ export async function writeFolderAtomic(
     await fill({
       path: temporary,
       async write(name, content, fileOptions = {}) {
+        checkOptions("write", fileOptions, { bytes: true });
         const file = join(temporary, name);
         if (!file.startsWith(temporary))
           throw new RunError(`${path}: bad file name, expected one inside the folder, got ${JSON.stringify(name)}. Remove the "..".`);

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import * as z from "zod";
 import { FormatError } from "../errors.ts";
 import { checkOptions } from "../options.ts";
-import { type Content, type FolderWriter, isTemporary, type WriteOptions, writeFolderAtomic } from "./atomic-write.ts";
+import { type Content, type FolderWriter, isTemporary, WRITE_OPTIONS, type WriteOptions, writeFolderAtomic } from "./atomic-write.ts";
 import { parseConfig } from "./hf-config.ts";
 import { parseJson } from "./json.ts";
 import { openFile, readError } from "./node-file.ts";
@@ -40,6 +40,7 @@ export async function writeCheckpoint(
   fill: (folder: FolderWriter) => Promise<void>,
   options: WriteOptions = {},
 ): Promise<Checkpoint> {
+  checkOptions("writeCheckpoint", options, WRITE_OPTIONS);
   const path = join(root, checkpointName(step));
   await writeFolderAtomic(
     path,

@@ -177,6 +177,7 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
     }
     case "invalid_type":
       if (got === undefined) return [`${at(path)} is missing, expected ${typeName(issue.expected)}, got nothing. Add it.`];
+      if (issue.expected === "number" && typeof got === "number") return [`${at(path)} is not finite, expected a finite number, got ${got}. Correct it.`];
       return [`${at(path)} has the wrong type, expected ${typeName(issue.expected)}, got ${describe(got)}. Correct it.`];
     case "too_small": {
       const [small, unit] = sizeOf(issue.origin, issue.minimum) ?? ["small", ""];

@@ -6,6 +6,7 @@
  * (a Mamba-2 `time_step_limit` is `[0.0, Infinity]`), so they can be let in.
  */
 import { FormatError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 
 /** What JSON can hold. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
@@ -41,6 +42,7 @@ const ESCAPES: Record<string, string> = {
  * @throws FormatError with line and column
  */
 export function parseJson(text: string, where: string, options: JsonOptions = {}): Json {
+  checkOptions("parseJson", options, { maxDepth: true, pythonNumbers: true });
   const maxDepth = options.maxDepth ?? 64;
   let at = 0;
 

@@ -16,6 +16,7 @@ export function readError(path: string, cause: unknown): FormatError {
     EISDIR: ["not a file", "a folder", "Name a file inside it."],
     ENOTFILE: ["not a file", "a device or pipe", "Save what it gives to a file first."],
     ENOTDIR: ["not found", "a path that goes through a file", "Check the path."],
+    ELOOP: ["can't be read", "links that lead in a circle (ELOOP)", "Mend the links."],
     EACCES: ["can't be read", "no permission (EACCES)", "Change its permissions or run as its owner."],
     EMFILE: ["can't be opened", "too many open files (EMFILE)", "Close readers that are no longer needed."],
   };

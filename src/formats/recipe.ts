@@ -38,7 +38,7 @@ function parseYaml(text: string, where: string): Tree {
       return `line ${line}, column ${col}: ${error.message}`;
     });
     throw new ConfigError(
-      `${where}: this is not valid YAML, expected keys and values, got ${problems.length} problems:\n  ${problems.join("\n  ")}\nCorrect the file there.`,
+      `${where}: this is not valid YAML, expected keys and values, got ${problems.length} ${problems.length === 1 ? "problem" : "problems"}:\n  ${problems.join("\n  ")}\nCorrect the file there.`,
     );
   }
   let value: unknown;

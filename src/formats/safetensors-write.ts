@@ -3,6 +3,7 @@
  * header padded with spaces to a multiple of 8. Tensors are asked for one at a time, so a model saves without a copy of itself.
  */
 import { FormatError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import { SAFETENSORS_DTYPES, type SafetensorsDtype, type TensorDtype, tensorBytes } from "./safetensors.ts";
 import { INDEX_FILE, SINGLE_FILE } from "./safetensors-shards.ts";
 
@@ -55,6 +56,7 @@ function checkedBytes(entry: TensorEntry, where: string): number {
  * @throws FormatError for a duplicate name or impossible shape; while iterating, for data of the wrong length
  */
 export function encodeSafetensors(entries: readonly TensorEntry[], options: { metadata?: Record<string, string>; file?: string } = {}): SafetensorsFile {
+  checkOptions("encodeSafetensors", options, { metadata: true, file: true });
   const file = options.file ?? SINGLE_FILE;
   const names = new Set<string>();
   for (const { name } of entries) {
@@ -115,6 +117,7 @@ export function encodeModelWeights(
   entries: readonly TensorEntry[],
   options: { metadata?: Record<string, string>; maxShardBytes?: number } = {},
 ): SafetensorsFile[] {
+  checkOptions("encodeModelWeights", options, { metadata: true, maxShardBytes: true });
   const maxShardBytes = options.maxShardBytes ?? 5e9;
   // transformers refuses files whose metadata doesn't name a framework it knows.
   const metadata = { format: "pt", ...options.metadata };

@@ -4,6 +4,7 @@ import type { CausalLM } from "../models/index.ts";
 import { checkOptions as checkKeys, type KnownOptions } from "../options.ts";
 import { crossEntropy, logsumexp, noGrad, scope, tensor } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
+import { endIds } from "../tokenizers/end-ids.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
 import { createPagedState, OF_MODEL, type Sequence } from "./paged-state.ts";
@@ -68,13 +69,6 @@ export interface Generation {
   done: Done;
 }
 
-const END_OF_TEXT = ["<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>"];
-
-/** The ids of the special tokens that end a text, under the names that published models give them. */
-export function endIds(tokenizer: Tokenizer): number[] {
-  return END_OF_TEXT.map((name) => tokenizer.specialTokens.get(name)).filter((id) => id !== undefined);
-}
-
 interface Request {
   index: number;
   prompt: Int32Array;
@@ -100,6 +94,7 @@ export async function* generateStream(
   checkOptions(list, options);
   const stopIds = new Set(options.stopIds ?? (tokenizer === undefined ? [] : endIds(tokenizer)));
   const stop = options.stop ?? [];
+  const sampling = samplingOf(options);
   const state = createPagedState(model);
   try {
     let open = list.map((prompt, index): Request => {
@@ -147,7 +142,7 @@ export async function* generateStream(
         if (!draws) continue;
         const vocabulary = data.length / entries.length;
         const logits = data.subarray(i * vocabulary, (i + 1) * vocabulary);
-        const event = next(request, logits, norms[i], options, stopIds);
+        const event = next(request, logits, norms[i], sampling, stopIds);
         if (event.done !== null) {
           state.free(request.sequence);
           open = open.filter((r) => r !== request);
@@ -261,9 +256,14 @@ function promptIds(model: CausalLM, prompt: Prompt, index: number, tokenizer: To
   return ids;
 }
 
+/** Those of the options that decide how a token is drawn. */
+function samplingOf(options: GenerateOptions): SamplingOptions {
+  return Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(SAMPLING_OPTIONS, key)));
+}
+
 function checkOptions(prompts: readonly Prompt[], options: GenerateOptions): void {
   checkKeys("generate", options, OPTIONS);
-  checkSampling(options);
+  checkSampling(samplingOf(options));
   const { maxNewTokens, stop = [], seed = 0, prefillTokens = 1, tokenizer } = options;
   const problems: string[] = [];
   if (maxNewTokens !== undefined && !(Number.isInteger(maxNewTokens) && maxNewTokens >= 0))

@@ -1,5 +1,6 @@
 /** Generation: prompts to text, samplers, log-probabilities, and the paged state underneath. */
-export { type Done, endIds, type GenerateOptions, type Generation, generate, generateStream, logprobs, type Prompt, type TokenEvent } from "./generate.ts";
+export { endIds } from "../tokenizers/end-ids.ts";
+export { type Done, type GenerateOptions, type Generation, generate, generateStream, logprobs, type Prompt, type TokenEvent } from "./generate.ts";
 export { createPagedState, PAGE, type PagedState, type Sequence, type StepEntry } from "./paged-state.ts";
 export {
   addLogitBias,

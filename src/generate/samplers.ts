@@ -4,7 +4,7 @@
  * min-p. Nothing sorts the whole vocabulary.
  */
 import { ConfigError } from "../errors.ts";
-import type { KnownOptions } from "../options.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import { STREAMS } from "../tensor/index.ts";
 import { philoxInto } from "../tensor/philox.ts";
 
@@ -51,6 +51,7 @@ const RANGES: readonly [key: keyof SamplingOptions, expected: string, good: (x: 
 
 /** @throws ConfigError that lists every option outside its range */
 export function checkSampling(options: SamplingOptions, where = "generate"): void {
+  checkOptions(where, options, SAMPLING_OPTIONS);
   const problems = RANGES.filter(([key, , good]) => options[key] !== undefined && !good(options[key] as number)).map(
     ([key, expected]) => `${key}: expected ${expected}, got ${options[key]}`,
   );
@@ -131,6 +132,7 @@ export function keepMinP(logits: Float32Array, p: number): Float32Array {
 
 /** Everything that stands between the model's logits and the draw, in order. `prompt` and `generated` are the ids so far. */
 export function shapeLogits(logits: Float32Array, options: SamplingOptions, prompt: ArrayLike<number>, generated: readonly number[]): Float32Array {
+  checkOptions("shapeLogits", options, SAMPLING_OPTIONS);
   const { temperature = 1, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias } = options;
   if (logitBias !== undefined) addLogitBias(logits, logitBias);
   if (repetitionPenalty !== 1) penalizeRepetition(logits, [...Array.from(prompt), ...generated], repetitionPenalty);
@@ -175,6 +177,7 @@ export function uniformAt(seed: number, place: number): number {
 
 /** The next token. The logits stay as they are. */
 export function sample(logits: Float32Array, options: SamplingOptions, prompt: ArrayLike<number>, generated: readonly number[], u: number): number {
+  checkOptions("sample", options, SAMPLING_OPTIONS);
   const { temperature = 1, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias } = options;
   // The commonest case needs no copy of a whole vocabulary.
   if (temperature === 0 && repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0 && logitBias === undefined) return greedy(logits);

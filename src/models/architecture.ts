@@ -24,8 +24,8 @@ export interface ArchitectureDeclaration<Config extends object> {
   create(config: Config): CausalLM;
   /** Parameters, arithmetic and the memory of its keys and values, by formula. */
   counts(config: Config): ModelCounts;
-  /** What forward leaves for backward, by formula. */
-  savedPerRow(config: Config): SavedPerRow;
+  /** What forward leaves for backward while it trains, by formula, for sequences of `length` tokens. */
+  savedPerRow(config: Config, length: number): SavedPerRow;
   /** The config keys that a model's size decides, for a shape (`sizedConfig`). */
   shapedBy(shape: Shape): Partial<Config>;
   /** Small configs, one for each setting that changes the arithmetic or the counts. */
@@ -58,6 +58,17 @@ export interface SavedPerRow {
   gradients: number;
   /** The widest result inside a layer. */
   widest: number;
+}
+
+/**
+ * `attend`'s part of `SavedPerRow`. Fused, it keeps its result and a log-sum for each head. With dropout it runs as plain operations: masked scores, probabilities
+ * and what dropout left of them, each a number for every key; keys and values repeated for every head that shares them; two gradients as large as the scores.
+ */
+export function attentionPerRow(attention: { heads: number; kvHeads: number; headDim: number; dropout: number; length: number }): Omit<SavedPerRow, "widest"> {
+  const { heads, kvHeads, headDim, dropout, length } = attention;
+  const result = heads * headDim;
+  if (dropout === 0) return { layer: result + heads, gradients: 0 };
+  return { layer: result + 3 * heads * length + 2 * (heads - kvHeads) * headDim, gradients: 2 * heads * length };
 }
 
 /** A model's shape, as `sizedConfig` chooses it. */

@@ -1,6 +1,7 @@
 /** What all decoder-only models share: their inputs, their output, the loss. The architectures themselves are one file each. */
 import { ShapeError } from "../errors.ts";
 import { type ForwardContext, type LayerState, type Linear, Module, sumOf } from "../nn/index.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import { arange, concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor } from "../tensor/index.ts";
 import type { Architecture } from "./architecture.ts";
 import type { SequenceLength } from "./rope-tables.ts";
@@ -22,6 +23,16 @@ export interface CausalLMInputs {
   /** One state a layer; its presence makes the rows continuations of what the states hold. Needs cuSeqlens and positions. */
   state?: readonly LayerState[];
 }
+
+const INPUTS: KnownOptions<CausalLMInputs> = {
+  inputIds: true,
+  labels: true,
+  targets: true,
+  targetCount: true,
+  positions: true,
+  cuSeqlens: true,
+  state: true,
+};
 
 /** Inputs that say what is to be predicted: the output then has a loss. */
 export type CausalLMTraining = CausalLMInputs & ({ labels: Tensor } | { targets: Tensor });
@@ -64,6 +75,7 @@ export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
  * @throws ShapeError where a position is beyond `limit`, the number of positions that the model can serve
  */
 export function contextOf(inputs: CausalLMInputs, training: boolean, limit: number): ForwardContext & { sequences: SequenceLength[] } {
+  checkOptions("forward", inputs, INPUTS);
   const { inputIds, positions, cuSeqlens, state } = inputs;
   if (inputIds.rank !== 2 || inputIds.dtype !== "i32")
     throw new ShapeError(`forward: expected inputIds i32 (B, T), got ${inputIds.dtype} (${inputIds.shape.join(", ")}). One sequence is tensor([ids])`);

@@ -81,7 +81,7 @@ describe.each(SAMPLES)("%s", (_, config) => {
     // Above 4 KiB, blocks of widths such as 16, 20, 24 have no rounding in them: give samples such widths.
     const [rows, length] = [64, 16];
     const held = (layers: number): number => {
-      const model = createModel({ ...config, [architecture.keyOf.layers]: layers }).eval();
+      const model = createModel({ ...config, [architecture.keyOf.layers]: layers }).train();
       const live = scope(() => {
         const before = memory().liveBytes;
         const out = model.forward({ inputIds: ids(model, rows, length) });
@@ -91,9 +91,11 @@ describe.each(SAMPLES)("%s", (_, config) => {
       model.dispose();
       return live;
     };
-    // Attention also keeps where its sequences begin and end: for 64 of them a block of 1 KiB.
-    const measured = ((held(4) - held(2)) / 2 - 1024) / 4 / (rows * length);
-    expect(architecture.savedPerRow(describeModel(config).config).layer).toBe(measured);
+    const measured = (held(4) - held(2)) / 2 / 4 / (rows * length);
+    const { layer } = architecture.savedPerRow(describeModel(config).config, length);
+    // Attention also keeps where its sequences begin and end, or which keys a query sees: for 64 sequences of 16 a block of 1 KiB, a quarter of a float a row.
+    expect(measured).toBeGreaterThanOrEqual(layer);
+    expect(measured).toBeLessThanOrEqual(layer + 0.25);
   });
 
   test("saved and opened again it is the same model, by every spelling of its keys and without the base model's name", async () => {

@@ -7,7 +7,7 @@ import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
 import { type Activation, dropout, linear, mlp, type Tensor, zeros } from "../tensor/index.ts";
-import { type Architecture, defineArchitecture, type SavedPerRow } from "./architecture.ts";
+import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { ACTIVATIONS, configKeys, depth, epsilon, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
@@ -237,11 +237,12 @@ export function gpt2Counts(config: GPT2Config): ModelCounts {
   });
 }
 
-function savedPerRow({ n_embd: c, n_head, n_inner }: GPT2Config): SavedPerRow {
+function savedPerRow({ n_embd: c, n_head, n_inner, attn_pdrop }: GPT2Config, length: number): SavedPerRow {
   const inner = n_inner ?? 4 * c;
-  // Each norm's input, result, mean and deviation; q, k and v; attention and a log-sum for each head; the MLP: its neurons and the slope of their activation.
+  const attention = attentionPerRow({ heads: n_head, kvHeads: n_head, headDim: c / n_head, dropout: attn_pdrop, length });
+  // Each norm's input, result, mean and deviation; q, k and v; attention; the MLP: its neurons and the slope of their activation.
   // The gradient of the neurons lies where they lay (`mlp`), so that those of q, k and v are the most that is new.
-  return { layer: 2 * (2 * c + 2) + 3 * c + (c + n_head) + 2 * inner, gradients: 3 * c, widest: inner };
+  return { layer: 2 * (2 * c + 2) + 3 * c + attention.layer + 2 * inner, gradients: Math.max(3 * c, attention.gradients), widest: inner };
 }
 
 export const gpt2 = defineArchitecture<GPT2Config>({
@@ -259,5 +260,6 @@ export const gpt2 = defineArchitecture<GPT2Config>({
   samples: [
     { vocab_size: 53, n_positions: 24, n_embd: 16, n_layer: 3, n_head: 2 },
     { vocab_size: 53, n_positions: 24, n_embd: 16, n_layer: 1, n_head: 4, n_inner: 40, tie_word_embeddings: false },
+    { vocab_size: 53, n_positions: 24, n_embd: 16, n_layer: 1, n_head: 2, attn_pdrop: 0 },
   ],
 });

@@ -7,7 +7,7 @@ import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
-import { type Architecture, defineArchitecture, type SavedPerRow } from "./architecture.ts";
+import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
@@ -257,11 +257,16 @@ export function llamaCounts(config: LlamaConfig): ModelCounts {
   });
 }
 
-function savedPerRow(config: LlamaConfig): SavedPerRow {
+function savedPerRow(config: LlamaConfig, length: number): SavedPerRow {
   const { hidden: c, heads, kvHeads, headDim } = dimensionsOf(config);
   const [q, kv, inner] = [heads * headDim, kvHeads * headDim, config.intermediate_size];
-  // Each norm's input, its result and its root; q and k turned, and v; attention and a log-sum for each head; gate, up and their product.
-  return { layer: 2 * (2 * c + 1) + (q + 2 * kv) + (q + heads) + 3 * inner, gradients: 2 * inner, widest: inner };
+  const attention = attentionPerRow({ heads, kvHeads, headDim, dropout: config.attention_dropout, length });
+  // Each norm's input, its result and its root; q and k turned, and v; attention; gate, up and their product.
+  return {
+    layer: 2 * (2 * c + 1) + (q + 2 * kv) + attention.layer + 3 * inner,
+    gradients: Math.max(2 * inner, attention.gradients),
+    widest: inner,
+  };
 }
 
 export const llama = defineArchitecture<LlamaConfig>({
@@ -303,6 +308,16 @@ export const llama = defineArchitecture<LlamaConfig>({
       attention_bias: true,
       mlp_bias: true,
       tie_word_embeddings: true,
+      max_position_embeddings: 64,
+    },
+    {
+      vocab_size: 41,
+      hidden_size: 24,
+      intermediate_size: 20,
+      num_hidden_layers: 2,
+      num_attention_heads: 4,
+      num_key_value_heads: 2,
+      attention_dropout: 0.1,
       max_position_embeddings: 64,
     },
   ],

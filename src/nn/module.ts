@@ -5,6 +5,7 @@
  */
 import { didYouMean } from "../did-you-mean.ts";
 import { GroundupError, ShapeError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import { keep, noGrad, scope, Tensor, type Watch } from "../tensor/index.ts";
 
 type Role = "parameter" | "buffer" | "saved buffer";
@@ -19,6 +20,7 @@ export function parameter(t: Tensor): Tensor {
 
 /** Marks a tensor as part of a module that is not trained: tables, which can be made again, or with `saved` what belongs to the weights (running statistics). */
 export function buffer(t: Tensor, options: { saved?: boolean } = {}): Tensor {
+  checkOptions("buffer", options, { saved: true });
   roles.set(keep(t), options.saved ? "saved buffer" : "buffer");
   return t;
 }

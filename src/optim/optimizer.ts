@@ -1,6 +1,7 @@
 /** What all optimisers share: parameter groups, gradients, clipping, and a state that a checkpoint can hold. */
 import { ConfigError, FormatError, NonFiniteError } from "../errors.ts";
 import type { Module } from "../nn/index.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import { firstNonFinite, globalNorm, keep, type StepLists, type Tensor, zeros } from "../tensor/index.ts";
 
 /** Parameters with settings of their own. */
@@ -12,6 +13,8 @@ export interface ParameterGroup {
   /** Multiplies the optimiser's learning rate; default 1. */
   readonly learningRateScale?: number;
 }
+
+const GROUP: KnownOptions<ParameterGroup> = { parameters: true, weightDecay: true, learningRateScale: true };
 
 /** A module (all parameters alike), groups, or a plain list of tensors. */
 export type Trainable = Module | readonly ParameterGroup[] | readonly Tensor[];
@@ -110,15 +113,16 @@ export function createOptimizer(
   checkNumber(kind, "weightDecay", options.weightDecay);
   if (maxGradNorm !== undefined && !(maxGradNorm > 0))
     throw new ConfigError(`${kind}: bad maxGradNorm, expected more than 0, got ${maxGradNorm}. Leave it out to turn clipping off.`);
-  const members = groupsOf(trainable).flatMap((group): Member[] =>
-    group.parameters.map(([name, parameter]) => ({
+  const members = groupsOf(trainable).flatMap((group): Member[] => {
+    checkOptions(`${kind}, parameter group`, group, GROUP);
+    return group.parameters.map(([name, parameter]) => ({
       name,
       parameter,
       weightDecay: group.weightDecay ?? options.weightDecay,
       scale: group.learningRateScale ?? 1,
       states: null,
-    })),
-  );
+    }));
+  });
   if (members.length === 0) throw new ConfigError(`${kind}: nothing to train, expected at least one parameter, got none. Pass a module or its parameters.`);
   const [names, tensors] = [new Set<string>(), new Set<Tensor>()];
   for (const { name, parameter } of members) {

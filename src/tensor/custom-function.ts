@@ -1,6 +1,7 @@
 /** Functions with a gradient rule of their own, and activation checkpointing, which is one. */
 import { GroundupError } from "../errors.ts";
-import { attach, backwardWithin, Context, enableGrad, type Gradient, gradEnabled, noGrad } from "./autograd.ts";
+import { attach, Context, enableGrad, type Gradient, gradEnabled, noGrad } from "./autograd.ts";
+import { backwardWithin } from "./backward.ts";
 import { type RandomStream, streams } from "./random.ts";
 import { enter, leave, track } from "./scope.ts";
 import { sameShape, show } from "./shape.ts";

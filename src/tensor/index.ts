@@ -2,8 +2,9 @@
 import "./methods.ts";
 
 export { autocast, autocastPrecision, type Precision } from "./autocast.ts";
-export { type BackwardOptions, backward, enableGrad, gradEnabled, noGrad } from "./autograd.ts";
+export { enableGrad, gradEnabled, noGrad } from "./autograd.ts";
 export { type Backend, backend, backendReason, useBackend } from "./backend.ts";
+export { type BackwardOptions, backward } from "./backward.ts";
 export { type CustomFunction, checkpoint, customFunction, type FunctionContext } from "./custom-function.ts";
 export type { TypedArray } from "./dtype.ts";
 export { promote } from "./dtype.ts";
@@ -16,6 +17,7 @@ export * from "./ops/dropout.ts";
 export * from "./ops/einsum.ts";
 export * from "./ops/elementwise.ts";
 export * from "./ops/indexing.ts";
+export * from "./ops/joining.ts";
 export * from "./ops/linear.ts";
 export * from "./ops/loss.ts";
 export * from "./ops/matmul.ts";

@@ -1,5 +1,5 @@
 /** Hangs the operations on the class, so that `x.add(y)` and `add(x, y)` are the same thing. Imported once, by `index.ts`. */
-import { type BackwardOptions, backward } from "./autograd.ts";
+import { type BackwardOptions, backward } from "./backward.ts";
 import { type GradientHook, registerHook } from "./graph.ts";
 import { addInPlace, copyFrom, fill } from "./in-place.ts";
 import type { DType } from "./kernels.ts";
@@ -8,6 +8,7 @@ import type { Numeric } from "./ops/elementwise.ts";
 import * as elementwise from "./ops/elementwise.ts";
 import type { Ordered } from "./ops/indexing.ts";
 import * as indexing from "./ops/indexing.ts";
+import * as joining from "./ops/joining.ts";
 import { matmul } from "./ops/matmul.ts";
 import * as movement from "./ops/movement.ts";
 import { pad, tril, triu } from "./ops/padding.ts";
@@ -208,7 +209,8 @@ const { neg, abs, exp, log, sqrt, rsqrt, square, sin, cos, tanh, sigmoid, relu, 
   elementwise;
 const { reciprocal, erf, floor, ceil, round, sign, log1p, expm1, softplus, maximum, minimum, remainder, clamp } = elementwise;
 const { gather, scatterAdd, indexSelect, topk, sort, argsort, cumsum, flip, roll, repeat } = indexing;
-const { detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, split, cast, concat } = movement;
+const { detach, clone, contiguous, reshape, permute, transpose, narrow, slice, expand, unsqueeze, squeeze, cast } = movement;
+const { split, concat } = joining;
 
 Object.assign(Tensor.prototype, {
   backward: method(backward),

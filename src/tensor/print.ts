@@ -1,7 +1,9 @@
 /** A tensor as text: aligned columns, four digits, scientific where the range needs it, the middle of large tensors left out. */
+import { checkOptions } from "../options.ts";
 import { noGrad } from "./autograd.ts";
 import { isFloat } from "./dtype.ts";
-import { concat, narrow } from "./ops/movement.ts";
+import { concat } from "./ops/joining.ts";
+import { narrow } from "./ops/movement.ts";
 import { scope } from "./scope.ts";
 import { show } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
@@ -24,6 +26,7 @@ const BEGIN = "tensor(";
  * `tensor([[ 1.0000, -0.5000]], f32(1, 2), gradFn=mul)`. A freed tensor says by what it was freed.
  */
 export function print(t: Tensor, options: PrintOptions = {}): string {
+  checkOptions("print", options, { precision: true, threshold: true, edgeItems: true, lineWidth: true });
   const { precision = 4, threshold = 1000, edgeItems = 3, lineWidth = 80 } = options;
   const kind = `${t.dtype}${show(t.shape)}`;
   const suffix = `${kind}${t.node !== null ? `, gradFn=${t.node.name}` : t.requiresGrad ? ", requiresGrad" : ""}`;

@@ -62,7 +62,8 @@ async function readSpec(files: TokenizerFiles, only: string | undefined, options
   if (only !== undefined && pair === undefined) {
     const content = await needed(only);
     if (only.endsWith(".json")) return readTokenizerJson(content, full(only));
-    return readTiktoken(content, full(only), options);
+    const { pattern, specialTokens } = options;
+    return readTiktoken(content, full(only), { ...(pattern === undefined ? {} : { pattern }), ...(specialTokens === undefined ? {} : { specialTokens }) });
   }
   const whole = pair === undefined ? await text("tokenizer.json") : null;
   if (whole !== null) return readTokenizerJson(whole, full("tokenizer.json"));

@@ -5,6 +5,7 @@
  * Format: openai/tiktoken, `tiktoken/load.py`; pattern and special tokens: `tiktoken_ext/openai_public.py`.
  */
 import { ConfigError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import { BYTE_TO_CHARACTER } from "./byte-alphabet.ts";
 import { NO_POST_PROCESSOR } from "./components.ts";
 import type { PatternName } from "./split-patterns.ts";
@@ -47,6 +48,7 @@ function rankOf(line: string): { base64: string; id: number } | null {
  * @throws ConfigError when the pattern is neither given nor known
  */
 export function readTiktoken(text: string, file: string, options: TiktokenOptions = {}): TokenizerSpec {
+  checkOptions("readTiktoken", options, { pattern: true, specialTokens: true });
   const place = new Place(file);
   const lines = text.split("\n").map((line) => (line.endsWith("\r") ? line.slice(0, -1) : line));
   const name =

@@ -101,7 +101,7 @@ function checkValues(vocabSize: number, pattern: PatternName, specialTokens: rea
   const least = 256 + specialTokens.length;
   if (!Number.isInteger(vocabSize) || vocabSize < least || vocabSize > 2 ** 24) {
     throw new ConfigError(
-      `trainBpe: bad vocabSize, expected a whole number from ${least} (the 256 bytes and ${specialTokens.length} special tokens) to ${2 ** 24}, got ${vocabSize}. ` +
+      `trainBpe: bad vocabSize, expected a whole number from ${least} (the 256 bytes and ${specialTokens.length} special ${specialTokens.length === 1 ? "token" : "tokens"}) to ${2 ** 24}, got ${vocabSize}. ` +
         "Give another vocabSize.",
     );
   }

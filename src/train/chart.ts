@@ -1,4 +1,5 @@
 /** Line charts as SVG, by hand: no library, so that a report opens anywhere, offline, in light and dark. */
+import { checkOptions } from "../options.ts";
 import { grouped } from "../quantities.ts";
 
 export interface Series {
@@ -55,6 +56,7 @@ function thin(points: Series["points"], most = 600): Series["points"] {
 
 /** A figure with a title, a legend and one SVG. */
 export function chart(options: ChartOptions): string {
+  checkOptions("chart", options, { title: true, series: true, logarithmic: true, format: true, xLabel: true });
   const { title, series, logarithmic = false, format = (y: number) => String(Number(y.toPrecision(4))), xLabel = "step" } = options;
   const scale = (y: number) => (logarithmic ? Math.log10(y) : y);
   const shown = series.map((s) => ({ ...s, points: thin(s.points).filter(([, y]) => Number.isFinite(scale(y))) })).filter((s) => s.points.length > 0);

@@ -93,15 +93,18 @@ describe("files of tokens", () => {
   test("train with the tokenizer that is named, and go on where they stopped", async () => {
     const recipe = recipeOf(await folder(), named());
     const session = await open(recipe);
-    expect(session.manifest).toMatchObject({ tokens: { train: 60 * 28, validation: 6 * 28 }, bytes: { train: null }, documents: { validation: null } });
+    expect(session.manifest).toMatchObject({
+      tokens: { train: 60 * 28, validation: 6 * 28 },
+      bytes: { train: null, validation: 6 * 28 },
+      documents: { validation: null },
+    });
     const { inputIds } = await session.parts.loader.next();
     expect(text.repeat(2)).toContain(session.data.tokenizer.decode(inputIds.subarray(0, 16)));
     await session.close();
     const events = await run(await open(recipe, true));
     const evaluation = events.find((e) => e.type === "evaluation");
     expect(evaluation?.result.tokens).toBe(6 * 28 - 1);
-    // How much text a token stands for is not known.
-    expect(evaluation?.result.bitsPerByte).toBeNull();
+    expect(evaluation?.result.bitsPerByte).toBeCloseTo(((evaluation?.result.loss as number) * (6 * 28 - 1)) / Math.LN2 / (6 * 28), 12);
     expect(existsSync(join(dir, "run", "data"))).toBe(false);
     expect(await planText(recipe)).toEqual({ vocabulary: session.data.tokenizer.vocabSize, trainTokens: 60 * 28, validationTokens: 6 * 28 });
 
@@ -112,6 +115,28 @@ describe("files of tokens", () => {
     const changed = open(recipe, true);
     await expect(changed).rejects.toThrow(RunError);
     await expect(changed).rejects.toThrow(/the data has changed[\s\S]*train\.bin has changed/);
+  });
+
+  test("bits per byte of letters that take several bytes, and none where a token stands for unknown text", async () => {
+    const tokenizer = charTokenizer("na\u00efve \u{1f40b}", { unknownToken: "<unk>", specialTokens: ["<|endoftext|>"] });
+    await tokenizer.save(join(dir, "tokenizer"));
+    mkdirSync(join(dir, "tokens"));
+    const write = (name: string, content: string) =>
+      writeFileSync(join(dir, "tokens", name), Uint16Array.from([...tokenizer.encode(content).ids, tokenizer.specialTokens.get("<|endoftext|>") as number]));
+    write("train.bin", "na\u00efve \u{1f40b}".repeat(60));
+    write("val.bin", "na\u00efve \u{1f40b}".repeat(6));
+    const recipe = recipeOf({ tokens: join(dir, "tokens") }, named());
+    const session = await open(recipe);
+    expect(session.data.counts.validation).toEqual({ tokens: 6 * 7 + 1, bytes: 6 * 11, documents: null });
+    expect(session.notes).toEqual([]);
+    await session.close();
+    write("val.bin", "na\u00efve unseen \u{1f40b}".repeat(6));
+    const unknown = await openPretraining(recipe, { out: join(dir, "unknown") });
+    expect(unknown.notes).toEqual([
+      `${join(dir, "tokens", "val.bin")}: bits per byte are not measured, as some of its tokens are the tokenizer's unknown token.`,
+    ]);
+    const events = await run(unknown);
+    expect(events.find((e) => e.type === "evaluation")?.result.bitsPerByte).toBeNull();
   });
 
   test("a file that is missing, and ids of another tokenizer", async () => {

@@ -1,6 +1,7 @@
 /** Loss over the whole of a token set. */
 import { batchesOnce, sequentialWindows, type TokenData } from "../data/index.ts";
 import type { CausalLM } from "../models/index.ts";
+import { checkOptions } from "../options.ts";
 import { autocast, noGrad, type Precision, scope } from "../tensor/index.ts";
 import { turn } from "../turn.ts";
 import { inputsOf } from "./step.ts";
@@ -27,6 +28,7 @@ export async function evaluateLoss(
   data: TokenData,
   options: { context: number; batchSize?: number; bytes?: number; precision?: Precision; signal?: AbortSignal },
 ): Promise<EvaluationResult> {
+  checkOptions("evaluateLoss", options, { context: true, batchSize: true, bytes: true, precision: true, signal: true });
   const started = performance.now();
   const wasTraining = model.training;
   const { precision = "f32" } = options;

@@ -1,5 +1,5 @@
 /** What can go wrong in a run, and what is said then. */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -32,6 +32,24 @@ describe("what goes wrong is said", () => {
       /training\.lr_sheduler_type is unknown.*lr_scheduler_type/,
     ])
       expect(message).toMatch(part);
+  });
+
+  test("numbers that are none, and one problem where one is the reason of another", () => {
+    const problem = (setting: string) => {
+      const yaml = "data: { path: x }\nmodel: { model_type: llama }\ntraining: { max_steps: 1, batch_size: 1, context_length: 8 }\n";
+      try {
+        parseRecipe(recipeSchema, yaml, "r.yaml", [setting]);
+      } catch (error) {
+        return (error as Error).message;
+      }
+      throw new Error("expected an error");
+    };
+    expect(problem("training.learning_rate=1e999")).toBe(
+      "r.yaml: 1 problem\n  training.learning_rate is not finite, expected a finite number, got Infinity. Correct it.",
+    );
+    expect(problem("training.learning_rate=.nan")).toMatch(/learning_rate is not finite, expected a finite number, got NaN\./);
+    expect(problem("training.max_steps=-3")).toBe("r.yaml: 1 problem\n  training.max_steps is too small, expected at least 1, got -3. Correct it.");
+    expect(() => parseRecipe(recipeSchema, "run: {}\nrun: {}\n", "r.yaml")).toThrow(/got 1 problem:\n/);
   });
 
   test.each([
@@ -121,6 +139,24 @@ describe("what goes wrong is said", () => {
     await expect(open(recipeOf({}, data("small.txt")))).rejects.toThrow(DataError);
     writeFileSync(join(dir, "empty.txt"), "");
     await expect(open(recipeOf({}, data("empty.txt")), { out: join(dir, "run2") })).rejects.toThrow(DataError);
+  });
+
+  test("sample prompts that can't be continued, before the text is tokenized", async () => {
+    const prompts = ["the sea", "caf\u00e9 \u{1f40b}", "", "the whale swims in the sea"];
+    const sample = { sample: { sample_steps: 4, prompts } };
+    const failed = open(recipeOf({}, sample));
+    await expect(failed).rejects.toThrow(ConfigError);
+    await expect(failed).rejects.toThrow(
+      'recipe: sample.prompts[1] has what the run\'s tokenizer lacks, expected characters of the training text, got "c" (U+0063), "f" (U+0066), "\u00e9" (U+00E9), "\u{1f40b}" (U+1F40B) in "caf\u00e9 \u{1f40b}". ' +
+        "Leave it out of the prompt, or train on text that has it.\n  " +
+        "sample.prompts[2] is empty, expected a first word, as the tokenizer has no end-of-text token to begin after, got none. Write one, or set tokenizer.end_of_text=true.\n  " +
+        "sample.prompts[3] is too long, expected at most 16 tokens (the model's context), got 26. Shorten it, or raise training.context_length.",
+    );
+    expect(readdirSync(join(dir, "run"))).toEqual([]);
+    // Nobody asks for samples, or the tokenizer knows every byte and how texts end.
+    await (await open(recipeOf({}, { sample: { prompts } }))).close();
+    const bytes = recipeOf({ context_length: 32 }, { ...sample, tokenizer: { type: "bytes" } });
+    await (await open(bytes, { out: join(dir, "bytes") })).close();
   });
 
   test("a file that takes no more lines", async () => {

@@ -2,6 +2,7 @@
 import { ConfigError } from "../errors.ts";
 import type { Module } from "../nn/index.ts";
 import type { Optimizer } from "../optim/index.ts";
+import { checkOptions } from "../options.ts";
 import { scope, type Tensor } from "../tensor/index.ts";
 import { turn } from "../turn.ts";
 
@@ -40,6 +41,7 @@ export async function findLearningRate(
   lossOf: (step: number) => Tensor,
   options: FindLearningRateOptions = {},
 ): Promise<LearningRateCurve> {
+  checkOptions("findLearningRate", options, { from: true, to: true, steps: true, signal: true });
   const { from = 1e-6, to = 1, steps = 100, signal } = options;
   if (!(from > 0 && to > from && Number.isSafeInteger(steps) && steps >= 10))
     throw new ConfigError(`findLearningRate: bad range, expected 0 < from < to and at least 10 steps, got from ${from}, to ${to}, steps ${steps}. Correct it.`);

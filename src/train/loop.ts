@@ -6,6 +6,7 @@ import type { Batch, DataLoader, TokenData } from "../data/index.ts";
 import { NonFiniteError, RunError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import { constant, cosine, linear, oneCycle, type Schedule, wsd } from "../optim/index.ts";
+import { checkOptions } from "../options.ts";
 import { turn } from "../turn.ts";
 import { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
 import { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
@@ -36,7 +37,7 @@ export interface TrainingParts extends CheckpointParts {
   /** A loader at another cursor (for going back to a checkpoint). */
   loaderAt: (cursor: unknown) => DataLoader;
   validation: TokenData;
-  /** Size of the text behind it, for bits per byte; null where nobody counted. */
+  /** Size of the text behind it, for bits per byte; null where it is not known. */
   validationBytes: number | null;
   sampler?: Sampler;
   state: TrainingState;
@@ -85,6 +86,7 @@ function bestSoFar(metrics: readonly LoggedMetrics[]): Pick<TrainingState, "best
 
 /** Trains until the recipe's steps are done, nothing gets better, or `signal` aborts; then a checkpoint is on disk. */
 export async function* trainingLoop(parts: TrainingParts, options: { signal?: AbortSignal } = {}): AsyncGenerator<TrainingEvent> {
+  checkOptions("trainingLoop", options, { signal: true });
   const { recipe, run, model, optimizer, sampler, state } = parts;
   const { signal } = options;
   const { training, eval: evaluation, sample } = recipe;

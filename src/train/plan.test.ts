@@ -28,6 +28,21 @@ const CASES: [name: string, model: Record<string, unknown>, training: Record<str
     { batch_size: 4, context_length: 128 },
     2048,
   ],
+  ["attention with dropout", { model_type: "gpt2", n_embd: 64, n_layer: 3, n_head: 8 }, { batch_size: 4, context_length: 128 }, 256],
+  [
+    "grouped queries with dropout",
+    {
+      model_type: "llama",
+      hidden_size: 128,
+      intermediate_size: 256,
+      num_hidden_layers: 3,
+      num_attention_heads: 8,
+      num_key_value_heads: 2,
+      attention_dropout: 0.1,
+    },
+    { batch_size: 8, context_length: 64 },
+    256,
+  ],
   [
     "an untied llama",
     { model_type: "llama", hidden_size: 128, intermediate_size: 384, num_hidden_layers: 3, num_attention_heads: 8, num_key_value_heads: 2 },

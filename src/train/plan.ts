@@ -48,9 +48,12 @@ const ROUNDING = 0.04;
 
 /**
  * V8's young generation (three times 16 MB), compiled code, the lines of the report, the threads' stacks and packed operands: what a process gains while it
- * trains, beside tensors. Measured on Node 20 with the recipes quickstart, settings-a, -b and -c (51 to 83 MB).
+ * trains, beside tensors. Measured on Node 20 with recipes of files of tokens (44 to 51 MB).
  */
-const AT_WORK = 78e6;
+const AT_WORK = 50e6;
+
+/** What reading a text and making tokens of it leaves with V8. With it, measured with the recipes quickstart, settings-a, -b and -c: 51 to 83 MB. */
+const TOKENIZING = 28e6;
 
 /** What generation adds to that: its code, its garbage. Measured with quickstart, which took 268 to 273 MB with samples and 249 without. */
 const SAMPLING = 15e6;
@@ -89,7 +92,7 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
   const states = training.optimizer === "sgd" && training.momentum === 0 ? 0 : STATES[training.optimizer];
   const weights = float * parameters;
   const optimizer = states * weights;
-  const { layer, gradients: within, widest } = model.architecture.savedPerRow(model.config);
+  const { layer, gradients: within, widest } = model.architecture.savedPerRow(model.config, training.context_length);
   // The fused loss works in chunks of rows; with it come the gradients of the last hidden states and of the head.
   const head = float * vocabulary * hidden;
   const logits = float * (lossRows(rows, vocabulary) * vocabulary + rows * hidden);
@@ -125,6 +128,7 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
     { name: "tokens counted for the report", bytes: float * Math.min(1 << 22, text?.trainTokens ?? 0) },
     { name: "Node with groundup loaded", bytes: machine.processBytes },
     { name: "JavaScript's heap and code at work", bytes: AT_WORK },
+    { name: "what tokenising the text leaves", bytes: recipe.data.tokens === null ? TOKENIZING : 0 },
   ];
 
   const tokensPerStep = rows * training.gradient_accumulation_steps;

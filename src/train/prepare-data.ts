@@ -18,11 +18,13 @@ import {
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError, RunError } from "../errors.ts";
 import { hashFile, openFolder } from "../formats/index.ts";
+import { checkOptions } from "../options.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
-import { type Recipe, textSources } from "./recipe.ts";
+import { contextLength, type Recipe, textSources } from "./recipe.ts";
 import type { RunFolder } from "./run-folder.ts";
-import { openTokenFolder } from "./token-folder.ts";
+import { checkPrompts } from "./sample-prompts.ts";
+import { openTokenFolder, textBytes } from "./token-folder.ts";
 
 /** The special token that stands behind each document. */
 export const END_OF_TEXT = "<|endoftext|>";
@@ -34,7 +36,7 @@ export interface TrainPart {
   weight: number;
 }
 
-/** Sizes of one side, over all sources; null where nobody counted: files of tokens do not say what text they were. */
+/** Sizes of one side, over all sources; null where nobody counted: files of tokens do not say what documents they were, and only those of validation are read through. */
 export interface SideCounts {
   tokens: number;
   bytes: number | null;
@@ -122,6 +124,7 @@ export async function prepareData(
   text: DataText,
   options: { onNote: (sentence: string) => void; signal?: AbortSignal },
 ): Promise<PreparedData> {
+  checkOptions("prepareData", options, { onNote: true, signal: true });
   const { recipe } = run;
   const { signal } = options;
   const sides = splitSources(recipe, text, options);
@@ -132,7 +135,8 @@ export async function prepareData(
     made.dispose();
   }
   const tokenizer = await loadTokenizer(folder);
-  if (recipe.data.tokens !== null) return tokenFiles(recipe.data.tokens, tokenizer);
+  checkPrompts(recipe, tokenizer, contextLength(recipe, tokenizer.vocabSize));
+  if (recipe.data.tokens !== null) return tokenFiles(recipe.data.tokens, tokenizer, options.onNote);
 
   const endOfText = endsDocuments(recipe) ? tokenizer.specialTokens.get(END_OF_TEXT) : undefined;
   const tokenizerHash = await hashFile(run.at("tokenizer", "tokenizer.json"));
@@ -177,14 +181,25 @@ export async function prepareData(
   }
 }
 
-async function tokenFiles(folder: string, tokenizer: Tokenizer): Promise<PreparedData> {
+async function tokenFiles(folder: string, tokenizer: Tokenizer, onNote: (sentence: string) => void): Promise<PreparedData> {
   const { train, validation } = await openTokenFolder(folder, tokenizer.vocabSize);
-  const counts = ({ tokens }: TokenData): SideCounts => ({ tokens, bytes: null, documents: null });
   const close = async () => {
     await train.close();
     await validation.close();
   };
-  return { tokenizer, train: [{ tokens: train, weight: 1 }], validation, counts: { train: counts(train), validation: counts(validation) }, close };
+  try {
+    // Training tokens may be tens of gigabytes, and nothing is measured on them.
+    const bytes = await textBytes(validation, tokenizer);
+    if (bytes === null) onNote(`${validation.name}: bits per byte are not measured, as some of its tokens are the tokenizer's unknown token.`);
+    const counts = {
+      train: { tokens: train.tokens, bytes: null, documents: null },
+      validation: { tokens: validation.tokens, bytes, documents: null },
+    };
+    return { tokenizer, train: [{ tokens: train, weight: 1 }], validation, counts, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /** Documents of one side: of one source, or of all of them one after another. */

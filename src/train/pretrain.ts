@@ -6,6 +6,7 @@ import { dataLoader, packedDocuments, sampledWindows, weightedMix } from "../dat
 import { parseConfig, parseConfigText, writeFileAtomic } from "../formats/index.ts";
 import { type CausalLM, createModel, describeModel } from "../models/index.ts";
 import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
 import { backend, manualSeed, memory } from "../tensor/index.ts";
 import { type Tokenizer, tokenizerFiles } from "../tokenizers/index.ts";
 import { loadCheckpoint, newestCheckpoint, type TrainingState, weightHashes } from "./checkpoint.ts";
@@ -28,8 +29,10 @@ export interface PretrainOptions {
   version?: string;
 }
 
+const OPTIONS: KnownOptions<PretrainOptions> = { out: true, resume: true, signal: true, sampler: true, version: true };
+
 const sides = z.object({ train: z.number(), validation: z.number() });
-/** Null where nobody counted: files of tokens do not say what text they were. */
+/** Null where nobody counted: files of tokens do not say what documents they were, and those to train on are not read through. */
 const counted = z.object({ train: z.number().nullable(), validation: z.number().nullable() });
 
 /** File name → SHA-256, as in a checkpoint's files.json. */
@@ -97,6 +100,7 @@ export function optimizerOf(recipe: Recipe, model: CausalLM): Optimizer {
  * @throws ConfigError, DataError, RunError, FormatError before anything of an earlier run has been touched
  */
 export async function openPretraining(asked: Recipe, options: PretrainOptions): Promise<PretrainSession> {
+  checkOptions("openPretraining", options, OPTIONS);
   const { out, signal } = options;
   const recipe = withAbsolutePaths(asked);
   const run = await openRun(out, recipe, { resume: options.resume ?? false });

@@ -1,4 +1,5 @@
 /** Progress of a run in the terminal: one line that is rewritten, or a line now and then where there is no terminal. */
+import { checkOptions } from "../options.ts";
 import { duration } from "../quantities.ts";
 import type { TrainingEvent } from "./loop.ts";
 
@@ -29,6 +30,7 @@ const rate = (n: number): string => (n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >
 
 /** Shows steps, evaluations and notes; samples and the rest are the caller's. */
 export function createProgress(options: ProgressOptions): Progress {
+  checkOptions("createProgress", options, { write: true, live: true, steps: true, flopsPerToken: true, peakFlops: true, columns: true });
   const { write, live, steps, flopsPerToken, peakFlops, columns = 80 } = options;
   let began = 0;
   let firstStep: number | null = null;

@@ -238,7 +238,7 @@ export const recipeSchema = sections.superRefine(({ data, tokenizer, training },
   const { warmup_steps, max_steps, lr_scheduler_type } = training;
   const left = max_steps - warmup_steps;
   const decay = decayStepsOf(training);
-  if (left < 0)
+  if (left < 0 && max_steps > 0)
     ctx.addIssue({
       code: "custom",
       path: ["training", "warmup_steps"],
@@ -291,6 +291,10 @@ export function withAbsolutePaths(recipe: Recipe): Recipe {
     tokenizer: { ...tokenizer, path: orNull(tokenizer.path) },
   };
 }
+
+/** Tokens that the recipe's model can see. @throws ConfigError as `modelConfig` */
+export const contextLength = (recipe: Recipe, tokens: number): number =>
+  Number(modelConfig(recipe, tokens)[architectures[recipe.model.model_type].keyOf.context]);
 
 /** The model's config with what the tokenizer and the training decide filled in. @throws ConfigError when they contradict it */
 export function modelConfig(recipe: Recipe, tokens: number): Record<string, unknown> {

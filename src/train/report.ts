@@ -1,6 +1,7 @@
 /** report.html: what a run did, on one page that needs nothing else. */
 import type { TokenData } from "../data/index.ts";
 import { writeFileAtomic } from "../formats/index.ts";
+import { checkOptions } from "../options.ts";
 import { duration, grouped } from "../quantities.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { bars, chart, escapeHtml, type Series } from "./chart.ts";
@@ -84,6 +85,7 @@ export function reportHtml(
   recipe: object,
   options: ReportOptions,
 ): string {
+  checkOptions("reportHtml", options, { frequent: true, baseline: true });
   const of = (pick: (m: LoggedMetrics) => number | null | undefined): Series["points"] =>
     metrics.flatMap((m) => (typeof pick(m) === "number" ? [[m.step, pick(m) as number] as const] : []));
   const [loss, validation] = [of((m) => m.loss), of((m) => m.val_loss)];

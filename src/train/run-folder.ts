@@ -16,6 +16,7 @@ import { makeFolder } from "../formats/atomic-write.ts";
 import { parseConfig, parseConfigText } from "../formats/hf-config.ts";
 import { removeLeftovers, writeFileAtomic } from "../formats/index.ts";
 import { parseRecipe } from "../formats/recipe.ts";
+import { checkOptions } from "../options.ts";
 import { differences, type Recipe, recipeSchema, withAbsolutePaths } from "./recipe.ts";
 
 /** One line of metrics.jsonl. */
@@ -82,6 +83,7 @@ const baselineSchema = z.strictObject({ name: z.string(), perplexity: z.number()
  * @throws RunError when the folder holds a run already (without `resume`), none (with it), another recipe, or another process trains there
  */
 export async function openRun(path: string, recipe: Recipe, options: { resume?: boolean } = {}): Promise<RunFolder> {
+  checkOptions("openRun", options, { resume: true });
   const config = join(path, "config.yaml");
   const exists = fs.existsSync(config);
   if (exists && options.resume !== true) {
@@ -258,6 +260,11 @@ function removeDead(file: string, run: string): void {
   const free = lock(join(dirname(file), `.${basename(file)}.takeover`), run);
   try {
     if (readLock(file) === "dead") fs.rmSync(file, { force: true });
+  } catch (cause) {
+    throw new RunError(
+      `${run}: the lock of a process that is gone can't be removed, expected a file in a folder that can be written, got ${(cause as NodeJS.ErrnoException).code} for ${file}. Remove it by hand.`,
+      { cause },
+    );
   } finally {
     free();
   }

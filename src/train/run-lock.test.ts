@@ -1,9 +1,10 @@
 /** The lock of a run's folder, where processes come at the same moment. */
-import fs, { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import fs, { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import os, { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { RunError } from "../errors.ts";
 import { recipeSchema } from "./recipe.ts";
 import { openRun } from "./run-folder.ts";
 
@@ -56,4 +57,12 @@ test.each([
   expect(existsSync(file)).toBe(true);
   run.close();
   expect(readdirSync(dir)).toEqual(["config.yaml"]);
+});
+
+test("a folder in the lock's place is said, and what to do", async () => {
+  mkdirSync(file);
+  await expect(openRun(dir, recipe)).rejects.toThrow(RunError);
+  await expect(openRun(dir, recipe)).rejects.toThrow(
+    /the lock of a process that is gone can't be removed, expected a file .* got \w+ for .*lock\. Remove it by hand\./,
+  );
 });

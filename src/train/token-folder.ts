@@ -5,6 +5,10 @@ import { openTokenFile, type Side, type TokenData } from "../data/index.ts";
 import { didYouMean } from "../did-you-mean.ts";
 import { DataError } from "../errors.ts";
 import { openFile } from "../formats/index.ts";
+import type { Tokenizer } from "../tokenizers/index.ts";
+
+/** Ids that are read at a time where all are looked at. */
+const PIECE = 1 << 20;
 
 const FILES: Record<Side, string> = { train: "train.bin", validation: "val.bin" };
 
@@ -29,4 +33,19 @@ export async function openTokenFolder(folder: string, vocabSize?: number): Promi
     await train.close();
     throw error;
   }
+}
+
+/**
+ * Bytes of the text that the ids stand for; special tokens have none. Null where one of them stands for text that nobody knows (a tokenizer's unknown token).
+ * @throws DataError for an id that the tokenizer does not have
+ */
+export async function textBytes(data: TokenData, tokenizer: Tokenizer): Promise<number | null> {
+  const lengths = Float64Array.from({ length: tokenizer.vocabSize }, (_, id) => tokenizer.byteLength(id));
+  const { model } = tokenizer.spec;
+  if (model.kind === "characters" && model.unknownId !== undefined) lengths[model.unknownId] = Number.NaN;
+  let bytes = 0;
+  for (let at = 0; at < data.tokens; at += PIECE) {
+    for (const id of await data.read(at, Math.min(PIECE, data.tokens - at))) bytes += lengths[id];
+  }
+  return Number.isNaN(bytes) ? null : bytes;
 }

@@ -10,7 +10,8 @@ import { integers, values } from "../samples.ts";
 import { around, dimension, type Shape, show, sizeOf } from "../shape.ts";
 import { checkTensor, full, type Tensor, tensor, tensorFrom } from "../tensor.ts";
 import { add, f32 } from "./elementwise.ts";
-import { cast, concat, expand, narrow, packed, reshape, transpose } from "./movement.ts";
+import { concat } from "./joining.ts";
+import { cast, expand, narrow, packed, reshape, transpose } from "./movement.ts";
 import { pad } from "./padding.ts";
 
 function checkPlaces(op: string, index: Tensor): void {

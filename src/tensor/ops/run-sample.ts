@@ -1,7 +1,7 @@
 /** Runs one sample of an operation: what the op contract and the PyTorch fixture compare. */
 
-import { backward } from "../autograd.ts";
 import { type Backend, useBackend } from "../backend.ts";
+import { backward } from "../backward.ts";
 import { type Composition, operations, type Sample } from "../op.ts";
 import { scope } from "../scope.ts";
 import { Tensor, tensorFrom } from "../tensor.ts";

@@ -11,7 +11,8 @@ import { sameShape, show } from "../shape.ts";
 import { type Tensor, tensor, tensorFrom } from "../tensor.ts";
 import { asRows } from "./attention.ts";
 import { add, f32, geluTanh, mul, neg, silu } from "./elementwise.ts";
-import { concat, narrow, packed, reshape } from "./movement.ts";
+import { concat } from "./joining.ts";
+import { narrow, packed, reshape } from "./movement.ts";
 
 /** Rows of weight (rows, dim) named by ids (…), i32: (…, dim), f32. The gradient touches named rows only and needs no atomics. */
 export const embedding = defineOp<[ids: Tensor, weight: Tensor]>({
