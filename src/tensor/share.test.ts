@@ -5,7 +5,22 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest
 import { ensureBuilt } from "../../tests/built.ts";
 import { native, whereNative } from "../../tests/where-native.ts";
 import { ShapeError, UseAfterFreeError } from "../errors.ts";
-import { customFunction, fromShared, keep, linear, memory, noGrad, type SharedTensor, scope, share, type Tensor, tensor, useBackend, zeros } from "./index.ts";
+import {
+  customFunction,
+  fromShared,
+  keep,
+  linear,
+  memory,
+  noGrad,
+  type SharedTensor,
+  scope,
+  setMemoryLimit,
+  share,
+  type Tensor,
+  tensor,
+  useBackend,
+  zeros,
+} from "./index.ts";
 import { createReference } from "./reference/index.ts";
 import { values } from "./samples.ts";
 
@@ -107,10 +122,22 @@ for (const name of native === null ? ["reference"] : ["native", "reference"]) {
       for (const t of [third, ...others]) t.dispose();
     });
 
+    test("a claim takes no new memory, so the limit lets it through", () => {
+      const shared = scope(() => share(values([1000])));
+      const { limitBytes, liveBytes } = memory();
+      setMemoryLimit(liveBytes);
+      try {
+        expect(scope(() => fromShared(shared).size)).toBe(1000);
+      } finally {
+        setMemoryLimit(limitBytes);
+      }
+    });
+
     test("no handle, no share: a freed tensor says so", () => {
       const t = tensor([1]);
       t.dispose();
       expect(() => share(t)).toThrow(UseAfterFreeError);
+      expect(() => share(t)).toThrow("share: tensor was freed, expected a live tensor, got f32(1,) freed by dispose()");
       expect(() => share([1] as unknown as Tensor)).toThrow(ShapeError);
     });
 
@@ -185,7 +212,10 @@ for (const name of native === null ? ["reference"] : ["native", "reference"]) {
         noGrad(() => {
           // A weight that serves a few products gets a packed copy.
           for (let i = 0; i < 3; i++) linear(x, w);
+          const packed = () => memory().owners.filter((owner) => owner.name === "packed weights").length;
+          expect(packed()).toBe(name === "native" ? 1 : 0);
           const other = fromShared(share(w));
+          expect(packed()).toBe(0);
           for (let i = 0; i < 3; i++) linear(x, other);
           w.fill(0);
           expect(numbers(linear(x, other)).every((y) => y === 0)).toBe(true);

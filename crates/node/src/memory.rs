@@ -184,16 +184,14 @@ fn share(handle: f64) -> Result<f64, String> {
     Ok(shared)
 }
 
-/// Makes what was shared a buffer of this thread, under a new number: so it happens once. 0 where nothing of so many bytes waits
-/// under this number.
+/// Makes what was shared a buffer of this thread; its number, or 0 where nothing of so many bytes waits under it.
 fn claim(shared: f64, bytes: f64, thread: usize) -> Result<f64, String> {
     // Held to the end, so that of two threads that claim the same number one is refused.
     let _guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
-    let index = index_of(shared);
-    match (lookup(shared), slot(index)) {
+    match (lookup(shared), slot(index_of(shared))) {
         (Ok((_, size)), Some(s)) if shared.fract() == 0.0 && size as f64 == bytes && s.thread.load(Ordering::Relaxed) == NOBODY => {
             s.thread.store(thread, Ordering::Relaxed);
-            Ok(next_generation(s, index))
+            Ok(shared)
         }
         _ => Ok(0.0),
     }
