@@ -7,6 +7,7 @@ import { native, whereNative } from "../../tests/where-native.ts";
 import { ShapeError, UseAfterFreeError } from "../errors.ts";
 import {
   customFunction,
+  embedding,
   fromShared,
   keep,
   linear,
@@ -376,5 +377,35 @@ whereNative("the end of a worker", (_, binding) => {
     const mine = textTrainerNew(0);
     expect(mine).toBe(theirs + 1);
     expect([textTrainerFree(theirs), textTrainerFree(mine)]).toEqual([false, true]);
+  });
+});
+
+whereNative("indices in shared memory", () => {
+  test("that another thread changes under an operation are in range or refused", async () => {
+    const flag = new Int32Array(new SharedArrayBuffer(4));
+    const ids = keep(zeros([50_000], { dtype: "i32" }));
+    const worker = start(
+      (g, port, { shared, flag }: { shared: SharedTensor; flag: Int32Array }) => {
+        const ids = g.fromShared(shared);
+        port.postMessage("ready");
+        for (let i = 0; Atomics.load(flag, 0) === 0; i++) g.noGrad(() => ids.fill((i % 2) * 2 ** 30));
+        ids.dispose();
+      },
+      { shared: share(ids), flag },
+    );
+    await answer(worker);
+    const table = keep(zeros([4, 16]));
+    const outcomes = new Set<string>();
+    for (const end = performance.now() + 500; performance.now() < end; ) {
+      try {
+        outcomes.add(String(scope(() => embedding(ids, table).sum().itemSync())));
+      } catch (error) {
+        outcomes.add((error as Error).name);
+      }
+    }
+    Atomics.store(flag, 0, 1);
+    await once(worker, "exit");
+    expect([...outcomes].sort()).toEqual(["0", "ShapeError"]);
+    for (const t of [ids, table]) t.dispose();
   });
 });

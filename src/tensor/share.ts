@@ -1,4 +1,4 @@
-/** Tensors for other threads. A worker has its own handles, scopes and `memory()`; memory it sees of another thread is what was shared with it by name. */
+/** Tensors for other threads. A worker has handles, scopes and a `memory()` of its own, and sees of another thread's memory only what that shared with it. */
 import { ShapeError } from "../errors.ts";
 import { backend, type SharedMemory } from "./backend.ts";
 import { DTYPES, type DType, ITEM_BYTES } from "./kernels.ts";
@@ -23,7 +23,7 @@ export interface SharedTensor {
 }
 
 /**
- * Describes a tensor of any shape and dtype for another thread of this process, which makes a tensor over the same memory of it, with no copy:
+ * Describes a tensor of any shape and dtype for another thread of this process, where `fromShared` makes a tensor over the same memory of it, without a copy:
  *
  * ```ts
  * parentPort.postMessage(share(weight)); // in a worker
@@ -35,9 +35,9 @@ export interface SharedTensor {
  * `fromShared(description).dispose()`. A view shares the whole of its storage. The graph and `requiresGrad` stay behind, as with `detach()`.
  *
  * Writing in place shows in every thread, at once and without a lock: let one thread write while the others wait for its message, as where
- * a worker trains and the main thread reads the weights between two steps. Who reads meanwhile finds old and new items mixed, and row numbers (`embedding`,
- * `gather` …) that change under an operation can lead it out of its tensor. No thread notices another's write to what its own graph has saved. A
- * shared weight is read as it lies, without the packed copy that makes generation fast: `clone()` it for that.
+ * a worker trains and the main thread reads the weights between two steps. Who reads meanwhile finds old and new items mixed, and no worse: row numbers are copied before
+ * they are checked. No thread notices another's write to what its own graph has saved. A shared weight is read as it lies, without the packed
+ * copy that makes generation fast: `clone()` it for that.
  *
  * On the reference backend the first `share` of a storage moves it into a `SharedArrayBuffer`, by one copy.
  *

@@ -9,7 +9,7 @@
 use crate::napi::{Call, Exports, sys};
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 const SLOTS_PER_CHUNK: usize = 4096;
 const CHUNKS: usize = 1024;
@@ -24,6 +24,7 @@ struct Slot {
     bytes: AtomicUsize,
     generation: AtomicU64,
     thread: AtomicUsize,
+    shared: AtomicBool,
 }
 
 static TABLE: [AtomicPtr<Slot>; CHUNKS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS];
@@ -110,6 +111,11 @@ pub fn lookup(handle: f64) -> Result<(*mut u8, usize), String> {
     }
 }
 
+/// Whether another thread may write to a live buffer at any time.
+pub fn is_shared(handle: f64) -> bool {
+    slot(index_of(handle)).is_some_and(|s| s.shared.load(Ordering::Relaxed))
+}
+
 /// A new buffer of at least `bytes` bytes for this thread, 64-byte aligned, contents undefined (memory of a freed buffer or zeros).
 pub fn allocate(bytes: usize, thread: usize) -> Result<f64, String> {
     let mut guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
@@ -163,6 +169,7 @@ fn new_handle(a: &mut Arena, block: usize, bytes: usize, thread: usize) -> Resul
     let s = slot(index).ok_or("internal: a slot without its chunk")?;
     s.bytes.store(bytes, Ordering::Relaxed);
     s.thread.store(thread, Ordering::Relaxed);
+    s.shared.store(thread == NOBODY, Ordering::Relaxed);
     s.pointer.store(block as *mut u8, Ordering::Relaxed);
     Ok(next_generation(s, index))
 }
@@ -180,6 +187,9 @@ fn share(handle: f64) -> Result<f64, String> {
     let a = guard.get_or_insert_with(Arena::default);
     let (pointer, bytes) = lookup(handle)?;
     let shared = new_handle(a, pointer as usize, bytes, NOBODY)?;
+    if let Some(s) = slot(index_of(handle)) {
+        s.shared.store(true, Ordering::Relaxed);
+    }
     *a.further.entry(pointer as usize).or_default() += 1;
     Ok(shared)
 }
