@@ -171,9 +171,9 @@ for (const name of native === null ? ["reference"] : ["native", "reference"]) {
       ]) {
         refuse({ ...shared, ...wide }, "reaches out of the shared memory");
       }
-      const strange = [0, 1, 2 ** 22, -1, 0.5, Number.NaN, 2 ** 52, 1e300, "1", null, {}, t.storage.buffer, { memory: new SharedArrayBuffer(128) }];
+      const strange: unknown[] = [0, 1, 2 ** 22, -1, 0.5, Number.NaN, 2 ** 52, 1e300, "1", null, {}, t.storage.buffer, { memory: new SharedArrayBuffer(128) }];
       if (typeof shared.memory === "number") strange.push(shared.memory + 0.25, shared.memory + 2 ** 22, share(small).memory as number);
-      else strange.push({ ...shared.memory, memory: new ArrayBuffer(128) as never }, { ...shared.memory, claimed: new SharedArrayBuffer(0) });
+      else strange.push({ ...shared.memory, memory: new ArrayBuffer(128) }, { ...shared.memory, claimed: new SharedArrayBuffer(0) });
       for (const memory of strange) refuse({ ...shared, memory }, "nothing to claim");
       refuse({ ...shared, bytes: 256 }, "nothing to claim");
       const claimed = fromShared(shared);
