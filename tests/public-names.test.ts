@@ -10,11 +10,11 @@ const ROOT_NAMES = `
 ConfigError DataError FormatError GroundupError NonFiniteError OutOfMemoryError RunError STREAMS ShapeError Tensor
 UseAfterFreeError abs add addInPlace arange argmax argmin argsort attention autocast autocastPrecision backend backendReason
 backward cast ceil checkpoint clamp clone concat contiguous copyFrom cos crossEntropy cumsum customFunction detach diagonal div
-dropout einsum embedding enableGrad eq erf exp expand expm1 eye fill fillNormal fillUniform flip floor full gated gather ge gelu
+dropout einsum embedding enableGrad eq erf exp expand expm1 eye fill fillNormal fillUniform flip floor fromShared full gated gather ge gelu
 geluTanh gradEnabled gt indexSelect keep layerNorm le linear linearCrossEntropy linspace log log1p logSoftmax logicalAnd
 logicalNot logicalOr logicalXor logsumexp lt manualSeed maskedFill matmul max maximum mean memory min minimum mlp mseLoss mul narrow
 ne neg noGrad oneHot ones operations pad permute pow print printGraph prod promote rand randint randn randomStream reciprocal
-registerHook relu remainder repeat resetPeakMemory reshape rmsNorm roll rope round rsqrt scatterAdd scope setMemoryLimit sigmoid
+registerHook relu remainder repeat resetPeakMemory reshape rmsNorm roll rope round rsqrt scatterAdd scope setMemoryLimit share sigmoid
 sign silu sin slice softmax softplus sort split sqrt square squeeze stack streams sub sum tanh tensor tensorFrom tensorFromBytes
 topk transpose tril triu unsqueeze useBackend variance where zeros
 `;

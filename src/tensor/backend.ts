@@ -9,16 +9,25 @@ import { createNative } from "./native.ts";
 import { loadNative } from "./native-binding.ts";
 import { createReference } from "./reference/index.ts";
 
+/** What a message between threads carries of a block: its number in the native library's table, or on the reference backend the memory itself. */
+export type SharedMemory = number | { readonly memory: SharedArrayBuffer; readonly claimed: SharedArrayBuffer };
+
 /** A backend's memory: blocks named by numbers (0 is never one). Contents of a new block are undefined. */
 export interface Memory {
   /** A block of at least `bytes` bytes, aligned for any dtype. Throws when there is no memory left. */
   alloc(bytes: number): number;
-  /** Gives a block back; its number is invalid from then on. */
+  /** Gives a block back; its number is invalid from then on. The memory of a shared block is free once every holder has given it back. */
   free(buffer: number): void;
   /** Copies a typed array into a block. */
   write(buffer: number, byteOffset: number, data: ArrayBufferView): void;
   /** Copies from a block into a typed array. */
   read(buffer: number, byteOffset: number, into: ArrayBufferView): void;
+  /** A further hold on a block's memory, for one thread to claim. */
+  share(buffer: number): SharedMemory;
+  /** Makes what `share` gave, on any thread, a block of this thread. 0 where it is nothing of the sort, is not of so many bytes, or was claimed before. */
+  claim(shared: unknown, bytes: number): number;
+  /** What the blocks of all threads hold, as far as this one can know: the reference backend knows its own thread's. */
+  heldBytes(): number;
 }
 
 export interface Backend extends Memory, Kernels {

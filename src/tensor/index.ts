@@ -34,5 +34,6 @@ export { type PrintOptions, print } from "./print.ts";
 export { fillNormal, fillUniform, manualSeed, type RandomOptions, type RandomStream, rand, randint, randn, randomStream, STREAMS, streams } from "./random.ts";
 export { keep, scope } from "./scope.ts";
 export type { Shape } from "./shape.ts";
+export { fromShared, type SharedTensor, share } from "./share.ts";
 export { type MemoryReport, memory, resetPeakMemory, setMemoryLimit } from "./storage.ts";
 export { arange, eye, full, linspace, type NestedData, ones, Tensor, type TensorOptions, tensor, tensorFrom, tensorFromBytes, zeros } from "./tensor.ts";

@@ -16,6 +16,9 @@ export interface NativeBinding {
   free(buffer: number): void;
   write(buffer: number, byteOffset: number, data: ArrayBufferView): void;
   read(buffer: number, byteOffset: number, into: ArrayBufferView): void;
+  share(buffer: number): number;
+  claim(shared: number, bytes: number): number;
+  /** What buffers hold in the whole process, as JSON. */
   memory(): string;
   threads(count?: number): number;
   isa(name?: string): string;

@@ -98,6 +98,15 @@ export function createNative(binding: NativeBinding): Backend {
         throw typed(error);
       }
     },
+    share(buffer) {
+      try {
+        return binding.share(buffer);
+      } catch (error) {
+        throw typed(error);
+      }
+    },
+    claim: (shared, bytes) => (typeof shared === "number" ? binding.claim(shared, bytes) : 0),
+    heldBytes: () => (JSON.parse(binding.memory()) as { liveBytes: number }).liveBytes,
     threads: (count) => (count === undefined ? binding.threads() : binding.threads(count)),
     isa: (name) => (name === undefined ? binding.isa() : binding.isa(name)),
     isas: () => binding.isas().split(" "),

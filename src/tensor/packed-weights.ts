@@ -1,7 +1,8 @@
 /**
  * Copies of weights in the layout that products of few rows read in one stream. Generation reads every weight for every token, so the
  * layout decides its speed. A copy belongs to the weight's storage and to one version of it: it is made when a weight serves such
- * a product for the second time without a graph, dropped when the weight has changed or trains again, and freed with the weight.
+ * a product for the second time without a graph, dropped when the weight has changed or trains again, and freed with the weight. Weights that
+ * threads share have none: another thread's writes are not seen here.
  */
 import { backend } from "./backend.ts";
 import type { Operand } from "./kernels.ts";
@@ -20,6 +21,7 @@ const LEAST_BYTES = 1 << 16;
  */
 export function packedWeight(weight: Tensor, row: number, column: number, n: number, k: number, rows: number, training: boolean): Operand | null {
   const { storage } = weight;
+  if (storage.inThreads) return null;
   const shape = `${weight.offset} ${row} ${column} ${n} ${k}`;
   const former = storage.derived;
   if (former !== null) {

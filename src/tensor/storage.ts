@@ -1,10 +1,10 @@
 /**
  * Who holds how much memory. A storage is one block of the backend, counted by its holders: live tensor handles and entries
- * saved for a backward pass. The last holder gives the block back.
+ * saved for a backward pass. The last holder gives the block back. All accounts are of one JavaScript thread: a worker has its own.
  */
 import { OutOfMemoryError } from "../errors.ts";
 import { byteSize } from "../quantities.ts";
-import { type Backend, backend } from "./backend.ts";
+import { type Backend, backend, type SharedMemory } from "./backend.ts";
 
 /** Bytes and blocks that one operation's results hold now. */
 export interface Owner {
@@ -31,27 +31,29 @@ let peakBytes = 0;
 let limit = Number.POSITIVE_INFINITY;
 let limitSet = false;
 
-/** Sets the most bytes that tensors may hold together; at the limit an allocation throws with the largest owners. The default is 80 % of the memory that this process may have. */
+/** Sets the most bytes that this thread's tensors may hold together; at the limit an allocation throws with the largest owners. The default is 80 % of the memory that this process may have. */
 export function setMemoryLimit(bytes: number): void {
   limit = bytes;
   limitSet = true;
 }
 
-/** What tensors hold now. */
+/** What tensors hold now. All but `processBytes` is of the thread that asks: a worker has its own, and memory that threads share counts in each that holds it. */
 export interface MemoryReport {
   liveBytes: number;
   liveBuffers: number;
   peakBytes: number;
   limitBytes: number;
+  /** What the tensors of all threads hold, and shares that nobody has claimed yet, each block once; with small freed blocks that a thread keeps for its next tensors. On the reference backend a thread knows of its own only. */
+  processBytes: number;
   /** By operation that made them, largest first. */
   owners: { name: string; bytes: number; count: number }[];
 }
 
-/** Live bytes by owner. */
+/** Live bytes by owner, of this thread's tensors; `processBytes` has those of all threads together. */
 export function memory(): MemoryReport {
   if (!limitSet) setMemoryLimit(defaultLimit());
   const list = [...owners.values()].filter((o) => o.count > 0).sort((a, b) => b.bytes - a.bytes);
-  return { liveBytes, liveBuffers, peakBytes, limitBytes: limit, owners: list.map((o) => ({ ...o })) };
+  return { liveBytes, liveBuffers, peakBytes, limitBytes: limit, processBytes: backend().heldBytes(), owners: list.map((o) => ({ ...o })) };
 }
 
 /** Starts the peak of `memory()` again from what is live now. */
@@ -82,17 +84,22 @@ export class Storage {
   readonly owner: Owner;
   private readonly home: Backend;
   private holders = 1;
+  /** @internal True once another thread may hold the memory too: what it writes leaves `version` as it is. */
+  inThreads: boolean;
   /** Counts in-place writes, so that a backward pass can tell that what it saved has changed. */
   version = 0;
   /** @internal Another layout of these items as they were at `version` (packed-weights.ts); its storage is null until it is made. */
   derived: { storage: Storage | null; readonly version: number; readonly key: string } | null = null;
 
-  constructor(bytes: number, owner: Owner) {
+  /** @param claimed the backend's block, where another thread has made it */
+  constructor(bytes: number, owner: Owner, claimed?: number) {
     const b = backend();
     const size = bytes <= LARGEST_SMALL ? (bytes <= 64 ? 64 : 2 ** (32 - Math.clz32(bytes - 1))) : bytes;
     if (!limitSet) setMemoryLimit(defaultLimit());
-    if (liveBytes + size > limit) throw outOfMemory(size);
-    if (size <= LARGEST_SMALL) {
+    if (claimed === undefined && liveBytes + size > limit) throw outOfMemory(size);
+    if (claimed !== undefined) {
+      this.buffer = claimed;
+    } else if (size <= LARGEST_SMALL) {
       if (smallBackend !== b) {
         smallBackend = b;
         smallFree = Array.from({ length: 7 }, () => []);
@@ -103,6 +110,7 @@ export class Storage {
     }
     this.bytes = size;
     this.home = b;
+    this.inThreads = claimed !== undefined;
     this.owner = owner;
     owner.bytes += size;
     owner.count++;
@@ -123,12 +131,21 @@ export class Storage {
     this.owner.count--;
     liveBytes -= this.bytes;
     liveBuffers--;
-    if (this.bytes <= LARGEST_SMALL && this.home === smallBackend) {
+    // The memory of a shared block is not ours to reuse.
+    if (this.bytes <= LARGEST_SMALL && this.home === smallBackend && !this.inThreads) {
       (smallFree[31 - Math.clz32(this.bytes) - SMALLEST] as number[]).push(this.buffer);
     } else {
       this.home.free(this.buffer);
     }
     this.buffer = 0;
+  }
+
+  /** @internal What carries a hold on the memory to another thread. */
+  share(): SharedMemory {
+    const shared = this.home.share(this.buffer);
+    this.inThreads = true;
+    this.dropDerived();
+    return shared;
   }
 
   /** @internal Frees the other layout, if there is one. */
@@ -139,7 +156,7 @@ export class Storage {
 
   /** True when this is the only holder: an owner may then write in place. */
   get unshared(): boolean {
-    return this.holders === 1;
+    return this.holders === 1 && !this.inThreads;
   }
 }
 

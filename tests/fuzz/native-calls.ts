@@ -159,7 +159,7 @@ function rawCall(r: Random, count: number): KernelCall {
   };
 }
 
-const FUNCTIONS = ["alloc", "free", "write", "read", "memory", "threads", "isa", "isas", "exec"];
+const FUNCTIONS = ["alloc", "free", "share", "claim", "write", "read", "memory", "threads", "isa", "isas", "exec"];
 
 function functionCall(r: Random): FunctionCall {
   const strange = ["symbol", "function", "proxy", "args", "view", "shared", "detached"].map((name) => ({ strange: name }));

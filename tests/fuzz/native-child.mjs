@@ -88,7 +88,7 @@ function callFunction({ name, values, buffer }) {
   if (buffer) list[0] = live;
   try {
     const answer = binding[name](...list);
-    if (name === "alloc") binding.free(answer);
+    if (name === "alloc" || name === "share") binding.free(answer);
     if (name === "free" && buffer) return null;
     binding.free(live);
     return null;

@@ -208,6 +208,25 @@ mod tests {
     }
 
     #[test]
+    fn callers_at_the_same_time_each_get_all_their_tasks_done() {
+        set_threads(3);
+        std::thread::scope(|s| {
+            for caller in 1..=4usize {
+                s.spawn(move || {
+                    for job in 0..2000 {
+                        let n = 2 + job % 40;
+                        let sum = AtomicUsize::new(0);
+                        parallel_for(n, |i| {
+                            sum.fetch_add(caller * (i + 1), Ordering::Relaxed);
+                        });
+                        assert_eq!(sum.load(Ordering::Relaxed), caller * n * (n + 1) / 2);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
     fn a_panic_reaches_the_caller_and_the_pool_survives() {
         set_threads(2);
         let caught = catch_unwind(|| parallel_for(50, |i| assert!(i != 31, "boom")));

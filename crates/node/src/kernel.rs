@@ -25,11 +25,13 @@ pub struct Args {
     data: *mut f64,
     slots: usize,
     at: usize,
+    /// Copies of indices that another thread could change.
+    copies: Vec<Vec<i32>>,
 }
 
 impl Args {
     pub fn new(data: *mut f64, slots: usize) -> Self {
-        Args { data, slots, at: 0 }
+        Args { data, slots, at: 0, copies: Vec::new() }
     }
 
     fn next(&mut self) -> Result<f64, String> {
@@ -86,6 +88,26 @@ impl Args {
     pub fn places(&mut self) -> Result<Vec<Place>, String> {
         let n = self.size()?;
         (0..n.min(self.slots)).map(|_| self.place()).collect()
+    }
+
+    /// The pointer to `n` row numbers or lengths, good as long as this call. A kernel reads again what was checked, so indices that
+    /// another thread could change in between are copied first.
+    pub fn indices(&mut self, place: Place, n: usize) -> Result<*const i32, String> {
+        let pointer: *const i32 = place.room(n)?;
+        if !memory::is_shared(place.handle) {
+            return Ok(pointer);
+        }
+        let mut copy = vec![0; n];
+        // SAFETY: room for n items was checked, and the copy is new.
+        unsafe { std::ptr::copy_nonoverlapping(pointer, copy.as_mut_ptr(), n) };
+        let pointer = copy.as_ptr();
+        self.copies.push(copy);
+        Ok(pointer)
+    }
+
+    /// As [`Args::indices`], but handle 0 is `None`.
+    pub fn optional_indices(&mut self, place: Place, n: usize) -> Result<Option<*const i32>, String> {
+        if place.is_none() { Ok(None) } else { self.indices(place, n).map(Some) }
     }
 
     /// Leaves the kernel's number for JavaScript in slot 0.

@@ -13,24 +13,37 @@ mod ops;
 mod text;
 
 use napi::{Call, Exports, sys};
-use std::os::raw::c_void;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicPtr;
 
 /// Slots of the shared argument array; the longest call (an optimiser step over many tensors) is split by its caller.
 const ARGUMENT_SLOTS: usize = 65_536;
 
-/// Each JavaScript thread that loads this library has an argument array of its own.
+/// Argument arrays of threads that have ended, for the next ones.
+static SPARE_ARGUMENTS: Mutex<Vec<AtomicPtr<f64>>> = Mutex::new(Vec::new());
+
+/// Each JavaScript thread that loads this library has an argument array of its own. What a thread holds is freed when it ends.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn napi_register_module_v1(env: sys::napi_env, exports: sys::napi_value) -> sys::napi_value {
     napi::find_symbols();
+    napi::stay_loaded();
     let register = || -> Result<(), String> {
         let mut x = Exports::new(env, exports);
         // Ours, not the engine's, and never freed: a JavaScript buffer could be transferred away and collected while `exec` reads it.
-        let slots = vec![0f64; ARGUMENT_SLOTS].leak();
-        let data: *mut c_void = slots.as_mut_ptr().cast();
-        let arguments = x.array_buffer(slots)?;
+        let spare = SPARE_ARGUMENTS.lock().ok().and_then(|mut spare| spare.pop());
+        let data = spare.map_or_else(|| vec![0f64; ARGUMENT_SLOTS].leak().as_mut_ptr(), AtomicPtr::into_inner);
+        let thread = x.thread();
+        x.at_end(move || {
+            memory::free_all_of(thread);
+            text::free_all_of(thread);
+            if let Ok(mut spare) = SPARE_ARGUMENTS.lock() {
+                spare.push(AtomicPtr::new(data));
+            }
+        })?;
+        let arguments = x.array_buffer(data, ARGUMENT_SLOTS)?;
         x.value("args", arguments)?;
         x.keep(arguments)?;
-        x.function_with("exec", exec, data)?;
+        x.function_with("exec", exec, data.cast())?;
         let names = kernel::table().iter().map(|k| k.0).collect::<Vec<_>>().join("\n");
         let names = x.string(&names)?;
         x.value("kernels", names)?;

@@ -1,25 +1,30 @@
 //! The process-wide table of buffers, and the arena they come from.
 //!
 //! JavaScript holds a buffer as a number: a slot's index and the generation of its present owner, so that a stale handle
-//! is told from a live one. Freed blocks go to a list of their size class and are reused: a steady training step asks
+//! is told from a live one. A number belongs to the JavaScript thread that got it, whose end frees it. Threads that share a
+//! block have a number each, and the last one freed gives the block back. Freed blocks go to a list of their size class and are reused: a steady training step asks
 //! the operating system for nothing. Memory comes in large regions advised to use huge pages, because page faults and
 //! TLB misses cost a training step 5 to 40 %.
 
 use crate::napi::{Call, Exports, sys};
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 const SLOTS_PER_CHUNK: usize = 4096;
 const CHUNKS: usize = 1024;
 const INDEX_BITS: u32 = 22;
 const REGION: usize = 64 << 20;
+/// The thread of a buffer that was shared and waits for whoever claims it.
+const NOBODY: usize = 0;
 
 #[derive(Default)]
 struct Slot {
     pointer: AtomicPtr<u8>,
     bytes: AtomicUsize,
     generation: AtomicU64,
+    thread: AtomicUsize,
+    shared: AtomicBool,
 }
 
 static TABLE: [AtomicPtr<Slot>; CHUNKS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; CHUNKS];
@@ -30,6 +35,8 @@ struct Arena {
     free_slots: Vec<usize>,
     /// Free blocks by size class.
     free_blocks: HashMap<usize, Vec<usize>>,
+    /// How many buffers lie over a block beyond the first, for blocks that are shared.
+    further: HashMap<usize, usize>,
     region: usize,
     region_left: usize,
     live_bytes: usize,
@@ -88,11 +95,14 @@ fn slot(index: usize) -> Option<&'static Slot> {
     Some(unsafe { &*chunk.add(index % SLOTS_PER_CHUNK) })
 }
 
+fn index_of(handle: f64) -> usize {
+    (handle as u64 & ((1 << INDEX_BITS) - 1)) as usize
+}
+
 /// The memory behind a handle.
 pub fn lookup(handle: f64) -> Result<(*mut u8, usize), String> {
     let h = handle as u64;
-    let index = (h & ((1 << INDEX_BITS) - 1)) as usize;
-    match slot(index) {
+    match slot(index_of(handle)) {
         Some(s) if s.generation.load(Ordering::Acquire) == h >> INDEX_BITS => {
             let p = s.pointer.load(Ordering::Relaxed);
             if p.is_null() { Err(format!("buffer {handle} was freed")) } else { Ok((p, s.bytes.load(Ordering::Relaxed))) }
@@ -101,35 +111,47 @@ pub fn lookup(handle: f64) -> Result<(*mut u8, usize), String> {
     }
 }
 
-/// A new buffer of at least `bytes` bytes, 64-byte aligned, contents undefined (memory of a freed buffer or zeros).
-pub fn allocate(bytes: usize) -> Result<f64, String> {
+/// Whether another thread may write to a live buffer at any time.
+pub fn is_shared(handle: f64) -> bool {
+    slot(index_of(handle)).is_some_and(|s| s.shared.load(Ordering::Relaxed))
+}
+
+/// A new buffer of at least `bytes` bytes for this thread, 64-byte aligned, contents undefined (memory of a freed buffer or zeros).
+pub fn allocate(bytes: usize, thread: usize) -> Result<f64, String> {
     let mut guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
     let a = guard.get_or_insert_with(Arena::default);
     let class = class_of(bytes);
     let block = match a.free_blocks.get_mut(&class).and_then(Vec::pop) {
         Some(block) => block,
-        None => {
-            if a.region_left < class {
-                let size = if class > REGION / 4 { class } else { REGION };
-                let region = reserve(size)
-                    .ok_or_else(|| format!("out of memory: the operating system gave no {size} bytes ({} are live)", a.live_bytes))?;
-                a.reserved_bytes += size;
-                if size > REGION / 4 && size != REGION {
-                    // A block of its own; the open region stays open.
-                    return register_block(a, region, bytes, class);
-                }
-                (a.region, a.region_left) = (region, size);
-            }
-            let block = a.region;
-            a.region += class;
-            a.region_left -= class;
-            block
-        }
+        None => new_block(a, class)?,
     };
-    register_block(a, block, bytes, class)
+    let handle = new_handle(a, block, bytes, thread)?;
+    a.live_bytes += class;
+    a.live_buffers += 1;
+    a.peak_bytes = a.peak_bytes.max(a.live_bytes);
+    Ok(handle)
 }
 
-fn register_block(a: &mut Arena, block: usize, bytes: usize, class: usize) -> Result<f64, String> {
+/// A block that was never in use, from the open region or the operating system.
+fn new_block(a: &mut Arena, class: usize) -> Result<usize, String> {
+    if a.region_left < class {
+        let size = if class > REGION / 4 { class } else { REGION };
+        let region =
+            reserve(size).ok_or_else(|| format!("out of memory: the operating system gave no {size} bytes ({} are live)", a.live_bytes))?;
+        a.reserved_bytes += size;
+        if size > REGION / 4 && size != REGION {
+            // A block of its own; the open region stays open.
+            return Ok(region);
+        }
+        (a.region, a.region_left) = (region, size);
+    }
+    let block = a.region;
+    a.region += class;
+    a.region_left -= class;
+    Ok(block)
+}
+
+fn new_handle(a: &mut Arena, block: usize, bytes: usize, thread: usize) -> Result<f64, String> {
     let index = match a.free_slots.pop() {
         Some(i) => i,
         None => {
@@ -145,39 +167,91 @@ fn register_block(a: &mut Arena, block: usize, bytes: usize, class: usize) -> Re
         }
     };
     let s = slot(index).ok_or("internal: a slot without its chunk")?;
-    let generation = (s.generation.load(Ordering::Relaxed) + 1) & 0x3fff_ffff;
     s.bytes.store(bytes, Ordering::Relaxed);
+    s.thread.store(thread, Ordering::Relaxed);
+    s.shared.store(thread == NOBODY, Ordering::Relaxed);
     s.pointer.store(block as *mut u8, Ordering::Relaxed);
-    s.generation.store(generation, Ordering::Release);
-    a.live_bytes += class;
-    a.live_buffers += 1;
-    a.peak_bytes = a.peak_bytes.max(a.live_bytes);
-    Ok(((generation << INDEX_BITS) | index as u64) as f64)
+    Ok(next_generation(s, index))
 }
 
-/// Gives a buffer's block back to its size class.
+/// Makes every former number of the slot stale; the new one.
+fn next_generation(s: &Slot, index: usize) -> f64 {
+    let generation = (s.generation.load(Ordering::Relaxed) + 1) & 0x3fff_ffff;
+    s.generation.store(generation, Ordering::Release);
+    ((generation << INDEX_BITS) | index as u64) as f64
+}
+
+/// A further buffer over the same block. It is no thread's until one claims it, so it outlives the thread that shares.
+fn share(handle: f64) -> Result<f64, String> {
+    let mut guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
+    let a = guard.get_or_insert_with(Arena::default);
+    let (pointer, bytes) = lookup(handle)?;
+    let shared = new_handle(a, pointer as usize, bytes, NOBODY)?;
+    if let Some(s) = slot(index_of(handle)) {
+        s.shared.store(true, Ordering::Relaxed);
+    }
+    *a.further.entry(pointer as usize).or_default() += 1;
+    Ok(shared)
+}
+
+/// Makes what was shared a buffer of this thread; its number, or 0 where nothing of so many bytes waits under it.
+fn claim(shared: f64, bytes: f64, thread: usize) -> Result<f64, String> {
+    // Held to the end, so that of two threads that claim the same number one is refused.
+    let _guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
+    match (lookup(shared), slot(index_of(shared))) {
+        (Ok((_, size)), Some(s)) if shared.fract() == 0.0 && size as f64 == bytes && s.thread.load(Ordering::Relaxed) == NOBODY => {
+            s.thread.store(thread, Ordering::Relaxed);
+            Ok(shared)
+        }
+        _ => Ok(0.0),
+    }
+}
+
+/// Frees a buffer; the last one over a block gives the block back to its size class.
 pub fn free(handle: f64) -> Result<(), String> {
     let mut guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
     let a = guard.get_or_insert_with(Arena::default);
     let (pointer, bytes) = lookup(handle)?;
-    let index = (handle as u64 & ((1 << INDEX_BITS) - 1)) as usize;
+    let index = index_of(handle);
     let s = slot(index).ok_or("internal: a slot without its chunk")?;
     s.pointer.store(std::ptr::null_mut(), Ordering::Relaxed);
-    s.generation.store((s.generation.load(Ordering::Relaxed) + 1) & 0x3fff_ffff, Ordering::Release);
-    let class = class_of(bytes);
-    a.free_blocks.entry(class).or_default().push(pointer as usize);
+    s.thread.store(NOBODY, Ordering::Relaxed);
+    next_generation(s, index);
     a.free_slots.push(index);
+    let block = pointer as usize;
+    if let Some(further) = a.further.get_mut(&block) {
+        *further -= 1;
+        if *further == 0 {
+            a.further.remove(&block);
+        }
+        return Ok(());
+    }
+    let class = class_of(bytes);
+    a.free_blocks.entry(class).or_default().push(block);
     a.live_bytes -= class;
     a.live_buffers -= 1;
     Ok(())
 }
 
+/// Frees every buffer of a thread that ends.
+pub fn free_all_of(thread: usize) {
+    let slots = ARENA.lock().map_or(0, |guard| guard.as_ref().map_or(0, |a| a.slots));
+    for index in 1..=slots {
+        // No other thread makes buffers for this one, so what is found stays until it is freed here.
+        if let Some(s) = slot(index).filter(|s| s.thread.load(Ordering::Relaxed) == thread) {
+            let _ = free(((s.generation.load(Ordering::Relaxed) << INDEX_BITS) | index as u64) as f64);
+        }
+    }
+}
+
 pub fn register(x: &mut Exports) -> Result<(), String> {
-    x.function("alloc", |c| c.from_number(allocate(size(c, 0)?)?))?;
+    x.function("alloc", |c| c.from_number(allocate(size(c, 0)?, c.thread())?))?;
     x.function("free", |c| {
         free(c.number(0)?)?;
         Ok(c.undefined())
     })?;
+    x.function("share", |c| c.from_number(share(c.number(0)?)?))?;
+    x.function("claim", |c| c.from_number(claim(c.number(0)?, c.number(1)?, c.thread())?))?;
     x.function("write", |c| copy(c, true))?;
     x.function("read", |c| copy(c, false))?;
     x.function("memory", |c| {

@@ -17,6 +17,33 @@ pub fn find_symbols() {
     ONCE.call_once(|| std::mem::forget(unsafe { sys::setup() }));
 }
 
+/// Keeps this library in the process, once. Node unloads it when the last thread that loaded it ends, where the system lets it: with
+/// a worker that alone used it would go what the worker has shared, and the code under the threads of the pool.
+pub fn stay_loaded() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let inside: *const c_void = (stay_loaded as fn()) as *const c_void;
+        // SAFETY: the address lies in this library, whose loaded file is opened once more and never closed.
+        #[cfg(unix)]
+        unsafe {
+            let mut found: libc::Dl_info = std::mem::zeroed();
+            if libc::dladdr(inside, &mut found) != 0 {
+                libc::dlopen(found.dli_fname, libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+            }
+        }
+        // SAFETY: as above; the flags say that the name is an address inside of the library, and that it is never unloaded.
+        #[cfg(windows)]
+        unsafe {
+            const PIN_BY_ADDRESS: u32 = 1 | 4;
+            unsafe extern "system" {
+                fn GetModuleHandleExW(flags: u32, name: *const u16, module: *mut *mut c_void) -> i32;
+            }
+            let mut module = std::ptr::null_mut();
+            GetModuleHandleExW(PIN_BY_ADDRESS, inside.cast(), &mut module);
+        }
+    });
+}
+
 fn check(status: sys::napi_status, what: &str) -> Result<(), String> {
     if status == sys::Status::napi_ok { Ok(()) } else { Err(format!("{what}: the JavaScript engine answered with status {status}")) }
 }
@@ -55,6 +82,10 @@ impl View {
 impl Call {
     pub fn env(&self) -> sys::napi_env {
         self.env
+    }
+    /// The JavaScript thread that calls.
+    pub fn thread(&self) -> usize {
+        self.env as usize
     }
     /// The number of arguments given.
     pub fn count(&self) -> usize {
@@ -223,13 +254,26 @@ impl Exports {
         Ok(v)
     }
 
-    /// An `ArrayBuffer` over memory that is never freed.
-    pub fn array_buffer(&mut self, memory: &'static mut [f64]) -> Result<sys::napi_value, String> {
+    /// The JavaScript thread that loads the library.
+    pub fn thread(&self) -> usize {
+        self.env as usize
+    }
+
+    /// Runs `end` when the thread ends: at the end of its program, by `process.exit()`, or by `terminate()`. No JavaScript of the
+    /// thread runs at that time or later.
+    pub fn at_end(&mut self, end: impl FnOnce() + 'static) -> Result<(), String> {
+        let end: Box<Box<dyn FnOnce()>> = Box::new(Box::new(end));
+        let end = Box::into_raw(end);
+        // SAFETY: env is live; `run_end` gets its box back.
+        check(unsafe { sys::napi_add_env_cleanup_hook(self.env, Some(run_end), end.cast()) }, "cleanup hook")
+    }
+
+    /// An `ArrayBuffer` over `items` numbers that are never freed.
+    pub fn array_buffer(&mut self, data: *mut f64, items: usize) -> Result<sys::napi_value, String> {
         let mut v = std::ptr::null_mut();
         // SAFETY: env is live; the memory is as long as said and outlives everything.
         let status = unsafe {
-            let (data, bytes) = (memory.as_mut_ptr().cast(), size_of_val(memory));
-            sys::napi_create_external_arraybuffer(self.env, data, bytes, None, std::ptr::null_mut(), &mut v)
+            sys::napi_create_external_arraybuffer(self.env, data.cast(), items * size_of::<f64>(), None, std::ptr::null_mut(), &mut v)
         };
         check(status, "array buffer")?;
         Ok(v)
@@ -241,6 +285,13 @@ impl Exports {
         // SAFETY: env and value are live.
         check(unsafe { sys::napi_create_reference(self.env, value, 1, &mut reference) }, "reference")
     }
+}
+
+unsafe extern "C" fn run_end(end: *mut c_void) {
+    // SAFETY: the box that `at_end` gave away; the engine calls this once.
+    let end = unsafe { Box::from_raw(end.cast::<Box<dyn FnOnce()>>()) };
+    // There is nobody left to tell.
+    let _ = catch_unwind(AssertUnwindSafe(end));
 }
 
 unsafe extern "C" fn trampoline(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {

@@ -28,6 +28,12 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
     x.function("textTrainerFree", |call| call.from_boolean(TRAINERS.remove(handle(call, 0)?).is_some()))
 }
 
+/// Frees the vocabularies and trainers of a thread that ends.
+pub fn free_all_of(thread: usize) {
+    ENCODERS.free_all_of(thread);
+    TRAINERS.free_all_of(thread);
+}
+
 fn handle(call: &Call, i: usize) -> Result<u32, String> {
     let x = call.number(i)?;
     if x.fract() == 0.0 && (1.0..4e9).contains(&x) { Ok(x as u32) } else { Err(format!("argument {i}: expected a handle, got {x}")) }
@@ -70,7 +76,7 @@ fn encoder_new(call: &Call) -> Answer {
     let merges = if call.boolean(3)? { MergeRule::Ranks } else { MergeRule::Listed(&merges) };
     let spec = Spec { bytes: bytes.bytes(), lengths: &lengths, merges, hidden: &hidden, whole_words: call.boolean(5)? };
     let vocab = Vocab::new(spec).map_err(|e| e.to_string())?;
-    call.from_number(ENCODERS.add(Encoder::new(vocab, pattern(call, 6)?)).into())
+    call.from_number(ENCODERS.add(Encoder::new(vocab, pattern(call, 6)?), call.thread()).into())
 }
 
 /// `textEncode(encoder, text, threads)`: the ids of one text.
@@ -105,7 +111,7 @@ fn decode(call: &Call) -> Answer {
 }
 
 fn trainer_new(call: &Call) -> Answer {
-    call.from_number(TRAINERS.add(Mutex::new(Trainer::new(pattern(call, 0)?))).into())
+    call.from_number(TRAINERS.add(Mutex::new(Trainer::new(pattern(call, 0)?)), call.thread()).into())
 }
 
 /// `textTrainerFeed(trainer, texts, threads)`: counts words; the answer is how many malformed parts became U+FFFD.

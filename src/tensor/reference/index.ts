@@ -39,7 +39,7 @@ export function createReference(): Backend {
     ...randomKernels(views),
     ...optimKernels(views),
   };
-  const { alloc, free, write, read } = views;
+  const { alloc, free, write, read, share, claim, heldBytes } = views;
   return {
     ...kernels,
     name: "reference",
@@ -47,6 +47,9 @@ export function createReference(): Backend {
     free,
     write,
     read,
+    share,
+    claim,
+    heldBytes,
     threads: () => 1,
     isa(name) {
       if (name !== undefined && name !== "javascript") throw new ShapeError(`isa: not available on the reference backend, expected javascript, got ${name}`);

@@ -1,5 +1,5 @@
-import { expect, test } from "vitest";
-import { ShapeError, UseAfterFreeError } from "../../errors.ts";
+import { expect, test, vi } from "vitest";
+import { GroundupError, ShapeError, UseAfterFreeError } from "../../errors.ts";
 import { createMemory, forEachRow, reach } from "./memory.ts";
 
 test("a freed buffer's number is invalid for good, also when its slot has a new owner", () => {
@@ -34,6 +34,38 @@ test("a view has room for its items, or throws", () => {
   expect(() => memory.f32(place, 3)).toThrow("expected room for 3 items of 4 bytes at offset 2, got 2");
   expect(() => memory.items(place, 9, 1)).toThrow("unknown dtype code");
   expect(() => memory.alloc(-1)).toThrow(ShapeError);
+});
+
+test("memory moves once to where threads can share it, and is claimed once for each time that it is shared", () => {
+  const [ours, theirs] = [createMemory(), createMemory()];
+  const buffer = ours.alloc(8);
+  ours.write(buffer, 4, Float32Array.of(1.5));
+  const [first, second] = [ours.share(buffer), structuredClone(ours.share(buffer))];
+  expect(theirs.claim(first, 4)).toBe(0);
+  const claimed = theirs.claim(first, 8);
+  const word = new Float32Array(2);
+  theirs.read(claimed, 0, word);
+  expect([...word]).toEqual([0, 1.5]);
+  expect(theirs.claim(first, 8)).toBe(0);
+  ours.free(buffer);
+  const again = theirs.claim(second, 8);
+  theirs.write(claimed, 0, Float32Array.of(2.5));
+  theirs.read(again, 0, word);
+  expect([...word]).toEqual([2.5, 1.5]);
+  expect([ours.heldBytes(), theirs.heldBytes()]).toEqual([0, 16]);
+});
+
+test("a runtime without shared memory says so", () => {
+  const memory = createMemory();
+  const buffer = memory.alloc(8);
+  vi.stubGlobal("SharedArrayBuffer", undefined);
+  try {
+    expect(() => memory.share(buffer)).toThrow(GroundupError);
+    expect(() => memory.share(buffer)).toThrow("the page must be cross-origin isolated");
+    expect(memory.claim({}, 8)).toBe(0);
+  } finally {
+    vi.unstubAllGlobals();
+  }
 });
 
 test("reach counts up to the last item; nothing for an empty shape", () => {

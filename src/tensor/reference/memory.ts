@@ -1,6 +1,6 @@
-/** Memory of the reference backend: ArrayBuffers named by numbers, and the typed views through which kernels see their operands. */
-import { OutOfMemoryError, ShapeError, UseAfterFreeError } from "../../errors.ts";
-import type { Memory } from "../backend.ts";
+/** Memory of the reference backend: ArrayBuffers (SharedArrayBuffers once they are shared) named by numbers, and the typed views through which kernels see their operands. */
+import { GroundupError, OutOfMemoryError, ShapeError, UseAfterFreeError } from "../../errors.ts";
+import type { Memory, SharedMemory } from "../backend.ts";
 import { DTYPES, type Operand, type Sizes } from "../kernels.ts";
 
 /** An operand's items as an array: writing to it writes the buffer. */
@@ -24,7 +24,7 @@ const SLOTS = 2 ** 22;
 const GENERATIONS = 2 ** 30;
 
 interface Slot {
-  buffer: ArrayBuffer | null;
+  buffer: ArrayBufferLike | null;
   generation: number;
 }
 
@@ -32,8 +32,9 @@ interface Slot {
 export function createMemory(): Views {
   const slots: Slot[] = [{ buffer: null, generation: 0 }];
   const freeSlots: number[] = [];
+  let held = 0;
 
-  function lookup(handle: number): ArrayBuffer {
+  function lookup(handle: number): ArrayBufferLike {
     const slot = slots[handle % SLOTS];
     if (slot === undefined || slot.buffer === null || slot.generation !== Math.floor(handle / SLOTS)) {
       throw new UseAfterFreeError(`reference memory: no such buffer, expected the number of a live one, got ${handle}. It was freed, or never allocated`);
@@ -43,25 +44,58 @@ export function createMemory(): Views {
 
   function alloc(bytes: number): number {
     if (!Number.isSafeInteger(bytes) || bytes < 0) throw new ShapeError(`alloc: not a size, expected a whole number of bytes, got ${bytes}`);
-    let buffer: ArrayBuffer;
+    return named(made(ArrayBuffer, bytes));
+  }
+
+  function made<T extends ArrayBufferLike>(kind: new (bytes: number) => T, bytes: number): T {
     try {
-      buffer = new ArrayBuffer(bytes);
+      return new kind(bytes);
     } catch (cause) {
       throw new OutOfMemoryError(`alloc: no memory left, expected ${bytes} bytes. Free tensors, or use a smaller batch`, { cause });
     }
+  }
+
+  /** Gives memory a number. */
+  function named(buffer: ArrayBufferLike): number {
     const index = freeSlots.pop() ?? slots.push({ buffer: null, generation: 0 }) - 1;
     if (index >= SLOTS) throw new OutOfMemoryError(`alloc: too many live buffers, expected fewer than ${SLOTS}`);
     const slot = slots[index];
     slot.generation = (slot.generation + 1) % GENERATIONS;
     slot.buffer = buffer;
+    held += buffer.byteLength;
     return slot.generation * SLOTS + index;
   }
 
   function free(handle: number): void {
-    lookup(handle);
+    held -= lookup(handle).byteLength;
     const index = handle % SLOTS;
     slots[index].buffer = null;
     freeSlots.push(index);
+  }
+
+  /** A block moves into memory that threads can share the first time that it is shared, by one copy. */
+  function share(handle: number): SharedMemory {
+    let memory = lookup(handle);
+    if (globalThis.SharedArrayBuffer === undefined) {
+      throw new GroundupError(
+        "share: no shared memory, expected a runtime with SharedArrayBuffer, got one without. " +
+          "In a browser the page must be cross-origin isolated; else send the values that await t.data() gives",
+      );
+    }
+    if (!(memory instanceof SharedArrayBuffer)) {
+      const shared = made(SharedArrayBuffer, memory.byteLength);
+      new Uint8Array(shared).set(new Uint8Array(memory));
+      slots[handle % SLOTS].buffer = memory = shared;
+    }
+    return { memory: memory as SharedArrayBuffer, claimed: new SharedArrayBuffer(4) };
+  }
+
+  function claim(shared: unknown, bytes: number): number {
+    const { memory, claimed } = (shared ?? {}) as { memory?: unknown; claimed?: unknown };
+    const SharedBuffer = globalThis.SharedArrayBuffer;
+    if (SharedBuffer === undefined || !(memory instanceof SharedBuffer && claimed instanceof SharedBuffer)) return 0;
+    if (memory.byteLength !== bytes || claimed.byteLength !== 4) return 0;
+    return Atomics.exchange(new Int32Array(claimed), 0, 1) === 0 ? named(memory) : 0;
   }
 
   /** The bytes that a copy of `data.byteLength` bytes touches. */
@@ -79,7 +113,7 @@ export function createMemory(): Views {
     return Math.floor(lookup(place.storage.buffer).byteLength / itemBytes) - place.offset;
   }
 
-  function checked(place: Operand, n: number, itemBytes: number): ArrayBuffer {
+  function checked(place: Operand, n: number, itemBytes: number): ArrayBufferLike {
     if (!(n >= 0 && place.offset >= 0 && n <= room(place, itemBytes))) {
       throw new ShapeError(
         `reference kernel: operand out of its buffer, expected room for ${n} items of ${itemBytes} bytes at offset ${place.offset}, got ${room(place, itemBytes)}`,
@@ -99,6 +133,9 @@ export function createMemory(): Views {
     free,
     write: (handle, byteOffset, data) => range("write", handle, byteOffset, data).set(bytesOf(data)),
     read: (handle, byteOffset, into) => bytesOf(into).set(range("read", handle, byteOffset, into)),
+    share,
+    claim,
+    heldBytes: () => held,
     f32,
     i32,
     u16,

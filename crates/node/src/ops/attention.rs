@@ -88,7 +88,7 @@ impl Sizes {
         })
     }
 
-    fn problem(&self, q: &RowsOf, k: &RowsOf, v: &RowsOf, bf16: bool) -> Result<Problem, String> {
+    fn problem(&self, a: &mut Args, q: &RowsOf, k: &RowsOf, v: &RowsOf, bf16: bool) -> Result<Problem, String> {
         let Sizes { sequences, rows_q, rows_k, heads, kv_heads, dim, .. } = *self;
         if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
             return Err(format!("the heads, expected a multiple of the {kv_heads} kv heads, got {heads}"));
@@ -96,13 +96,13 @@ impl Sizes {
         if heads == 0 || dim == 0 {
             return Err(format!("the heads, expected at least one of at least one item, got {heads} of {dim}"));
         }
-        let cu_q: *const i32 = self.cu_q.room(sequences + 1)?;
-        let len_k: *const i32 = self.len_k.room(sequences)?;
-        let start_k = self.start_k.optional::<i32>(sequences)?.map(<*mut i32>::cast_const);
+        let cu_q = a.indices(self.cu_q, sequences + 1)?;
+        let len_k = a.indices(self.len_k, sequences)?;
+        let start_k = a.optional_indices(self.start_k, sequences)?;
         let mut pages = None;
         let mut max_pages = 0;
         if let Some((place, most)) = self.pages {
-            pages = place.optional::<i32>(product(&[sequences, most])?)?.map(<*mut i32>::cast_const);
+            pages = a.optional_indices(place, product(&[sequences, most])?)?;
             max_pages = most;
         }
         if pages.is_none() && start_k.is_none() {
@@ -214,7 +214,7 @@ fn forward(a: &mut Args, bf16: bool) -> Result<(), String> {
     let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
     let lse = a.place()?;
     let sizes = Sizes::read(a, true)?;
-    let problem = sizes.problem(&q, &k, &v, bf16)?;
+    let problem = sizes.problem(a, &q, &k, &v, bf16)?;
     let sums = product(&[sizes.heads, sizes.rows_q])?;
     let job = Attention {
         problem,
@@ -240,7 +240,7 @@ fn backward(a: &mut Args, bf16: bool) -> Result<(), String> {
     let [gout, gq, gk, gv] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
     let sizes = Sizes::read(a, false)?;
     let (width, kv_width) = (product(&[sizes.heads, sizes.dim])?, product(&[sizes.kv_heads, sizes.dim])?);
-    let problem = sizes.problem(&q, &k, &v, bf16)?;
+    let problem = sizes.problem(a, &q, &k, &v, bf16)?;
     let job = AttentionGrad {
         problem,
         out: out.room("out", sizes.rows_q, width)?,

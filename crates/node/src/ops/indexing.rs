@@ -20,7 +20,7 @@ pub fn register(t: &mut Table) {
     t.push(("gather", |a| {
         let (x, index, out, outer, n, k, inner) = (a.place()?, a.place()?, a.place()?, a.size()?, a.size()?, a.size()?, a.size()?);
         let taken = product(&[outer, k, inner])?;
-        let (x, index, out) = (x.room(product(&[outer, n, inner])?)?, index.room(taken)?, out.room(taken)?);
+        let (x, index, out) = (x.room(product(&[outer, n, inner])?)?, a.indices(index, taken)?, out.room(taken)?);
         check(index, taken, n)?;
         apart(index, taken, out, taken)?;
         if taken == 0 {
@@ -34,7 +34,7 @@ pub fn register(t: &mut Table) {
         let (src, index, out, outer, n, k, inner) = (a.place()?, a.place()?, a.place()?, a.size()?, a.size()?, a.size()?, a.size()?);
         let taken = product(&[outer, k, inner])?;
         let all = product(&[outer, n, inner])?;
-        let (src, index, out) = (src.room(taken)?, index.room(taken)?, out.room(all)?);
+        let (src, index, out) = (src.room(taken)?, a.indices(index, taken)?, out.room(all)?);
         check(index, taken, n)?;
         apart(index, taken, out, all)?;
         if taken == 0 {
@@ -51,7 +51,7 @@ pub fn register(t: &mut Table) {
             return Err(format!("not a float, expected f32, bf16 or f16, got {kind:?}"));
         }
         let taken = product(&[count, dim])?;
-        let (weight, ids, out) = (bytes(weight, product(&[rows, dim])?, kind)?, ids.room(count)?, out.room(taken)?);
+        let (weight, ids, out) = (bytes(weight, product(&[rows, dim])?, kind)?, a.indices(ids, count)?, out.room(taken)?);
         check(ids, count, rows)?;
         apart(ids, count, out, taken)?;
         // SAFETY: as above.
@@ -61,7 +61,7 @@ pub fn register(t: &mut Table) {
     t.push(("embeddingGrad", |a| {
         let (ids, gy, gw, count, rows, dim) = (a.place()?, a.place()?, a.place()?, a.size()?, a.size()?, a.size()?);
         let (given, all) = (product(&[count, dim])?, product(&[rows, dim])?);
-        let (ids, gy, gw) = (ids.room(count)?, gy.room(given)?, gw.room(all)?);
+        let (ids, gy, gw) = (a.indices(ids, count)?, gy.room(given)?, gw.room(all)?);
         check(ids, count, rows)?;
         apart(ids, count, gw, all)?;
         if given == 0 {

@@ -22,7 +22,7 @@ pub fn register(t: &mut Table) {
         let (rows, n, ignore, smoothing) = (a.size()?, a.size()?, i32_of(a.int()?)?, a.f32()?);
         let job = CrossEntropy {
             logits: logits.room(product(&[rows, n])?)?,
-            targets: targets.room(rows)?,
+            targets: a.indices(targets, rows)?,
             losses: losses.room(rows)?,
             lse: lse.room(rows)?,
             rows,
@@ -45,7 +45,7 @@ pub fn register(t: &mut Table) {
         let items = product(&[rows, n])?;
         let job = CrossEntropyGrad {
             logits: logits.room(items)?,
-            targets: targets.room(rows)?,
+            targets: a.indices(targets, rows)?,
             lse: lse.room(rows)?,
             scale: scale.room(if rows == 0 { 0 } else { product(&[rows - 1, scale_stride])? + 1 })?,
             scale_stride,

@@ -13,7 +13,7 @@ pub fn register(t: &mut Table) {
             return Err(format!("the rotated part of a head, expected an even number up to {head_dim}, got {rotary}"));
         }
         let width = product(&[heads, head_dim])?;
-        let positions: *const i32 = positions.room(rows)?;
+        let positions = a.indices(positions, rows)?;
         let mut most = -1i32;
         for r in 0..rows {
             // SAFETY: `rows` positions are there, as just checked.
