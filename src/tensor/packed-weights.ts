@@ -9,8 +9,8 @@ import type { Operand } from "./kernels.ts";
 import { hasRoom, ownerNamed, Storage } from "./storage.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** From this many rows on, packing within the product costs nothing to speak of. */
-const FEW_ROWS = 16;
+/** For more rows, packing within the product costs little. */
+const FEW_ROWS = 32;
 /** Smaller weights stay in the cache anyway. */
 const LEAST_BYTES = 1 << 16;
 
