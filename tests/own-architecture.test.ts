@@ -96,7 +96,7 @@ const declaration: ArchitectureDeclaration<BigramConfig> = {
       queries: 0,
       kept: 0,
     }),
-  savedPerRow: ({ width }) => ({ layer: width, gradients: width, widest: width }),
+  savedPerRow: ({ width }) => ({ layer: width, gradients: width, widest: width, evaluated: 2 * width }),
   shapedBy: ({ layers, width }) => ({ layers, width }),
   samples: [{}],
 };

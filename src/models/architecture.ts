@@ -58,13 +58,21 @@ export interface SavedPerRow {
   gradients: number;
   /** The widest result inside a layer. */
   widest: number;
+  /** What a pass without a graph takes: for each size of result that a layer makes, as many as live at one time. */
+  evaluated: number;
 }
 
 /**
  * `attend`'s part of `SavedPerRow`. Fused, it keeps its result and a log-sum for each head. With dropout it runs as plain operations: masked scores, probabilities
  * and what dropout left of them, each a number for every key; keys and values repeated for every head that shares them; two gradients as large as the scores.
  */
-export function attentionPerRow(attention: { heads: number; kvHeads: number; headDim: number; dropout: number; length: number }): Omit<SavedPerRow, "widest"> {
+export function attentionPerRow(attention: {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  dropout: number;
+  length: number;
+}): Pick<SavedPerRow, "layer" | "gradients"> {
   const { heads, kvHeads, headDim, dropout, length } = attention;
   const result = heads * headDim;
   if (dropout === 0) return { layer: result + heads, gradients: 0 };

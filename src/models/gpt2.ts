@@ -242,7 +242,12 @@ function savedPerRow({ n_embd: c, n_head, n_inner, attn_pdrop }: GPT2Config, len
   const attention = attentionPerRow({ heads: n_head, kvHeads: n_head, headDim: c / n_head, dropout: attn_pdrop, length });
   // Each norm's input, result, mean and deviation; q, k and v; attention; the MLP: its neurons and the slope of their activation.
   // The gradient of the neurons lies where they lay (`mlp`), so that those of q, k and v are the most that is new.
-  return { layer: 2 * (2 * c + 2) + 3 * c + attention.layer + 2 * inner, gradients: Math.max(3 * c, attention.gradients), widest: inner };
+  return {
+    layer: 2 * (2 * c + 2) + 3 * c + attention.layer + 2 * inner,
+    gradients: Math.max(3 * c, attention.gradients),
+    widest: inner,
+    evaluated: 12 * c + inner,
+  };
 }
 
 export const gpt2 = defineArchitecture<GPT2Config>({

@@ -266,6 +266,7 @@ function savedPerRow(config: LlamaConfig, length: number): SavedPerRow {
     layer: 2 * (2 * c + 1) + (q + 2 * kv) + attention.layer + 3 * inner,
     gradients: Math.max(2 * inner, attention.gradients),
     widest: inner,
+    evaluated: 2 * c + 6 * q + 3 * kv + 3 * inner,
   };
 }
 

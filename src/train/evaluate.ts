@@ -1,5 +1,5 @@
 /** Loss over the whole of a token set. */
-import { batchesOnce, sequentialWindows, type TokenData } from "../data/index.ts";
+import { type Batch, batchesOnce, IGNORE, sequentialWindows, type TokenData } from "../data/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import { checkOptions } from "../options.ts";
 import { autocast, noGrad, type Precision, scope } from "../tensor/index.ts";
@@ -33,10 +33,13 @@ export async function evaluateLoss(
   const wasTraining = model.training;
   const { precision = "f32" } = options;
   let [sum, tokens] = [0, 0];
+  let rows = 0;
   model.eval();
   try {
-    for await (const batch of batchesOnce(sequentialWindows(data, { context: options.context }), options.batchSize ?? 16)) {
+    for await (const read of batchesOnce(sequentialWindows(data, { context: options.context }), options.batchSize ?? 16)) {
       options.signal?.throwIfAborted();
+      rows ||= read.rows;
+      const batch = filledUp(read, rows);
       // Divided by 1, the loss is the sum over the batch.
       sum += scope(() => noGrad(() => autocast(precision, () => model.forward(inputsOf(batch, 1)).loss?.itemSync() ?? 0)));
       tokens += batch.targetTokens;
@@ -53,4 +56,17 @@ export async function evaluateLoss(
     tokens,
     seconds: (performance.now() - started) / 1000,
   };
+}
+
+/**
+ * The batch with as many rows as those before it; in the rows added nothing is to predict. A smaller last batch would compute less, but its tensors
+ * would come from memory of their own: freed memory serves its own size again.
+ */
+function filledUp(batch: Batch, rows: number): Batch {
+  if (batch.rows === rows) return batch;
+  const length = rows * batch.context;
+  const [inputIds, targets] = [new Int32Array(length), new Int32Array(length).fill(IGNORE)];
+  inputIds.set(batch.inputIds);
+  targets.set(batch.targets);
+  return { ...batch, rows, inputIds, targets };
 }

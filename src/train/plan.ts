@@ -92,7 +92,7 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
   const states = training.optimizer === "sgd" && training.momentum === 0 ? 0 : STATES[training.optimizer];
   const weights = float * parameters;
   const optimizer = states * weights;
-  const { layer, gradients: within, widest } = model.architecture.savedPerRow(model.config, training.context_length);
+  const { layer, gradients: within, widest, evaluated } = model.architecture.savedPerRow(model.config, training.context_length);
   // The fused loss works in chunks of rows; with it come the gradients of the last hidden states and of the head.
   const head = float * vocabulary * hidden;
   const logits = float * (lossRows(rows, vocabulary) * vocabulary + rows * hidden);
@@ -111,7 +111,7 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
   // A freed block serves only its own size again, and tensors of different kinds have different sizes: the pool grows to the sum of what each kind needs.
   const temporaries = Math.max(logits, working);
   const evalRows = evaluation.batch_size * training.context_length;
-  const evaluating = evalRows === rows ? 0 : float * (lossRows(evalRows, vocabulary) * vocabulary + evalRows * (2 * widest + 7 * hidden));
+  const evaluating = evalRows === rows ? 0 : float * (lossRows(evalRows, vocabulary) * vocabulary + evalRows * evaluated);
   const rounding = ROUNDING * (weights + gradients + optimizer + saved + temporaries + evaluating);
   const checkpointBytes = weights + optimizer;
   const largest = float * hidden * Math.max(vocabulary, widest);
