@@ -5,14 +5,14 @@
 import { createReadStream } from "node:fs";
 import * as fs from "node:fs/promises";
 import { join, sep } from "node:path";
-import { type Duplex, pipeline } from "node:stream";
+import { pipeline } from "node:stream";
 import * as zlib from "node:zlib";
-import { Decompress } from "fzstd";
 import { DataError } from "../errors.ts";
 import { notAFile, readError } from "../formats/node-file.ts";
 import { checkOptions } from "../options.ts";
 import { type Document, type DocumentMode, documentOfJsonLine, MAX_DOCUMENT_CHARACTERS, splitIntoDocuments } from "./documents.ts";
 import { type DecodeCounts, decodeText } from "./text-decoding.ts";
+import { unzstd } from "./zstd.ts";
 
 /** How files become documents. */
 export interface ReadOptions {
@@ -226,59 +226,4 @@ export async function* readBytes(file: string): AsyncGenerator<Uint8Array> {
   } finally {
     raw.destroy();
   }
-}
-
-// What the zstd program too takes without being told otherwise (--memory).
-const MAX_ZSTD_WINDOW = 1 << 27;
-
-/**
- * Zstandard. Node's own zlib has it from 22.15 on and checks the checksums; before that fzstd does it, which doesn't.
- */
-async function* unzstd(raw: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const native = (zlib as { createZstdDecompress?: (options: { chunkSize: number }) => Duplex }).createZstdDecompress;
-  if (native !== undefined) {
-    yield* pipeline(raw, native({ chunkSize: 1 << 18 }), () => {});
-    return;
-  }
-  let ready: Uint8Array[] = [];
-  const stream = new Decompress((piece) => {
-    if (piece.length > 0) ready.push(piece);
-  });
-  let first = true;
-  for await (const chunk of raw) {
-    if (first) checkZstdWindow(chunk);
-    first = false;
-    // Four bytes can unfold into a block of 128 KiB: small steps keep what waits here below 32 MiB.
-    for (let at = 0; at < chunk.length; at += 1024) {
-      stream.push(chunk.subarray(at, at + 1024));
-      yield* ready;
-      ready = [];
-    }
-  }
-  stream.push(new Uint8Array(0), true);
-  yield* ready;
-}
-
-/** Refuses a frame whose window, which the decoder allocates, is absurd. Source: RFC 8878, section 3.1.1.1. */
-function checkZstdWindow(chunk: Uint8Array): void {
-  const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-  // Skippable frames (3.1.2), which parallel compressors put first, have a size and no window.
-  let begin = 0;
-  while (begin + 8 <= chunk.length && (view.getUint32(begin, true) & 0xffff_fff0) >>> 0 === 0x184d_2a50) begin += 8 + view.getUint32(begin + 4, true);
-  const start = chunk.subarray(begin);
-  if (start.length < 6) return;
-  const descriptor = start[4];
-  const singleSegment = (descriptor & 0x20) !== 0;
-  let window: number;
-  if (singleSegment) {
-    // The window is the whole content, whose size follows the dictionary's id.
-    const size = [1, 2, 4, 8][descriptor >> 6];
-    const at = 5 + [0, 1, 2, 4][descriptor & 3];
-    window = 0;
-    for (let i = size - 1; i >= 0; i--) window = window * 256 + (start[at + i] ?? 0);
-  } else {
-    const base = 2 ** (10 + (start[5] >> 3));
-    window = base + (base / 8) * (start[5] & 7);
-  }
-  if (window > MAX_ZSTD_WINDOW) throw new Error(`a window of ${window} bytes (at most ${MAX_ZSTD_WINDOW} is read)`);
 }
