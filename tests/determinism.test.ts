@@ -1,9 +1,16 @@
 /** The same bytes: for any number of threads, on every instruction set of this machine, alone or in a batch. */
-import { afterAll, expect, test } from "vitest";
-import { backend, manualSeed, noGrad, randint, scope, type Tensor, tensor } from "../src/index.ts";
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { backend, keep, linear, manualSeed, noGrad, randint, randn, scope, type Tensor, tensor } from "../src/index.ts";
 import { createModel } from "../src/models/index.ts";
 import { adamw } from "../src/optim/index.ts";
+import { ensureBuilt } from "./built.ts";
 import { whereNative } from "./where-native.ts";
+
+/** What a worker imports, which has no transform for TypeScript. */
+const ENTRY = new URL("../dist/index.js", import.meta.url).href;
+beforeAll(() => ensureBuilt(), 120_000);
 
 const b = backend();
 const was = { threads: b.threads(), isa: b.isa() };
@@ -63,6 +70,32 @@ whereNative("every instruction set", () => {
     });
     for (const [i, bytes] of seen.entries()) expect(bytes === seen[0], `${sets[i]} against ${sets[0]}`).toBe(true);
     b.isa(was.isa);
+  });
+
+  test("another thread that changes the instruction set waits for the product that runs", async () => {
+    const [x, w] = scope(() => [keep(randn([23, 300])), keep(randn([600, 300]))]);
+    const product = () => scope(() => linear(x, w).bytesSync());
+    const first = product();
+    const flag = new Int32Array(new SharedArrayBuffer(4));
+    const code = `
+      const { workerData: { entry, flag } } = require("node:worker_threads");
+      import(entry).then(({ backend }) => {
+        const sets = backend().isas();
+        for (let i = 0; Atomics.load(flag, 0) < 2; i++) {
+          backend().isa(sets[i % sets.length]);
+          Atomics.store(flag, 0, Math.max(Atomics.load(flag, 0), 1));
+        }
+      });`;
+    const worker = new Worker(code, { eval: true, execArgv: [], workerData: { entry: ENTRY, flag } });
+    const end = once(worker, "exit");
+    while (Atomics.load(flag, 0) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    let others = 0;
+    for (let i = 0; i < 3000; i++) if (Buffer.compare(product(), first) !== 0) others++;
+    Atomics.store(flag, 0, 2);
+    expect(await end).toEqual([0]);
+    b.isa(was.isa);
+    for (const t of [x, w]) t.dispose();
+    expect(others).toBe(0);
   });
 });
 

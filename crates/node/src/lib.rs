@@ -63,6 +63,7 @@ fn exec(call: &Call) -> Result<sys::napi_value, String> {
     let kernel = if id >= 0.0 && id.fract() == 0.0 { kernel::table().get(id as usize) } else { None };
     let (name, run) = kernel.ok_or_else(|| format!("exec: no kernel has the number {id}"))?;
     let mut args = kernel::Args::new(call.data().cast(), ARGUMENT_SLOTS);
+    let _same_instructions = machine::running();
     match run(&mut args) {
         Ok(()) => Ok(call.undefined()),
         Err(message) => Err(format!("{name}: {message}")),

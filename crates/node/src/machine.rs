@@ -2,9 +2,18 @@
 
 use crate::napi::Exports;
 use groundup_kernels::{gemm, pool, simd};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// More than this is a mistake: each thread has a stack of its own.
 const MOST_THREADS: f64 = 1024.0;
+
+/// Held for reading by every kernel that runs: the parts of a product must agree on the instruction set, whose tiles decide how operands are packed.
+static RUNNING: RwLock<()> = RwLock::new(());
+
+/// Keeps the instruction set as it is while this lives.
+pub fn running() -> RwLockReadGuard<'static, ()> {
+    RUNNING.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn name(isa: simd::Isa) -> &'static str {
     match isa {
@@ -34,7 +43,9 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
             let wanted = c.string(0)?;
             let found = simd::available().into_iter().find(|&i| name(i) == wanted);
             let all = simd::available().iter().map(|&i| name(i)).collect::<Vec<_>>().join(", ");
-            simd::force(found.ok_or_else(|| format!("isa: this CPU has {all}, got {wanted:?}"))?);
+            let found = found.ok_or_else(|| format!("isa: this CPU has {all}, got {wanted:?}"))?;
+            let _none_runs = RUNNING.write().unwrap_or_else(PoisonError::into_inner);
+            simd::force(found);
         }
         c.from_string(name(simd::isa()))
     })?;
