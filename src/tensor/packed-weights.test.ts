@@ -43,6 +43,20 @@ whereNative("packed weights", () => {
     for (const x of xs) x.dispose();
   });
 
+  test("32 rows are few, 33 are not", () => {
+    const [few, many] = [32, 33].map((m) => keep(randn([m, 256])));
+    for (const [x, packs] of [
+      [many, false],
+      [few, true],
+    ] as const) {
+      const w = keep(randn([256, 256]));
+      for (let i = 0; i < 3; i++) call(x, w);
+      expect(packedBytes()).toBe(packs ? 256 * 256 * 4 : 0);
+      w.dispose();
+    }
+    for (const x of [few, many]) x.dispose();
+  });
+
   test("results of a scope are not packed before their second use, and leave nothing behind", () => {
     const x = keep(randn([2, 256]));
     const before = memory().liveBytes;

@@ -10,7 +10,7 @@ import { hasRoom, ownerNamed, Storage } from "./storage.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** For more rows, packing within the product costs little. */
-const FEW_ROWS = 32;
+const PACKED_ROWS = 32;
 /** Smaller weights stay in the cache anyway. */
 const LEAST_BYTES = 1 << 16;
 
@@ -27,11 +27,11 @@ export function packedWeight(weight: Tensor, row: number, column: number, n: num
   if (former !== null) {
     if (former.version === storage.version && former.key === shape && !training) {
       if (former.storage !== null) return { storage: former.storage, offset: 0 };
-      return rows <= FEW_ROWS ? make(weight, row, column, n, k) : null;
+      return rows <= PACKED_ROWS ? make(weight, row, column, n, k) : null;
     }
     storage.dropDerived();
   }
-  if (!training && rows <= FEW_ROWS && n * k * 4 >= LEAST_BYTES && backend().name === "native")
+  if (!training && rows <= PACKED_ROWS && n * k * 4 >= LEAST_BYTES && backend().name === "native")
     storage.derived = { storage: null, version: storage.version, key: shape };
   return null;
 }

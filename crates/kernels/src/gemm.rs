@@ -34,7 +34,7 @@ pub const KC: usize = 256;
 
 /// Below this many operations one thread does it all.
 const SERIAL_FLOPS: usize = 200_000;
-/// Up to this many rows the few-rows plan is used, where b is the larger operand.
+/// Up to this many rows the few-rows plan is used, where b has at least twice as many columns.
 const FEW_ROWS: usize = 384;
 /// Floats of packed operand that are held at a time.
 const PACKED: usize = 4 << 20;
