@@ -139,7 +139,7 @@ export function showEnd(session: PretrainSession, { end, validation }: Outcome, 
   io.print("\nWhat next:");
   // The run folder, so that the best checkpoint speaks and not the newest.
   const folder = word(path);
-  io.print(`  ${commandName()} generate ${folder} --prompt ${JSON.stringify(session.recipe.sample.prompts[0] ?? "The ")}`);
+  io.print(`  ${commandName()} generate ${folder} --prompt ${word(session.recipe.sample.prompts[0] ?? "The ")}`);
   io.print(`  ${commandName()} eval ${folder} --tasks perplexity --data my.txt`);
   io.print(`  ${commandName()} pretrain ${folder} --resume   # after Ctrl-C or a crash; this run is done`);
 }
