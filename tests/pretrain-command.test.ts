@@ -145,6 +145,15 @@ test("a prompt in a printed command stays what it is in a shell", { timeout: 60_
   if (process.platform !== "win32") expect(execFileSync("sh", ["-c", `printf '%s\\n' ${command}`]).toString()).toBe(`generate\n${out}\n--prompt\n${prompt}\n`);
 });
 
+test("prompts that can't be continued are refused, with --dry-run and --find-lr too", { timeout: 60_000 }, async () => {
+  const settings = ["tokenizer.type=characters", 'sample.prompts=["The 🐋"]'].flatMap((setting) => ["--set", setting]);
+  for (const mode of [[], ["--dry-run"], ["--find-lr"]]) {
+    const { code, stderr } = await groundup(["pretrain", recipe, "--out", join(dir, "whale"), ...settings, ...mode]);
+    expect(stderr).toContain("recipe: sample.prompts[0] has what the run's tokenizer lacks, ");
+    expect(code).toBe(1);
+  }
+});
+
 test("quickstart on files of tokens measures bits per byte and counts n-grams, where they are not too many", { timeout: 60_000 }, async () => {
   const [out, tokens] = [join(dir, "quick-tokens"), join(dir, "tokens")];
   mkdirSync(tokens);

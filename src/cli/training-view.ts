@@ -6,6 +6,7 @@ import { modelCounts } from "../models/index.ts";
 import { backend } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import {
+  checkPrompts,
   createProgress,
   type EvaluationResult,
   frequentTokens,
@@ -21,8 +22,13 @@ import type { Io } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
 import { packageVersion } from "./package-version.ts";
 
-/** Continues prompts as the recipe's `sample` says. The seed depends on the step, so a resumed run writes the same texts. */
-function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sampler {
+/**
+ * Continues prompts as the recipe's `sample` says. The seed depends on the step, so a resumed run writes the same texts.
+ * @throws ConfigError for prompts that can't be continued
+ */
+export function samplerOf(tokenizer: Tokenizer, recipe: Recipe): Sampler {
+  checkPrompts(recipe, tokenizer);
+  const { sample, run } = recipe;
   return async (model, prompt, step, signal) => {
     const training = model.training;
     model.eval();
