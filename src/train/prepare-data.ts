@@ -138,7 +138,7 @@ export async function prepareData(
   }
   const tokenizer = await loadTokenizer(folder);
   options.onTokenizer?.(tokenizer);
-  if (recipe.data.tokens !== null) return tokenFiles(recipe.data.tokens, tokenizer, options.onNote);
+  if (recipe.data.tokens !== null) return tokenFiles(recipe.data.tokens, tokenizer, options);
 
   const endOfText = endsDocuments(recipe) ? tokenizer.specialTokens.get(END_OF_TEXT) : undefined;
   const tokenizerHash = await hashFile(run.at("tokenizer", "tokenizer.json"));
@@ -183,7 +183,11 @@ export async function prepareData(
   }
 }
 
-async function tokenFiles(folder: string, tokenizer: Tokenizer, onNote: (sentence: string) => void): Promise<PreparedData> {
+async function tokenFiles(
+  folder: string,
+  tokenizer: Tokenizer,
+  { onNote, signal }: { onNote: (sentence: string) => void; signal?: AbortSignal },
+): Promise<PreparedData> {
   const { train, validation } = await openTokenFolder(folder, tokenizer.vocabSize);
   const close = async () => {
     await train.close();
@@ -191,7 +195,7 @@ async function tokenFiles(folder: string, tokenizer: Tokenizer, onNote: (sentenc
   };
   try {
     // Training tokens may be tens of gigabytes, and nothing is measured on them.
-    const bytes = await textBytes(validation, tokenizer);
+    const bytes = await textBytes(validation, tokenizer, signal);
     if (bytes === null) onNote(`${validation.name}: bits per byte are not measured, as some of its tokens are the tokenizer's unknown token.`);
     const counts = {
       train: { tokens: train.tokens, bytes: null, documents: null },
