@@ -145,6 +145,21 @@ test("recipes take it, plans count it, a size shapes it", () => {
   expect(sized.dimensions.hidden).toBe(256);
 });
 
+test("a plan is refused where it does not say in numbers what its layers save", () => {
+  const recipe = recipeSchema.parse({ data: { path: "none" }, model: { model_type: "bigram" }, training: { max_steps: 1, batch_size: 1, context_length: 16 } });
+  const { savedPerRow } = declaration;
+  const { evaluated: _, ...old } = savedPerRow(schema.parse({}), 16);
+  const planOf = (saved: object | undefined) => () =>
+    planTraining({ ...describeModel(modelConfig(recipe, 100)), architecture: { ...bigram, savedPerRow: () => saved as never } }, recipe);
+  expect(planOf({ ...old, evaluated: 8 })).not.toThrow();
+  expect(planOf(old)).toThrow(ConfigError);
+  expect(planOf(old)).toThrow(
+    "bigram: savedPerRow lacks a number, expected layer, gradients, widest and evaluated, got evaluated undefined. Return all of them.",
+  );
+  expect(planOf({ ...old, layer: Number.NaN, evaluated: "8" })).toThrow("got layer NaN, evaluated 8. ");
+  expect(planOf(undefined)).toThrow("got layer undefined, gradients undefined, ");
+});
+
 test("inspect shows it", async () => {
   await saveModel(createModel({ model_type: "bigram" }), folder);
   let out = "";

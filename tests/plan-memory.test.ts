@@ -64,9 +64,9 @@ if (NATIVE) {
     });
     expect(code).toBe(0);
     const measured = Number(/^peak (\d+)$/m.exec(stderr)?.[1]);
-    console.log(name, memory.process, measured, memory.process / measured);
-    expect(memory.process / measured).toBeGreaterThan(0.9);
-    expect(memory.process / measured).toBeLessThan(1.1);
+    const figures = `planned ${memory.process} bytes, measured ${measured}`;
+    expect(memory.process / measured, figures).toBeGreaterThan(0.9);
+    expect(memory.process / measured, figures).toBeLessThan(1.1);
   });
 } else {
   test("without a native library the process's plan is not measured", () => expect(NATIVE).toBe(false));

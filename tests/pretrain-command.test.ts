@@ -1,8 +1,10 @@
 /** `groundup pretrain` and `plan` as processes: what a person at a terminal meets. */
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { word } from "../src/cli/command-name.ts";
 import { grouped } from "../src/quantities.ts";
 import { byteTokenizer } from "../src/tokenizers/index.ts";
 import { type Ended, ensureBuilt, groundup, NATIVE, ROOT, start, WELL } from "./built.ts";
@@ -132,6 +134,24 @@ test("quickstart, stopped, goes on by the command that it prints, and ends as it
     `pretrain ${out} --resume   # after Ctrl-C or a crash; this run is done`,
   ]);
   expect((await groundup(["generate", out, "--prompt", "Call me Ishmael.", "--max-new-tokens", "4"])).code).toBe(0);
+});
+
+test("a prompt in a printed command stays what it is in a shell", { timeout: 60_000 }, async () => {
+  const [out, prompt] = [join(dir, "quoted"), "$HOME `id`"];
+  const { code, stdout } = await groundup(["pretrain", recipe, "--out", out, "--set", `sample.prompts=[${JSON.stringify(prompt)}]`]);
+  expect(code).toBe(0);
+  const [command] = commandsAfter(stdout);
+  expect(command).toBe(`generate ${word(out)} --prompt ${word(prompt)}`);
+  if (process.platform !== "win32") expect(execFileSync("sh", ["-c", `printf '%s\\n' ${command}`]).toString()).toBe(`generate\n${out}\n--prompt\n${prompt}\n`);
+});
+
+test("prompts that can't be continued are refused, with --dry-run and --find-lr too", { timeout: 60_000 }, async () => {
+  const settings = ["tokenizer.type=characters", 'sample.prompts=["The 🐋"]'].flatMap((setting) => ["--set", setting]);
+  for (const mode of [[], ["--dry-run"], ["--find-lr"]]) {
+    const { code, stderr } = await groundup(["pretrain", recipe, "--out", join(dir, "whale"), ...settings, ...mode]);
+    expect(stderr).toContain("recipe: sample.prompts[0] has what the run's tokenizer lacks, ");
+    expect(code).toBe(1);
+  }
 });
 
 test("quickstart on files of tokens measures bits per byte and counts n-grams, where they are not too many", { timeout: 60_000 }, async () => {

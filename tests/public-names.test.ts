@@ -49,7 +49,7 @@ const NAMES: Record<string, string> = {
     outputOf parameterCountOf registerArchitecture saveModel shiftLabels sizedConfig sizedKeys weightEntries
   `,
   train: `
-    END_OF_TEXT accumulateGradients bars chart checkMemory checkSameData createProgress differences emulationNote evaluateLoss
+    END_OF_TEXT accumulateGradients bars chart checkMemory checkPrompts checkSameData createProgress differences emulationNote evaluateLoss
     findLearningRate findNonFinite frequentTokens inputsOf isSpike loadCheckpoint measureMachine measurePeakFlops modelConfig newWatch
     newestCheckpoint nonFiniteLoss openPretraining openRun openText optimizerOf planText planTraining prepareData pruneCheckpoints
     readRun recipeSchema reportHtml resolveDataPaths saveCheckpoint scheduleOf trainingLoop waysToFit writeReport

@@ -10,7 +10,7 @@ import { accumulateGradients, measureMachine, openPretraining, planTraining, typ
 import type { Io } from "./command.ts";
 import { packageVersion } from "./package-version.ts";
 import { planLines } from "./plan.ts";
-import { machineLine } from "./training-view.ts";
+import { machineLine, samplerOf } from "./training-view.ts";
 
 const ROWS = 2;
 const TOKENS = 48;
@@ -19,7 +19,8 @@ export async function dryRun(recipe: Recipe, io: Io): Promise<object> {
   const folder = await mkdtemp(join(tmpdir(), "groundup-dry-run-"));
   const machine = measureMachine(recipe.training.precision);
   try {
-    const session = await openPretraining(recipe, { out: join(folder, "run"), signal: io.signal, version: packageVersion() });
+    // The sampler makes no text here, but refuses prompts as it would in the run.
+    const session = await openPretraining(recipe, { out: join(folder, "run"), signal: io.signal, sampler: samplerOf, version: packageVersion() });
     try {
       for (const note of session.notes) io.print(note);
       const { model, parts, data } = session;

@@ -8,13 +8,15 @@ import { findLearningRate, inputsOf, openPretraining, optimizerOf, type Recipe }
 import type { Io } from "./command.ts";
 import { packageVersion } from "./package-version.ts";
 import { textChart } from "./text-chart.ts";
+import { samplerOf } from "./training-view.ts";
 
 const STEPS = 100;
 
 export async function findLr(recipe: Recipe, io: Io): Promise<object> {
   const folder = await mkdtemp(join(tmpdir(), "groundup-find-lr-"));
   try {
-    const session = await openPretraining(recipe, { out: join(folder, "run"), signal: io.signal, version: packageVersion() });
+    // The sampler makes no text here, but refuses prompts as it would in the run.
+    const session = await openPretraining(recipe, { out: join(folder, "run"), signal: io.signal, sampler: samplerOf, version: packageVersion() });
     try {
       for (const note of session.notes) io.print(note);
       const { model, parts } = session;

@@ -235,6 +235,15 @@ test("links that lead nowhere or in a circle, and devices, are said to be that",
   expect((await groundup("generate", at("broken"), "--prompt", "a")).err).toContain(
     `${at("broken")}: not found, expected a file or folder, got a link to ${at("gone")}, which leads nowhere. Mend the link.`,
   );
+  for (const path of [at("text.txt/x"), at("circle/x"), at("x".repeat(300))]) {
+    const lines = [
+      ["generate", path, "--prompt", "a"],
+      ["eval", at("runs/mine"), "--data", path],
+      ["inspect", path],
+      ["tokenizer", "inspect", path],
+    ];
+    for (const line of lines) expect((await groundup(...line)).err).toContain(`${path}: not found, expected a file or folder, got nothing at this path.`);
+  }
   expect((await groundup("plan", "/dev/null")).err).toContain(
     "/dev/null: not a recipe or a run, expected a YAML file or a folder with config.yaml, got a device or pipe. ",
   );

@@ -106,7 +106,7 @@ function adviceOn(path: string): string {
 /** @throws ConfigError when nothing is there, with the nearest name that is */
 export function checkPath(path: string): void {
   if (existsSync(path)) return;
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true)
+  if (isLink(path))
     throw new ConfigError(`${path}: not found, expected a file or folder, got a link to ${readlinkSync(path)}, which leads nowhere. Mend the link.`);
   const parent = dirname(path);
   const beside = isFolder(parent) ? readdirSync(parent) : [];
@@ -122,6 +122,15 @@ export function checkPath(path: string): void {
   throw new ConfigError(
     `${path || '""'}: not found, expected a file or folder, got nothing at this path.${suggestion}${runs.length > 0 && suggestion === "" ? ` There are ${list(runs)}.` : ""} Check the path.`,
   );
+}
+
+/** No where the system refuses to look: below a file or a circle of links, or at a name that is too long. */
+function isLink(path: string): boolean {
+  try {
+    return lstatSync(path).isSymbolicLink();
+  } catch {
+    return false;
+  }
 }
 
 const nameIn = (hint: string): string => /"(.*)"/.exec(hint)?.[1] ?? "";

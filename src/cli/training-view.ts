@@ -6,6 +6,7 @@ import { modelCounts } from "../models/index.ts";
 import { backend } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import {
+  checkPrompts,
   createProgress,
   type EvaluationResult,
   frequentTokens,
@@ -21,8 +22,13 @@ import type { Io } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
 import { packageVersion } from "./package-version.ts";
 
-/** Continues prompts as the recipe's `sample` says. The seed depends on the step, so a resumed run writes the same texts. */
-function samplerOf(tokenizer: Tokenizer, { sample, run }: Recipe): Sampler {
+/**
+ * Continues prompts as the recipe's `sample` says. The seed depends on the step, so a resumed run writes the same texts.
+ * @throws ConfigError for prompts that can't be continued
+ */
+export function samplerOf(tokenizer: Tokenizer, recipe: Recipe): Sampler {
+  checkPrompts(recipe, tokenizer);
+  const { sample, run } = recipe;
   return async (model, prompt, step, signal) => {
     const training = model.training;
     model.eval();
@@ -139,7 +145,7 @@ export function showEnd(session: PretrainSession, { end, validation }: Outcome, 
   io.print("\nWhat next:");
   // The run folder, so that the best checkpoint speaks and not the newest.
   const folder = word(path);
-  io.print(`  ${commandName()} generate ${folder} --prompt ${JSON.stringify(session.recipe.sample.prompts[0] ?? "The ")}`);
+  io.print(`  ${commandName()} generate ${folder} --prompt ${word(session.recipe.sample.prompts[0] ?? "The ")}`);
   io.print(`  ${commandName()} eval ${folder} --tasks perplexity --data my.txt`);
   io.print(`  ${commandName()} pretrain ${folder} --resume   # after Ctrl-C or a crash; this run is done`);
 }

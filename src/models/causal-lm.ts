@@ -34,6 +34,9 @@ const INPUTS: KnownOptions<CausalLMInputs> = {
   state: true,
 };
 
+/** Refuses inputs that the architectures here do not take; others may have more. @throws ConfigError with what was probably meant */
+export const checkInputs = (inputs: CausalLMInputs): void => checkOptions("forward", inputs, INPUTS);
+
 /** Inputs that say what is to be predicted: the output then has a loss. */
 export type CausalLMTraining = CausalLMInputs & ({ labels: Tensor } | { targets: Tensor });
 
@@ -75,7 +78,6 @@ export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
  * @throws ShapeError where a position is beyond `limit`, the number of positions that the model can serve
  */
 export function contextOf(inputs: CausalLMInputs, training: boolean, limit: number): ForwardContext & { sequences: SequenceLength[] } {
-  checkOptions("forward", inputs, INPUTS);
   const { inputIds, positions, cuSeqlens, state } = inputs;
   if (inputIds.rank !== 2 || inputIds.dtype !== "i32")
     throw new ShapeError(`forward: expected inputIds i32 (B, T), got ${inputIds.dtype} (${inputIds.shape.join(", ")}). One sequence is tensor([ids])`);

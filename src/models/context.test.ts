@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { ConfigError, ShapeError } from "../errors.ts";
 import { init } from "../nn/index.ts";
 import { noGrad, scope, tensor, zeros } from "../tensor/index.ts";
+import { contextOf } from "./causal-lm.ts";
 import { GPT2 } from "./gpt2.ts";
 import { Llama } from "./llama.ts";
 import type { RopeParameters } from "./rope-tables.ts";
@@ -28,6 +29,19 @@ describe.each([
     expect(() => lengthOf({ inputIds: ids(9), cuSeqlens: Int32Array.of(0, 2, 9) })).toThrow(tooLong);
     model.dispose();
   });
+
+  test("refuses inputs that it does not know", () => {
+    const model = make();
+    const inputs = { inputIds: ids(3), segmentIds: ids(3) };
+    expect(() => model.forward(inputs)).toThrow(ConfigError);
+    expect(() => model.forward(inputs)).toThrow(/^forward: unknown option, expected one of inputIds, .*, got segmentIds\./);
+    model.dispose();
+  });
+});
+
+test("an architecture of one's own may have more inputs than contextOf reads", () => {
+  const inputs = { inputIds: ids(3), segmentIds: ids(3) };
+  expect(scope(() => ({ found: contextOf(inputs, false, 6).sequences })).found).toEqual([{ rows: 3, positions: 3 }]);
 });
 
 test("llama with stretched rotary positions takes longer sequences, as transformers does", () => {

@@ -8,7 +8,7 @@ import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
 import { type Activation, dropout, linear, mlp, type Tensor, zeros } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
-import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
+import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { ACTIVATIONS, configKeys, depth, epsilon, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
 
@@ -201,6 +201,7 @@ export class GPT2 extends CausalLM {
   }
 
   protected override run(inputs: CausalLMInputs): CausalLMOutput {
+    checkInputs(inputs);
     const hidden = this.transformer.forward(inputs.inputIds, contextOf(inputs, this.training, this.dimensions.context));
     return outputOf(hidden, this.lm_head?.weight ?? this.transformer.wte.weight, inputs, this.watchingHead());
   }

@@ -8,7 +8,7 @@ import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
-import { CausalLM, type CausalLMInputs, type CausalLMOutput, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
+import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
@@ -185,6 +185,7 @@ export class Llama extends CausalLM {
   }
 
   protected override run(inputs: CausalLMInputs): CausalLMOutput {
+    checkInputs(inputs);
     const { rope_type, type } = this.config.rope_parameters ?? {};
     // Some stretched configs name the length before the stretching, others the one after it: those take any length, as in transformers.
     const stretched = (rope_type ?? type ?? "default") !== "default";

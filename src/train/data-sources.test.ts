@@ -3,13 +3,15 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { TokenData } from "../data/index.ts";
 import { ConfigError, DataError, RunError } from "../errors.ts";
 import { parseRecipe } from "../formats/recipe.ts";
-import { charTokenizer } from "../tokenizers/index.ts";
+import { byteTokenizer, charTokenizer } from "../tokenizers/index.ts";
 import type { TrainingEvent } from "./loop.ts";
 import { planText } from "./planned-text.ts";
 import { openPretraining, type PretrainSession } from "./pretrain.ts";
 import { type Recipe, recipeSchema } from "./recipe.ts";
+import { textBytes } from "./token-folder.ts";
 
 let dir: string;
 beforeEach(() => {
@@ -137,6 +139,20 @@ describe("files of tokens", () => {
     ]);
     const events = await run(unknown);
     expect(events.find((e) => e.type === "evaluation")?.result.bitsPerByte).toBeNull();
+  });
+
+  test("the signal ends the counting of their bytes between two pieces", async () => {
+    const controller = new AbortController();
+    let pieces = 0;
+    const read = async (_: number, length: number) => {
+      if (++pieces === 2) controller.abort();
+      return new Uint32Array(length);
+    };
+    const data = { tokens: 5 << 20, read } as unknown as TokenData;
+    await expect(textBytes(data, byteTokenizer(), controller.signal)).rejects.toThrow(/abort/i);
+    expect(pieces).toBe(2);
+    const opened = openPretraining(recipeOf(await folder(), named()), { out: join(dir, "run"), signal: AbortSignal.abort() });
+    await expect(opened).rejects.toThrow(/abort/i);
   });
 
   test("a file that is missing, and ids of another tokenizer", async () => {

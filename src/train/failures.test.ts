@@ -10,8 +10,9 @@ import { parseRecipe } from "../formats/recipe.ts";
 import type { Tensor } from "../tensor/index.ts";
 import { isSpike, newWatch } from "./health.ts";
 import type { TrainingEvent } from "./loop.ts";
-import type { PretrainSession } from "./pretrain.ts";
+import type { PretrainOptions, PretrainSession } from "./pretrain.ts";
 import { recipeSchema } from "./recipe.ts";
+import { checkPrompts } from "./sample-prompts.ts";
 
 describe("what goes wrong is said", () => {
   test("a recipe's problems all at once, with suggestions", () => {
@@ -141,10 +142,14 @@ describe("what goes wrong is said", () => {
     await expect(open(recipeOf({}, data("empty.txt")), { out: join(dir, "run2") })).rejects.toThrow(DataError);
   });
 
-  test("sample prompts that can't be continued, before the text is tokenized", async () => {
+  test("sample prompts that a sampler can't continue, before the text is tokenized", async () => {
     const prompts = ["the sea", "caf\u00e9 \u{1f40b}", "", "the whale swims in the sea"];
     const sample = { sample: { sample_steps: 4, prompts } };
-    const failed = open(recipeOf({}, sample));
+    const sampler: PretrainOptions["sampler"] = (tokenizer, recipe) => {
+      checkPrompts(recipe, tokenizer);
+      return (_, prompt) => prompt;
+    };
+    const failed = open(recipeOf({}, sample), { sampler });
     await expect(failed).rejects.toThrow(ConfigError);
     await expect(failed).rejects.toThrow(
       'recipe: sample.prompts[1] has what the run\'s tokenizer lacks, expected characters of the training text, got "c" (U+0063), "f" (U+0066), "\u00e9" (U+00E9), "\u{1f40b}" (U+1F40B) in "caf\u00e9 \u{1f40b}". ' +
@@ -154,9 +159,13 @@ describe("what goes wrong is said", () => {
     );
     expect(readdirSync(join(dir, "run"))).toEqual([]);
     // Nobody asks for samples, or the tokenizer knows every byte and how texts end.
-    await (await open(recipeOf({}, { sample: { prompts } }))).close();
+    await (await open(recipeOf({}, { sample: { prompts } }), { sampler })).close();
     const bytes = recipeOf({ context_length: 32 }, { ...sample, tokenizer: { type: "bytes" } });
-    await (await open(bytes, { out: join(dir, "bytes") })).close();
+    await (await open(bytes, { out: join(dir, "bytes"), sampler })).close();
+    // No sampler asks for them, or one that takes any prompt.
+    expect((await run(await open(recipeOf({}, sample), { out: join(dir, "none") }))).at(-1)).toMatchObject({ type: "end", why: "done" });
+    const events = await run(await open(recipeOf({}, sample), { out: join(dir, "own"), sampler: () => (_, prompt) => prompt }));
+    expect(events.flatMap((e) => (e.type === "sample" && e.sample.step === 0 ? [e.sample.text] : []))).toEqual(prompts);
   });
 
   test("a file that takes no more lines", async () => {

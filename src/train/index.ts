@@ -15,4 +15,5 @@ export { createProgress, type Progress, type ProgressOptions } from "./progress.
 export { differences, modelConfig, type Recipe, recipeSchema } from "./recipe.ts";
 export { frequentTokens, type ReportOptions, reportHtml, type TokenCount, writeReport } from "./report.ts";
 export { type Baseline, type LoggedMetrics, openRun, type RunFolder, type RunSample, readRun, type StepMetrics } from "./run-folder.ts";
+export { checkPrompts } from "./sample-prompts.ts";
 export { accumulateGradients, inputsOf } from "./step.ts";

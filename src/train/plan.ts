@@ -2,8 +2,8 @@
  * What a run will need, by formula, before anything is allocated: memory, arithmetic, time. Tests and `--dry-run` hold the tensors against
  * their measured peak, and `tests/plan-memory.test.ts` a whole process.
  */
-import { OutOfMemoryError } from "../errors.ts";
-import { type ModelDescription, modelCounts } from "../models/index.ts";
+import { ConfigError, OutOfMemoryError } from "../errors.ts";
+import { type ModelDescription, modelCounts, type SavedPerRow } from "../models/index.ts";
 import { byteSize } from "../quantities.ts";
 import type { Machine } from "./machine.ts";
 import type { Recipe } from "./recipe.ts";
@@ -84,6 +84,7 @@ const lossRows = (rows: number, vocabulary: number): number => Math.min(rows, Ma
  * @param model a model, or the description of one that was never built
  * @param machine how fast it is, and how large a process is at its start (`measureMachine`); without it only memory that does not depend on it means something
  * @param text decides how long evaluations take; absent, they count as nothing
+ * @throws ConfigError where the model's architecture does not say in numbers what its layers save
  */
 export function planTraining(model: ModelDescription, recipe: Recipe, machine: Machine = { flops: 1, processBytes: 0 }, text?: PlannedText): Plan {
   const { training, eval: evaluation } = recipe;
@@ -95,7 +96,7 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
   const states = training.optimizer === "sgd" && training.momentum === 0 ? 0 : STATES[training.optimizer];
   const weights = float * parameters;
   const optimizer = states * weights;
-  const { layer, gradients: within, widest, evaluated } = model.architecture.savedPerRow(model.config, training.context_length);
+  const { layer, gradients: within, widest, evaluated } = savedPerRow(model, training.context_length);
   // The fused loss works in chunks of rows; with it come the gradients of the last hidden states and of the head.
   const head = float * vocabulary * hidden;
   const logits = float * (lossRows(rows, vocabulary) * vocabulary + rows * hidden);
@@ -157,6 +158,18 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
     seconds: Object.values(times).reduce((sum, seconds) => sum + seconds, 0),
     times,
   };
+}
+
+const SAVED = ["layer", "gradients", "widest", "evaluated"] as const satisfies (keyof SavedPerRow)[];
+
+/** What the architecture says. @throws ConfigError where one that no compiler has seen leaves a number out, and every sum would be none */
+function savedPerRow({ architecture, modelType, config }: ModelDescription, length: number): SavedPerRow {
+  const saved: SavedPerRow | undefined = architecture.savedPerRow(config, length);
+  const wrong = SAVED.filter((part) => !Number.isFinite(saved?.[part]));
+  if (wrong.length === 0) return saved;
+  throw new ConfigError(
+    `${modelType}: savedPerRow lacks a number, expected layer, gradients, widest and evaluated, got ${wrong.map((part) => `${part} ${saved?.[part]}`).join(", ")}. Return all of them.`,
+  );
 }
 
 /** How often something is done that is done before the first step, every `every` steps, and after the last. */

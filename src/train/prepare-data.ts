@@ -21,9 +21,8 @@ import { hashFile, openFolder } from "../formats/index.ts";
 import { checkOptions } from "../options.ts";
 import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
-import { contextLength, type Recipe, textSources } from "./recipe.ts";
+import { type Recipe, textSources } from "./recipe.ts";
 import type { RunFolder } from "./run-folder.ts";
-import { checkPrompts } from "./sample-prompts.ts";
 import { openTokenFolder, textBytes } from "./token-folder.ts";
 
 /** The special token that stands behind each document. */
@@ -118,13 +117,16 @@ export function checkSameData(before: DataHashes, now: DataHashes, run: string):
     );
 }
 
-/** Trains or loads the tokenizer and writes the shards, or finds both in the run's folder. */
+/**
+ * Trains or loads the tokenizer and writes the shards, or finds both in the run's folder.
+ * `onTokenizer` is called before the text is tokenized, which may take long; what it throws ends the preparation.
+ */
 export async function prepareData(
   run: RunFolder,
   text: DataText,
-  options: { onNote: (sentence: string) => void; signal?: AbortSignal },
+  options: { onNote: (sentence: string) => void; onTokenizer?: (tokenizer: Tokenizer) => void; signal?: AbortSignal },
 ): Promise<PreparedData> {
-  checkOptions("prepareData", options, { onNote: true, signal: true });
+  checkOptions("prepareData", options, { onNote: true, onTokenizer: true, signal: true });
   const { recipe } = run;
   const { signal } = options;
   const sides = splitSources(recipe, text, options);
@@ -135,8 +137,8 @@ export async function prepareData(
     made.dispose();
   }
   const tokenizer = await loadTokenizer(folder);
-  checkPrompts(recipe, tokenizer, contextLength(recipe, tokenizer.vocabSize));
-  if (recipe.data.tokens !== null) return tokenFiles(recipe.data.tokens, tokenizer, options.onNote);
+  options.onTokenizer?.(tokenizer);
+  if (recipe.data.tokens !== null) return tokenFiles(recipe.data.tokens, tokenizer, options);
 
   const endOfText = endsDocuments(recipe) ? tokenizer.specialTokens.get(END_OF_TEXT) : undefined;
   const tokenizerHash = await hashFile(run.at("tokenizer", "tokenizer.json"));
@@ -181,7 +183,11 @@ export async function prepareData(
   }
 }
 
-async function tokenFiles(folder: string, tokenizer: Tokenizer, onNote: (sentence: string) => void): Promise<PreparedData> {
+async function tokenFiles(
+  folder: string,
+  tokenizer: Tokenizer,
+  { onNote, signal }: { onNote: (sentence: string) => void; signal?: AbortSignal },
+): Promise<PreparedData> {
   const { train, validation } = await openTokenFolder(folder, tokenizer.vocabSize);
   const close = async () => {
     await train.close();
@@ -189,7 +195,7 @@ async function tokenFiles(folder: string, tokenizer: Tokenizer, onNote: (sentenc
   };
   try {
     // Training tokens may be tens of gigabytes, and nothing is measured on them.
-    const bytes = await textBytes(validation, tokenizer);
+    const bytes = await textBytes(validation, tokenizer, signal);
     if (bytes === null) onNote(`${validation.name}: bits per byte are not measured, as some of its tokens are the tokenizer's unknown token.`);
     const counts = {
       train: { tokens: train.tokens, bytes: null, documents: null },

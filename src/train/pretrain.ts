@@ -23,7 +23,7 @@ export interface PretrainOptions {
   /** Go on with the run in that folder. */
   resume?: boolean;
   signal?: AbortSignal;
-  /** Makes the texts that the recipe's `sample` asks for. */
+  /** Makes the texts that the recipe's `sample` asks for. Called once, before the text is tokenized: what it can't serve it should refuse then (`checkPrompts`). */
   sampler?: (tokenizer: Tokenizer, recipe: Recipe) => Sampler;
   /** What goes into the manifest as the program's own version. */
   version?: string;
@@ -115,7 +115,13 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const manifestFile = run.at("manifest.json");
     const before = fs.existsSync(manifestFile) ? readManifest(manifestFile) : null;
     if (before !== null) checkSameData(before.data, text.hashes, run.path);
-    const data = await prepareData(run, text, { onNote: note, ...(signal === undefined ? {} : { signal }) });
+    const sampling: { sampler?: Sampler } = {};
+    const onTokenizer = (tokenizer: Tokenizer) => {
+      // Refuses a model that has no place for the vocabulary.
+      modelConfig(recipe, tokenizer.vocabSize);
+      if (options.sampler !== undefined) sampling.sampler = options.sampler(tokenizer, recipe);
+    };
+    const data = await prepareData(run, text, { onNote: note, onTokenizer, ...(signal === undefined ? {} : { signal }) });
     close.push(() => data.close());
     const { training } = recipe;
     const emulated = emulationNote(recipe);
@@ -148,7 +154,6 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const loader = loaderAt(state.cursor);
 
     if (before === null) await writeManifest();
-    const sampler = options.sampler?.(data.tokenizer, recipe);
     const parts: TrainingParts = {
       ...checkpointParts,
       recipe,
@@ -159,7 +164,7 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
       validationBytes: data.counts.validation.bytes,
       state,
       resumed: path !== null,
-      ...(sampler === undefined ? {} : { sampler }),
+      ...sampling,
     };
     async function* train(): AsyncGenerator<TrainingEvent> {
       for await (const event of trainingLoop(parts, signal === undefined ? {} : { signal })) {

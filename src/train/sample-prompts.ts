@@ -1,15 +1,17 @@
-/** A recipe's sample prompts, looked at as soon as the tokenizer is there: the first sample is due before the first step, and would end the run. */
+/** A recipe's sample prompts, for samplers that continue them with `generate`: the first sample is due before the first step, and would end the run. */
 import { ConfigError, DataError } from "../errors.ts";
 import { endIds } from "../tokenizers/end-ids.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
-import type { Recipe } from "./recipe.ts";
+import { contextLength, type Recipe } from "./recipe.ts";
 
 /**
- * @param context tokens that the model can see
+ * Called where such a sampler is made, so that samplers of another kind may take other prompts.
  * @throws ConfigError that names every prompt which can't be continued
  */
-export function checkPrompts({ sample }: Recipe, tokenizer: Tokenizer, context: number): void {
+export function checkPrompts(recipe: Recipe, tokenizer: Tokenizer): void {
+  const { sample } = recipe;
   if (sample.sample_steps === null) return;
+  const context = contextLength(recipe, tokenizer.vocabSize);
   const problems = sample.prompts.flatMap((prompt, i) => {
     const problem = problemOf(prompt, tokenizer, context);
     return problem === null ? [] : [`sample.prompts[${i}] ${problem}`];

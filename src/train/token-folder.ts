@@ -39,12 +39,13 @@ export async function openTokenFolder(folder: string, vocabSize?: number): Promi
  * Bytes of the text that the ids stand for; special tokens have none. Null where one of them stands for text that nobody knows (a tokenizer's unknown token).
  * @throws DataError for an id that the tokenizer does not have
  */
-export async function textBytes(data: TokenData, tokenizer: Tokenizer): Promise<number | null> {
+export async function textBytes(data: TokenData, tokenizer: Tokenizer, signal?: AbortSignal): Promise<number | null> {
   const lengths = Float64Array.from({ length: tokenizer.vocabSize }, (_, id) => tokenizer.byteLength(id));
   const { model } = tokenizer.spec;
   if (model.kind === "characters" && model.unknownId !== undefined) lengths[model.unknownId] = Number.NaN;
   let bytes = 0;
   for (let at = 0; at < data.tokens; at += PIECE) {
+    signal?.throwIfAborted();
     for (const id of await data.read(at, Math.min(PIECE, data.tokens - at))) bytes += lengths[id];
   }
   return Number.isNaN(bytes) ? null : bytes;
