@@ -52,8 +52,13 @@ export function backend(): Backend {
     const made = found.binding !== null ? createNative(found.binding) : createReference();
     if (found.binding === null && !found.asked) globalThis.console?.warn(`groundup: running on the plain TypeScript backend, which is slow: ${found.reason}`);
     const { GROUNDUP_THREADS: threads = "", GROUNDUP_ISA: isa = "" } = globalThis.process?.env ?? {};
-    if (threads !== "") made.threads(threadsOf(threads));
-    if (isa !== "" && made.name === "native") made.isa(isaOf(isa, made.isas()));
+    const count = threads === "" ? undefined : threadsOf(threads);
+    const set = isa === "" || found.binding === null ? undefined : isaOf(isa, made.isas());
+    // Both hold for the process: a worker must not take back what the program has set since.
+    if (found.binding?.firstToSet()) {
+      made.threads(count);
+      made.isa(set);
+    }
     // Only a backend that is set up as asked is kept: the next call meets the same error, not half of the settings.
     [chosen, why] = [made, found.reason];
   }

@@ -20,6 +20,8 @@ export interface NativeBinding {
   claim(shared: number, bytes: number): number;
   /** What buffers hold in the whole process, as JSON. */
   memory(): string;
+  /** True for the first call in the process, whose thread sets what the environment says. */
+  firstToSet(): boolean;
   threads(count?: number): number;
   isa(name?: string): string;
   isas(): string;
