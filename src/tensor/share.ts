@@ -36,7 +36,8 @@ export interface SharedTensor {
  *
  * Writing in place shows in every thread, at once and without a lock: let one thread write while the others wait for its message, as where
  * a worker trains and the main thread reads the weights between two steps. Who reads meanwhile finds old and new items mixed, and no worse: row numbers are copied before
- * they are checked. No thread notices another's write to what its own graph has saved. A shared weight is read as it lies, without the packed
+ * they are checked. No graph notices a write to what it has saved through another holder's tensor, be that in another thread or in
+ * the same one. A shared weight is read as it lies, without the packed
  * copy that makes generation fast: `clone()` it for that.
  *
  * On the reference backend the first `share` of a storage moves it into a `SharedArrayBuffer`, by one copy.
