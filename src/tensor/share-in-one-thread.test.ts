@@ -39,5 +39,16 @@ for (const name of native === null ? ["reference"] : ["native", "reference"]) {
         expect(wrong(m, backwards)).toBe(0);
       });
     });
+
+    test("every backward adds to a leaf's .grad where it lies, and whoever shares it sees that", () => {
+      scope(() => {
+        const x = values([3]);
+        x.sum().backward();
+        const seen = fromShared(share(x.grad as Tensor));
+        x.sum().backward();
+        expect(numbers(seen)).toEqual([2, 2, 2]);
+        x.grad?.dispose();
+      });
+    });
   });
 }
