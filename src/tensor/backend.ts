@@ -26,8 +26,11 @@ export interface Memory {
   share(buffer: number): SharedMemory;
   /** Makes what `share` gave, on any thread, a block of this thread. 0 where it is nothing of the sort, is not of so many bytes, or was claimed before. */
   claim(shared: unknown, bytes: number): number;
-  /** What the blocks of all threads hold, as far as this one can know: the reference backend knows its own thread's. */
-  heldBytes(): number;
+  /**
+   * What the blocks of all threads hold, and of that what waits to be claimed. The reference backend knows of its own thread's, and nothing waits
+   * there: what nobody refers to is collected.
+   */
+  held(): { readonly bytes: number; readonly unclaimed: number };
 }
 
 export interface Backend extends Memory, Kernels {

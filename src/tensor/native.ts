@@ -106,7 +106,10 @@ export function createNative(binding: NativeBinding): Backend {
       }
     },
     claim: (shared, bytes) => (typeof shared === "number" ? binding.claim(shared, bytes) : 0),
-    heldBytes: () => (JSON.parse(binding.memory()) as { liveBytes: number }).liveBytes,
+    held() {
+      const { liveBytes, unclaimedBytes } = JSON.parse(binding.memory()) as { liveBytes: number; unclaimedBytes: number };
+      return { bytes: liveBytes, unclaimed: unclaimedBytes };
+    },
     threads: (count) => (count === undefined ? binding.threads() : binding.threads(count)),
     isa: (name) => (name === undefined ? binding.isa() : binding.isa(name)),
     isas: () => binding.isas().split(" "),

@@ -367,6 +367,30 @@ whereNative("the end of a worker", (_, binding) => {
     expect(held()).toBe(before);
   });
 
+  test("leaves what it shared and nobody has heard of: a number says how much", async () => {
+    const unclaimed = () => memory().unclaimedBytes;
+    const [before, all] = [unclaimed(), held()];
+    const flag = new Int32Array(new SharedArrayBuffer(4));
+    const worker = start((g, _, flag: Int32Array) => {
+      for (let i = 0; i < 2; i++) {
+        const t = g.zeros([1 << 20]);
+        // Two descriptions hold a block once; the third was claimed.
+        for (let j = 0; j < 2; j++) g.share(t);
+        g.fromShared(g.share(t));
+      }
+      Atomics.store(flag, 0, 1);
+      for (;;);
+    }, flag);
+    while (Atomics.load(flag, 0) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(unclaimed() - before).toBe(8 << 20);
+    await worker.terminate();
+    expect([unclaimed() - before, held() - all]).toEqual([8 << 20, 8 << 20]);
+    const shared = scope(() => share(zeros([1 << 20])));
+    expect([unclaimed() - before, held() - all]).toEqual([12 << 20, 12 << 20]);
+    fromShared(shared).dispose();
+    expect([unclaimed() - before, held() - all]).toEqual([8 << 20, 8 << 20]);
+  });
+
   test("frees its tokenizer engines too", async () => {
     const { textTrainerNew, textTrainerFree } = binding as unknown as { textTrainerNew(pattern: number): number; textTrainerFree(trainer: number): boolean };
     const library =

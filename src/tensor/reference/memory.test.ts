@@ -52,7 +52,7 @@ test("memory moves once to where threads can share it, and is claimed once for e
   theirs.write(claimed, 0, Float32Array.of(2.5));
   theirs.read(again, 0, word);
   expect([...word]).toEqual([2.5, 1.5]);
-  expect([ours.heldBytes(), theirs.heldBytes()]).toEqual([0, 16]);
+  expect([ours.held(), theirs.held()].map(({ bytes }) => bytes)).toEqual([0, 16]);
 });
 
 test("a runtime without shared memory says so", () => {
