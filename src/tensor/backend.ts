@@ -9,8 +9,8 @@ import { createNative } from "./native.ts";
 import { loadNative } from "./native-binding.ts";
 import { createReference } from "./reference/index.ts";
 
-/** What a message between threads carries of a block: its number in the native library's table, or on the reference backend the memory itself. */
-export type SharedMemory = number | { readonly memory: SharedArrayBuffer; readonly claimed: SharedArrayBuffer };
+/** What a message between threads carries of a block: its number in the native library's table and whose table that is, or on the reference backend the memory itself. */
+export type SharedMemory = { readonly process: string; readonly number: number } | { readonly memory: SharedArrayBuffer; readonly claimed: SharedArrayBuffer };
 
 /** A backend's memory: blocks named by numbers (0 is never one). Contents of a new block are undefined. */
 export interface Memory {

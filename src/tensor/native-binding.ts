@@ -11,6 +11,8 @@ export interface NativeBinding {
   readonly kernels: string;
   /** The version of groundup that the library was built from. */
   readonly version: string;
+  /** A name that no other process has. */
+  readonly process: string;
   exec(kernel: number): void;
   alloc(bytes: number): number;
   free(buffer: number): void;

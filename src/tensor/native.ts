@@ -100,12 +100,16 @@ export function createNative(binding: NativeBinding): Backend {
     },
     share(buffer) {
       try {
-        return binding.share(buffer);
+        return { process: binding.process, number: binding.share(buffer) };
       } catch (error) {
         throw typed(error);
       }
     },
-    claim: (shared, bytes) => (typeof shared === "number" ? binding.claim(shared, bytes) : 0),
+    claim(shared, bytes) {
+      const { process, number } = (shared ?? {}) as { process?: unknown; number?: unknown };
+      // Numbers begin alike in every process.
+      return process === binding.process && typeof number === "number" ? binding.claim(number, bytes) : 0;
+    },
     held() {
       const { liveBytes, unclaimedBytes } = JSON.parse(binding.memory()) as { liveBytes: number; unclaimedBytes: number };
       return { bytes: liveBytes, unclaimed: unclaimedBytes };

@@ -47,3 +47,17 @@ whereNative("the variables of the environment", () => {
     expect(run(program, { GROUNDUP_THREADS: "none" })).toBe("GROUNDUP_THREADS: not a number of threads,GROUNDUP_THREADS: not a number of threads 3");
   });
 });
+
+whereNative("a description", () => {
+  test("is refused in another process, also where that has shared memory of the same number", () => {
+    const shared = "const shared = g.share(g.tensor([1, 2, 3]));";
+    const theirs = run(`${shared} console.log(JSON.stringify(shared));`);
+    const program = `
+      ${shared}
+      try { g.fromShared(${theirs}); } catch (error) { console.log(error.name, error.message); }
+      console.log(g.fromShared(JSON.parse(JSON.stringify(shared))).dataSync().join(), shared.memory.number === ${theirs}.memory.number);`;
+    const [words, claimed] = run(program).split("\n");
+    expect(words).toContain("ShapeError fromShared: nothing to claim, expected memory that a thread of this process shared on the native backend");
+    expect(claimed).toBe("1,2,3 true");
+  });
+});

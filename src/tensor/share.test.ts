@@ -172,8 +172,11 @@ for (const name of native === null ? ["reference"] : ["native", "reference"]) {
         refuse({ ...shared, ...wide }, "reaches out of the shared memory");
       }
       const strange: unknown[] = [0, 1, 2 ** 22, -1, 0.5, Number.NaN, 2 ** 52, 1e300, "1", null, {}, t.storage.buffer, { memory: new SharedArrayBuffer(128) }];
-      if (typeof shared.memory === "number") strange.push(shared.memory + 0.25, shared.memory + 2 ** 22, share(small).memory as number);
-      else strange.push({ ...shared.memory, memory: new ArrayBuffer(128) }, { ...shared.memory, claimed: new SharedArrayBuffer(0) });
+      const block = shared.memory;
+      if ("number" in block) {
+        for (const number of [0, -1, block.number + 0.25, block.number + 2 ** 22, t.storage.buffer, Number.NaN, "1"]) strange.push({ ...block, number });
+        strange.push(share(small).memory, block.number, { number: block.number }, { ...block, process: "another" });
+      } else strange.push({ ...shared.memory, memory: new ArrayBuffer(128) }, { ...shared.memory, claimed: new SharedArrayBuffer(0) });
       for (const memory of strange) refuse({ ...shared, memory }, "nothing to claim");
       refuse({ ...shared, bytes: 256 }, "nothing to claim");
       const claimed = fromShared(shared);

@@ -8,8 +8,9 @@
 
 use crate::napi::{Call, Exports, sys};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 const SLOTS_PER_CHUNK: usize = 4096;
 const CHUNKS: usize = 1024;
@@ -274,7 +275,15 @@ pub fn free_all_of(thread: usize) {
     }
 }
 
+/// Names this process, and no other one: the system's number for it comes again, in another container at the same time.
+fn process_name() -> String {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| format!("{}-{:016x}", std::process::id(), RandomState::new().build_hasher().finish())).clone()
+}
+
 pub fn register(x: &mut Exports) -> Result<(), String> {
+    let process = x.string(&process_name())?;
+    x.value("process", process)?;
     x.function("alloc", |c| c.from_number(allocate(size(c, 0)?, c.thread())?))?;
     x.function("free", |c| {
         free(c.number(0)?)?;
