@@ -2,9 +2,8 @@
 import { ShapeError } from "../errors.ts";
 import { backend, type SharedMemory } from "./backend.ts";
 import { DTYPES, type DType, ITEM_BYTES } from "./kernels.ts";
-import { reach } from "./reference/memory.ts";
 import { track } from "./scope.ts";
-import { checkShape, type Shape, show } from "./shape.ts";
+import { checkShape, reach, type Shape, show } from "./shape.ts";
 import { ownerNamed, Storage } from "./storage.ts";
 import { checkTensor, Tensor } from "./tensor.ts";
 

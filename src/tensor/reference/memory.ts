@@ -152,15 +152,6 @@ export function dtypeNamed(code: number): (typeof DTYPES)[number] {
   return name;
 }
 
-/** One more than the highest item that `shape` and `strides` reach: what a strided operand needs. 0 for an empty shape. */
-export function reach(shape: Sizes, strides: Sizes): number {
-  if (shape.length !== strides.length) {
-    throw new ShapeError(`reference kernel: strides do not fit the shape, expected ${shape.length} strides, got ${strides.length}`);
-  }
-  if (shape.includes(0)) return 0;
-  return shape.reduce((last, n, d) => last + (n - 1) * strides[d], 1);
-}
-
 /**
  * Walks over a shape row by row (rows of its last dimension) for several strided operands at once: `visit` gets the place of the
  * row's first item in each of them.
