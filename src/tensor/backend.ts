@@ -9,8 +9,8 @@ import { createNative } from "./native.ts";
 import { loadNative } from "./native-binding.ts";
 import { createReference } from "./reference/index.ts";
 
-/** What a message between threads carries of a block: its number in the native library's table, or on the reference backend the memory itself. */
-export type SharedMemory = number | { readonly memory: SharedArrayBuffer; readonly claimed: SharedArrayBuffer };
+/** What a message between threads carries of a block: its number in the native library's table and whose table that is, or on the reference backend the memory itself. */
+export type SharedMemory = { readonly process: string; readonly number: number } | { readonly memory: SharedArrayBuffer; readonly claimed: SharedArrayBuffer };
 
 /** A backend's memory: blocks named by numbers (0 is never one). Contents of a new block are undefined. */
 export interface Memory {
@@ -26,8 +26,11 @@ export interface Memory {
   share(buffer: number): SharedMemory;
   /** Makes what `share` gave, on any thread, a block of this thread. 0 where it is nothing of the sort, is not of so many bytes, or was claimed before. */
   claim(shared: unknown, bytes: number): number;
-  /** What the blocks of all threads hold, as far as this one can know: the reference backend knows its own thread's. */
-  heldBytes(): number;
+  /**
+   * What the blocks of all threads hold, and of that what waits to be claimed. The reference backend knows of its own thread's, and nothing waits
+   * there: what nobody refers to is collected.
+   */
+  held(): { readonly bytes: number; readonly unclaimed: number };
 }
 
 export interface Backend extends Memory, Kernels {
@@ -52,8 +55,13 @@ export function backend(): Backend {
     const made = found.binding !== null ? createNative(found.binding) : createReference();
     if (found.binding === null && !found.asked) globalThis.console?.warn(`groundup: running on the plain TypeScript backend, which is slow: ${found.reason}`);
     const { GROUNDUP_THREADS: threads = "", GROUNDUP_ISA: isa = "" } = globalThis.process?.env ?? {};
-    if (threads !== "") made.threads(threadsOf(threads));
-    if (isa !== "" && made.name === "native") made.isa(isaOf(isa, made.isas()));
+    const count = threads === "" ? undefined : threadsOf(threads);
+    const set = isa === "" || found.binding === null ? undefined : isaOf(isa, made.isas());
+    // Both hold for the process: a worker must not take back what the program has set since.
+    if (found.binding?.firstToSet()) {
+      made.threads(count);
+      made.isa(set);
+    }
     // Only a backend that is set up as asked is kept: the next call meets the same error, not half of the settings.
     [chosen, why] = [made, found.reason];
   }

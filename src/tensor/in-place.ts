@@ -45,13 +45,19 @@ function store(op: string, from: Tensor, to: Tensor): void {
       throw new ShapeError(`${op}: expected items that broadcast to ${show(to.shape)}, got shape ${show(from.shape)}`, { cause });
     }
   }
-  copyInto(wide.storage === to.storage ? clone(wide) : wide, to);
+  copyInto(mayMeet(wide, to) ? clone(wide) : wide, to);
 }
+
+/** Whether two tensors may have memory in common: what threads share has a storage for each holder. */
+const mayMeet = (a: Tensor, b: Tensor): boolean => a.storage === b.storage || (a.storage.inThreads && b.storage.inThreads);
 
 /** t += scale · other, in place, in t's dtype; other broadcasts to t's shape. Only under noGrad where t has a graph. */
 export function addInPlace(t: Tensor, other: Numeric, scale = 1): Tensor {
   return write("addInPlace", t, other, () => {
-    if (other instanceof Tensor && t.dtype === "f32" && other.dtype === "f32" && t.isContiguous && other.isContiguous && sameShape(t.shape, other.shape)) {
+    const alike =
+      other instanceof Tensor && t.dtype === "f32" && other.dtype === "f32" && t.isContiguous && other.isContiguous && sameShape(t.shape, other.shape);
+    // Item by item is only right where no item is read after another one was written over it.
+    if (alike && (!mayMeet(t, other) || (t.storage === other.storage && t.offset === other.offset))) {
       backend().axpby(1, t, scale, other, t, t.size);
     } else {
       store("addInPlace", add(t, scale === 1 ? other : typeof other === "number" ? other * scale : mul(other, scale)), t);

@@ -11,6 +11,8 @@ export interface NativeBinding {
   readonly kernels: string;
   /** The version of groundup that the library was built from. */
   readonly version: string;
+  /** A name that no other process has. */
+  readonly process: string;
   exec(kernel: number): void;
   alloc(bytes: number): number;
   free(buffer: number): void;
@@ -20,6 +22,8 @@ export interface NativeBinding {
   claim(shared: number, bytes: number): number;
   /** What buffers hold in the whole process, as JSON. */
   memory(): string;
+  /** True for the first call in the process, whose thread sets what the environment says. */
+  firstToSet(): boolean;
   threads(count?: number): number;
   isa(name?: string): string;
   isas(): string;

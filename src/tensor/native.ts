@@ -100,13 +100,20 @@ export function createNative(binding: NativeBinding): Backend {
     },
     share(buffer) {
       try {
-        return binding.share(buffer);
+        return { process: binding.process, number: binding.share(buffer) };
       } catch (error) {
         throw typed(error);
       }
     },
-    claim: (shared, bytes) => (typeof shared === "number" ? binding.claim(shared, bytes) : 0),
-    heldBytes: () => (JSON.parse(binding.memory()) as { liveBytes: number }).liveBytes,
+    claim(shared, bytes) {
+      const { process, number } = (shared ?? {}) as { process?: unknown; number?: unknown };
+      // Numbers begin alike in every process.
+      return process === binding.process && typeof number === "number" ? binding.claim(number, bytes) : 0;
+    },
+    held() {
+      const { liveBytes, unclaimedBytes } = JSON.parse(binding.memory()) as { liveBytes: number; unclaimedBytes: number };
+      return { bytes: liveBytes, unclaimed: unclaimedBytes };
+    },
     threads: (count) => (count === undefined ? binding.threads() : binding.threads(count)),
     isa: (name) => (name === undefined ? binding.isa() : binding.isa(name)),
     isas: () => binding.isas().split(" "),

@@ -98,6 +98,15 @@ export function checkShape(op: string, shape: Shape): void {
   if (sizeOf(shape) > 2 ** 40) throw new ShapeError(`${op}: shape too large, expected at most 2^40 items, got ${show(shape)}`);
 }
 
+/** One more than the highest item that a shape with these strides, none negative, reaches: what a strided operand needs. 0 for an empty shape. */
+export function reach(shape: Shape, strides: Shape): number {
+  if (shape.length !== strides.length) {
+    throw new ShapeError(`reach: strides do not fit the shape, expected ${shape.length} strides, got ${strides.length}. There is one for each dimension`);
+  }
+  if (shape.includes(0)) return 0;
+  return shape.reduce((last, n, d) => last + (n - 1) * (strides[d] as number), 1);
+}
+
 /** Splits a shape at a dimension: (product before, size, product after). */
 export function around(shape: Shape, dim: number): [outer: number, n: number, inner: number] {
   return [sizeOf(shape.slice(0, dim)), shape[dim] as number, sizeOf(shape.slice(dim + 1))];

@@ -172,8 +172,11 @@ for (const name of native === null ? ["reference"] : ["native", "reference"]) {
         refuse({ ...shared, ...wide }, "reaches out of the shared memory");
       }
       const strange: unknown[] = [0, 1, 2 ** 22, -1, 0.5, Number.NaN, 2 ** 52, 1e300, "1", null, {}, t.storage.buffer, { memory: new SharedArrayBuffer(128) }];
-      if (typeof shared.memory === "number") strange.push(shared.memory + 0.25, shared.memory + 2 ** 22, share(small).memory as number);
-      else strange.push({ ...shared.memory, memory: new ArrayBuffer(128) }, { ...shared.memory, claimed: new SharedArrayBuffer(0) });
+      const block = shared.memory;
+      if ("number" in block) {
+        for (const number of [0, -1, block.number + 0.25, block.number + 2 ** 22, t.storage.buffer, Number.NaN, "1"]) strange.push({ ...block, number });
+        strange.push(share(small).memory, block.number, { number: block.number }, { ...block, process: "another" });
+      } else strange.push({ ...shared.memory, memory: new ArrayBuffer(128) }, { ...shared.memory, claimed: new SharedArrayBuffer(0) });
       for (const memory of strange) refuse({ ...shared, memory }, "nothing to claim");
       refuse({ ...shared, bytes: 256 }, "nothing to claim");
       const claimed = fromShared(shared);
@@ -365,6 +368,30 @@ whereNative("the end of a worker", (_, binding) => {
     await worker.terminate();
     fromShared(shared).dispose();
     expect(held()).toBe(before);
+  });
+
+  test("leaves what it shared and nobody has heard of: a number says how much", async () => {
+    const unclaimed = () => memory().unclaimedBytes;
+    const [before, all] = [unclaimed(), held()];
+    const flag = new Int32Array(new SharedArrayBuffer(4));
+    const worker = start((g, _, flag: Int32Array) => {
+      for (let i = 0; i < 2; i++) {
+        const t = g.zeros([1 << 20]);
+        // Two descriptions hold a block once; the third was claimed.
+        for (let j = 0; j < 2; j++) g.share(t);
+        g.fromShared(g.share(t));
+      }
+      Atomics.store(flag, 0, 1);
+      for (;;);
+    }, flag);
+    while (Atomics.load(flag, 0) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(unclaimed() - before).toBe(8 << 20);
+    await worker.terminate();
+    expect([unclaimed() - before, held() - all]).toEqual([8 << 20, 8 << 20]);
+    const shared = scope(() => share(zeros([1 << 20])));
+    expect([unclaimed() - before, held() - all]).toEqual([12 << 20, 12 << 20]);
+    fromShared(shared).dispose();
+    expect([unclaimed() - before, held() - all]).toEqual([8 << 20, 8 << 20]);
   });
 
   test("frees its tokenizer engines too", async () => {

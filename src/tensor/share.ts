@@ -2,9 +2,8 @@
 import { ShapeError } from "../errors.ts";
 import { backend, type SharedMemory } from "./backend.ts";
 import { DTYPES, type DType, ITEM_BYTES } from "./kernels.ts";
-import { reach } from "./reference/memory.ts";
 import { track } from "./scope.ts";
-import { checkShape, type Shape, show } from "./shape.ts";
+import { checkShape, reach, type Shape, show } from "./shape.ts";
 import { ownerNamed, Storage } from "./storage.ts";
 import { checkTensor, Tensor } from "./tensor.ts";
 
@@ -32,12 +31,13 @@ export interface SharedTensor {
  *
  * The memory lives until the last holder lets it go: the tensors of each thread over it, and every description until it is claimed. A description outlives the
  * thread that made it, so a worker may share its result and end; one that its receiver will not claim (its worker was terminated) is given up by
- * `fromShared(description).dispose()`. A view shares the whole of its storage. The graph and `requiresGrad` stay behind, as with `detach()`.
+ * `fromShared(description).dispose()`. Where a worker is terminated after its `share()` and before its message is delivered, nobody has the description, and the memory is lost
+ * until the process ends: `memory().unclaimedBytes` counts it. So let a worker end by itself, or wait for its message, before `terminate()`. A view shares the whole of its storage. The graph and `requiresGrad` stay behind, as with `detach()`.
  *
  * Writing in place shows in every thread, at once and without a lock: let one thread write while the others wait for its message, as where
  * a worker trains and the main thread reads the weights between two steps. Who reads meanwhile finds old and new items mixed, and no worse: row numbers are copied before
- * they are checked. No thread notices another's write to what its own graph has saved. A shared weight is read as it lies, without the packed
- * copy that makes generation fast: `clone()` it for that.
+ * they are checked. No graph notices a write to what it has saved through another holder's tensor, be that in another thread or in
+ * the same one. A shared weight is read as it lies, without the packed copy that makes generation fast: `clone()` it for that.
  *
  * On the reference backend the first `share` of a storage moves it into a `SharedArrayBuffer`, by one copy.
  *

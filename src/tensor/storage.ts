@@ -37,7 +37,7 @@ export function setMemoryLimit(bytes: number): void {
   limitSet = true;
 }
 
-/** What tensors hold now. All but `processBytes` is of the thread that asks: a worker has its own, and memory that threads share counts in each that holds it. */
+/** What tensors hold now. All but `processBytes` and `unclaimedBytes` is of the thread that asks: a worker has its own, and memory that threads share counts in each that holds it. */
 export interface MemoryReport {
   liveBytes: number;
   liveBuffers: number;
@@ -45,6 +45,11 @@ export interface MemoryReport {
   limitBytes: number;
   /** What the tensors of all threads hold, and shares that nobody has claimed yet, each block once; with small freed blocks that a thread keeps for its next tensors. On the reference backend a thread knows of its own only. */
   processBytes: number;
+  /**
+   * Of these, the blocks that `share` has described and whose description nobody has claimed, each once. What stays here belongs to messages that never arrived, and
+   * is lost to the process. 0 on the reference backend, where such memory is collected.
+   */
+  unclaimedBytes: number;
   /** By operation that made them, largest first. */
   owners: { name: string; bytes: number; count: number }[];
 }
@@ -53,7 +58,8 @@ export interface MemoryReport {
 export function memory(): MemoryReport {
   if (!limitSet) setMemoryLimit(defaultLimit());
   const list = [...owners.values()].filter((o) => o.count > 0).sort((a, b) => b.bytes - a.bytes);
-  return { liveBytes, liveBuffers, peakBytes, limitBytes: limit, processBytes: backend().heldBytes(), owners: list.map((o) => ({ ...o })) };
+  const { bytes, unclaimed } = backend().held();
+  return { liveBytes, liveBuffers, peakBytes, limitBytes: limit, processBytes: bytes, unclaimedBytes: unclaimed, owners: list.map((o) => ({ ...o })) };
 }
 
 /** Starts the peak of `memory()` again from what is live now. */

@@ -2,6 +2,7 @@
 
 use crate::napi::Exports;
 use groundup_kernels::{gemm, pool, simd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// More than this is a mistake: each thread has a stack of its own.
@@ -24,10 +25,18 @@ fn name(isa: simd::Isa) -> &'static str {
     }
 }
 
+/// True once in the life of the process: threads and instruction set are the process's, so only its first JavaScript thread sets
+/// them as the environment says, and no later one takes back what the program has set since.
+fn first_to_set() -> bool {
+    static SET: AtomicBool = AtomicBool::new(false);
+    !SET.swap(true, Ordering::Relaxed)
+}
+
 pub fn register(x: &mut Exports) -> Result<(), String> {
     // The loader refuses a library of another version than the package's.
     let version = x.string(env!("CARGO_PKG_VERSION"))?;
     x.value("version", version)?;
+    x.function("firstToSet", |c| c.from_boolean(first_to_set()))?;
     x.function("threads", |c| {
         if c.count() > 0 {
             let wanted = c.number(0)?;

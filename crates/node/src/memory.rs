@@ -8,8 +8,9 @@
 
 use crate::napi::{Call, Exports, sys};
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 const SLOTS_PER_CHUNK: usize = 4096;
 const CHUNKS: usize = 1024;
@@ -37,6 +38,10 @@ struct Arena {
     free_blocks: HashMap<usize, Vec<usize>>,
     /// How many buffers lie over a block beyond the first, for blocks that are shared.
     further: HashMap<usize, usize>,
+    /// How many of the buffers over a block nobody has claimed yet, where there are such.
+    unclaimed: HashMap<usize, usize>,
+    /// What the blocks in `unclaimed` hold.
+    unclaimed_bytes: usize,
     region: usize,
     region_left: usize,
     live_bytes: usize,
@@ -174,6 +179,28 @@ fn new_handle(a: &mut Arena, block: usize, bytes: usize, thread: usize) -> Resul
     Ok(next_generation(s, index))
 }
 
+impl Arena {
+    /// A buffer over the block waits for whoever claims it.
+    fn waits(&mut self, block: usize, bytes: usize) {
+        let waiting = self.unclaimed.entry(block).or_default();
+        *waiting += 1;
+        if *waiting == 1 {
+            self.unclaimed_bytes += class_of(bytes);
+        }
+    }
+
+    /// It waits no longer.
+    fn waited(&mut self, block: usize, bytes: usize) {
+        if let Some(waiting) = self.unclaimed.get_mut(&block) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.unclaimed.remove(&block);
+                self.unclaimed_bytes -= class_of(bytes);
+            }
+        }
+    }
+}
+
 /// Makes every former number of the slot stale; the new one.
 fn next_generation(s: &Slot, index: usize) -> f64 {
     let generation = (s.generation.load(Ordering::Relaxed) + 1) & 0x3fff_ffff;
@@ -191,16 +218,18 @@ fn share(handle: f64) -> Result<f64, String> {
         s.shared.store(true, Ordering::Relaxed);
     }
     *a.further.entry(pointer as usize).or_default() += 1;
+    a.waits(pointer as usize, bytes);
     Ok(shared)
 }
 
 /// Makes what was shared a buffer of this thread; its number, or 0 where nothing of so many bytes waits under it.
 fn claim(shared: f64, bytes: f64, thread: usize) -> Result<f64, String> {
     // Held to the end, so that of two threads that claim the same number one is refused.
-    let _guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
+    let mut guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
     match (lookup(shared), slot(index_of(shared))) {
-        (Ok((_, size)), Some(s)) if shared.fract() == 0.0 && size as f64 == bytes && s.thread.load(Ordering::Relaxed) == NOBODY => {
+        (Ok((pointer, size)), Some(s)) if shared.fract() == 0.0 && size as f64 == bytes && s.thread.load(Ordering::Relaxed) == NOBODY => {
             s.thread.store(thread, Ordering::Relaxed);
+            guard.get_or_insert_with(Arena::default).waited(pointer as usize, size);
             Ok(shared)
         }
         _ => Ok(0.0),
@@ -215,7 +244,9 @@ pub fn free(handle: f64) -> Result<(), String> {
     let index = index_of(handle);
     let s = slot(index).ok_or("internal: a slot without its chunk")?;
     s.pointer.store(std::ptr::null_mut(), Ordering::Relaxed);
-    s.thread.store(NOBODY, Ordering::Relaxed);
+    if s.thread.swap(NOBODY, Ordering::Relaxed) == NOBODY {
+        a.waited(pointer as usize, bytes);
+    }
     next_generation(s, index);
     a.free_slots.push(index);
     let block = pointer as usize;
@@ -244,7 +275,15 @@ pub fn free_all_of(thread: usize) {
     }
 }
 
+/// Names this process, and no other one: the system's number for it comes again, in another container at the same time.
+fn process_name() -> String {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| format!("{}-{:016x}", std::process::id(), RandomState::new().build_hasher().finish())).clone()
+}
+
 pub fn register(x: &mut Exports) -> Result<(), String> {
+    let process = x.string(&process_name())?;
+    x.value("process", process)?;
     x.function("alloc", |c| c.from_number(allocate(size(c, 0)?, c.thread())?))?;
     x.function("free", |c| {
         free(c.number(0)?)?;
@@ -256,9 +295,11 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
     x.function("read", |c| copy(c, false))?;
     x.function("memory", |c| {
         let guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
-        let (live, buffers, peak, reserved) =
-            guard.as_ref().map_or((0, 0, 0, 0), |a| (a.live_bytes, a.live_buffers, a.peak_bytes, a.reserved_bytes));
-        c.from_string(&format!("{{\"liveBytes\":{live},\"liveBuffers\":{buffers},\"peakBytes\":{peak},\"reservedBytes\":{reserved}}}"))
+        let (live, buffers, peak, reserved, unclaimed) =
+            guard.as_ref().map_or((0, 0, 0, 0, 0), |a| (a.live_bytes, a.live_buffers, a.peak_bytes, a.reserved_bytes, a.unclaimed_bytes));
+        c.from_string(&format!(
+            "{{\"liveBytes\":{live},\"liveBuffers\":{buffers},\"peakBytes\":{peak},\"reservedBytes\":{reserved},\"unclaimedBytes\":{unclaimed}}}"
+        ))
     })
 }
 

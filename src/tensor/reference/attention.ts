@@ -5,7 +5,8 @@
 import { ShapeError } from "../../errors.ts";
 import { bf16ToF32, f32ToBf16 } from "../dtype.ts";
 import type { Kernels, Operand, Sizes } from "../kernels.ts";
-import { reach, type Views } from "./memory.ts";
+import { reach } from "../shape.ts";
+import type { Views } from "./memory.ts";
 import { logSumExp } from "./softmax.ts";
 
 const PAGE = 64;

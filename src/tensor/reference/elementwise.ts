@@ -1,8 +1,9 @@
 /** Item by item: functions of one number and of two, choice, and linear combination. */
 import { ShapeError } from "../../errors.ts";
 import { BINARY, type Binary, type Kernels } from "../kernels.ts";
+import { reach } from "../shape.ts";
 import { unaryCurve } from "./curves.ts";
-import { dtypeNamed, forEachRow, reach, type Views } from "./memory.ts";
+import { dtypeNamed, forEachRow, type Views } from "./memory.ts";
 
 type OfTwo = (a: number, b: number) => number;
 

@@ -39,7 +39,7 @@ export function createReference(): Backend {
     ...randomKernels(views),
     ...optimKernels(views),
   };
-  const { alloc, free, write, read, share, claim, heldBytes } = views;
+  const { alloc, free, write, read, share, claim, held } = views;
   return {
     ...kernels,
     name: "reference",
@@ -49,7 +49,7 @@ export function createReference(): Backend {
     read,
     share,
     claim,
-    heldBytes,
+    held,
     threads: () => 1,
     isa(name) {
       if (name !== undefined && name !== "javascript") throw new ShapeError(`isa: not available on the reference backend, expected javascript, got ${name}`);

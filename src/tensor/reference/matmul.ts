@@ -1,8 +1,9 @@
 /** Matrix products. Every output is one float64 sum in ascending p, whatever the shape: a row's bytes do not depend on the other rows. */
 import { bf16ToF32, f32ToBf16 } from "../dtype.ts";
 import type { Kernels, Operand } from "../kernels.ts";
+import { reach } from "../shape.ts";
 import { activationCurve } from "./curves.ts";
-import { reach, type Views } from "./memory.ts";
+import type { Views } from "./memory.ts";
 
 /** A matrix inside an array: item (i, p) lies at start + i·row + p·col. */
 interface Matrix {

@@ -32,7 +32,7 @@ interface Slot {
 export function createMemory(): Views {
   const slots: Slot[] = [{ buffer: null, generation: 0 }];
   const freeSlots: number[] = [];
-  let held = 0;
+  let heldBytes = 0;
 
   function lookup(handle: number): ArrayBufferLike {
     const slot = slots[handle % SLOTS];
@@ -62,12 +62,12 @@ export function createMemory(): Views {
     const slot = slots[index];
     slot.generation = (slot.generation + 1) % GENERATIONS;
     slot.buffer = buffer;
-    held += buffer.byteLength;
+    heldBytes += buffer.byteLength;
     return slot.generation * SLOTS + index;
   }
 
   function free(handle: number): void {
-    held -= lookup(handle).byteLength;
+    heldBytes -= lookup(handle).byteLength;
     const index = handle % SLOTS;
     slots[index].buffer = null;
     freeSlots.push(index);
@@ -135,7 +135,7 @@ export function createMemory(): Views {
     read: (handle, byteOffset, into) => bytesOf(into).set(range("read", handle, byteOffset, into)),
     share,
     claim,
-    heldBytes: () => held,
+    held: () => ({ bytes: heldBytes, unclaimed: 0 }),
     f32,
     i32,
     u16,
@@ -150,15 +150,6 @@ export function dtypeNamed(code: number): (typeof DTYPES)[number] {
   const name = DTYPES[code];
   if (name === undefined) throw new ShapeError(`reference kernel: unknown dtype code, expected 0 to ${DTYPES.length - 1}, got ${code}`);
   return name;
-}
-
-/** One more than the highest item that `shape` and `strides` reach: what a strided operand needs. 0 for an empty shape. */
-export function reach(shape: Sizes, strides: Sizes): number {
-  if (shape.length !== strides.length) {
-    throw new ShapeError(`reference kernel: strides do not fit the shape, expected ${shape.length} strides, got ${strides.length}`);
-  }
-  if (shape.includes(0)) return 0;
-  return shape.reduce((last, n, d) => last + (n - 1) * strides[d], 1);
 }
 
 /**

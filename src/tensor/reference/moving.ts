@@ -2,7 +2,8 @@
 import { ShapeError } from "../../errors.ts";
 import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../dtype.ts";
 import { DTYPES, type DType, type Kernels } from "../kernels.ts";
-import { dtypeNamed, forEachRow, reach, type Views } from "./memory.ts";
+import { reach } from "../shape.ts";
+import { dtypeNamed, forEachRow, type Views } from "./memory.ts";
 
 /** Towards zero, held inside the type's range. NaN passes through here: an integer array stores it as 0. */
 const whole = (x: number, low: number, high: number) => Math.trunc(Math.min(Math.max(x, low), high));

@@ -1,8 +1,9 @@
 /** Rotary position embedding (Su et al. 2021, section 3.4): each pair of items is turned by an angle that grows with the position. */
 import { ShapeError } from "../../errors.ts";
 import type { Kernels } from "../kernels.ts";
+import { reach } from "../shape.ts";
 import { checkIndices } from "./indexing.ts";
-import { reach, type Views } from "./memory.ts";
+import type { Views } from "./memory.ts";
 
 export function ropeKernels(at: Views): Pick<Kernels, "rope"> {
   return {
