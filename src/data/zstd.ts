@@ -11,6 +11,8 @@ const MAX_WINDOW = 1 << 27;
 // Section 3.1.1.2.4: no block is larger.
 const MAX_BLOCK = 1 << 17;
 const MAGIC = 0xfd2f_b528;
+// Section 3.1.2: frames of sixteen numbers from this on hold a size and whatever their writer likes, no text.
+const USER_DATA = 0x184d_2a50;
 
 type Decoder = (frame: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
 
@@ -22,9 +24,8 @@ export async function* unzstd(raw: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
   while (await bytes.more()) {
     const magic = await bytes.take(4);
     const kind = view(magic).getUint32(0, true);
-    // Skippable frames (3.1.2) have a size and nothing for us.
-    if ((kind & 0xffff_fff0) >>> 0 === 0x184d_2a50) await bytes.skip(view(await bytes.take(4)).getUint32(0, true));
-    else if (kind === MAGIC) yield* decode(frameOf(magic, bytes));
+    if (kind === MAGIC) yield* decode(frameOf(magic, bytes));
+    else if ((kind & 0xffff_fff0) >>> 0 === USER_DATA) await bytes.drop(view(await bytes.take(4)).getUint32(0, true));
     else throw new Error(`a frame that begins with ${kind.toString(16).padStart(8, "0")} (not ${MAGIC.toString(16)})`);
   }
 }
@@ -115,7 +116,7 @@ function reader(raw: AsyncIterable<Uint8Array>) {
       }
       return Buffer.concat(parts);
     },
-    skip: async (n: number): Promise<void> => {
+    drop: async (n: number): Promise<void> => {
       for (let left = n; left > 0; ) left -= (await some(left)).length;
     },
   };

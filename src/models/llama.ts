@@ -271,6 +271,16 @@ function savedPerRow(config: LlamaConfig, length: number): SavedPerRow {
   };
 }
 
+/** What the samples have in common. */
+const TINY = {
+  vocab_size: 41,
+  hidden_size: 24,
+  intermediate_size: 20,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  max_position_embeddings: 64,
+};
+
 export const llama = defineArchitecture<LlamaConfig>({
   modelType: "llama",
   schema: llamaConfigSchema,
@@ -291,36 +301,8 @@ export const llama = defineArchitecture<LlamaConfig>({
     intermediate_size: 64 * Math.ceil((8 * width) / 3 / 64),
   }),
   samples: [
-    {
-      vocab_size: 41,
-      hidden_size: 24,
-      intermediate_size: 20,
-      num_hidden_layers: 2,
-      num_attention_heads: 4,
-      num_key_value_heads: 2,
-      max_position_embeddings: 64,
-    },
-    {
-      vocab_size: 41,
-      hidden_size: 24,
-      intermediate_size: 20,
-      num_hidden_layers: 2,
-      num_attention_heads: 4,
-      head_dim: 10,
-      attention_bias: true,
-      mlp_bias: true,
-      tie_word_embeddings: true,
-      max_position_embeddings: 64,
-    },
-    {
-      vocab_size: 41,
-      hidden_size: 24,
-      intermediate_size: 20,
-      num_hidden_layers: 2,
-      num_attention_heads: 4,
-      num_key_value_heads: 2,
-      attention_dropout: 0.1,
-      max_position_embeddings: 64,
-    },
+    { ...TINY, num_key_value_heads: 2 },
+    { ...TINY, head_dim: 10, attention_bias: true, mlp_bias: true, tie_word_embeddings: true },
+    { ...TINY, num_key_value_heads: 2, attention_dropout: 0.1 },
   ],
 });
