@@ -94,6 +94,21 @@ pub trait Simd: Copy + 'static {
     /// The 64-bit products of lanes (as unsigned numbers) and `b`: (lower halves, upper halves).
     unsafe fn multiply_wide(a: Self::I, b: u32) -> (Self::I, Self::I);
 
+    /// Of a table of 24 entries, the one that the last five bits of each lane name; 24 to 31 name 16 to 23 again.
+    #[inline(always)]
+    unsafe fn lookup(table: &[f32; 24], at: Self::I) -> Self::F {
+        let mut lanes = [0f32; LANES];
+        // SAFETY: 16 lanes of our own.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), Self::from_bits(at));
+            for lane in &mut lanes {
+                let i = lane.to_bits() as usize % 32;
+                *lane = table[if i < 24 { i } else { i - 8 }];
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
     /// Stores 64 integers: lane 0 of each of the four vectors, then lane 1 of each, and so on.
     #[inline(always)]
     unsafe fn store_interleaved(p: *mut i32, v: [Self::I; 4]) {

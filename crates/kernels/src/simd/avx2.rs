@@ -42,6 +42,19 @@ unsafe fn multiply_wide8(a: __m256i, b: __m256i) -> (__m256i, __m256i) {
     }
 }
 
+/// [`Simd::lookup`] for 8 lanes.
+#[inline(always)]
+unsafe fn lookup8(table: &[f32; 24], at: __m256i) -> __m256 {
+    // SAFETY: reached only from the AVX2 lanes below.
+    unsafe {
+        let part = |from: usize| _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(from)), at);
+        // Blends go by the sign bit.
+        let (eight, sixteen) = (_mm256_slli_epi32::<28>(at), _mm256_slli_epi32::<27>(at));
+        let low = _mm256_blendv_ps(part(0), part(8), _mm256_castsi256_ps(eight));
+        _mm256_blendv_ps(low, part(16), _mm256_castsi256_ps(sixteen))
+    }
+}
+
 /// Stores 8 lanes of four vectors, lane by lane.
 #[inline(always)]
 unsafe fn store_interleaved8(p: *mut i32, a: __m256i, b: __m256i, c: __m256i, d: __m256i) {
@@ -355,6 +368,11 @@ impl Simd for Avx2 {
             let (first, last) = (multiply_wide8(a.0, b), multiply_wide8(a.1, b));
             (Pair(first.0, last.0), Pair(first.1, last.1))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn lookup(table: &[f32; 24], at: Self::I) -> Self::F {
+        unsafe { Pair(lookup8(table, at.0), lookup8(table, at.1)) }
     }
 
     #[inline(always)]

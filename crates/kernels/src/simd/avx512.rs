@@ -209,6 +209,14 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn lookup(table: &[f32; 24], at: Self::I) -> Self::F {
+        unsafe {
+            let last = _mm512_broadcast_f32x8(_mm256_loadu_ps(table.as_ptr().add(16)));
+            _mm512_permutex2var_ps(_mm512_loadu_ps(table.as_ptr()), at, last)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
