@@ -384,16 +384,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_far(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
-
-    #[inline(always)]
     unsafe fn turn8(from: *const f32, stride: usize) -> [Self::F; 8] {
         unsafe {
             let at = from.add(8 * stride);
