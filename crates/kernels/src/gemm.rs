@@ -4,13 +4,14 @@
 //! over a block of [`KC`] items, then the blocks' sums added one after the other, then the epilogue. Tiles, packing,
 //! threads and paths only change when and where that happens. So row 7 of a batch of 1000 has the bytes it has alone.
 //!
-//! Two plans, both after Goto and van de Geijn 2008. Many rows: b is packed once by all threads into panels of 16
-//! columns, and a task packs a block of rows of a into its own L2 and multiplies it with all panels. Few rows: a is
-//! packed once, and a task packs panels of b into its own L1 just before it uses them for all rows, so that a large
-//! weight is read from memory once and never written back; a linear layer's weight is turned by the first tile of rows
+//! Two plans, both after Goto and van de Geijn 2008. Many rows: a task multiplies a block of rows of a with all panels of 16 columns of b. A
+//! large b is packed into panels once by all threads; of a small one each thread packs its own while its first tile multiplies, so that no
+//! thread waits for another or reads what another's cache holds. Rows that meet many panels are packed, too, into the task's own L2; others
+//! are read as they are. Few rows: a is packed once, and a task packs panels of b into its own L1 just before it uses them for all rows, so
+//! that a large weight is read from memory once and never written back; a linear layer's weight is turned by the first tile of rows
 //! itself, in registers, while the FMAs of the columns before run.
 
-use crate::pool::{parallel_for, threads};
+use crate::pool::{parallel_for, parallel_threads, threads};
 use crate::scratch::Scratch;
 use crate::simd::LANES;
 
@@ -40,8 +41,12 @@ const FEW_ROWS: usize = 384;
 const PACKED: usize = 4 << 20;
 /// Panels that one task packs.
 const PACKED_PANELS: usize = 4;
+/// Shares of a block of rows that are packed by one task each, so that a few blocks of k keep all threads busy.
+const A_SHARES: usize = 4;
 /// Columns that are packed at a time.
 const WIDE: usize = 4096;
+/// Floats of b up to which each thread packs them for itself: half of a second-level cache of 1 MiB.
+const OWN_PANELS: usize = 128 << 10;
 /// Floats of a that a task of the many-rows plan packs: with the panels it meets they fill a second-level cache of 1 MiB.
 const OWN: usize = 72 << 10;
 /// Items of k that it takes at a time.
@@ -98,6 +103,8 @@ struct Piece<'a> {
     /// Rows (many-rows plan) or columns (few-rows plan) of one task.
     step: usize,
     plain: bool,
+    /// Whether out holds nothing that the epilogue reads, so that sums may wait there.
+    free: bool,
     /// Whether whole vectors of out, which then lie on cache lines, go to memory past the caches.
     past: bool,
 }
@@ -144,7 +151,8 @@ pub unsafe fn product(p: &Product) {
     }
     let finish = &p.finish;
     let in_place = [finish.residual, finish.factor].contains(&p.out.cast_const());
-    let own = p.k > KC && (finish.accumulate || in_place);
+    let free = !finish.accumulate && !in_place;
+    let own = p.k > KC && !free;
     let own = if own && finish.slope.is_null() { Some(Scratch::new(p.m * p.n)) } else { None };
     let (sums, sums_row) = match &own {
         Some(own) => (own.pointer(), p.n),
@@ -161,7 +169,7 @@ pub unsafe fn product(p: &Product) {
         for k0 in (0..p.k).step_by(deep) {
             let (j1, k1) = ((j0 + wide).min(p.n), (k0 + deep).min(p.k));
             let (packed, plain, past) = (std::ptr::null_mut(), finish.is_plain(), p.k <= KC && past_caches(p));
-            let piece = Piece { p, j0, j1, k0, k1, sums, sums_row, packed, panel: 0, step: 0, plain, past };
+            let piece = Piece { p, j0, j1, k0, k1, sums, sums_row, packed, panel: 0, step: 0, plain, free, past };
             // SAFETY: as promised above.
             unsafe { if few { few_rows(piece, parallel) } else { many_rows(piece, parallel) } };
         }
@@ -172,34 +180,56 @@ unsafe fn many_rows(mut piece: Piece, parallel: bool) {
     let p = piece.p;
     let panels = (piece.j1 - piece.j0).div_ceil(LANES);
     let deep = piece.k1 - piece.k0;
-    let room;
+    // A few blocks of rows for each thread even out their speeds; too few rows would read the panels too often.
+    piece.step = share(p.m, (OWN / deep).clamp(48, 144), 8);
+    let tasks = p.m.div_ceil(piece.step);
+    let small = panels * LANES * deep <= OWN_PANELS;
+    let shared;
     match p.b {
         Right::Packed(b) => {
             piece.packed = b.cast_mut().wrapping_add(piece.j0 * p.k + piece.k0 * LANES);
             piece.panel = p.k * LANES;
         }
+        Right::Plain(_) if small => {
+            piece.panel = deep * LANES;
+            let body = |next: &mut dyn FnMut() -> Option<usize>| {
+                let mut own = None;
+                while let Some(i) = next() {
+                    let fresh = own.is_none();
+                    let room: &Scratch = own.get_or_insert_with(|| Scratch::new(panels * LANES * deep));
+                    // SAFETY: tasks have their own rows, and the room is as large as the panels.
+                    unsafe { rows_task(&piece, i, room.pointer(), fresh) };
+                }
+            };
+            if parallel {
+                parallel_threads(tasks, body);
+            } else {
+                let mut all = 0..tasks;
+                body(&mut || all.next());
+            }
+            return;
+        }
         Right::Plain(_) => {
-            room = Scratch::new(panels * LANES * deep);
-            piece.packed = room.pointer();
+            shared = Scratch::new(panels * LANES * deep);
+            piece.packed = shared.pointer();
             piece.panel = deep * LANES;
             // SAFETY: the room is as large as the panels; each task packs its own.
             each(panels.div_ceil(PACKED_PANELS), parallel, |i| unsafe { pack_b(&piece, i) });
         }
     }
-    // A few blocks of rows for each thread even out their speeds; too few rows would read the panels too often.
-    piece.step = share(p.m, (OWN / deep).clamp(48, 144), 8);
     // SAFETY: tasks have their own rows.
-    each(p.m.div_ceil(piece.step), parallel, |i| unsafe { rows_task(&piece, i) });
+    each(tasks, parallel, |i| unsafe { rows_task(&piece, i, std::ptr::null_mut(), false) });
 }
 
 unsafe fn few_rows(mut piece: Piece, parallel: bool) {
     let p = piece.p;
-    let room = Scratch::new(p.m * (piece.k1 - piece.k0));
+    let deep = piece.k1 - piece.k0;
+    let room = Scratch::new(p.m * deep);
     piece.packed = room.pointer();
-    let blocks = (piece.k1 - piece.k0).div_ceil(KC);
-    let much = p.m * (piece.k1 - piece.k0) >= 1 << 15;
-    // SAFETY: the room is as large as the operand; each task packs its own block of k.
-    each(blocks, parallel && much, |i| unsafe { pack_a(&piece, i) });
+    let blocks = deep.div_ceil(KC);
+    let (parallel_a, shares) = if p.m * deep >= 1 << 15 { (parallel, A_SHARES) } else { (false, 1) };
+    // SAFETY: the room is as large as the operand; each task packs its own part of it.
+    each(blocks * shares, parallel_a, |i| unsafe { pack_a(&piece, i, shares) });
     let columns = piece.j1 - piece.j0;
     // Narrow pieces of long rows are slow to read from memory.
     let long = matches!(p.b, Right::Plain(b) if b.col == 1) && p.k * columns > LARGE;
@@ -224,8 +254,8 @@ pub fn packed_size(n: usize, k: usize) -> usize {
 pub unsafe fn pack_weight(b: Matrix, n: usize, k: usize, out: *mut f32) {
     let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
     let p = Product { a: nowhere, b: Right::Plain(b), out, out_row: 0, m: 0, n, k, finish: Finish::PLAIN };
-    let (panel, step, plain, past) = (k * LANES, 0, true, false);
-    let piece = Piece { p: &p, j0: 0, j1: n, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel, step, plain, past };
+    let (panel, step, plain, free, past) = (k * LANES, 0, true, true, false);
+    let piece = Piece { p: &p, j0: 0, j1: n, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel, step, plain, free, past };
     // SAFETY: as promised above; each task packs its own panels.
     each(n.div_ceil(PACKED_PANELS * LANES), n * k >= 1 << 15, |i| unsafe { pack_b(&piece, i) });
 }

@@ -279,48 +279,22 @@ pub unsafe fn silu_grad<S: Simd>(x: S::F) -> S::F {
     }
 }
 
-/// (r, e) with Φ(−u) = r·e for 0 ≤ u ≤ 20: e = exp(−u²/2), and r = ½·erfcx(u/√2) a fit in u − 2.75. Φ(−u) is within 2⁻²⁴ of the truth.
-#[inline(always)]
-unsafe fn normal_tail<S: Simd>(u: S::F) -> (S::F, S::F) {
-    unsafe {
-        let t = S::sub(S::min(S::splat(5.6), u), S::splat(2.75));
-        (polynomial::<S, 13>(t, TAIL), exp_nonpositive::<S>(S::mul(S::mul(u, u), S::splat(-0.5))))
-    }
-}
-
-const TAIL: [f32; 13] = [
-    0.130_724_16,
-    -0.039_448_19,
-    0.011_130_808,
-    -0.002_943_968_2,
-    0.000_740_064_95,
-    -0.000_196_436_06,
-    0.000_039_402_817,
-    -0.000_003_756_448_2,
-    0.000_003_980_537_3,
-    -0.000_001_130_029_2,
-    -2.731_418_4e-7,
-    5.849_264e-9,
-    2.475_687_9e-8,
-];
-
 /// x·Φ(x) (Hendrycks and Gimpel 2016); NaN at −∞, as the formula has it.
 #[inline(always)]
 pub unsafe fn gelu<S: Simd>(x: S::F) -> S::F {
     unsafe {
-        let (r, e) = normal_tail::<S>(S::min(S::splat(20.0), abs::<S>(x)));
-        let tail = S::mul(r, e);
-        S::mul(x, S::select_gt(x, S::splat(0.0), S::sub(S::splat(1.0), tail), tail))
+        let (q, _) = normal::tail::<S>(normal::limited::<S>(abs::<S>(x)));
+        S::mul(x, S::select_gt(x, S::splat(0.0), S::sub(S::splat(1.0), q), q))
     }
 }
 
-/// Φ(x) + x·φ(x): e·(r − u/√(2π)) for u = −x, and its complement to 1 for u = x.
+/// Φ(x) + x·φ(x): Φ(−u) − u·φ(u) for u = −x, and its complement to 1 for u = x.
 #[inline(always)]
 pub unsafe fn gelu_grad<S: Simd>(x: S::F) -> S::F {
     unsafe {
-        let u = S::min(S::splat(20.0), abs::<S>(x));
-        let (r, e) = normal_tail::<S>(u);
-        let left = S::mul(e, S::fnma(u, S::splat(0.398_942_3), r));
+        let u = normal::limited::<S>(abs::<S>(x));
+        let (q, slope) = normal::tail::<S>(u);
+        let left = S::fma(u, slope, q);
         S::select_gt(x, S::splat(0.0), S::sub(S::splat(1.0), left), left)
     }
 }
@@ -381,6 +355,8 @@ pub unsafe fn cos<S: Simd>(x: S::F) -> S::F {
 pub fn pow(x: f32, y: f32) -> f32 {
     f64::from(x).powf(f64::from(y)) as f32
 }
+
+mod normal;
 
 #[cfg(test)]
 mod tests;

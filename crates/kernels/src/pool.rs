@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock};
 
-type Task<'a> = dyn Fn(usize) + Sync + 'a;
+/// What each thread does with the tasks that it is given one after the other.
+type Body<'a> = dyn Fn(&mut dyn FnMut() -> Option<usize>) + Sync + 'a;
 
 const OPEN: u32 = 1 << 31;
 const SPINS: u32 = 4000;
@@ -27,7 +28,7 @@ struct Pool {
     state: AtomicU32,
     /// Counts jobs; a worker that sees it change looks for work.
     epoch: AtomicU32,
-    task: AtomicPtr<&'static Task<'static>>,
+    task: AtomicPtr<&'static Body<'static>>,
     tasks: AtomicUsize,
     ranges: AtomicUsize,
     next: [Next; RANGES],
@@ -71,19 +72,28 @@ pub fn set_threads(n: usize) {
 /// Runs `task(0)`, …, `task(n - 1)`, in any order, on all threads; returns when all are done.
 /// A panic in a task reaches the caller after the others have finished.
 pub fn parallel_for(n: usize, task: impl Fn(usize) + Sync) {
+    parallel_threads(n, |next| {
+        while let Some(i) = next() {
+            task(i);
+        }
+    });
+}
+
+/// Runs `body(next)` on all threads; `next()` gives each of the tasks 0 … n - 1 to one of them. For tasks that share what their thread has
+/// made for the first of them. Otherwise as [`parallel_for`].
+pub fn parallel_threads(n: usize, body: impl Fn(&mut dyn FnMut() -> Option<usize>) + Sync) {
     let p = pool();
     let threads = p.threads.load(Ordering::Relaxed);
     if n <= 1 || threads <= 1 || p.taken.swap(true, Ordering::Acquire) {
-        for i in 0..n {
-            task(i);
-        }
+        let mut tasks = 0..n;
+        body(&mut || tasks.next());
         return;
     }
     spawn_up_to(p, threads - 1);
-    let borrowed: &Task = &task;
+    let borrowed: &Body = &body;
     // SAFETY: the lifetime is stretched only until this function returns: it closes the job and waits until no worker
     // is inside before it returns or unwinds.
-    let mut stretched: &'static Task<'static> = unsafe { std::mem::transmute(borrowed) };
+    let mut stretched: &'static Body<'static> = unsafe { std::mem::transmute(borrowed) };
     p.task.store(&raw mut stretched, Ordering::Relaxed);
     p.tasks.store(n, Ordering::Relaxed);
     let ranges = threads.min(RANGES);
@@ -120,21 +130,22 @@ pub fn parallel_blocks(n: usize, block: usize, task: impl Fn(usize, usize) + Syn
     parallel_for(n.div_ceil(block), |i| task(i * block, ((i + 1) * block).min(n)));
 }
 
-/// Runs the tasks of thread `who`'s range, then what is left of the others'. Jobs over the same rows thus give a thread the same rows
-/// again, which its caches still hold.
-fn work(p: &Pool, task: &Task, who: usize) {
+/// Gives thread `who` the tasks of its own range, then what is left of the others'. Jobs over the same rows thus give a thread the same
+/// rows again, which its caches still hold.
+fn work(p: &Pool, body: &Body, who: usize) {
     let (n, ranges) = (p.tasks.load(Ordering::Relaxed), p.ranges.load(Ordering::Relaxed));
-    for d in 0..ranges {
-        let range = (who + d) % ranges;
-        let end = (range + 1) * n / ranges;
-        loop {
+    let mut d = 0;
+    body(&mut || {
+        while d < ranges {
+            let range = (who + d) % ranges;
             let i = p.next[range].0.fetch_add(1, Ordering::Relaxed);
-            if i >= end {
-                break;
+            if i < (range + 1) * n / ranges {
+                return Some(i);
             }
-            task(i);
+            d += 1;
         }
-    }
+        None
+    });
 }
 
 fn spawn_up_to(p: &'static Pool, wanted: usize) {

@@ -6,6 +6,9 @@
 //! sums run over 16 lanes and are folded by [`Simd::sum`]'s fixed tree, and `min`/`max` return the second operand when
 //! either is NaN (what x86 does).
 
+use std::arch::asm;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64 as x86;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Virtual lanes in one vector.
@@ -94,6 +97,21 @@ pub trait Simd: Copy + 'static {
     /// The 64-bit products of lanes (as unsigned numbers) and `b`: (lower halves, upper halves).
     unsafe fn multiply_wide(a: Self::I, b: u32) -> (Self::I, Self::I);
 
+    /// Of a table of 24 entries, the one that the last five bits of each lane name; 24 to 31 name 16 to 23 again.
+    #[inline(always)]
+    unsafe fn lookup(table: &[f32; 24], at: Self::I) -> Self::F {
+        let mut lanes = [0f32; LANES];
+        // SAFETY: 16 lanes of our own.
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), Self::from_bits(at));
+            for lane in &mut lanes {
+                let i = lane.to_bits() as usize % 32;
+                *lane = table[if i < 24 { i } else { i - 8 }];
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
     /// Stores 64 integers: lane 0 of each of the four vectors, then lane 1 of each, and so on.
     #[inline(always)]
     unsafe fn store_interleaved(p: *mut i32, v: [Self::I; 4]) {
@@ -111,11 +129,35 @@ pub trait Simd: Copy + 'static {
 
     /// Asks for the cache line of `p`, which need not be a valid address.
     #[inline(always)]
-    unsafe fn prefetch(_p: *const f32) {}
+    unsafe fn prefetch(p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint, which every x86-64 CPU takes.
+        unsafe {
+            x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(p.cast())
+        }
+        let _ = p;
+    }
 
     /// As [`Simd::prefetch`], into the second-level cache only.
     #[inline(always)]
-    unsafe fn prefetch_far(_p: *const f32) {}
+    unsafe fn prefetch_far(p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        unsafe {
+            x86::_mm_prefetch::<{ x86::_MM_HINT_T1 }>(p.cast())
+        }
+        let _ = p;
+    }
+
+    /// The same number, of which the compiler knows nothing: it would keep everything that it can compute beforehand from a stride, and
+    /// run out of registers; it computes faster from a stride that it can't know.
+    #[inline(always)]
+    unsafe fn hidden(stride: usize) -> usize {
+        let mut stride = stride;
+        // SAFETY: no instruction at all.
+        unsafe { asm!("/* {0} */", inout(reg) stride, options(nomem, nostack, preserves_flags)) };
+        stride
+    }
 
     /// Turns 8 columns of 16 rows, `stride` apart, into vectors: lane r of vector i is `from[r·stride + i]`.
     #[inline(always)]

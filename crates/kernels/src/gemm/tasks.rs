@@ -1,15 +1,15 @@
 //! What one task of a product does: packing, and multiplying some rows or columns tile by tile.
 
 use super::pack::{pack_panels, pack_rows};
-use super::tile::{Block, Columns, MAX_PANELS, MAX_ROWS, Tile};
+use super::tile::{Block, MAX_PANELS, MAX_ROWS, Tile};
 use super::{GROUP, KC, Matrix, PACKED_PANELS, Piece, Product, Right, finish};
 use crate::dispatch;
 use crate::scratch::Scratch;
 use crate::simd::LANES;
 
-dispatch! { pub(super) unsafe fn pack_a(piece: &Piece, i: usize) = pack_a_block }
+dispatch! { pub(super) unsafe fn pack_a(piece: &Piece, i: usize, shares: usize) = pack_a_block }
 dispatch! { pub(super) unsafe fn pack_b(piece: &Piece, i: usize) = pack_b_panels }
-dispatch! { pub(super) unsafe fn rows_task(piece: &Piece, i: usize) = rows_block }
+dispatch! { pub(super) unsafe fn rows_task(piece: &Piece, i: usize, own: *mut f32, fresh: bool) = rows_block }
 dispatch! { pub(super) unsafe fn columns_task(piece: &Piece, i: usize) = columns_block }
 dispatch! { pub(super) unsafe fn finish_zeros(p: &Product) = finish_zero_rows }
 
@@ -31,30 +31,33 @@ fn split<S: Tile>(rows: usize) -> (usize, usize, usize) {
     (tiles, rows / tiles, rows % tiles)
 }
 
-/// Packs a block of k of some rows tile by tile.
+/// Packs a block of k of some rows tile by tile; of `shares` equal shares of them only share `share`.
 #[inline(always)]
-unsafe fn pack_tiles<S: Tile>(a: Matrix, rows: usize, k: usize, to: *mut f32) {
+unsafe fn pack_tiles<S: Tile>(a: Matrix, rows: usize, k: usize, to: *mut f32, share: usize, shares: usize) {
     let (tiles, short, longer) = split::<S>(rows);
     // Rows that lie side by side (a transposed a): four tiles at a time use whole cache lines.
     let together = if a.row == 1 { 4 } else { 1 };
-    let mut i = 0;
-    for t in (0..tiles).step_by(together) {
+    let groups = tiles.div_ceil(together);
+    for group in share * groups / shares..(share + 1) * groups / shares {
+        let t = group * together;
+        let i = t * short + t.min(longer);
         let mut rows = [0; 4];
         for (u, r) in rows.iter_mut().enumerate().take(together.min(tiles - t)) {
             *r = short + usize::from(t + u < longer);
         }
         // SAFETY: the caller's room holds rows * k items.
         unsafe { pack_rows::<S>(a.at(i, 0), rows, k, to.add(i * k)) };
-        i += rows.iter().sum::<usize>();
     }
 }
 
+/// Share `i % shares` of a block of k of all rows.
 #[inline(always)]
-unsafe fn pack_a_block<S: Tile>(piece: &Piece, i: usize) {
-    let k = piece.k0 + i * KC;
-    let deep = KC.min(piece.k1 - k);
-    // SAFETY: block i starts after i * KC columns of all rows.
-    unsafe { pack_tiles::<S>(piece.p.a.at(0, k), piece.p.m, deep, piece.packed.add(i * KC * piece.p.m)) };
+unsafe fn pack_a_block<S: Tile>(piece: &Piece, i: usize, shares: usize) {
+    let block = i / shares * KC;
+    let deep = KC.min(piece.k1 - piece.k0 - block);
+    let (a, m) = (piece.p.a.at(0, piece.k0 + block), piece.p.m);
+    // SAFETY: each block starts after the columns of all rows before it.
+    unsafe { pack_tiles::<S>(a, m, deep, piece.packed.add(block * m), i % shares, shares) };
 }
 
 #[inline(always)]
@@ -111,12 +114,33 @@ unsafe fn sum_columns<S: Tile>(p: &Product, b: *const f32, panel: usize, columns
     }
 }
 
-/// Some rows of a, packed tile by tile for one block of k after the other: block q at `a + q · KC · rows`.
+/// Some rows of a for some items of k: as they are (`packed` null), or packed tile by tile for one block of k after the other, block q at
+/// `packed + q · KC · rows`.
 #[derive(Clone, Copy)]
 struct Rows {
-    a: *const f32,
     from: usize,
     rows: usize,
+    source: Matrix,
+    packed: *const f32,
+}
+
+/// Some panels of b for the same items of k, `panel` items apart, packed, or to be packed by the first tile from columns of `source`.
+#[derive(Clone, Copy)]
+struct Panels {
+    packed: *mut f32,
+    panel: usize,
+    count: usize,
+    source: Option<Matrix>,
+}
+
+/// Up to this many panels of b, rows of a that lie in one run each are read as they are.
+const FEW_PANELS: usize = 32;
+
+/// Whether the first of the tiles of `rows` rows is as large as tiles can be.
+#[inline(always)]
+fn largest<S: Tile>(rows: usize) -> bool {
+    let (_, short, longer) = split::<S>(rows);
+    short + usize::from(longer > 0) == S::MR
 }
 
 /// Memory that will be read when these tiles are done, so that they wait for it: `lines` cache lines, `across` apart, and the like again
@@ -148,11 +172,11 @@ impl Upcoming {
 
     /// Columns that will be packed.
     #[inline(always)]
-    fn source(b: Matrix, columns: usize, k: usize, first: usize) -> Upcoming {
+    fn source(b: Matrix, columns: usize, first: usize) -> Upcoming {
         if b.col == 1 {
-            Upcoming { at: b.data, lines: columns.div_ceil(LANES), across: LANES, count: k, down: b.row, deeper: 0, first }
+            Upcoming { at: b.data, lines: columns.div_ceil(LANES), across: LANES, count: KC, down: b.row, deeper: b.row, first }
         } else {
-            Upcoming { at: b.data, lines: KC / LANES, across: LANES, count: columns, down: b.col, deeper: 0, first }
+            Upcoming { at: b.data, lines: KC / LANES, across: LANES, count: columns, down: b.col, deeper: b.row, first }
         }
     }
 
@@ -164,43 +188,39 @@ impl Upcoming {
     }
 }
 
-/// All tiles of some rows with `panels` panels at `b`, for the items `k` and `deep - 1` more of k. A tile's sums stay in the first-level
-/// cache from block to block of k.
+/// Room for the sums of the largest tile, on cache lines of its own.
+#[repr(align(64))]
+struct Aside {
+    _sums: [f32; MAX_ROWS * MAX_PANELS * LANES],
+}
+
+/// All tiles of some rows with some panels, for the items `k` and `deep - 1` more of k. A tile's sums stay in the first-level cache from
+/// block to block of k.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn multiply<S: Tile>(
-    piece: &Piece,
-    rows: Rows,
-    b: *const f32,
-    panel: usize,
-    panels: usize,
-    j: usize,
-    k: usize,
-    deep: usize,
-    next: Upcoming,
-    turning: Option<Columns>,
-) {
+unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usize, deep: usize, next: Upcoming) {
     let p = piece.p;
-    let wide = panels * LANES;
+    let wide = b.count * LANES;
     let columns = wide.min(piece.j1 - j);
     let ends = k + deep == p.k;
-    // Whole vectors that go where they stay, or to the sums: straight from the registers.
-    let straight = columns == wide && (!ends || (piece.plain && !piece.past));
-    let (tiles, short, longer) = split::<S>(rows.rows);
-    let mut aside = std::mem::MaybeUninit::<[f32; MAX_ROWS * MAX_PANELS * LANES]>::uninit();
+    // Whole vectors are finished in the registers and go straight where they stay, or to the sums.
+    let straight = columns == wide && (!ends || p.finish.is_straight());
+    let (tiles, short, longer) = split::<S>(a.rows);
+    let mut aside = std::mem::MaybeUninit::<Aside>::uninit();
     let aside = aside.as_mut_ptr().cast::<f32>();
     let none = std::ptr::null();
+    let as_is = a.packed.is_null();
     let mut i = 0;
     for t in 0..tiles {
         let r = short + usize::from(t < longer);
         // SAFETY: rows and columns lie inside out and the sums; `aside` holds the largest tile.
         unsafe {
-            let at = (rows.from + i) * p.out_row + j;
-            let before = piece.sums.wrapping_add((rows.from + i) * piece.sums_row + j);
-            let (out, out_row) = match (straight, ends) {
-                (false, _) => (aside, wide),
-                (true, true) => (p.out.add(at), p.out_row),
+            let at = (a.from + i) * p.out_row + j;
+            let before = piece.sums.wrapping_add((a.from + i) * piece.sums_row + j);
+            // Where the sums are between the blocks of k.
+            let (kept, kept_row) = match (straight, ends) {
                 (true, false) => (before, piece.sums_row),
+                (true, true) if piece.free && !piece.past => (p.out.add(at), p.out_row),
+                _ => (aside, wide),
             };
             if !straight && k > 0 {
                 for row in 0..r {
@@ -213,36 +233,51 @@ unsafe fn multiply<S: Tile>(
             for q in (0..deep).step_by(KC) {
                 let items = KC.min(deep - q);
                 let last = q + items == deep;
+                let done = last && ends && straight;
+                let past = done && piece.past;
                 let (sums, sums_row) = match (q, k) {
                     (0, 0) => (none, 0),
                     (0, _) if straight => (before.cast_const(), piece.sums_row),
-                    _ => (out.cast_const(), out_row),
+                    _ => (kept.cast_const(), kept_row),
                 };
+                let (out, out_row) = if done { (p.out.add(at), p.out_row) } else { (kept, kept_row) };
                 let (soon, soon_row) = match (last, ends) {
-                    (true, true) if piece.past => (finish::NOTHING, 0),
+                    (true, true) if past => (finish::NOTHING, 0),
                     (true, true) => (finish::touched(p, at), p.out_row),
                     (true, false) => ([before.cast_const(), none, none, none], piece.sums_row),
                     _ => (finish::NOTHING, 0),
                 };
-                let a = rows.a.add(q * rows.rows + i * items);
-                let b = b.add(q * LANES);
-                let (ahead, ahead_step) = next.of(t).map_or((b, 0), |(at, step)| (at.wrapping_add(q * next.deeper), step));
-                let block = Block { a, b, panel, k: items, sums, sums_row, out, out_row, ahead, ahead_step, soon, soon_row };
-                match &turning {
-                    Some(columns) if t == 0 => S::turn(r, panels, &block, columns),
-                    _ => S::run(r, panels, &block),
-                }
+                let packed_a = a.packed.wrapping_add(q * a.rows + i * items);
+                // The block of a after this one: the tile's next, or the next tile's first.
+                let (next_row, next_item) = if last { (i + r, 0) } else { (i, q + KC) };
+                let (ahead, ahead_step) =
+                    next.of(t).map_or((b.packed.cast_const(), 0), |(at, step)| (at.wrapping_add(q * next.deeper), step));
+                let turned = b.source.filter(|_| t == 0);
+                let block = Block {
+                    a: if as_is { a.source.at(i, q).data } else { packed_a },
+                    a_row: if as_is { a.source.row } else { 0 },
+                    next_a: a.source.at(next_row, next_item).data,
+                    b: turned.map_or(Matrix { data: b.packed.wrapping_add(q * LANES), row: LANES, col: 1 }, |b| b.at(q, 0)),
+                    panel: turned.map_or(b.panel, |b| LANES * b.col),
+                    keep: if turned.is_some() && tiles > 1 { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() },
+                    kept_panel: b.panel,
+                    k: items,
+                    sums,
+                    sums_row,
+                    out,
+                    out_row,
+                    finish: (done && !piece.plain).then_some((p, at, j)),
+                    past,
+                    ahead,
+                    ahead_step,
+                    soon,
+                    soon_row,
+                };
+                if turned.is_some() { S::run_fresh(r, b.count, &block) } else { S::run(r, b.count, &block) }
             }
-            if straight {
-            } else if ends && piece.past && columns == wide {
-                for row in 0..r {
-                    for v in (0..wide).step_by(LANES) {
-                        S::stream(p.out.add(at + row * p.out_row + v), S::load(aside.add(row * wide + v)));
-                    }
-                }
-            } else if ends {
-                finish::tile::<S>(p, aside, wide, at, j, r, columns);
-            } else {
+            if !straight && ends {
+                finish::tile(p, aside, wide, at, j, r, columns);
+            } else if !straight {
                 for row in 0..r {
                     for v in (0..columns).step_by(LANES) {
                         let sum = S::load(aside.add(row * wide + v));
@@ -255,27 +290,56 @@ unsafe fn multiply<S: Tile>(
     }
 }
 
-/// A task of the many-rows plan: rows `i * step` and on, all columns of the piece.
+/// A task of the many-rows plan: rows `i * step` and on, all columns of the piece. `own`: the thread's panels, made of b as it is by the first
+/// of its tasks (`fresh`); null: those of the piece.
 #[inline(always)]
-unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize) {
+unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize, own: *mut f32, fresh: bool) {
     let p = piece.p;
     let from = i * piece.step;
     let rows = piece.step.min(p.m - from);
     let deep = piece.k1 - piece.k0;
-    let room = Scratch::new(rows * deep);
-    let a = room.pointer();
+    let source = p.a.at(from, piece.k0);
+    let all = if own.is_null() { piece.packed } else { own };
+    let b = match p.b {
+        Right::Plain(b) if fresh => Some(b),
+        _ => None,
+    };
     let group = S::panels(S::MR);
     let panels = (piece.j1 - piece.j0).div_ceil(LANES);
+    // Rows that meet few panels are not worth packing.
+    let packs = source.col != 1 || source.row == 0 || panels > FEW_PANELS;
+    let room = packs.then(|| Scratch::new(rows * deep));
+    let packed = room.as_ref().map_or(std::ptr::null_mut(), Scratch::pointer);
     // SAFETY: the room holds this task's rows; panels lie inside the packed piece.
     unsafe {
-        for q in (0..deep).step_by(KC) {
-            pack_tiles::<S>(p.a.at(from, piece.k0 + q), rows, KC.min(deep - q), a.add(q * rows));
+        for q in (0..if packs { deep } else { 0 }).step_by(KC) {
+            pack_tiles::<S>(source.at(0, q), rows, KC.min(deep - q), packed.add(q * rows), 0, 1);
         }
         for j in (0..panels).step_by(group) {
-            let b = piece.packed.add(j * piece.panel);
-            let next = Upcoming::panels(b.wrapping_add(group * piece.panel), group, piece.panel);
-            let columns = piece.j0 + j * LANES;
-            multiply::<S>(piece, Rows { a, from, rows }, b, piece.panel, group.min(panels - j), columns, piece.k0, deep, next, None);
+            let to = all.wrapping_add(j * piece.panel);
+            let column = piece.j0 + j * LANES;
+            let count = group.min(panels - j);
+            let columns = (count * LANES).min(piece.j1 - column);
+            let mut some = Panels { packed: to, panel: piece.panel, count, source: None };
+            let mut next = Upcoming::panels(to.wrapping_add(group * piece.panel), group, piece.panel);
+            if let Some(b) = b {
+                let b = b.at(piece.k0, column);
+                let largest = count == S::NV && largest::<S>(rows);
+                if columns == count * LANES && (b.col == 1 || b.row == 1) && largest {
+                    some.source = Some(b);
+                } else {
+                    pack_panels::<S>(b, columns, deep, to, piece.panel, std::ptr::null());
+                }
+                next = Upcoming::source(b.at(0, columns), columns, 0);
+            }
+            multiply::<S>(piece, Rows { from, rows, source, packed }, some, column, piece.k0, deep, next);
+        }
+        if !own.is_null() {
+            // Each task's share of the panels, all of which its thread has.
+            let tasks = p.m.div_ceil(piece.step);
+            let (first, end) = (i * panels / tasks, (i + 1) * panels / tasks);
+            let columns = (end * LANES).min(piece.j1 - piece.j0) - (first * LANES).min(piece.j1 - piece.j0);
+            sum_columns::<S>(p, all.wrapping_add(first * piece.panel), piece.panel, columns, piece.j0 + first * LANES, piece.k0, deep);
         }
         if piece.past {
             S::fence();
@@ -298,7 +362,6 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
         Right::Plain(b) => (group, b),
         Right::Packed(b) => (group, Matrix { data: b, row: 0, col: 0 }),
     };
-    // Whole panels of columns that each lie in one run are turned by the first tile; their sums are taken where they are packed.
     let turns = b.row == 1 && matches!(p.b, Right::Plain(_)) && p.finish.column_sums.is_null();
     let room = Scratch::new(wide * LANES * KC);
     let own = room.pointer();
@@ -309,33 +372,31 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
             let deep = KC.min(piece.k1 - k);
             // SAFETY: the room holds the panels; a's piece is packed block by block.
             unsafe {
-                let a = piece.packed.add((k - piece.k0) * p.m);
-                let turned = turns && columns == panels * LANES;
-                let (packed, panel, source) = match p.b {
-                    Right::Packed(b) => (b.add(j * p.k + k * LANES), p.k * LANES, None),
+                let rows = Rows { from: 0, rows: p.m, source: p.a.at(0, k), packed: piece.packed.add((k - piece.k0) * p.m) };
+                // Whole panels of columns that each lie in one run are turned by the first tile; their sums are taken where they are packed.
+                let whole = turns && columns == panels * LANES;
+                let (all, panel, upcoming) = match p.b {
+                    Right::Packed(b) => (b.add(j * p.k + k * LANES).cast_mut(), p.k * LANES, None),
                     Right::Plain(_) => {
                         let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + columns) };
-                        if !turned {
+                        if !whole {
                             let alone = if tiles < Upcoming::TILES { next.data } else { std::ptr::null() };
                             pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, alone);
                             sum_columns::<S>(p, own, LANES * deep, columns, j, k, deep);
                         }
-                        (own.cast_const(), LANES * deep, Some(next))
+                        (own, LANES * deep, Some(next))
                     }
                 };
                 for v in (0..panels).step_by(group) {
-                    let rows = Rows { a, from: 0, rows: p.m };
-                    let turning = turned.then(|| {
-                        let keep = if tiles > 1 { own.add(v * panel) } else { std::ptr::null_mut() };
-                        Columns { at: b.at(k, j + v * LANES).data, col: b.col, keep }
-                    });
-                    let b = packed.add(v * panel);
-                    let next = match source {
-                        Some(b) => Upcoming::source(b, columns, deep, v / group * tiles),
-                        None if k + KC < piece.k1 => Upcoming::panels(b.wrapping_add(KC * LANES), group, panel),
-                        None => Upcoming::panels(b.wrapping_add(group * panel - (k - piece.k0) * LANES), group, panel),
+                    let to = all.wrapping_add(v * panel);
+                    let source = whole.then(|| b.at(k, j + v * LANES));
+                    let next = match upcoming {
+                        Some(b) => Upcoming::source(b, columns, v / group * tiles),
+                        None if k + KC < piece.k1 => Upcoming::panels(to.wrapping_add(KC * LANES), group, panel),
+                        None => Upcoming::panels(to.wrapping_add(group * panel - (k - piece.k0) * LANES), group, panel),
                     };
-                    multiply::<S>(piece, rows, b, panel, group.min(panels - v), j + v * LANES, k, deep, next, turning);
+                    let some = Panels { packed: to, panel, count: group.min(panels - v), source };
+                    multiply::<S>(piece, rows, some, j + v * LANES, k, deep, next);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The register tile: the inner loop of every matrix product.
 
-use super::finish::Touched;
+use super::finish::{self, Touched};
+use super::{Matrix, Product};
 use crate::simd::{LANES, Portable, Simd};
 
 /// Rows in the largest tile of any instruction set.
@@ -8,21 +9,33 @@ pub const MAX_ROWS: usize = 8;
 /// Vectors (panels of 16 columns) in the widest tile of any instruction set.
 pub const MAX_PANELS: usize = 4;
 
-/// One block of one tile: `rows` packed rows of a times one or more packed panels of b over `k` items.
+/// One block of one tile: some rows of a times one or more panels of b over `k` items.
 #[derive(Clone, Copy)]
-pub struct Block {
-    /// `[k][rows]`.
+pub struct Block<'a> {
+    /// `[k][rows]`, or the rows as they are, `a_row` items apart.
     pub a: *const f32,
-    /// `[k][16]`, the next panel `panel` items further.
-    pub b: *const f32,
+    /// 0: a is packed.
+    pub a_row: usize,
+    /// Where the rows that will be read next, as far apart, begin.
+    pub next_a: *const f32,
+    /// `[k][16]` (`row` = 16, `col` = 1), or b as it is: rows (`col` = 1), or columns that each lie in one run (`row` = 1), as in a linear
+    /// layer's weight, which are turned in registers while the FMAs of those before run. The next panel is `panel` items further.
+    pub b: Matrix,
     pub panel: usize,
+    /// Where b as it is is written as packed panels, `kept_panel` items apart, for the tiles that follow; null: nowhere.
+    pub keep: *mut f32,
+    pub kept_panel: usize,
     pub k: usize,
     /// What the result is added to; null: nothing.
     pub sums: *const f32,
     pub sums_row: usize,
     pub out: *mut f32,
     pub out_row: usize,
-    /// Memory that will be read soon: every four steps a line of it is asked for, `ahead_step` items after the one before.
+    /// The product whose epilogue follows, the place in its out and the column; none: the sums stay as they are.
+    pub finish: Option<(&'a Product, usize, usize)>,
+    /// Whether the results, whole cache lines, go to memory past the caches.
+    pub past: bool,
+    /// Memory that will be read soon: for every four steps a line of it is asked for, `ahead_step` items after the one before.
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// What the tile's rows will touch when its sums are done, `soon_row` items apart (null: nothing).
@@ -34,22 +47,30 @@ pub struct Block {
 const STREAM: usize = 48 * LANES;
 /// Up to this many rows are few.
 const STREAM_ROWS: usize = 4;
-/// Steps before the end of a tile from which on the memory of its results is asked for, row by row: all at once would hold up the
+/// Steps before the end of a tile from which on the memory of its results is asked for, some rows at a time: all at once would hold up the
 /// loads of b, and much earlier b would push it out of the first-level cache again.
 const SOON: usize = 160;
+/// Steps of a tile with operands that are not packed, between which memory is asked for: as many as items of a row in a cache line.
+const RUN: usize = LANES;
+/// Rows of the results that it asks for between them.
+const SOON_ROWS: usize = 2;
 /// Items ahead in each column for which a tile that turns them asks.
 const TURNING: usize = 64;
+/// Rows of b ahead for which a tile that packs them asks.
+const COPYING: usize = 20;
+/// How far ahead memory is asked for to which b is packed: stores that miss the first-level cache wait one for the other.
+const KEEPING: usize = 12 * LANES;
 
-/// out = sums + the chains, each element's chain a run of FMAs in ascending k from 0.
+/// out = sums + the chains, each element's chain a run of FMAs in ascending k from 0, of packed operands.
 ///
 /// # Safety
-/// Packed operands must hold `k` steps; rows of `sums` and `out` must have all `16 * V` items.
+/// Operands must hold `k` steps; rows of `sums` and `out` must have all `16 * V` items.
 #[inline(always)]
-unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
+unsafe fn packed<S: Simd, const R: usize, const V: usize>(t: &Block) {
     // SAFETY: as promised above.
     unsafe {
         let mut acc = [[S::splat(0.0); V]; R];
-        let (mut a, mut b, mut ahead) = (t.a, t.b, t.ahead);
+        let (mut a, mut b, mut ahead) = (t.a, t.b.data, t.ahead);
         let mut row = 0;
         // A macro, not a closure: a closure would be compiled without the instruction set's features.
         macro_rules! step {
@@ -104,57 +125,154 @@ unsafe fn block<S: Simd, const R: usize, const V: usize>(t: &Block) {
     }
 }
 
-/// Stores the chains of a tile, added to its sums.
+/// What [`packed`] does with operands that are not packed; apart from it because its shorter loop is faster. `ROWS`: a's rows are read as they are; `FRESH`: so are b's, and packed on the way.
+///
+/// # Safety
+/// As [`packed`], and `keep` must have room for what is packed.
 #[inline(always)]
-unsafe fn end<S: Simd, const R: usize, const V: usize>(t: &Block, acc: [[S::F; V]; R]) {
-    for i in 0..R {
-        for j in 0..V {
-            // SAFETY: as promised to `block`.
-            unsafe {
-                let mut x = acc[i][j];
-                if !t.sums.is_null() {
-                    x = S::add(S::load(t.sums.add(i * t.sums_row + j * LANES)), x);
+unsafe fn unpacked<S: Simd, const R: usize, const V: usize, const ROWS: bool, const FRESH: bool>(t: &Block) {
+    // SAFETY: as promised above.
+    unsafe {
+        let mut acc = [[S::splat(0.0); V]; R];
+        let (mut a, mut b, mut ahead, mut next, mut keep) = (t.a, t.b.data, t.ahead, t.next_a, t.keep);
+        let a_row = if ROWS { S::hidden(t.a_row) } else { 1 };
+        let a_step = if ROWS { 1 } else { R };
+        let b_step = if FRESH { t.b.row } else { LANES };
+        // A macro, not a closure: a closure would be compiled without the instruction set's features.
+        macro_rules! step {
+            ($q:expr) => {
+                let (a, b) = (a.add($q * a_step), b.add($q * b_step));
+                let mut v = [S::splat(0.0); V];
+                for j in 0..V {
+                    if FRESH {
+                        S::prefetch(b.wrapping_add(j * t.panel + COPYING * b_step));
+                    }
+                    v[j] = S::load(b.add(j * t.panel));
                 }
-                S::store(t.out.add(i * t.out_row + j * LANES), x);
+                if FRESH && !keep.is_null() {
+                    for j in 0..V {
+                        S::prefetch(keep.wrapping_add(j * t.kept_panel + KEEPING));
+                        S::store(keep.add(j * t.kept_panel), v[j]);
+                    }
+                    keep = keep.add(LANES);
+                }
+                for i in 0..R {
+                    // Three rows share an address, so that addresses fit the registers.
+                    let x = S::splat(*a.add(if ROWS { i / 3 * (3 * a_row) + i % 3 * a_row } else { i }));
+                    for j in 0..V {
+                        acc[i][j] = S::fma(x, v[j], acc[i][j]);
+                    }
+                }
+            };
+        }
+        let (mut left, mut row) = (t.k, 0);
+        while left >= RUN {
+            for q in 0..RUN / 4 {
+                S::prefetch_far(ahead.wrapping_add(q * t.ahead_step));
+            }
+            ahead = ahead.wrapping_add(RUN / 4 * t.ahead_step);
+            if ROWS {
+                for i in 0..R {
+                    S::prefetch_far(next.wrapping_add(i * t.a_row));
+                }
+                next = next.wrapping_add(RUN);
+            }
+            while left <= SOON && row < R {
+                for at in t.soon {
+                    if !at.is_null() {
+                        for j in 0..V {
+                            S::prefetch(at.wrapping_add(row * t.soon_row + j * LANES));
+                        }
+                    }
+                }
+                row += 1;
+                if row % SOON_ROWS == 0 {
+                    break;
+                }
+            }
+            // Not unrolled any further.
+            let mut quarters = S::hidden(RUN / 4);
+            while quarters > 0 {
+                step!(0);
+                step!(1);
+                step!(2);
+                step!(3);
+                a = a.add(4 * a_step);
+                b = b.add(4 * b_step);
+                quarters -= 1;
+            }
+            left -= RUN;
+        }
+        while left > 0 {
+            step!(0);
+            a = a.add(a_step);
+            b = b.add(b_step);
+            left -= 1;
+        }
+        end::<S, R, V>(t, acc);
+    }
+}
+
+/// Stores the chains of a tile, added to its sums, and finished where the epilogue follows.
+#[inline(always)]
+unsafe fn end<S: Simd, const R: usize, const V: usize>(t: &Block, mut acc: [[S::F; V]; R]) {
+    // SAFETY: as promised to `packed`.
+    unsafe {
+        if !t.sums.is_null() {
+            for i in 0..R {
+                for j in 0..V {
+                    acc[i][j] = S::add(S::load(t.sums.add(i * t.sums_row + j * LANES)), acc[i][j]);
+                }
+            }
+        }
+        if let Some((p, at, column)) = t.finish {
+            finish::straight::<S, R, V>(p, &mut acc, at, column);
+        }
+        if t.past {
+            for i in 0..R {
+                for j in 0..V {
+                    S::stream(t.out.add(i * t.out_row + j * LANES), acc[i][j]);
+                }
+            }
+            return;
+        }
+        for i in 0..R {
+            for j in 0..V {
+                S::store(t.out.add(i * t.out_row + j * LANES), acc[i][j]);
             }
         }
     }
 }
 
-/// Columns of b that each lie in one run, as in a linear layer's weight: column j starts at `at + j * col`.
-#[derive(Clone, Copy)]
-pub struct Columns {
-    pub at: *const f32,
-    pub col: usize,
-    /// Where they are written as packed panels, for the tiles of the rows that follow; null: nowhere.
-    pub keep: *mut f32,
-}
-
-/// What [`block`] does, of 16 columns that are not packed yet: they are turned in registers, while the FMAs of those before run.
+/// What [`packed`] does with one panel of b whose 16 columns each lie in one run: they are turned in registers.
 ///
 /// # Safety
-/// As [`block`], but for the packed b: the columns must hold `k` items each, and `keep` must have room for a panel.
+/// As [`packed`].
 #[inline(always)]
-unsafe fn turning<S: Simd, const R: usize>(t: &Block, b: &Columns) {
+unsafe fn turning<S: Simd, const R: usize, const ROWS: bool>(t: &Block) {
     // SAFETY: as promised above.
     unsafe {
         let mut acc = [S::splat(0.0); R];
         let mut p = 0;
+        let a_row = if ROWS { S::hidden(t.a_row) } else { 1 };
+        let a_step = if ROWS { 1 } else { R };
         while p + 8 <= t.k {
             if p % LANES == 0 {
                 for j in 0..LANES {
-                    S::prefetch(b.at.wrapping_add(p + j * b.col + TURNING));
+                    S::prefetch(t.b.data.wrapping_add(p + j * t.b.col + TURNING));
                 }
             }
-            let columns = S::turn8(b.at.add(p), b.col);
-            if !b.keep.is_null() {
+            let columns = S::turn8(t.b.data.add(p), t.b.col);
+            if !t.keep.is_null() {
                 for q in 0..8 {
-                    S::store(b.keep.add((p + q) * LANES), columns[q]);
+                    S::prefetch(t.keep.wrapping_add((p + q) * LANES + KEEPING));
+                    S::store(t.keep.add((p + q) * LANES), columns[q]);
                 }
             }
+            let a = t.a.add(p * a_step);
             for q in 0..8 {
                 for i in 0..R {
-                    acc[i] = S::fma(S::splat(*t.a.add((p + q) * R + i)), columns[q], acc[i]);
+                    acc[i] = S::fma(S::splat(*a.add(i / 3 * (3 * a_row) + i % 3 * a_row + q * a_step)), columns[q], acc[i]);
                 }
             }
             p += 8;
@@ -162,17 +280,39 @@ unsafe fn turning<S: Simd, const R: usize>(t: &Block, b: &Columns) {
         for p in p..t.k {
             let mut column = [0f32; LANES];
             for (j, x) in column.iter_mut().enumerate() {
-                *x = *b.at.add(j * b.col + p);
+                *x = *t.b.data.add(j * t.b.col + p);
             }
             let column = S::load(column.as_ptr());
-            if !b.keep.is_null() {
-                S::store(b.keep.add(p * LANES), column);
+            if !t.keep.is_null() {
+                S::store(t.keep.add(p * LANES), column);
             }
             for i in 0..R {
-                acc[i] = S::fma(S::splat(*t.a.add(p * R + i)), column, acc[i]);
+                acc[i] = S::fma(S::splat(*t.a.add(i * a_row + p * a_step)), column, acc[i]);
             }
         }
         end::<S, R, 1>(t, acc.map(|x| [x]));
+    }
+}
+
+impl Block<'_> {
+    /// Whether a's rows are read as they are.
+    #[inline(always)]
+    fn by_row(&self) -> bool {
+        self.a_row != 0
+    }
+
+    /// The block of panel `j` alone.
+    #[inline(always)]
+    fn panel(&self, j: usize) -> Block<'_> {
+        let at = j * LANES;
+        Block {
+            b: Matrix { data: self.b.data.wrapping_add(j * self.panel), ..self.b },
+            keep: self.keep.wrapping_add(if self.keep.is_null() { 0 } else { j * self.kept_panel }),
+            sums: self.sums.wrapping_add(if self.sums.is_null() { 0 } else { at }),
+            out: self.out.wrapping_add(at),
+            finish: self.finish.map(|(p, place, column)| (p, place + at, column + at)),
+            ..*self
+        }
     }
 }
 
@@ -183,12 +323,38 @@ pub trait Tile: Simd {
     fn panels(rows: usize) -> usize;
     /// Runs the tile of `rows` rows and `panels` panels, at most `Self::panels(rows)`.
     unsafe fn run(rows: usize, panels: usize, t: &Block);
-    /// The same of columns that are turned on the way.
-    unsafe fn turn(rows: usize, panels: usize, t: &Block, b: &Columns);
+    /// The same with b as it is. Rows of it, and columns together with rows of a as they are, only in the largest tile.
+    unsafe fn run_fresh(rows: usize, panels: usize, t: &Block);
 }
 
+/// The tiles of one instruction set. Each is a function of its own, so that it has all registers for itself.
 macro_rules! tiles {
-    ($isa:ty; $(($r:literal, $v:literal)),*; $($r1:literal),*) => {
+    ($isa:ty, $name:ident, [$(#[$features:meta])?]; $(($r:literal, $v:literal)),*; $($r1:literal),*) => {
+        mod $name {
+            use super::*;
+
+            $(#[$features])?
+            #[inline(never)]
+            pub unsafe fn packed<const R: usize, const V: usize>(t: &Block) {
+                // SAFETY: the caller keeps `packed`'s promises; so below.
+                unsafe { super::packed::<$isa, R, V>(t) }
+            }
+
+            $(#[$features])?
+            #[inline(never)]
+            pub unsafe fn unpacked<const R: usize, const V: usize, const ROWS: bool, const FRESH: bool>(t: &Block) {
+                // SAFETY: as above.
+                unsafe { super::unpacked::<$isa, R, V, ROWS, FRESH>(t) }
+            }
+
+            $(#[$features])?
+            #[inline(never)]
+            pub unsafe fn turning<const R: usize, const ROWS: bool>(t: &Block) {
+                // SAFETY: as above.
+                unsafe { super::turning::<$isa, R, ROWS>(t) }
+            }
+        }
+
         impl Tile for $isa {
             #[inline(always)]
             fn panels(rows: usize) -> usize {
@@ -198,21 +364,19 @@ macro_rules! tiles {
                 }
             }
 
-            // No recursion for the narrow edge: a recursive function is not inlined, and its body would be compiled
-            // without the instruction set's features.
             #[inline(always)]
             unsafe fn run(rows: usize, panels: usize, t: &Block) {
-                // SAFETY: the caller keeps `block`'s promises.
+                // SAFETY: the caller keeps `packed`'s promises.
                 unsafe {
-                    match (rows, panels) {
-                        $(($r, $v) => block::<$isa, $r, $v>(t),)*
-                        _ => {
+                    match (rows, panels, t.by_row()) {
+                        $(($r, $v, true) => $name::unpacked::<$r, $v, true, false>(t),)*
+                        $(($r, $v, false) => $name::packed::<$r, $v>(t),)*
+                        (_, _, by_row) => {
                             for j in 0..panels {
-                                let at = j * LANES;
-                                let sums = t.sums.wrapping_add(if t.sums.is_null() { 0 } else { at });
-                                let one = Block { b: t.b.add(j * t.panel), sums, out: t.out.add(at), ..*t };
-                                match rows {
-                                    $($r1 => block::<$isa, $r1, 1>(&one),)*
+                                let one = t.panel(j);
+                                match (rows, by_row) {
+                                    $(($r1, true) => $name::unpacked::<$r1, 1, true, false>(&one),)*
+                                    $(($r1, false) => $name::packed::<$r1, 1>(&one),)*
                                     // Tiles of this many rows have one panel at most.
                                     _ => _ = one,
                                 }
@@ -223,19 +387,27 @@ macro_rules! tiles {
             }
 
             #[inline(always)]
-            unsafe fn turn(rows: usize, panels: usize, t: &Block, b: &Columns) {
-                for j in 0..panels {
-                    // SAFETY: the caller keeps `turning`'s promises for each panel.
-                    unsafe {
-                        let at = j * LANES;
-                        let sums = t.sums.wrapping_add(if t.sums.is_null() { 0 } else { at });
-                        let one = Block { sums, out: t.out.add(at), ..*t };
-                        let keep = b.keep.wrapping_add(if b.keep.is_null() { 0 } else { j * t.panel });
-                        let columns = Columns { at: b.at.add(at * b.col), keep, ..*b };
-                        match rows {
-                            $($r => turning::<$isa, $r>(&one, &columns),)*
-                            // No tile has more rows.
-                            _ => _ = (one, columns),
+            unsafe fn run_fresh(rows: usize, panels: usize, t: &Block) {
+                const R: usize = <$isa as Simd>::MR;
+                const V: usize = <$isa as Simd>::NV;
+                // SAFETY: the caller keeps `packed`'s promises.
+                unsafe {
+                    match (t.b.col, t.by_row()) {
+                        (1, true) => $name::unpacked::<R, V, true, true>(t),
+                        (1, false) => $name::unpacked::<R, V, false, true>(t),
+                        (_, true) => {
+                            for j in 0..panels {
+                                $name::turning::<R, true>(&t.panel(j));
+                            }
+                        }
+                        (_, false) => {
+                            for j in 0..panels {
+                                match rows {
+                                    $($r => $name::turning::<$r, false>(&t.panel(j)),)*
+                                    // No tile has more rows.
+                                    _ => {}
+                                }
+                            }
                         }
                     }
                 }
@@ -244,10 +416,13 @@ macro_rules! tiles {
     };
 }
 
-tiles!(Portable; (1, 1), (2, 1), (3, 1), (4, 1); );
+tiles!(Portable, portable, []; (1, 1), (2, 1), (3, 1), (4, 1); );
 #[cfg(target_arch = "aarch64")]
-tiles!(crate::simd::Neon; (1, 1), (2, 1), (3, 1), (4, 1); );
+tiles!(crate::simd::Neon, neon, []; (1, 1), (2, 1), (3, 1), (4, 1); );
 #[cfg(target_arch = "x86_64")]
-tiles!(crate::simd::Avx2; (1, 4), (2, 2), (3, 2), (4, 1), (5, 1), (6, 1); 1, 2, 3);
+tiles!(crate::simd::Avx2, avx2, [#[target_feature(enable = "avx2,fma,f16c")]]; (1, 4), (2, 2), (3, 2), (4, 1), (5, 1), (6, 1); 1, 2, 3);
 #[cfg(target_arch = "x86_64")]
-tiles!(crate::simd::Avx512; (1, 4), (2, 4), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3); 1, 2, 3, 4, 5, 6, 7, 8);
+tiles!(
+    crate::simd::Avx512, avx512, [#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]];
+    (1, 4), (2, 4), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3); 1, 2, 3, 4, 5, 6, 7, 8
+);

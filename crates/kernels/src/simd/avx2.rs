@@ -42,6 +42,19 @@ unsafe fn multiply_wide8(a: __m256i, b: __m256i) -> (__m256i, __m256i) {
     }
 }
 
+/// [`Simd::lookup`] for 8 lanes.
+#[inline(always)]
+unsafe fn lookup8(table: &[f32; 24], at: __m256i) -> __m256 {
+    // SAFETY: reached only from the AVX2 lanes below.
+    unsafe {
+        let part = |from: usize| _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(from)), at);
+        // Blends go by the sign bit.
+        let (eight, sixteen) = (_mm256_slli_epi32::<28>(at), _mm256_slli_epi32::<27>(at));
+        let low = _mm256_blendv_ps(part(0), part(8), _mm256_castsi256_ps(eight));
+        _mm256_blendv_ps(low, part(16), _mm256_castsi256_ps(sixteen))
+    }
+}
+
 /// Stores 8 lanes of four vectors, lane by lane.
 #[inline(always)]
 unsafe fn store_interleaved8(p: *mut i32, a: __m256i, b: __m256i, c: __m256i, d: __m256i) {
@@ -358,21 +371,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn lookup(table: &[f32; 24], at: Self::I) -> Self::F {
+        unsafe { Pair(lookup8(table, at.0), lookup8(table, at.1)) }
+    }
+
+    #[inline(always)]
     unsafe fn store_interleaved(p: *mut i32, v: [Self::I; 4]) {
         unsafe {
             store_interleaved8(p, v[0].0, v[1].0, v[2].0, v[3].0);
             store_interleaved8(p.add(32), v[0].1, v[1].1, v[2].1, v[3].1);
         }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_far(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 
     #[inline(always)]

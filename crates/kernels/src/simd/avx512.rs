@@ -5,7 +5,6 @@
 
 use super::avx2::{max8, sum8, transpose8_ymm};
 use super::{LANES, Simd};
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 #[derive(Clone, Copy)]
@@ -209,22 +208,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_far(p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    unsafe fn lookup(table: &[f32; 24], at: Self::I) -> Self::F {
+        unsafe {
+            let last = _mm512_broadcast_f32x8(_mm256_loadu_ps(table.as_ptr().add(16)));
+            _mm512_permutex2var_ps(_mm512_loadu_ps(table.as_ptr()), at, last)
+        }
     }
 
     #[inline(always)]
     unsafe fn turn8(from: *const f32, stride: usize) -> [Self::F; 8] {
         unsafe {
-            // The compiler would keep the 16 rows' addresses for the whole loop around this, in memory for want of registers; it
-            // computes them faster from a stride that it can't know beforehand.
-            let mut stride = stride;
-            asm!("/* {0} */", inout(reg) stride, options(nomem, nostack, preserves_flags));
+            // Otherwise the 16 rows' addresses would be kept in memory for the whole loop around this.
+            let stride = Self::hidden(stride);
             // Row i beside row i + 8; then 4 x 4 transposes in each quarter; then the quarters of rows 0 to 3 and 4 to 7 beside each other.
             macro_rules! quarters {
                 ($i:literal) => {{

@@ -3,7 +3,7 @@ use super::*;
 /// What one instruction set makes of two vectors, as bits, over every operation.
 #[inline(always)]
 unsafe fn everything<S: Simd>(a: *const f32, b: *const f32, out: *mut u32) {
-    // SAFETY: the test passes 16 readable values and room for 21 vectors.
+    // SAFETY: the test passes 16 readable values and room for 64 vectors.
     unsafe {
         let (x, y) = (S::load(a), S::load(b));
         let z = S::splat(0.375);
@@ -35,6 +35,7 @@ unsafe fn everything<S: Simd>(a: *const f32, b: *const f32, out: *mut u32) {
         let (low, high) = S::multiply_wide(S::bits(x), 0xd251_1f53);
         put(S::from_bits(low));
         put(S::from_bits(high));
+        put(S::lookup(&std::array::from_fn(|i| i as f32 - 0.5), S::bits(S::add(y, S::splat(3_145_728.0)))));
         put(S::splat(S::sum(x) + S::max_lane(y)));
         for n in 0..=LANES {
             let part = S::load_n(a, n);
@@ -73,4 +74,26 @@ fn every_instruction_set_gives_the_same_bits() {
             assert_eq!(x, y, "{set:?} differs from {:?} in operation {} lane {}", seen[0].0, i / LANES, i % LANES);
         }
     }
+}
+
+#[test]
+fn a_lookup_goes_by_the_last_five_bits() {
+    #[inline(always)]
+    unsafe fn look<S: Simd>(table: &[f32; 24], at: &[i32; 64], out: *mut f32) {
+        for i in (0..64).step_by(LANES) {
+            // SAFETY: 64 readable integers and as many places.
+            unsafe { S::store(out.add(i), S::lookup(table, S::bits(S::load(at.as_ptr().add(i).cast())))) };
+        }
+    }
+    crate::dispatch! { unsafe fn run_look(table: &[f32; 24], at: &[i32; 64], out: *mut f32) = look }
+    let table = std::array::from_fn(|i| 100.0 + i as f32);
+    let at = std::array::from_fn(|i| i as i32 * 0x0101_0101);
+    let got = crate::testing::same_everywhere(|| {
+        let mut out = vec![0f32; 64];
+        // SAFETY: room for 64 floats.
+        unsafe { run_look(&table, &at, out.as_mut_ptr()) };
+        out
+    });
+    let want: Vec<f32> = (0..64).map(|i| i % 32).map(|i| 100.0 + if i < 24 { i } else { i - 8 } as f32).collect();
+    assert_eq!(got, want);
 }

@@ -11,7 +11,6 @@ use super::tile::{Block, PANELS, run};
 use crate::gemm::{Matrix, Product, SERIAL_FLOPS, each, finish, past_caches, share};
 use crate::pool::threads;
 use crate::scratch::Scratch;
-use crate::simd::Avx512;
 use std::arch::x86_64::_mm_sfence;
 
 /// Items of k in one chain. Part of the row contract: changing it changes results.
@@ -219,7 +218,7 @@ unsafe fn multiply(piece: &Piece, s: &Step, ahead: &mut Ahead) {
             let (sums_row, beside_row) = (s.sums_row, p.out_row);
             run(r, s.panels, &Block { a, b: s.b, panel: s.panel, pairs, sums, sums_row, out, out_row, past, beside, beside_row }, ahead);
             if last && !straight {
-                finish::tile::<Avx512>(p, aside.as_ptr(), GROUP, at, s.j, r, columns);
+                finish::tile(p, aside.as_ptr(), GROUP, at, s.j, r, columns);
             }
         }
     }
