@@ -45,8 +45,10 @@ export class Tensor {
   grad: Tensor | null = null;
   /** @internal Where the handle was freed, once it was. */
   freedBy: string | null = null;
-  /** @internal True where the safety net holds an entry: for handles outside every scope. */
+  /** @internal True for a handle outside every scope. */
   watched = false;
+  /** @internal True where the safety net holds an entry for it. */
+  registered = false;
   /** @internal Called with the gradient of this tensor when backward() has it. */
   gradHooks: ((gradient: Tensor) => Tensor | undefined)[] | null = null;
   private wantsGrad = false;
@@ -99,7 +101,7 @@ export class Tensor {
   dispose(by = "dispose()"): void {
     if (this.freedBy !== null) return;
     this.freedBy = by;
-    untrack(this);
+    if (this.watched) untrack(this);
     this.storage.release();
   }
 
