@@ -5,7 +5,7 @@
 import { GroundupError } from "../errors.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { autocastPrecision, inPrecision } from "./autocast.ts";
-import { ACCUMULATED, type BackwardRule, type GradNode, type Gradient, newestNode, noGrad } from "./autograd.ts";
+import { ACCUMULATED, type BackwardRule, type Gradient, type GradNode, newestNode, noGrad } from "./autograd.ts";
 import { backend } from "./backend.ts";
 import { ITEM_BYTES } from "./kernels.ts";
 import { enter, keep, leave, track } from "./scope.ts";

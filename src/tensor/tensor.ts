@@ -35,6 +35,10 @@ export class Tensor {
   /** Place of the first item in the storage, in items. */
   readonly offset: number;
   readonly dtype: DType;
+  /** The number of items. */
+  readonly size: number;
+  /** True where the items lie one after the other, in row-major order. */
+  readonly isContiguous: boolean;
   /** @internal */
   readonly storage: Storage;
   /** @internal The node that made this tensor, and which of its results this is. */
@@ -60,15 +64,12 @@ export class Tensor {
     this.strides = strides;
     this.offset = offset;
     this.dtype = dtype;
+    this.size = sizeOf(shape);
+    this.isContiguous = isContiguous(shape, strides);
   }
 
   get rank(): number {
     return this.shape.length;
-  }
-
-  /** The number of items. */
-  get size(): number {
-    return sizeOf(this.shape);
   }
 
   /** True when gradients flow to or through this tensor. */
@@ -86,10 +87,6 @@ export class Tensor {
 
   get isLeaf(): boolean {
     return this.node === null;
-  }
-
-  get isContiguous(): boolean {
-    return isContiguous(this.shape, this.strides);
   }
 
   /** True once the handle has been freed. */

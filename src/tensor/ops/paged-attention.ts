@@ -47,7 +47,9 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
     return q.shape;
   },
   forward: (ctx, shape, q, { k, v, pageTable, maxPages, lengths: filled }, options) => {
-    const [heads, dim] = shape.slice(-2) as [number, number];
+    const heads = shape[1] as number;
+    const dim = shape[2] as number;
+    const { scale, causal, window, softcap, slopes } = rules(options, dim);
     const kvHeads = k.shape[1] as number;
     const rq = asRows(q);
     const out = ctx.out(shape);
@@ -72,7 +74,11 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       heads,
       kvHeads,
       dim,
-      ...rules(options, dim),
+      scale,
+      causal,
+      window,
+      softcap,
+      slopes,
       null,
       [0, 0, 0, 0],
     );
