@@ -146,9 +146,15 @@ export function shapeLogits(logits: Float32Array, options: SamplingOptions, prom
 
 /** The place of the largest logit, the first of equals. */
 export function greedy(logits: Float32Array): number {
-  const most = maximum(logits);
-  for (let i = 0; i < logits.length; i++) if (logits[i] === most) return i;
-  return 0; // nothing but NaN
+  let most = -Infinity;
+  let at = -1;
+  for (let i = 0; i < logits.length; i++) {
+    if (logits[i] > most) {
+      most = logits[i];
+      at = i;
+    }
+  }
+  return at >= 0 ? at : Math.max(0, logits.indexOf(-Infinity)); // nothing above −∞, or nothing but NaN
 }
 
 /** The token at `u` in [0, 1) of the distribution softmax(logits), laid out in the order of ids. */

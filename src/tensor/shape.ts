@@ -124,5 +124,8 @@ export function resized(shape: Shape, dim: number, n: number): number[] {
 
 /** Splits a shape at a dimension: (product before, size, product after). */
 export function around(shape: Shape, dim: number): [outer: number, n: number, inner: number] {
-  return [sizeOf(shape.slice(0, dim)), shape[dim] as number, sizeOf(shape.slice(dim + 1))];
+  let [outer, inner] = [1, 1];
+  for (let i = 0; i < dim; i++) outer *= shape[i] as number;
+  for (let i = dim + 1; i < shape.length; i++) inner *= shape[i] as number;
+  return [outer, shape[dim] as number, inner];
 }

@@ -118,6 +118,17 @@ function freeKept(): void {
   keptBytes = 0;
 }
 
+/** What a copy in another layout was made of: weight[j, p] lay at offset + j·row + p·column, for n outputs and k inputs. */
+interface Derived {
+  storage: Storage | null;
+  readonly version: number;
+  readonly offset: number;
+  readonly row: number;
+  readonly column: number;
+  readonly n: number;
+  readonly k: number;
+}
+
 export class Storage {
   buffer: number;
   readonly bytes: number;
@@ -129,7 +140,7 @@ export class Storage {
   /** Counts in-place writes, so that a backward pass can tell that what it saved has changed. */
   version = 0;
   /** @internal Another layout of these items as they were at `version` (packed-weights.ts); its storage is null until it is made. */
-  derived: { storage: Storage | null; readonly version: number; readonly key: string } | null = null;
+  derived: Derived | null = null;
 
   /** @param claimed the backend's block, where another thread has made it */
   constructor(bytes: number, owner: Owner, claimed?: number) {
