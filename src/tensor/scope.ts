@@ -164,7 +164,7 @@ export function scope<T>(fn: () => T extends PromiseLike<unknown> ? never : T): 
   let result: unknown;
   try {
     result = fn();
-    if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
+    if (!isTensor(result) && typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
       result = undefined;
       throw new GroundupError("scope: expected a synchronous function, got one that returned a Promise. Read numbers with await outside the scope");
     }

@@ -1,6 +1,6 @@
 /** Operations that move items or only change how they are seen. Views share their base's storage. */
 import { ShapeError } from "../../errors.ts";
-import { type Context, type Gradient, noGrad } from "../autograd.ts";
+import { type Context, type Gradient, gradEnabled, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
 import { type DType, ITEM_BYTES } from "../kernels.ts";
@@ -49,8 +49,7 @@ function reshapeRule(x: Tensor, shape: Shape): Shape {
   return full;
 }
 
-/** The same items in another shape; one size may be -1. A view where the strides allow it, else a copy. */
-export const reshape = defineOp<[x: Tensor, shape: Shape]>({
+const reshapeOp = defineOp<[x: Tensor, shape: Shape]>({
   name: "reshape",
   shape: reshapeRule,
   forward: (ctx, shape, x) => seenAs(ctx, x, shape),
@@ -60,6 +59,19 @@ export const reshape = defineOp<[x: Tensor, shape: Shape]>({
     { name: "of a transposed view", args: () => [permute(values([3, 4]), [1, 0]), [2, 6]], torch: "x0.reshape(2, 6)" },
   ],
 });
+
+/** The same items in another shape; one size may be -1. A view where the strides allow it, else a copy. */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  checkTensor("reshape", x);
+  if (!(x.requiresGrad && gradEnabled())) {
+    // A view without a graph needs none of an operation's bookkeeping.
+    x.check("reshape");
+    const full = reshapeRule(x, shape);
+    const strides = viewStrides(x, full);
+    if (strides !== null) return x.view(full, strides, x.offset);
+  }
+  return reshapeOp(x, shape);
+}
 
 function seenAs(ctx: Context, x: Tensor, shape: Shape): Tensor {
   const strides = viewStrides(x, shape);
