@@ -64,33 +64,30 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
   const label = labelled(name);
   const rule: BackwardRule<never> | null = typeof backward === "function" ? (backward as BackwardRule<never>) : null;
   const call = (...args: Args): Out => {
-    const records = rule !== null && gradEnabled();
-    const inputs: Tensor[] = [];
     let wanted = false;
     for (let i = 0; i < args.length; i++) {
       const a = args[i];
       if (a instanceof Tensor) {
         a.check(name);
         if (a.requiresGrad) wanted = true;
-        if (records) inputs.push(a);
       } else if (Array.isArray(a) && (a.length === 0 || a[0] instanceof Tensor)) {
         for (let j = 0; j < a.length; j++) {
           const t = a[j] as Tensor;
           t.check(name);
           if (t.requiresGrad) wanted = true;
-          if (records) inputs.push(t);
         }
       } else if (i < tensors) {
         notTensor(name, a, i);
       }
     }
     if (args.length < tensors) notTensor(name, undefined, args.length);
-    const ctx = new Context(label, records && wanted, inputs);
+    const records = wanted && rule !== null && gradEnabled();
+    const ctx = new Context(label, records, records ? tensorsOf(args) : NO_INPUTS);
     const mark = enter();
     let out: Out | undefined;
     try {
       out = forward(ctx, shape(...args), ...args);
-      if (rule !== null && ctx.records) attach(ctx, rule, args, Array.isArray(out) ? out : [out as Tensor]);
+      if (rule !== null && records) attach(ctx, rule, args, Array.isArray(out) ? out : [out as Tensor]);
     } finally {
       leave(mark, label.end, out);
     }
@@ -98,4 +95,17 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
   };
   operations.set(name, { ...declaration, call } as unknown as Operation<never, Tensor | Tensor[]>);
   return call;
+}
+
+const NO_INPUTS: readonly Tensor[] = [];
+
+/** The tensors among arguments, those in lists too, in order. */
+function tensorsOf(args: readonly unknown[]): Tensor[] {
+  const found: Tensor[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const a = args[i];
+    if (a instanceof Tensor) found.push(a);
+    else if (Array.isArray(a) && a[0] instanceof Tensor) for (let j = 0; j < a.length; j++) found.push(a[j]);
+  }
+  return found;
 }

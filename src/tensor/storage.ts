@@ -83,9 +83,13 @@ const SMALLEST = 64;
 const LARGEST_SMALL = 4096;
 const LARGEST_KEPT = 2 << 20;
 const MOST_KEPT = 64 << 20;
-const kept = new Map<number, number[]>();
+/** By the power of two. */
+const small: number[][] = Array.from({ length: 13 }, () => []);
+const large = new Map<number, number[]>();
 let keptBytes = 0;
 let keptFor: Backend | undefined;
+
+const keptOf = (bytes: number): number[] | undefined => (bytes <= LARGEST_SMALL ? small[31 - Math.clz32(bytes)] : large.get(bytes));
 
 /** A block of this size, a kept one where there is. */
 function blockOf(b: Backend, bytes: number): number {
@@ -93,7 +97,7 @@ function blockOf(b: Backend, bytes: number): number {
     freeKept();
     keptFor = b;
   }
-  const block = kept.get(bytes)?.pop();
+  const block = keptOf(bytes)?.pop();
   if (block === undefined) return b.alloc(bytes);
   keptBytes -= bytes;
   return block;
@@ -106,15 +110,15 @@ function giveBack(b: Backend, block: number, bytes: number): void {
   }
   // Sizes that do not come again must not fill the room.
   if (keptBytes + bytes > MOST_KEPT) freeKept();
-  const blocks = kept.get(bytes);
-  if (blocks === undefined) kept.set(bytes, [block]);
+  const blocks = keptOf(bytes);
+  if (blocks === undefined) large.set(bytes, [block]);
   else blocks.push(block);
   keptBytes += bytes;
 }
 
 function freeKept(): void {
-  for (const blocks of kept.values()) for (const block of blocks) keptFor?.free(block);
-  kept.clear();
+  for (const blocks of [...small, ...large.values()]) for (const block of blocks.splice(0)) keptFor?.free(block);
+  large.clear();
   keptBytes = 0;
 }
 
