@@ -77,14 +77,15 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
   let stores: { k: Tensor; v: Tensor }[] = [];
   let capacity = 0;
   /** What the layers of the step in progress need to know. */
-  let batch: { runs: Int32Array; pageTable: Int32Array; maxPages: number; lengths: Int32Array; cuSeqlens: Int32Array };
+  let batch: { runs: Int32Array; pageTable: Int32Array; maxPages: number; lengths: Int32Array; cuSeqlens: Int32Array; places: Tensor };
 
   const state: LayerState[] = Array.from({ length: layers }, (_, layer) => ({
     attend(q, k, v, attendOptions) {
       const store = stores[layer];
       writeRows(store.k, k, batch.runs);
       writeRows(store.v, v, batch.runs);
-      return pagedAttention(q, { ...store, ...batch }, { ...attendOptions, cuSeqlens: batch.cuSeqlens });
+      const { pageTable, maxPages, lengths, cuSeqlens, places } = batch;
+      return pagedAttention(q, { k: store.k, v: store.v, pageTable, maxPages, lengths, places }, { ...attendOptions, cuSeqlens });
     },
   }));
 
@@ -178,7 +179,11 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
       lengths[s] = length + count;
       last[s] = row - 1;
     }
-    batch = { runs: Int32Array.from(runs), pageTable, maxPages, lengths, cuSeqlens };
+    const places = new Int32Array(cuSeqlens.length + lengths.length + pageTable.length);
+    places.set(cuSeqlens);
+    places.set(lengths, cuSeqlens.length);
+    places.set(pageTable, cuSeqlens.length + lengths.length);
+    batch = { runs: Int32Array.from(runs), pageTable, maxPages, lengths, cuSeqlens, places: tensor(places) };
     return { ids, positions, last };
   }
 

@@ -116,6 +116,18 @@ describe("drawing", () => {
 
   test("temperature 0 takes the first of the largest", () => {
     expect(greedy(Float32Array.of(1, 3, 3, 2))).toBe(1);
+    // Wherever the largest lies, in a whole four or behind the last, with what compares to nothing around it.
+    for (let n = 1; n < 14; n++) {
+      for (let at = 0; at < n; at++) {
+        const row = new Float32Array(n).fill(-Infinity);
+        row[0] = NaN;
+        row[at] = -3;
+        row[n - 1] = Math.max(-3, row[n - 1]);
+        expect(greedy(row)).toBe(at);
+      }
+    }
+    expect(greedy(Float32Array.of(NaN, -Infinity, -Infinity))).toBe(1);
+    expect(greedy(Float32Array.of(NaN, NaN))).toBe(0);
     expect(sample(Float32Array.of(1, 3, 3, 2), { temperature: 0, topK: 1 }, [], [], 0.99)).toBe(1);
     expect(sample(Float32Array.of(1, 3, 2.9, 2), { temperature: 0, repetitionPenalty: 2 }, [1], [], 0)).toBe(2);
   });

@@ -146,9 +146,23 @@ export function shapeLogits(logits: Float32Array, options: SamplingOptions, prom
 
 /** The place of the largest logit, the first of equals. */
 export function greedy(logits: Float32Array): number {
-  const most = maximum(logits);
-  for (let i = 0; i < logits.length; i++) if (logits[i] === most) return i;
-  return 0; // nothing but NaN
+  const n = logits.length;
+  let most = -Infinity;
+  let at = -1;
+  let i = 0;
+  while (i < n) {
+    // Four at a time take half as long, and hardly any four have a new largest.
+    if (i + 4 <= n && !(logits[i] > most || logits[i + 1] > most || logits[i + 2] > most || logits[i + 3] > most)) {
+      i += 4;
+      continue;
+    }
+    if (logits[i] > most) {
+      most = logits[i];
+      at = i;
+    }
+    i++;
+  }
+  return at >= 0 ? at : Math.max(0, logits.indexOf(-Infinity)); // nothing above −∞, or nothing but NaN
 }
 
 /** The token at `u` in [0, 1) of the distribution softmax(logits), laid out in the order of ids. */

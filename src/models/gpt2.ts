@@ -88,8 +88,8 @@ class Attention extends Module {
   override forward(x: Tensor, ctx: ForwardContext, residual: Tensor): Tensor {
     const { n_embd, n_head, attn_pdrop, resid_pdrop } = this.config;
     const [b, t] = x.shape as [number, number];
-    const heads = (y: Tensor) => y.reshape([b, t, n_head, n_embd / n_head]); // (B, T, H, D)
-    const [q, k, v] = this.c_attn.forward(x).split([n_embd, n_embd, n_embd], -1).map(heads) as [Tensor, Tensor, Tensor];
+    const heads = this.c_attn.forward(x).reshape([b, t, 3 * n_head, n_embd / n_head]); // (B, T, 3H, D)
+    const [q, k, v] = heads.split([n_head, n_head, n_head], 2) as [Tensor, Tensor, Tensor]; // (B, T, H, D) each
     let scale = this.config.scale_attn_weights ? 1 / Math.sqrt(n_embd / n_head) : 1;
     if (this.config.scale_attn_by_inverse_layer_idx) scale /= this.layer + 1;
     const dropped = ctx.training ? attn_pdrop : 0;

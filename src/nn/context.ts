@@ -34,7 +34,7 @@ export interface ForwardContext {
 /** Attention of one layer: q (B, T, heads, dim), k and v (B, T, kvHeads, dim), B = 1 for ragged rows. */
 export function attend(q: Tensor, k: Tensor, v: Tensor, ctx: ForwardContext, layer: number, options: AttendOptions = {}): Tensor {
   if (ctx.cuSeqlens === undefined) return attention(q, k, v, options);
-  const rows = (x: Tensor) => x.reshape([-1, ...x.shape.slice(-2)]); // (ΣT, H, D)
+  const rows = (x: Tensor) => x.reshape([-1, x.shape[2] as number, x.shape[3] as number]); // (ΣT, H, D)
   const state = ctx.state?.[layer];
   const out = state ? state.attend(rows(q), rows(k), rows(v), options) : attention(rows(q), rows(k), rows(v), { ...options, cuSeqlens: ctx.cuSeqlens });
   return out.reshape(q.shape);

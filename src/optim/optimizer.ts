@@ -137,7 +137,7 @@ export function createOptimizer(
 
   function fixedOf(moving: readonly Member[]): NonNullable<typeof fixed> {
     const before = fixed;
-    if (before !== null && before.moving.length === moving.length && moving.every((m, i) => m === before.moving[i])) return before;
+    if (before !== null && same(before.moving, moving)) return before;
     const states = moving.map(statesOf);
     fixed = {
       moving,
@@ -160,8 +160,16 @@ export function createOptimizer(
       return steps;
     },
     step() {
-      const moving = members.filter((m) => m.parameter.requiresGrad && m.parameter.grad !== null);
-      const gradients = moving.map((m) => m.parameter.grad as Tensor);
+      const moving: Member[] = [];
+      const gradients: Tensor[] = [];
+      const learningRates: number[] = [];
+      for (const m of members) {
+        const { grad, requiresGrad } = m.parameter;
+        if (grad === null || !requiresGrad) continue;
+        moving.push(m);
+        gradients.push(grad);
+        learningRates.push(this.learningRate * m.scale);
+      }
       let gradNorm: number | null = null;
       let gradScale = 1;
       if (maxGradNorm !== undefined) {
@@ -171,7 +179,6 @@ export function createOptimizer(
       }
       steps++;
       const { parameters, weightDecays, states } = fixedOf(moving);
-      const learningRates = moving.map((m) => this.learningRate * m.scale);
       update({ lists: { parameters, gradients, learningRates, weightDecays, gradScale }, states, step: steps });
       return { gradNorm };
     },
@@ -216,6 +223,12 @@ export function createOptimizer(
       fixed = null;
     },
   };
+}
+
+function same<T>(a: readonly T[], b: readonly T[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 function badGradient(kind: string, members: readonly Member[], step: number): NonFiniteError {

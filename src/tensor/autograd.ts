@@ -7,7 +7,7 @@ import { autocastPrecision } from "./autocast.ts";
 import type { DType } from "./kernels.ts";
 import { track, trackNode } from "./scope.ts";
 import { type Shape, show } from "./shape.ts";
-import type { Owner } from "./storage.ts";
+import { type Owner, ownerNamed } from "./storage.ts";
 import { allocate, type Tensor } from "./tensor.ts";
 
 let recording = true;
@@ -45,10 +45,19 @@ export function enableGrad<T>(fn: () => T): T {
   }
 }
 
+/** An operation's name, its account, and in words what frees its tensors: made once, for all of its calls. */
+export interface Label {
+  readonly name: string;
+  readonly owner: Owner;
+  readonly end: string;
+  readonly backward: string;
+}
+
+export const labelled = (name: string): Label => ({ name, owner: ownerNamed(name), end: `the end of ${name}`, backward: `backward of ${name}` });
+
 /** What an operation's rules see: a place to put what backward needs, and allocation under the operation's name. */
 export class Context {
-  readonly op: string;
-  readonly owner: Owner;
+  readonly label: Label;
   /** True when a graph is being recorded for this call. */
   readonly records: boolean;
   /** Of matrix products when this call was made; its backward rule runs in the same. */
@@ -58,40 +67,44 @@ export class Context {
   /** @internal True while the graph is kept for another pass. */
   retained = false;
   /** @internal */
-  saved: Tensor[] = [];
+  saved: (Tensor | null)[] = NOTHING;
   /** @internal */
-  versions: number[] = [];
+  versions: readonly number[] = NO_VERSIONS;
   /** @internal The tensor inputs, in order. */
   inputs: readonly (Tensor | null)[];
 
-  constructor(op: string, owner: Owner, records: boolean, inputs: readonly (Tensor | null)[]) {
-    this.op = op;
-    this.owner = owner;
+  constructor(label: Label, records: boolean, inputs: readonly (Tensor | null)[]) {
+    this.label = label;
     this.records = records;
     this.inputs = inputs;
   }
 
   /** A new tensor with undefined items. */
   out(shape: Shape, dtype: DType = "f32"): Tensor {
-    return allocate(shape, dtype, this.owner);
+    return allocate(shape, dtype, this.label.owner);
   }
 
   /** Remembers tensors for backward, in order. Nothing happens where no graph is recorded. */
   save(...tensors: (Tensor | null)[]): void {
     if (!this.records) return;
-    for (const t of tensors) {
-      this.saved.push(t === null ? NOTHING : t.alias());
-      this.versions.push(t === null ? 0 : t.storage.version);
+    const versions = new Array<number>(tensors.length);
+    for (let i = 0; i < tensors.length; i++) {
+      const t = tensors[i] as Tensor | null;
+      versions[i] = t === null ? 0 : t.storage.version;
+      // The list is this call's own.
+      tensors[i] = t === null ? null : t.alias();
     }
+    this.saved = this.saved.length === 0 ? tensors : [...this.saved, ...tensors];
+    this.versions = this.versions.length === 0 ? versions : [...this.versions, ...versions];
   }
 
   /** A remembered tensor; throws when it was written in place since. */
   get(i: number): Tensor {
-    const t = this.saved[i] as Tensor;
-    if (t === NOTHING) throw new GroundupError(`${this.op}: internal: saved tensor ${i} is absent`);
+    const t = this.saved[i];
+    if (!t) throw new GroundupError(`${this.label.name}: internal: saved tensor ${i} is absent`);
     if (t.storage.version !== this.versions[i]) {
       throw new GroundupError(
-        `${this.op}: backward needs a tensor ${show(t.shape)} that was changed in place after the forward pass. Run backward() before the optimiser's step or the write`,
+        `${this.label.name}: backward needs a tensor ${show(t.shape)} that was changed in place after the forward pass. Run backward() before the optimiser's step or the write`,
       );
     }
     return t;
@@ -99,23 +112,23 @@ export class Context {
 
   /** Hands over a remembered tensor for good, null where null was saved: a rule that can run once only need not copy it. */
   take(i: number): Tensor | null {
-    if (this.saved[i] === NOTHING) return null;
-    const t = this.get(i);
-    this.saved[i] = NOTHING;
+    const t = this.maybe(i);
+    if (t === null) return null;
+    this.saved[i] = null;
     return track(t);
   }
 
   /** Frees a remembered tensor that a rule has no more use for, so that what it allocates next can lie there; a graph that is kept keeps it. */
   drop(i: number): void {
-    const t = this.saved[i] as Tensor;
-    if (this.retained || t === NOTHING) return;
-    t.dispose(`backward of ${this.op}`);
-    this.saved[i] = NOTHING;
+    const t = this.saved[i];
+    if (this.retained || !t) return;
+    t.dispose(this.label.backward);
+    this.saved[i] = null;
   }
 
   /** As get, null where null was saved. */
   maybe(i: number): Tensor | null {
-    return this.saved[i] === NOTHING ? null : this.get(i);
+    return this.saved[i] === null ? null : this.get(i);
   }
 
   /** True when input i (counted among the tensor arguments) wants a gradient. */
@@ -137,40 +150,60 @@ export class Context {
   }
 }
 
-const NOTHING = Object.freeze({}) as unknown as Tensor;
+const NOTHING: (Tensor | null)[] = [];
+const NO_VERSIONS: readonly number[] = [];
 
 /** A rule's answer for an input whose gradient it has added to `gathered(i)`. */
 export const ACCUMULATED = Symbol("accumulated");
 export type Gradient = Tensor | null | typeof ACCUMULATED;
 
-/** Gradients of the tensor inputs, in order; `null` where none is needed. `gradients[i]` is that of result i (null: nobody used it). */
-export type BackwardRule = (ctx: Context, ...gradients: Tensor[]) => Gradient[];
+/**
+ * Gradients of the tensor inputs, in order; `null` where none is needed. `args` are those of the call, `gradients[i]` is that of result i (null: nobody
+ * used it).
+ */
+export type BackwardRule<Args extends readonly unknown[] = readonly unknown[]> = (ctx: Context, args: Args, ...gradients: Tensor[]) => Gradient[];
 
 export class GradNode {
-  readonly name: string;
   readonly order = ++newest;
   readonly ctx: Context;
-  readonly rule: BackwardRule;
+  readonly rule: BackwardRule<never>;
+  readonly args: readonly unknown[];
   readonly outputs: readonly { shape: Shape; dtype: DType }[];
   done = false;
   /** True when `keep()` holds one of the results: a scope's end leaves the graph alone. */
   pinned = false;
+  /** @internal The walk of `backward` that met it last. */
+  walk = 0;
   /** Gradients of the results that have arrived. */
   arrived: (Tensor | null)[];
   hooks: ((gradient: Tensor) => Tensor | undefined)[][] | null = null;
 
-  constructor(name: string, ctx: Context, rule: BackwardRule, outputs: readonly Tensor[]) {
-    this.name = name;
+  constructor(ctx: Context, rule: BackwardRule<never>, args: readonly unknown[], outputs: readonly Tensor[]) {
     this.ctx = ctx;
     this.rule = rule;
-    this.outputs = outputs.map((t) => ({ shape: t.shape, dtype: t.dtype }));
-    this.arrived = outputs.map(() => null);
+    this.args = args;
+    const n = outputs.length;
+    const made = new Array<{ shape: Shape; dtype: DType }>(n);
+    const arrived = new Array<Tensor | null>(n);
+    for (let i = 0; i < n; i++) {
+      const { shape, dtype } = outputs[i] as Tensor;
+      made[i] = { shape, dtype };
+      arrived[i] = null;
+    }
+    this.outputs = made;
+    this.arrived = arrived;
+  }
+
+  get name(): string {
+    return this.ctx.label.name;
   }
 
   release(): void {
-    for (const t of this.ctx.saved) if (t !== NOTHING) t.dispose(`backward of ${this.name}`);
-    this.ctx.saved = [];
-    this.ctx.inputs = [];
+    const { ctx } = this;
+    const { saved, label } = ctx;
+    for (let i = 0; i < saved.length; i++) saved[i]?.dispose(label.backward);
+    ctx.saved = NOTHING;
+    ctx.inputs = NO_INPUTS;
     this.done = true;
   }
 
@@ -179,14 +212,16 @@ export class GradNode {
   }
 }
 
+const NO_INPUTS: readonly (Tensor | null)[] = [];
+
 /** @internal Frees what a node has saved when the graph itself is thrown away without a backward pass. */
-const graveyard = new FinalizationRegistry<Tensor[]>((saved) => {
-  for (const t of saved) if (t !== NOTHING) t.dispose("the garbage collector");
+const graveyard = new FinalizationRegistry<(Tensor | null)[]>((saved) => {
+  for (const t of saved) t?.dispose("the garbage collector");
 });
 
 /** @internal Joins results to a new node. */
-export function attach(name: string, ctx: Context, rule: BackwardRule, outputs: readonly Tensor[]): void {
-  const node = new GradNode(name, ctx, rule, outputs);
+export function attach(ctx: Context, rule: BackwardRule<never>, args: readonly unknown[], outputs: readonly Tensor[]): void {
+  const node = new GradNode(ctx, rule, args, outputs);
   for (let i = 0; i < outputs.length; i++) {
     const t = outputs[i] as Tensor;
     if (t.dtype === "i32" || t.dtype === "bool" || t.dtype === "u8") continue;

@@ -5,7 +5,7 @@
 import { GroundupError } from "../errors.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { autocastPrecision, inPrecision } from "./autocast.ts";
-import { ACCUMULATED, type GradNode, newestNode, noGrad } from "./autograd.ts";
+import { ACCUMULATED, type BackwardRule, type Gradient, type GradNode, newestNode, noGrad } from "./autograd.ts";
 import { backend } from "./backend.ts";
 import { ITEM_BYTES } from "./kernels.ts";
 import { enter, keep, leave, track } from "./scope.ts";
@@ -85,9 +85,10 @@ function walk(roots: readonly Tensor[], gradients: readonly (Tensor | null)[], f
   );
   try {
     for (let i = 0; i < roots.length; i++) if (gradients[i]) deliver(roots[i] as Tensor, gradients[i] as Tensor);
-    for (const node of nodes) {
+    for (let i = 0; i < nodes.length; i++) {
+      const node = nodes[i] as GradNode;
       node.ctx.retained = retain;
-      if (node.arrived.some((g) => g !== null)) propagate(node);
+      propagate(node);
       if (!retain) node.release();
     }
   } catch (error) {
@@ -124,15 +125,18 @@ const FOREIGN = Symbol("a node from before");
 /** Gradients of leaves with hooks, summed until the whole is known: a hook sees one gradient a backward pass. */
 const hooked = new Map<Tensor, Tensor>();
 
-/** Calls a node's rule and hands the gradients on. What the rule made besides is freed at once. */
+/** Calls a node's rule, if a gradient has arrived, and hands the gradients on. What the rule made besides is freed at once. */
 function propagate(node: GradNode): void {
+  const { ctx, arrived } = node;
+  let reached = false;
+  for (let i = 0; i < arrived.length; i++) if (arrived[i] !== null) reached = true;
+  if (!reached) return;
   const mark = enter();
   const passed: Tensor[] = [];
   try {
-    const gradients = node.hooks === null ? (node.arrived.slice() as Tensor[]) : node.arrived.map((g, i) => hookedGradient(g, node.hooks?.[i]));
-    const { ctx } = node;
+    const gradients = (node.hooks === null ? arrived : arrived.map((g, i) => hookedGradient(g, node.hooks?.[i]))) as Tensor[];
     const { inputs } = ctx;
-    const results = ctx.precision === autocastPrecision() ? node.rule(ctx, ...gradients) : inPrecision(ctx.precision, () => node.rule(ctx, ...gradients));
+    const results = ctx.precision === autocastPrecision() ? ruled(node, gradients) : inPrecision(ctx.precision, () => ruled(node, gradients));
     if (results.length !== inputs.length) {
       throw new GroundupError(`backward of ${node.name}: internal: expected ${inputs.length} gradients, got ${results.length}`);
     }
@@ -149,11 +153,17 @@ function propagate(node: GradNode): void {
       deliver(input, shared ? track(g.alias()) : g);
       if (input.node !== null) passed.push(input.node.arrived[input.nodeOutput] as Tensor);
     }
-    for (const g of node.arrived) g?.dispose(`backward of ${node.name}`);
-    node.arrived.fill(null);
+    for (let i = 0; i < arrived.length; i++) {
+      arrived[i]?.dispose(ctx.label.backward);
+      arrived[i] = null;
+    }
   } finally {
-    leave(mark, `backward of ${node.name}`, passed);
+    leave(mark, ctx.label.backward, passed);
   }
+}
+
+function ruled({ rule, ctx, args }: GradNode, gradients: readonly Tensor[]): Gradient[] {
+  return (rule as BackwardRule)(ctx, args, ...gradients);
 }
 
 /** A result's gradient as its hooks leave it. */
@@ -161,26 +171,33 @@ function hookedGradient(g: Tensor | null, hooks: readonly ((gradient: Tensor) =>
   return (g === null || hooks === undefined ? g : hooks.reduce((x, hook) => hook(x) ?? x, g)) as Tensor;
 }
 
+let walks = 0;
+
 /** All unfinished nodes that lead to these, newest first. */
 function reachable(from: readonly GradNode[], floor: number): GradNode[] {
-  const seen = new Set<GradNode>(from);
-  const stack = [...seen];
-  while (stack.length > 0) {
-    const node = stack.pop() as GradNode;
+  const walk = ++walks;
+  const found: GradNode[] = [];
+  const meet = (node: GradNode): void => {
+    if (node.walk === walk) return;
+    node.walk = walk;
+    found.push(node);
+  };
+  from.forEach(meet);
+  for (let i = 0; i < found.length; i++) {
+    const node = found[i] as GradNode;
     if (node.order <= floor) throw FOREIGN;
     if (node.done) {
       throw new GroundupError(
         `backward: the graph of ${node.name} was freed by an earlier backward(). Run the forward pass again, or pass { retainGraph: true } the first time`,
       );
     }
-    for (const input of node.ctx.inputs) {
-      if (input?.node && !seen.has(input.node)) {
-        seen.add(input.node);
-        stack.push(input.node);
-      }
+    const { inputs } = node.ctx;
+    for (let j = 0; j < inputs.length; j++) {
+      const before = inputs[j]?.node;
+      if (before) meet(before);
     }
   }
-  return [...seen].sort((a, b) => b.order - a.order);
+  return found.sort((a, b) => b.order - a.order);
 }
 
 function deliver(to: Tensor, g: Tensor): void {

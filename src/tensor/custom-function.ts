@@ -1,11 +1,10 @@
 /** Functions with a gradient rule of their own, and activation checkpointing, which is one. */
 import { GroundupError } from "../errors.ts";
-import { attach, Context, enableGrad, type Gradient, gradEnabled, noGrad } from "./autograd.ts";
+import { attach, Context, enableGrad, type Gradient, gradEnabled, labelled, noGrad } from "./autograd.ts";
 import { backwardWithin } from "./backward.ts";
 import { type RandomStream, streams } from "./random.ts";
 import { enter, leave, track } from "./scope.ts";
 import { sameShape, show } from "./shape.ts";
-import { ownerNamed } from "./storage.ts";
 import { Tensor, zeros } from "./tensor.ts";
 
 /** What forward leaves for backward. */
@@ -58,13 +57,13 @@ function ownResults(out: Tensor | Tensor[], inputs: readonly Tensor[]): Tensor |
  */
 export function customFunction<Out extends Tensor | Tensor[] = Tensor>(declaration: CustomFunction<Out>): (...inputs: Tensor[]) => Out {
   const { name, forward, backward } = declaration;
-  const owner = ownerNamed(name);
+  const label = labelled(name);
   return (...inputs) => {
     for (const t of inputs) {
       if (!(t instanceof Tensor)) throw new GroundupError(`${name}: expected tensors, got ${typeof t}. Put other arguments into the closure`);
       t.check(name);
     }
-    const ctx = new Context(name, owner, gradEnabled() && inputs.some((t) => t.requiresGrad), inputs);
+    const ctx = new Context(label, gradEnabled() && inputs.some((t) => t.requiresGrad), inputs);
     const own = contextFor(ctx);
     const mark = enter();
     let out: Tensor | Tensor[] | undefined;
@@ -76,10 +75,10 @@ export function customFunction<Out extends Tensor | Tensor[] = Tensor>(declarati
       if (ctx.records) {
         const results = Array.isArray(out) ? out : [out];
         const shapes = results.map((t) => t.shape);
-        attach(name, ctx, (_, ...gradients) => checked(name, inputs, backward(own, ...shapes.map((s, i) => gradients[i] ?? zeros(s)))), results);
+        attach(ctx, (_, __, ...gradients) => checked(name, inputs, backward(own, ...shapes.map((s, i) => gradients[i] ?? zeros(s)))), inputs, results);
       }
     } finally {
-      leave(mark, `the end of ${name}`, out);
+      leave(mark, label.end, out);
     }
     return out as Out;
   };
@@ -96,6 +95,8 @@ function checked(name: string, inputs: readonly Tensor[], gradients: (Tensor | n
   return gradients;
 }
 
+const CHECKPOINT = labelled("checkpoint");
+
 const places = (): number[] => Object.values(streams).map((s: RandomStream) => s.position);
 const moveTo = (positions: readonly number[]): void => {
   for (const [i, s] of Object.values(streams).entries()) s.position = positions[i] as number;
@@ -109,7 +110,7 @@ const moveTo = (positions: readonly number[]): void => {
 export function checkpoint<Out extends Tensor | Tensor[]>(fn: (...inputs: Tensor[]) => Out, ...inputs: Tensor[]): Out {
   for (const t of inputs) t.check("checkpoint");
   if (!gradEnabled()) return fn(...inputs);
-  const ctx = new Context("checkpoint", ownerNamed("checkpoint"), true, inputs);
+  const ctx = new Context(CHECKPOINT, true, inputs);
   const wants = inputs.map((t) => t.requiresGrad);
   const before = places();
   const mark = enter();
@@ -120,9 +121,9 @@ export function checkpoint<Out extends Tensor | Tensor[]>(fn: (...inputs: Tensor
       inputs,
     );
     ctx.save(...inputs);
-    attach("checkpoint", ctx, (c, ...gradients) => recompute(fn, c, wants, before, gradients), Array.isArray(out) ? out : [out]);
+    attach(ctx, (c, _, ...gradients) => recompute(fn, c, wants, before, gradients), inputs, Array.isArray(out) ? out : [out]);
   } finally {
-    leave(mark, "the end of checkpoint", out);
+    leave(mark, CHECKPOINT.end, out);
   }
   return out as Out;
 }

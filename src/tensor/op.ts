@@ -3,10 +3,9 @@
  * generate its tests (`ops/contract.test.ts`): native against reference, gradient against central differences, both against
  * PyTorch. A missing rule does not compile; an operation that is not declared here does not exist.
  */
-import { attach, Context, type Gradient, gradEnabled } from "./autograd.ts";
+import { attach, type BackwardRule, Context, type Gradient, gradEnabled, labelled } from "./autograd.ts";
 import { enter, leave } from "./scope.ts";
 import type { Shape } from "./shape.ts";
-import { ownerNamed } from "./storage.ts";
 import { notTensor, Tensor } from "./tensor.ts";
 
 /** One call to test. Tensors in `args` are made anew for each use, in the backend under test. */
@@ -62,42 +61,35 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
 ): (...args: Args) => Out {
   const { name, tensors = 1, shape, forward, backward } = declaration;
   if (operations.has(name)) throw new Error(`operation ${name} is declared twice`);
-  const owner = ownerNamed(name);
-  const rule = typeof backward === "function" ? backward : null;
+  const label = labelled(name);
+  const rule: BackwardRule<never> | null = typeof backward === "function" ? (backward as BackwardRule<never>) : null;
   const call = (...args: Args): Out => {
-    let records = false;
-    let inputs: Tensor[] | undefined;
+    let wanted = false;
     for (let i = 0; i < args.length; i++) {
       const a = args[i];
       if (a instanceof Tensor) {
         a.check(name);
-        if (a.requiresGrad) records = true;
-      } else if (Array.isArray(a) && a[0] instanceof Tensor) {
-        for (const t of a as Tensor[]) {
+        if (a.requiresGrad) wanted = true;
+      } else if (Array.isArray(a) && (a.length === 0 || a[0] instanceof Tensor)) {
+        for (let j = 0; j < a.length; j++) {
+          const t = a[j] as Tensor;
           t.check(name);
-          if (t.requiresGrad) records = true;
+          if (t.requiresGrad) wanted = true;
         }
-      } else if (i < tensors && !(Array.isArray(a) && a.length === 0)) {
+      } else if (i < tensors) {
         notTensor(name, a, i);
       }
     }
     if (args.length < tensors) notTensor(name, undefined, args.length);
-    records = records && rule !== null && gradEnabled();
-    if (records) {
-      inputs = [];
-      for (const a of args) {
-        if (a instanceof Tensor) inputs.push(a);
-        else if (Array.isArray(a) && a[0] instanceof Tensor) inputs.push(...(a as Tensor[]));
-      }
-    }
-    const ctx = new Context(name, owner, records, inputs ?? NO_INPUTS);
+    const records = wanted && rule !== null && gradEnabled();
+    const ctx = new Context(label, records, records ? tensorsOf(args) : NO_INPUTS);
     const mark = enter();
     let out: Out | undefined;
     try {
       out = forward(ctx, shape(...args), ...args);
-      if (records && rule !== null) attach(name, ctx, (c, ...gradients) => rule(c, args, ...gradients), Array.isArray(out) ? out : [out as Tensor]);
+      if (rule !== null && records) attach(ctx, rule, args, Array.isArray(out) ? out : [out as Tensor]);
     } finally {
-      leave(mark, `the end of ${name}`, out);
+      leave(mark, label.end, out);
     }
     return out as Out;
   };
@@ -106,3 +98,14 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
 }
 
 const NO_INPUTS: readonly Tensor[] = [];
+
+/** The tensors among arguments, those in lists too, in order. */
+function tensorsOf(args: readonly unknown[]): Tensor[] {
+  const found: Tensor[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const a = args[i];
+    if (a instanceof Tensor) found.push(a);
+    else if (Array.isArray(a) && a[0] instanceof Tensor) for (let j = 0; j < a.length; j++) found.push(a[j]);
+  }
+  return found;
+}

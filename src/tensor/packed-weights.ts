@@ -22,17 +22,18 @@ const LEAST_BYTES = 1 << 16;
 export function packedWeight(weight: Tensor, row: number, column: number, n: number, k: number, rows: number, training: boolean): Operand | null {
   const { storage } = weight;
   if (storage.inThreads) return null;
-  const shape = `${weight.offset} ${row} ${column} ${n} ${k}`;
+  const { offset } = weight;
   const former = storage.derived;
   if (former !== null) {
-    if (former.version === storage.version && former.key === shape && !training) {
+    const alike = former.offset === offset && former.row === row && former.column === column && former.n === n && former.k === k;
+    if (alike && former.version === storage.version && !training) {
       if (former.storage !== null) return { storage: former.storage, offset: 0 };
       return rows <= PACKED_ROWS ? make(weight, row, column, n, k) : null;
     }
     storage.dropDerived();
   }
   if (!training && rows <= PACKED_ROWS && n * k * 4 >= LEAST_BYTES && backend().name === "native")
-    storage.derived = { storage: null, version: storage.version, key: shape };
+    storage.derived = { storage: null, version: storage.version, offset, row, column, n, k };
   return null;
 }
 

@@ -57,6 +57,22 @@ describe("scope", () => {
     kept.dispose();
   });
 
+  test("keep inside an inner scope leaves that scope what it has made", () => {
+    const outer = scope(() => {
+      const kept = zeros([1]);
+      const made: Tensor[] = [];
+      scope(() => {
+        keep(kept);
+        made.push(zeros([1]));
+        return undefined;
+      });
+      expect(made[0]?.isDisposed).toBe(true);
+      return [kept];
+    });
+    expect(outer[0]?.isDisposed).toBe(false);
+    outer[0]?.dispose();
+  });
+
   test("an exception frees everything", () => {
     const before = live();
     expect(() =>

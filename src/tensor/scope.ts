@@ -31,22 +31,50 @@ export function trackNode(node: GraphNode): void {
 
 const net = new FinalizationRegistry<{ release(): void }>((storage) => storage.release());
 
+/** Handles that the safety net should hold, if they live until the turn ends: most are freed before. */
+let waiting: Tensor[] = [];
+const MOST_WAITING = 1024;
+let turnEnds = false;
+
 /** @internal Enters a new handle: on the stack of the scope around, or under the safety net where there is none. */
 export function track<T extends Tensor>(t: T): T {
-  if (depth > 0) live.push(t);
-  else watch(t);
+  if (depth === 0) watch(t);
+  else {
+    if (t.watched) untrack(t);
+    live.push(t);
+  }
   return t;
 }
 
+/** Puts a handle under the safety net. Finalisers run between turns only, so nothing is lost when it is entered at the end of this one. */
 function watch(t: Tensor): void {
   if (t.watched) return;
   t.watched = true;
-  net.register(t, t.storage, t);
+  if (waiting.push(t) >= MOST_WAITING) enterWaiting();
+  if (turnEnds) return;
+  turnEnds = true;
+  queueMicrotask(() => {
+    turnEnds = false;
+    enterWaiting();
+  });
+}
+
+function enterWaiting(): void {
+  const handles = waiting;
+  waiting = [];
+  for (const t of handles) {
+    if (t.freedBy !== null || !t.watched || t.registered) continue;
+    t.registered = true;
+    net.register(t, t.storage, t);
+  }
 }
 
 /** @internal A freed handle needs no safety net. (Entries of collected handles would pile up until the next turn of the event loop.) */
 export function untrack(t: Tensor): void {
-  if (t.watched) net.unregister(t);
+  t.watched = false;
+  if (!t.registered) return;
+  t.registered = false;
+  net.unregister(t);
 }
 
 /** @internal The mark of an inner scope, for operations and modules. */
@@ -55,42 +83,40 @@ export function enter(): number {
   return live.length;
 }
 
-/** @internal Ends an inner scope: frees what was made since the mark, but not the tensors of `result` nor kept ones. */
-export function leave(mark: number, by: string, result: unknown): void {
+/** @internal Ends an inner scope: frees what was made since the mark, but not the results nor what `keep` has taken out. */
+export function leave(mark: number, by: string, results: Tensor | readonly (Tensor | null)[] | undefined): void {
   depth--;
-  if (live.length === mark + 1 && live[mark] === result) {
-    if (depth === 0) {
-      if (nodes.length > 0) releaseNodes([result as Tensor]);
-      handOver(mark);
-    }
-    return;
-  }
   if (live.length === mark && (depth > 0 || nodes.length === 0)) return;
-  // One tensor is what most functions give: no set for that.
-  const one = isTensor(result) ? result : null;
-  const kept = new Set<Tensor>();
-  if (one === null) collect(result, kept);
   let to = mark;
-  for (let i = mark; i < live.length; i++) {
-    const t = live[i] as Tensor;
-    if (t.freedBy !== null) continue;
-    if (t === one || kept.has(t)) live[to++] = t;
-    else t.dispose(by);
-  }
-  live.length = to;
-  if (depth === 0) {
-    if (nodes.length > 0) releaseNodes(one === null ? kept : [one]);
-    handOver(mark);
-  }
+  // One tensor is what most functions give: it needs no search.
+  if (live.length > mark + 1 || live[mark] !== results) {
+    const list = Array.isArray(results) ? results : null;
+    const many = list !== null && list.length > FEW ? new Set<Tensor | null>(list) : null;
+    for (let i = mark; i < live.length; i++) {
+      const t = live[i] as Tensor;
+      if (t.freedBy !== null || t.watched) continue;
+      if (t === results || (many === null ? list?.includes(t) : many.has(t))) live[to++] = t;
+      else t.dispose(by);
+    }
+    while (live.length > to) live.pop();
+  } else to++;
+  if (depth > 0) return;
+  if (nodes.length > 0) releaseNodes(results === undefined ? NONE : Array.isArray(results) ? results : [results]);
+  // What leaves the outermost scope is only watched by the safety net.
+  while (live.length > mark) watch(live.pop() as Tensor);
 }
+
+/** Up to here a list is searched faster than a set is made. */
+const FEW = 8;
+const NONE: readonly Tensor[] = [];
 
 const isTensor = (value: unknown): value is Tensor => typeof value === "object" && value !== null && "storage" in value && "shape" in value;
 
 /** Frees what the outermost scope's nodes have saved, but not those that lead to a tensor which leaves it: a forward pass whose graph nobody can reach any more. */
-function releaseNodes(leaving: Iterable<Tensor>): void {
+function releaseNodes(leaving: readonly (Tensor | null)[]): void {
   // After a backward pass hardly any is left.
-  const made = new Set(nodes.filter((node) => !node.done));
-  nodes.length = 0;
+  const made = new Set<GraphNode>();
+  for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) if (!node.done) made.add(node);
   if (made.size === 0) return;
   const reached: GraphNode[] = [];
   const visit = (node: GraphNode | null): void => {
@@ -98,25 +124,25 @@ function releaseNodes(leaving: Iterable<Tensor>): void {
     node.guard();
     reached.push(node);
   };
-  for (const t of leaving) visit(t.node);
+  for (const t of leaving) visit(t?.node ?? null);
   for (const node of [...made]) if (node.pinned) visit(node);
   for (let i = 0; i < reached.length; i++) for (const input of (reached[i] as GraphNode).ctx.inputs) visit(input?.node ?? null);
   for (const node of made) node.release();
 }
 
-/** What leaves the outermost scope is only watched by the safety net. */
-function handOver(mark: number): void {
-  for (let i = mark; i < live.length; i++) {
-    const t = live[i] as Tensor;
-    if (t.freedBy === null) watch(t);
-  }
-  live.length = mark;
+/** The tensors in a result: alone, or inside arrays, plain objects, Maps and what says that it holds some. */
+function tensorsIn(value: unknown): Tensor | readonly Tensor[] | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  if (isTensor(value)) return value;
+  const found: Tensor[] = [];
+  collect(value, found);
+  return found;
 }
 
-function collect(value: unknown, into: Set<Tensor>, level = 0): void {
+function collect(value: unknown, into: Tensor[], level = 0): void {
   if (typeof value !== "object" || value === null || level > 4) return;
   if (isTensor(value)) {
-    into.add(value);
+    into.push(value);
     return;
   }
   if (ArrayBuffer.isView(value)) return;
@@ -138,12 +164,12 @@ export function scope<T>(fn: () => T extends PromiseLike<unknown> ? never : T): 
   let result: unknown;
   try {
     result = fn();
-    if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
+    if (!isTensor(result) && typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
       result = undefined;
       throw new GroundupError("scope: expected a synchronous function, got one that returned a Promise. Read numbers with await outside the scope");
     }
   } finally {
-    leave(mark, "the end of its scope", result);
+    leave(mark, "the end of its scope", tensorsIn(result));
   }
   return result as T;
 }
@@ -153,8 +179,6 @@ export function scope<T>(fn: () => T extends PromiseLike<unknown> ? never : T): 
  * nobody holds any more.
  */
 export function keep<T extends Tensor>(t: T): T {
-  const at = live.lastIndexOf(t);
-  if (at >= 0) live.splice(at, 1);
   if (t.node !== null) t.node.pinned = true;
   watch(t);
   return t;

@@ -32,6 +32,7 @@ export function isContiguous(shape: Shape, strides: Shape): boolean {
 }
 
 export function sameShape(a: Shape, b: Shape): boolean {
+  if (a === b) return true;
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
@@ -107,7 +108,24 @@ export function reach(shape: Shape, strides: Shape): number {
   return shape.reduce((last, n, d) => last + (n - 1) * (strides[d] as number), 1);
 }
 
+/** The product of all sizes but the last: how many rows there are. */
+export function rowsIn(shape: Shape): number {
+  let n = 1;
+  for (let i = 0; i < shape.length - 1; i++) n *= shape[i] as number;
+  return n;
+}
+
+/** A shape with another size in one dimension, counted from the front. */
+export function resized(shape: Shape, dim: number, n: number): number[] {
+  const out = new Array<number>(shape.length);
+  for (let i = 0; i < shape.length; i++) out[i] = i === dim ? n : (shape[i] as number);
+  return out;
+}
+
 /** Splits a shape at a dimension: (product before, size, product after). */
 export function around(shape: Shape, dim: number): [outer: number, n: number, inner: number] {
-  return [sizeOf(shape.slice(0, dim)), shape[dim] as number, sizeOf(shape.slice(dim + 1))];
+  let [outer, inner] = [1, 1];
+  for (let i = 0; i < dim; i++) outer *= shape[i] as number;
+  for (let i = dim + 1; i < shape.length; i++) inner *= shape[i] as number;
+  return [outer, shape[dim] as number, inner];
 }

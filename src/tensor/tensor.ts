@@ -35,6 +35,10 @@ export class Tensor {
   /** Place of the first item in the storage, in items. */
   readonly offset: number;
   readonly dtype: DType;
+  /** The number of items. */
+  readonly size: number;
+  /** True where the items lie one after the other, in row-major order. */
+  readonly isContiguous: boolean;
   /** @internal */
   readonly storage: Storage;
   /** @internal The node that made this tensor, and which of its results this is. */
@@ -45,8 +49,10 @@ export class Tensor {
   grad: Tensor | null = null;
   /** @internal Where the handle was freed, once it was. */
   freedBy: string | null = null;
-  /** @internal True where the safety net holds an entry: for handles outside every scope. */
+  /** @internal True for a handle outside every scope. */
   watched = false;
+  /** @internal True where the safety net holds an entry for it. */
+  registered = false;
   /** @internal Called with the gradient of this tensor when backward() has it. */
   gradHooks: ((gradient: Tensor) => Tensor | undefined)[] | null = null;
   private wantsGrad = false;
@@ -58,15 +64,12 @@ export class Tensor {
     this.strides = strides;
     this.offset = offset;
     this.dtype = dtype;
+    this.size = sizeOf(shape);
+    this.isContiguous = isContiguous(shape, strides);
   }
 
   get rank(): number {
     return this.shape.length;
-  }
-
-  /** The number of items. */
-  get size(): number {
-    return sizeOf(this.shape);
   }
 
   /** True when gradients flow to or through this tensor. */
@@ -86,10 +89,6 @@ export class Tensor {
     return this.node === null;
   }
 
-  get isContiguous(): boolean {
-    return isContiguous(this.shape, this.strides);
-  }
-
   /** True once the handle has been freed. */
   get isDisposed(): boolean {
     return this.freedBy !== null;
@@ -99,7 +98,7 @@ export class Tensor {
   dispose(by = "dispose()"): void {
     if (this.freedBy !== null) return;
     this.freedBy = by;
-    untrack(this);
+    if (this.watched) untrack(this);
     this.storage.release();
   }
 

@@ -6,7 +6,7 @@ import { type Context, noGrad } from "../autograd.ts";
 import type { Operand } from "../kernels.ts";
 import { defineOp, type Watch } from "../op.ts";
 import { values } from "../samples.ts";
-import { contiguousStrides, type Shape, show } from "../shape.ts";
+import { contiguousStrides, show } from "../shape.ts";
 import { arange, type Tensor, tensor, tensorFrom } from "../tensor.ts";
 import { dropout } from "./dropout.ts";
 import { add, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, sub, tanh } from "./elementwise.ts";
@@ -57,41 +57,30 @@ interface Layout {
   kvHeads: number;
   dim: number;
   sequences: number;
-  cuQ: Int32Array;
-  cuK: Int32Array;
-}
-
-/** Boundaries of `count` sequences of n rows. */
-function every(n: number, count: number): Int32Array {
-  const cu = new Int32Array(count + 1);
-  for (let i = 1; i <= count; i++) cu[i] = i * n;
-  return cu;
 }
 
 function layout(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Layout {
   const ragged = options.cuSeqlens !== undefined;
   const rank = ragged ? 3 : 4;
-  const words = ragged ? "(rows, heads, dim)" : "(B, T, heads, dim)";
-  for (const [name, x] of [
-    ["q", q],
-    ["k", k],
-    ["v", v],
-  ] as const)
-    if (x.rank !== rank) throw new ShapeError(`attention: expected ${name} ${words}, got ${show(x.shape)}`);
-  const [heads, dim] = q.shape.slice(-2) as [number, number];
-  const [kvHeads, dimK] = k.shape.slice(-2) as [number, number];
-  if (dim !== dimK || dim !== v.shape.at(-1) || kvHeads !== v.shape.at(-2) || heads % kvHeads !== 0) {
+  const wrong = q.rank !== rank ? q : k.rank !== rank ? k : v.rank !== rank ? v : null;
+  if (wrong !== null) {
+    const words = ragged ? "(rows, heads, dim)" : "(B, T, heads, dim)";
+    throw new ShapeError(`attention: expected ${wrong === q ? "q" : wrong === k ? "k" : "v"} ${words}, got ${show(wrong.shape)}`);
+  }
+  const heads = q.shape[rank - 2] as number;
+  const dim = q.shape[rank - 1] as number;
+  const kvHeads = k.shape[rank - 2] as number;
+  if (dim !== k.shape[rank - 1] || dim !== v.shape[rank - 1] || kvHeads !== v.shape[rank - 2] || heads % kvHeads !== 0) {
     throw new ShapeError(
       `attention: expected k and v with q's dim ${dim} and a number of heads that divides ${heads}, got q ${show(q.shape)}, k ${show(k.shape)}, v ${show(v.shape)}`,
     );
   }
   if (!ragged) {
-    const [b, t] = q.shape as [number, number];
+    const b = q.shape[0] as number;
     const s = k.shape[1] as number;
     if (k.shape[0] !== b || v.shape[0] !== b || v.shape[1] !== s)
       throw new ShapeError(`attention: expected k and v of one length and batch ${b}, got k ${show(k.shape)}, v ${show(v.shape)}`);
-    const cuQ = every(t, b);
-    return { rowsQ: b * t, rowsK: b * s, heads, kvHeads, dim, sequences: b, cuQ, cuK: s === t ? cuQ : every(s, b) };
+    return { rowsQ: b * (q.shape[1] as number), rowsK: b * s, heads, kvHeads, dim, sequences: b };
   }
   const cuQ = options.cuSeqlens as Int32Array;
   const cuK = options.cuSeqlensK ?? cuQ;
@@ -107,14 +96,20 @@ function layout(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Lay
     }
   }
   if (v.shape[0] !== rowsK) throw new ShapeError(`attention: expected v with ${rowsK} rows like k, got ${show(v.shape)}`);
-  return { rowsQ, rowsK, heads, kvHeads, dim, sequences: cuQ.length - 1, cuQ, cuK };
+  return { rowsQ, rowsK, heads, kvHeads, dim, sequences: cuQ.length - 1 };
+}
+
+interface Rows {
+  readonly x: Tensor;
+  readonly row: number;
 }
 
 /** x as rows of (heads, dim) a fixed distance apart: as it is where its strides allow, else copied. */
-export function asRows(x: Tensor): { x: Tensor; row: number } {
-  const [h, d] = x.shape.slice(-2) as [number, number];
+export function asRows(x: Tensor): Rows {
   const s = x.strides;
   const n = s.length;
+  const h = x.shape[n - 2] as number;
+  const d = x.shape[n - 1] as number;
   const row = s[n - 3] as number;
   const even = n < 4 || x.shape[0] === 1 || s[0] === row * (x.shape[1] as number);
   const tight = (d === 1 || s[n - 1] === 1) && (h === 1 || s[n - 2] === d);
@@ -123,47 +118,44 @@ export function asRows(x: Tensor): { x: Tensor; row: number } {
 }
 
 /** Where the sequences begin and end, as the kernels take it: cuQ, startK and lenK, one behind the other. */
-function boundaries({ cuQ, cuK, sequences }: Layout): Tensor {
+function boundaries({ rowsQ, rowsK, sequences }: Layout, { cuSeqlens: cuQ, cuSeqlensK: cuK = cuQ }: AttentionOptions): Tensor {
   const all = new Int32Array(3 * sequences + 1);
-  all.set(cuQ);
+  const ragged = cuQ !== undefined && cuK !== undefined;
   for (let s = 0; s < sequences; s++) {
-    all[sequences + 1 + s] = cuK[s] as number;
-    all[2 * sequences + 1 + s] = (cuK[s + 1] as number) - (cuK[s] as number);
+    const start = ragged ? (cuK[s] as number) : (rowsK / sequences) * s;
+    all[s + 1] = ragged ? (cuQ[s + 1] as number) : (rowsQ / sequences) * (s + 1);
+    all[sequences + 1 + s] = start;
+    all[2 * sequences + 1 + s] = ragged ? (cuK[s + 1] as number) - start : rowsK / sequences;
   }
   return tensorFrom(all, [all.length]);
 }
 
-/** The parts of `boundaries`. */
-function places({ storage }: Tensor, sequences: number): [Operand, Operand, Operand] {
-  return [
-    { storage, offset: 0 },
-    { storage, offset: sequences + 1 },
-    { storage, offset: 2 * sequences + 1 },
-  ];
-}
+/** Where part `i` of `boundaries` lies. */
+const place = ({ storage }: Tensor, sequences: number, i: number): Operand => ({ storage, offset: i === 0 ? 0 : i * sequences + 1 });
 
-/** What makes scores of products, as the kernels take it: scale, causal, window, softcap, slopes. */
-export function rules(options: AttentionOptions, dim: number): [number, number, number, number, Tensor | null] {
+/** What makes scores of products, as the kernels take it. */
+export function rules(options: AttentionOptions, dim: number): { scale: number; causal: number; window: number; softcap: number; slopes: Tensor | null } {
   const { scale = 1 / Math.sqrt(dim), causal = true, window = 0, softcap = 0, slopes = null } = options;
-  return [scale, causal ? 1 : 0, window, softcap, slopes];
+  return { scale, causal: causal ? 1 : 0, window, softcap, slopes };
 }
 
 /** Places for the gradients: side by side where q, k and v are parts of the same rows, so that joining them (`split`) costs nothing. */
-function gradientsOf(ctx: Context, l: Layout, [q, k, v]: readonly [Tensor, Tensor, Tensor], rows: readonly { x: Tensor; row: number }[]) {
-  const [rowQ, rowK] = [l.heads * l.dim, l.kvHeads * l.dim];
+function gradientsOf(ctx: Context, l: Layout, q: Rows, k: Rows, v: Rows): { gq: Tensor; gk: Tensor; gv: Tensor; rowQ: number; rowK: number } {
+  const rowQ = l.heads * l.dim;
+  const rowK = l.kvHeads * l.dim;
   const row = rowQ + 2 * rowK;
-  const starts = [0, rowQ, rowQ + rowK];
-  const { storage, offset } = (rows[0] as { x: Tensor }).x;
-  if (l.rowsQ !== l.rowsK || !rows.every((r, i) => r.row === row && r.x.storage === storage && r.x.offset === offset + (starts[i] as number)))
-    return { gradients: [ctx.out(q.shape), ctx.out(k.shape), ctx.out(v.shape)] as const, rowQ, rowK };
+  const { storage, offset } = q.x;
+  const beside = (r: Rows, start: number) => r.row === row && r.x.storage === storage && r.x.offset === offset + start;
+  if (l.rowsQ !== l.rowsK || !(beside(q, 0) && beside(k, rowQ) && beside(v, rowQ + rowK)))
+    return { gq: ctx.out(q.x.shape), gk: ctx.out(k.x.shape), gv: ctx.out(v.x.shape), rowQ, rowK };
   const whole = ctx.out([l.rowsQ, row]);
-  const part = (shape: Shape, start: number) => {
-    const strides = [...contiguousStrides(shape)];
+  const part = ({ shape }: Tensor, start: number) => {
+    const strides = contiguousStrides(shape);
     strides[shape.length - 3] = row;
     if (shape.length === 4) strides[0] = row * (shape[1] as number);
     return whole.view(shape, strides, start);
   };
-  return { gradients: [part(q.shape, 0), part(k.shape, rowQ), part(v.shape, rowQ + rowK)] as const, rowQ: row, rowK: row };
+  return { gq: part(q.x, 0), gk: part(k.x, rowQ), gv: part(v.x, rowQ + rowK), rowQ: row, rowK: row };
 }
 
 const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions]>({
@@ -175,11 +167,14 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
   },
   forward: (ctx, shape, q, k, v, options) => {
     const l = layout(q, k, v, options);
-    const [rq, rk, rv] = [asRows(q), asRows(k), asRows(v)];
+    const rq = asRows(q);
+    const rk = asRows(k);
+    const rv = asRows(v);
     const out = ctx.out(shape);
     const lse = ctx.records ? ctx.out([l.heads, l.rowsQ]) : null;
     const { mask, strides } = maskOf(q, k, options);
-    const cuts = boundaries(l);
+    const { scale, causal, window, softcap, slopes } = rules(options, l.dim);
+    const cuts = boundaries(l, options);
     attentionKernel(
       rq.x,
       rq.row,
@@ -190,7 +185,9 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       out,
       l.heads * l.dim,
       lse,
-      ...places(cuts, l.sequences),
+      place(cuts, l.sequences, 0),
+      place(cuts, l.sequences, 1),
+      place(cuts, l.sequences, 2),
       null,
       0,
       l.sequences,
@@ -199,20 +196,28 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       l.heads,
       l.kvHeads,
       l.dim,
-      ...rules(options, l.dim),
+      scale,
+      causal,
+      window,
+      softcap,
+      slopes,
       mask,
       strides,
     );
     ctx.save(rq.x, rk.x, rv.x, out, lse, cuts);
     return out;
   },
-  backward: (ctx, [q, k, v, options], g) => {
-    const l = layout(q, k, v, options);
-    const [rq, rk, rv] = [asRows(ctx.get(0)), asRows(ctx.get(1)), asRows(ctx.get(2))];
+  backward: (ctx, args, g) => {
+    const options = args[3];
+    const l = layout(args[0], args[1], args[2], options);
+    const rq = asRows(ctx.get(0));
+    const rk = asRows(ctx.get(1));
+    const rv = asRows(ctx.get(2));
     const rg = asRows(g as Tensor);
-    const { gradients, rowQ, rowK } = gradientsOf(ctx, l, [q, k, v], [rq, rk, rv]);
-    const [gq, gk, gv] = gradients;
-    const { mask, strides } = maskOf(q, k, options);
+    const { gq, gk, gv, rowQ, rowK } = gradientsOf(ctx, l, rq, rk, rv);
+    const { mask, strides } = maskOf(args[0], args[1], options);
+    const { scale, causal, window, softcap, slopes } = rules(options, l.dim);
+    const cuts = ctx.get(5);
     attentionGrad(
       rq.x,
       rq.row,
@@ -231,14 +236,20 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       rowK,
       gv,
       rowK,
-      ...places(ctx.get(5), l.sequences),
+      place(cuts, l.sequences, 0),
+      place(cuts, l.sequences, 1),
+      place(cuts, l.sequences, 2),
       l.sequences,
       l.rowsQ,
       l.rowsK,
       l.heads,
       l.kvHeads,
       l.dim,
-      ...rules(options, l.dim),
+      scale,
+      causal,
+      window,
+      softcap,
+      slopes,
       mask,
       strides,
     );
@@ -298,8 +309,10 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
   },
 });
 
+const NO_MASK = { mask: null, strides: [0, 0, 0, 0] };
+
 function maskOf(q: Tensor, k: Tensor, options: AttentionOptions): { mask: Tensor | null; strides: number[] } {
-  if (options.mask === undefined) return { mask: null, strides: [0, 0, 0, 0] };
+  if (options.mask === undefined) return NO_MASK;
   if (options.cuSeqlens !== undefined) throw new ShapeError("attention: expected no mask with cuSeqlens, got one. Ragged rows are masked by their boundaries");
   const target = [q.shape[0] as number, q.shape[2] as number, q.shape[1] as number, k.shape[1] as number];
   const mask = noGrad(() => expand(cast(options.mask as Tensor, "f32"), target));
@@ -309,10 +322,11 @@ function maskOf(q: Tensor, k: Tensor, options: AttentionOptions): { mask: Tensor
 /** The same from plain operations, one sequence at a time: scores, masks, softmax, weighted sum. */
 function composedAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
   const l = layout(q, k, v, options);
-  if (options.cuSeqlens === undefined) return dense(q, k, v, options);
+  const { cuSeqlens: cuQ, cuSeqlensK: cuK = cuQ } = options;
+  if (cuQ === undefined || cuK === undefined) return dense(q, k, v, options);
   const parts: Tensor[] = [];
   for (let s = 0; s < l.sequences; s++) {
-    const [q0, q1, k0, k1] = [l.cuQ[s], l.cuQ[s + 1], l.cuK[s], l.cuK[s + 1]] as [number, number, number, number];
+    const [q0, q1, k0, k1] = [cuQ[s], cuQ[s + 1], cuK[s], cuK[s + 1]] as [number, number, number, number];
     if (q1 === q0) continue;
     const cut = (x: Tensor, a: number, b: number) => unsqueeze(x.narrow(0, a, b - a), 0);
     parts.push(reshape(dense(cut(q, q0, q1), cut(k, k0, k1), cut(v, k0, k1), options, s), [q1 - q0, l.heads, l.dim]));

@@ -130,6 +130,9 @@ const ONE = [1];
 /** The two gradients of a binary function, each summed over what was repeated. */
 type Halves = (ctx: Context, a: Tensor, b: Tensor, g: Tensor) => [() => Tensor, () => Tensor];
 
+/** The gradient of what was broadcast to g's shape. */
+const summedTo = (g: Tensor, shape: Shape): Tensor => (sameShape(g.shape, shape) ? g : sumTo(g, shape));
+
 function binary(name: Binary, torch: string, halves: Halves | null, options: { low?: number; keepsInputs?: boolean } = {}) {
   const { low = -2, keepsInputs = true } = options;
   const samples = (): Sample<[Tensor, Tensor]>[] => [
@@ -153,7 +156,7 @@ function binary(name: Binary, torch: string, halves: Halves | null, options: { l
         ? "none: the result is a yes or no, or does not change smoothly"
         : (ctx, [a, b], g) => {
             const rules = keepsInputs ? halves(ctx, ctx.get(0), ctx.get(1), g as Tensor) : halves(ctx, a, b, g as Tensor);
-            return [ctx.needs(0) ? sumTo(rules[0](), a.shape) : null, ctx.needs(1) ? sumTo(rules[1](), b.shape) : null];
+            return [ctx.needs(0) ? summedTo(rules[0](), a.shape) : null, ctx.needs(1) ? summedTo(rules[1](), b.shape) : null];
           },
     samples,
   });

@@ -5,7 +5,7 @@ import { backend } from "../backend.ts";
 import { CODE } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
-import { contiguousStrides, dimension, type Shape, show } from "../shape.ts";
+import { contiguousStrides, dimension, resized, type Shape, sameShape, show } from "../shape.ts";
 import { checkTensor, type Tensor } from "../tensor.ts";
 import { copyInto, expand, narrow, unsqueeze } from "./movement.ts";
 
@@ -59,14 +59,14 @@ export function stack(xs: Tensor[], dim = 0): Tensor {
 
 /** The whole that parts of these sizes lie in one beside the other, as attention leaves the gradients of q, k and v; null where they do not. */
 function joined(shape: Shape, sizes: readonly number[], d: number, parts: readonly (Tensor | undefined | null)[]): Tensor | null {
-  const [first] = parts;
+  const first = parts[0];
   const strides = contiguousStrides(shape);
   if (first?.dtype !== "f32") return null;
   let offset = first.offset;
-  for (const [i, n] of sizes.entries()) {
+  for (let i = 0; i < sizes.length; i++) {
     const part = parts[i];
-    if (!part || part.storage !== first.storage || part.offset !== offset || part.strides.some((s, axis) => s !== strides[axis])) return null;
-    offset += n * (strides[d] as number);
+    if (!part || part.storage !== first.storage || part.offset !== offset || !sameShape(part.strides, strides)) return null;
+    offset += (sizes[i] as number) * (strides[d] as number);
   }
   return first.view(shape, strides, first.offset);
 }
@@ -76,24 +76,26 @@ export const split = defineOp<[x: Tensor, sizes: readonly number[], dim: number]
   name: "split",
   shape: (x, sizes, dim) => {
     const n = x.shape[dimension("split", dim, x.rank)] as number;
-    if (sizes.reduce((a, b) => a + b, 0) !== n)
-      throw new ShapeError(`split: expected sizes that sum to ${n}, got [${sizes.join(", ")}] for shape ${show(x.shape)}`);
+    let sum = 0;
+    for (let i = 0; i < sizes.length; i++) sum += sizes[i] as number;
+    if (sum !== n) throw new ShapeError(`split: expected sizes that sum to ${n}, got [${sizes.join(", ")}] for shape ${show(x.shape)}`);
     return x.shape;
   },
   forward: (_, __, x, sizes, dim) => {
     const d = dimension("split", dim, x.rank);
-    let at = 0;
-    return sizes.map((n) => {
-      at += n;
-      return x.view(
-        x.shape.map((s, i) => (i === d ? n : s)),
-        x.strides,
-        x.offset + (at - n) * (x.strides[d] as number),
-      );
-    });
+    const parts: Tensor[] = [];
+    let { offset } = x;
+    for (let i = 0; i < sizes.length; i++) {
+      const n = sizes[i] as number;
+      parts.push(x.view(resized(x.shape, d, n), x.strides, offset));
+      offset += n * (x.strides[d] as number);
+    }
+    return parts;
   },
-  backward: (ctx, [x, sizes, dim], ...gs) => {
-    const d = dimension("split", dim, x.rank);
+  backward: (ctx, args, ...gs) => {
+    const x = args[0];
+    const sizes = args[1];
+    const d = dimension("split", args[2], x.rank);
     const whole = joined(x.shape, sizes, d, gs);
     if (whole !== null) return [whole];
     const gx = ctx.out(x.shape);

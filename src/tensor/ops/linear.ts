@@ -9,7 +9,7 @@ import { ACTIVATIONS, type Activation, BINARY, REDUCTIONS } from "../kernels.ts"
 import { defineOp } from "../op.ts";
 import { packedWeight } from "../packed-weights.ts";
 import { values } from "../samples.ts";
-import { type Shape, sameShape, show, sizeOf } from "../shape.ts";
+import { resized, rowsIn, type Shape, sameShape, show } from "../shape.ts";
 import { checkTensor, type Tensor } from "../tensor.ts";
 import { add, f32, gelu, geluTanh, relu, silu } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
@@ -32,18 +32,18 @@ interface Layer {
 
 /** The shape of x · weightᵀ. @throws ShapeError where x, weight, bias or residual do not go together */
 function shapeOf(op: string, x: Shape, { w: weight, bias, transposed }: Layer, residual: Tensor | undefined): Shape {
-  const [out, inner] = transposed ? [weight.shape[1], weight.shape[0]] : [weight.shape[0], weight.shape[1]];
-  if (weight.rank !== 2 || x.length === 0 || x.at(-1) !== inner) {
+  const out = weight.shape[transposed ? 1 : 0] as number;
+  const inner = weight.shape[transposed ? 0 : 1];
+  if (weight.rank !== 2 || x.length === 0 || x[x.length - 1] !== inner) {
     throw new ShapeError(`${op}: expected x (…, ${inner}) for a weight ${show(weight.shape)}${transposed ? " (in, out)" : " (out, in)"}, got ${show(x)}`);
   }
-  const shape = [...x.slice(0, -1), out as number];
-  if (bias !== undefined && !sameShape(bias.shape, [out as number])) throw new ShapeError(`${op}: expected a bias of shape (${out},), got ${show(bias.shape)}`);
+  const shape = resized(x, x.length - 1, out);
+  if (bias !== undefined && (bias.rank !== 1 || bias.shape[0] !== out))
+    throw new ShapeError(`${op}: expected a bias of shape (${out},), got ${show(bias.shape)}`);
   if (residual !== undefined && !sameShape(residual.shape, shape))
     throw new ShapeError(`${op}: expected a residual of shape ${show(shape)}, got ${show(residual.shape)}`);
   return shape;
 }
-
-const rowsOf = (x: Tensor): number => sizeOf(x.shape.slice(0, -1));
 
 /** activation(x · weightᵀ + bias) + residual, and the activation's slope where backward will need it; x and the weight are f32. */
 function forwards(
@@ -54,13 +54,16 @@ function forwards(
   activation: Activation,
   residual: Tensor | undefined,
 ): { out: Tensor; slope: Tensor | null } {
-  const n = shape.at(-1) as number;
-  const k = x.shape.at(-1) as number;
-  const m = rowsOf(x);
+  const n = shape[shape.length - 1] as number;
+  const k = x.shape[x.rank - 1] as number;
+  const m = rowsIn(x.shape);
   const out = ctx.out(shape);
   const slope = ctx.records && activation !== "none" ? ctx.out(shape) : null;
-  const [wRow, wCol] = transposed ? [1, n] : [k, 1];
-  const [b, r, code] = [bias ? f32(bias) : null, residual ? f32(residual) : null, ACTIVATIONS.indexOf(activation)];
+  const wRow = transposed ? 1 : k;
+  const wCol = transposed ? n : 1;
+  const b = bias ? f32(bias) : null;
+  const r = residual ? f32(residual) : null;
+  const code = ACTIVATIONS.indexOf(activation);
   const ready = autocastPrecision() === "f32" ? packedWeight(w, wRow, wCol, n, k, m, ctx.records) : null;
   if (ready === null) multiply(x, w, wRow, wCol, b, r, out, slope, m, n, k, code);
   else backend().linearPacked(x, ready, b, r, out, slope, m, n, k, code);
@@ -69,10 +72,9 @@ function forwards(
 
 /** Writes the gradient of what a layer reads (…, in), times `slope` where given, to `gx`, or adds it. */
 function backThrough(gy: Tensor, w: Tensor, transposed: boolean | undefined, slope: Tensor | null, gx: Tensor, adds: boolean): void {
-  const n = gy.shape.at(-1) as number;
-  const k = gx.shape.at(-1) as number;
-  const [wRow, wCol] = transposed ? [1, n] : [k, 1];
-  linearInputGrad(gy, w, wRow, wCol, slope, gx, rowsOf(gy), n, k, adds ? 1 : 0);
+  const n = gy.shape[gy.rank - 1] as number;
+  const k = gx.shape[gx.rank - 1] as number;
+  linearInputGrad(gy, w, transposed ? 1 : k, transposed ? n : 1, slope, gx, rowsIn(gy.shape), n, k, adds ? 1 : 0);
 }
 
 /** The gradient of x, which is input 0. */
@@ -84,49 +86,62 @@ function inputGradient(ctx: Context, gy: Tensor, w: Tensor, transposed: boolean 
   return into === null ? gx : ACCUMULATED;
 }
 
-/** The gradients of the weight, which is input i, and of the bias behind it where there is one. */
-function parameterGradients(ctx: Context, i: number, x: Tensor, gy: Tensor, shape: Shape, hasBias: boolean, transposed: boolean | undefined): Gradient[] {
-  const n = gy.shape.at(-1) as number;
-  const k = x.shape.at(-1) as number;
-  const m = rowsOf(gy);
+/** Adds to the answers the gradients of the weight, which is input i, and of the bias behind it where there is one. */
+function parameterGradients(
+  ctx: Context,
+  i: number,
+  x: Tensor,
+  gy: Tensor,
+  shape: Shape,
+  hasBias: boolean,
+  transposed: boolean | undefined,
+  answers: Gradient[],
+): void {
+  const n = gy.shape[gy.rank - 1] as number;
+  const k = x.shape[x.rank - 1] as number;
+  const m = rowsIn(gy.shape);
   const gb = hasBias && ctx.needs(i + 1) ? ctx.out([n]) : null;
-  const answers: Gradient[] = [null];
+  let answer: Gradient = null;
   if (ctx.needs(i)) {
     const into = ctx.gathered(i);
     const gw = into ?? ctx.out(shape);
     linearWeightGrad(x, gy, gw, gb, m, n, k, transposed ? 1 : 0, into ? 1 : 0);
-    answers[0] = into ? ACCUMULATED : gw;
+    answer = into ? ACCUMULATED : gw;
   } else if (gb !== null) backend().reduce(REDUCTIONS.indexOf("sum"), gy, gb, 1, m, n);
+  answers.push(answer);
   if (hasBias) answers.push(gb);
-  return answers;
 }
 
 /** activation(x · weightᵀ + bias) + residual; x (…, in), weight (out, in), bias (out), residual (…, out). */
 const linearOp = defineOp<[x: Tensor, weight: Tensor, options: LinearOptions, extras: Tensor[], hasBias: boolean]>({
   name: "linear",
   tensors: 2,
-  shape: (x, w, { transposed }, extras, hasBias) => {
-    const [bias, residual] = hasBias ? extras : [undefined, extras[0]];
-    return shapeOf("linear", x.shape, { w, bias, transposed }, residual);
-  },
+  shape: (x, w, { transposed }, extras, hasBias) =>
+    shapeOf("linear", x.shape, { w, bias: hasBias ? extras[0] : undefined, transposed }, extras[hasBias ? 1 : 0]),
   forward: (ctx, shape, x, weight, { transposed, activation = "none" }, extras, hasBias) => {
-    const [bias, residual] = hasBias ? extras : [undefined, extras[0]];
-    const [from, w] = [f32(x), f32(weight)];
-    const { out, slope } = forwards(ctx, shape, from, { w, bias, transposed }, activation, residual);
+    const from = f32(x);
+    const w = f32(weight);
+    const bias = hasBias ? extras[0] : undefined;
+    const { out, slope } = forwards(ctx, shape, from, { w, bias, transposed }, activation, extras[hasBias ? 1 : 0]);
     ctx.save(from, w, slope);
     return out;
   },
-  backward: (ctx, [x, weight, { transposed }, extras, hasBias], g) => {
+  backward: (ctx, args, g) => {
+    const weight = args[1];
+    const { transposed } = args[2];
+    const hasBias = args[4];
     const gy = packed(g as Tensor);
-    const [from, w, slope] = [ctx.get(0), ctx.get(1), ctx.maybe(2)];
+    const from = ctx.get(0);
+    const w = ctx.get(1);
+    const slope = ctx.maybe(2);
     let gSum = gy;
     if (slope !== null) {
       gSum = ctx.out(gy.shape);
       backend().binary(BINARY.indexOf("mul"), CODE.f32, gy, gy.strides, slope, slope.strides, gSum, gSum.shape);
     }
-    const gx = inputGradient(ctx, gSum, w, transposed, x.shape);
-    const out: Gradient[] = [gx, ...parameterGradients(ctx, 1, from, gSum, weight.shape, hasBias, transposed)];
-    if (extras.length > (hasBias ? 1 : 0)) out.push(gy);
+    const out: Gradient[] = [inputGradient(ctx, gSum, w, transposed, args[0].shape)];
+    parameterGradients(ctx, 1, from, gSum, weight.shape, hasBias, transposed, out);
+    if (args[3].length > (hasBias ? 1 : 0)) out.push(gy);
     return out;
   },
   composed: (x, weight, options, extras, hasBias) => {
@@ -188,7 +203,8 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
     const y = activate[activation](watch(linear(x, weight, bias, { transposed })));
     return residual ? add(y, residual) : y;
   }
-  const extras = [bias, residual].filter((t): t is Tensor => t !== null && t !== undefined);
+  const extras: Tensor[] = bias === null ? [] : [bias];
+  if (residual) extras.push(residual);
   return linearOp(x, weight, { activation, transposed }, extras, bias !== null);
 }
 
@@ -196,31 +212,44 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
 const mlpOp = defineOp<[x: Tensor, first: Tensor[], second: Tensor[], residual: Tensor[], options: LinearOptions]>({
   name: "mlp",
   tensors: 4,
-  shape: (x, [w1, b1], [w2, b2], [residual], { transposed }) => {
-    const inner = shapeOf("mlp", x.shape, { w: w1 as Tensor, bias: b1, transposed }, undefined);
-    return shapeOf("mlp", inner, { w: w2 as Tensor, bias: b2, transposed }, residual);
+  shape: (x, first, second, residual, { transposed }) => {
+    const inner = shapeOf("mlp", x.shape, { w: first[0] as Tensor, bias: first[1], transposed }, undefined);
+    return shapeOf("mlp", inner, { w: second[0] as Tensor, bias: second[1], transposed }, residual[0]);
   },
-  forward: (ctx, shape, x, [w1, b1], [w2, b2], [residual], { transposed, activation = "none" }) => {
-    const [from, first, second] = [f32(x), f32(w1 as Tensor), f32(w2 as Tensor)];
-    const inner = [...shape.slice(0, -1), first.shape[transposed ? 1 : 0] as number];
-    const { out: neurons, slope } = forwards(ctx, inner, from, { w: first, bias: b1, transposed }, activation, undefined);
-    const { out } = forwards(ctx, shape, neurons, { w: second, bias: b2, transposed }, "none", residual);
-    ctx.save(from, first, slope, neurons, second);
+  forward: (ctx, shape, x, first, second, residual, { transposed, activation = "none" }) => {
+    const from = f32(x);
+    const w1 = f32(first[0] as Tensor);
+    const w2 = f32(second[0] as Tensor);
+    const inner = resized(shape, shape.length - 1, w1.shape[transposed ? 1 : 0] as number);
+    const { out: neurons, slope } = forwards(ctx, inner, from, { w: w1, bias: first[1], transposed }, activation, undefined);
+    const { out } = forwards(ctx, shape, neurons, { w: w2, bias: second[1], transposed }, "none", residual[0]);
+    ctx.save(from, w1, slope, neurons, w2);
     return out;
   },
-  backward: (ctx, [x, first, second, residual, { transposed }], g) => {
+  backward: (ctx, args, g) => {
+    const hasBias1 = args[1].length > 1;
+    const hasBias2 = args[2].length > 1;
+    const { transposed } = args[4];
     const gy = packed(g as Tensor);
-    const [from, w1, slope, neurons, w2] = [ctx.get(0), ctx.get(1), ctx.maybe(2), ctx.get(3), ctx.get(4)];
-    const at = 1 + first.length;
-    const ofSecond = parameterGradients(ctx, at, neurons, gy, w2.shape, second.length > 1, transposed);
+    const from = ctx.get(0);
+    const w1 = ctx.get(1);
+    const slope = ctx.maybe(2);
+    const neurons = ctx.get(3);
+    const w2 = ctx.get(4);
+    const ofSecond: Gradient[] = [];
+    parameterGradients(ctx, hasBias1 ? 3 : 2, neurons, gy, w2.shape, hasBias2, transposed, ofSecond);
     const inner = neurons.shape;
     ctx.drop(3);
     const gSum = ctx.out(inner);
     backThrough(gy, w2, transposed, slope, gSum, false);
     ctx.drop(2);
-    const ofFirst = parameterGradients(ctx, 1, from, gSum, w1.shape, first.length > 1, transposed);
-    const gx = inputGradient(ctx, gSum, w1, transposed, x.shape);
-    return [gx, ...ofFirst, ...ofSecond, ...residual.map(() => gy)];
+    const ofFirst: Gradient[] = [];
+    parameterGradients(ctx, 1, from, gSum, w1.shape, hasBias1, transposed, ofFirst);
+    const answers: Gradient[] = [inputGradient(ctx, gSum, w1, transposed, args[0].shape)];
+    for (let i = 0; i < ofFirst.length; i++) answers.push(ofFirst[i] as Gradient);
+    for (let i = 0; i < ofSecond.length; i++) answers.push(ofSecond[i] as Gradient);
+    if (args[3].length > 0) answers.push(gy);
+    return answers;
   },
   composed: (x, [w1, b1], [w2, b2], [residual], { transposed, activation = "none" }) => {
     const neurons = linear(x, w1 as Tensor, b1, { transposed, activation });

@@ -123,7 +123,7 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
     const k = hidden.shape.at(-1) as number;
     const vocabulary = weight.shape[0] as number;
     const rows = targets.size;
-    const [x, w, t] = [reshape(f32(hidden.detach()), [rows, k]), f32(weight), reshape(packed(targets), [rows])];
+    const [x, w, t] = noGrad(() => [reshape(f32(hidden), [rows, k]), f32(weight), reshape(packed(targets), [rows])]) as [Tensor, Tensor, Tensor];
     const scale = rowScale(t, options);
     const step = Math.min(chunkRows(vocabulary), Math.max(rows, 1));
     const logits = ctx.out([step, vocabulary]);
@@ -133,7 +133,7 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
     const [ignore, smoothing] = [options.ignoreIndex ?? -100, options.labelSmoothing ?? 0];
     for (let at = 0; at < rows; at += step) {
       const m = Math.min(step, rows - at);
-      const part = (y: Tensor) => noGrad(() => narrow(y, 0, at, m));
+      const part = (y: Tensor) => (m === rows ? y : noGrad(() => narrow(y, 0, at, m)));
       const [xPart, tPart] = [part(x), part(t)];
       multiply(xPart, w, k, 1, null, null, logits, null, m, vocabulary, k, 0);
       backend().crossEntropy(logits, tPart, part(losses), lse, m, vocabulary, ignore, smoothing);

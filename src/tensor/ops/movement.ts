@@ -1,12 +1,12 @@
 /** Operations that move items or only change how they are seen. Views share their base's storage. */
 import { ShapeError } from "../../errors.ts";
-import { type Context, type Gradient, noGrad } from "../autograd.ts";
+import { type Context, type Gradient, gradEnabled, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
 import { type DType, ITEM_BYTES } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
-import { broadcastStrides, contiguousStrides, dimension, type Shape, show, sizeOf } from "../shape.ts";
+import { broadcastStrides, contiguousStrides, dimension, resized, type Shape, show, sizeOf } from "../shape.ts";
 import { checkTensor, type Tensor } from "../tensor.ts";
 
 /** The items in row-major order: a view where they are already, else a copy. */
@@ -40,30 +40,44 @@ export function copyInto(from: Tensor, to: Tensor): void {
 
 function reshapeRule(x: Tensor, shape: Shape): Shape {
   const unknown = shape.indexOf(-1);
-  const known = shape.reduce((n, d) => (d === -1 ? n : n * d), 1);
-  const full = unknown < 0 ? shape : shape.map((d) => (d === -1 ? x.size / known : d));
-  if (sizeOf(full) !== x.size || full.some((n) => !Number.isInteger(n) || n < 0) || shape.lastIndexOf(-1) !== unknown) {
+  const full = unknown < 0 ? shape : resized(shape, unknown, x.size / -sizeOf(shape));
+  let whole = sizeOf(full) === x.size;
+  for (let i = 0; i < full.length; i++) if (!Number.isInteger(full[i]) || (full[i] as number) < 0) whole = false;
+  if (!whole) {
     throw new ShapeError(`reshape: expected a shape of ${x.size} items (at most one -1), got ${show(shape)} for a tensor of shape ${show(x.shape)}`);
   }
   return full;
 }
 
-/** The same items in another shape; one size may be -1. A view where the strides allow it, else a copy. */
-export const reshape = defineOp<[x: Tensor, shape: Shape]>({
+const reshapeOp = defineOp<[x: Tensor, shape: Shape]>({
   name: "reshape",
   shape: reshapeRule,
-  forward: (ctx, shape, x) => {
-    const strides = viewStrides(x, shape);
-    if (strides !== null) return x.view(shape, strides, x.offset);
-    const copy = copyOf(ctx, x, x.shape);
-    return copy.view(shape, contiguousStrides(shape), 0);
-  },
-  backward: (_, [x], g): Gradient[] => [reshape(g as Tensor, x.shape)],
+  forward: (ctx, shape, x) => seenAs(ctx, x, shape),
+  backward: (ctx, args, g) => [seenAs(ctx, g as Tensor, args[0].shape)],
   samples: () => [
     { name: "with -1", args: () => [values([2, 3, 4]), [6, -1]], torch: "x0.reshape(6, -1)" },
     { name: "of a transposed view", args: () => [permute(values([3, 4]), [1, 0]), [2, 6]], torch: "x0.reshape(2, 6)" },
   ],
 });
+
+/** The same items in another shape; one size may be -1. A view where the strides allow it, else a copy. */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  checkTensor("reshape", x);
+  if (!(x.requiresGrad && gradEnabled())) {
+    // A view without a graph needs none of an operation's bookkeeping.
+    x.check("reshape");
+    const full = reshapeRule(x, shape);
+    const strides = viewStrides(x, full);
+    if (strides !== null) return x.view(full, strides, x.offset);
+  }
+  return reshapeOp(x, shape);
+}
+
+function seenAs(ctx: Context, x: Tensor, shape: Shape): Tensor {
+  const strides = viewStrides(x, shape);
+  if (strides !== null) return x.view(shape, strides, x.offset);
+  return copyOf(ctx, x, x.shape).view(shape, contiguousStrides(shape), 0);
+}
 
 /** Strides of a view of x with another shape, or null where only a copy will do. */
 function viewStrides(x: Tensor, shape: Shape): number[] | null {
@@ -147,7 +161,7 @@ export const narrow = defineOp<[x: Tensor, dim: number, start: number, length: n
     if (!Number.isInteger(from) || !Number.isInteger(length) || from < 0 || length < 0 || from + length > n) {
       throw new ShapeError(`narrow: expected a range inside 0…${n} of dimension ${dim}, got start ${start}, length ${length} for shape ${show(x.shape)}`);
     }
-    return x.shape.map((s, i) => (i === d ? length : s));
+    return resized(x.shape, d, length);
   },
   forward: (_, shape, x, dim, start) => {
     const d = dimension("narrow", dim, x.rank);

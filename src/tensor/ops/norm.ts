@@ -4,53 +4,69 @@ import { ACCUMULATED, type Context, type Gradient } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
-import { type Shape, show } from "../shape.ts";
+import { rowsIn, type Shape, show } from "../shape.ts";
 import { checkTensor, type Tensor } from "../tensor.ts";
 import { add, f32, mul, rsqrt, square, sub } from "./elementwise.ts";
 import { packed } from "./movement.ts";
 import { mean } from "./reduce.ts";
 
-function rowsOf(op: string, x: Tensor, parameters: readonly Tensor[]): [rows: number, n: number] {
-  const n = x.shape.at(-1);
+/** The shape of a norm's result. @throws ShapeError where x has no rows, or a parameter does not fit them */
+function shapeOf(op: string, { shape }: Tensor, parameters: readonly Tensor[]): Shape {
+  const n = shape[shape.length - 1];
   if (n === undefined) throw new ShapeError(`${op}: expected rows to normalise, got a scalar`);
-  for (const p of parameters)
-    if (p.rank !== 1 || p.shape[0] !== n) throw new ShapeError(`${op}: expected a parameter of shape (${n},) for x ${show(x.shape)}, got ${show(p.shape)}`);
-  return [n === 0 ? 0 : x.size / n, n];
+  for (let i = 0; i < parameters.length; i++) {
+    const p = parameters[i] as Tensor;
+    if (p.rank !== 1 || p.shape[0] !== n) throw new ShapeError(`${op}: expected a parameter of shape (${n},) for x ${show(shape)}, got ${show(p.shape)}`);
+  }
+  return shape;
 }
 
-/** Where the gradients of a norm's arguments go: that of x to what has arrived for it already, where that may be. */
-function gradientsOf(
-  ctx: Context,
-  shape: Shape,
-  parameters: readonly Tensor[],
-): { gx: Tensor | null; adds: boolean; grads: (Tensor | null)[]; answers: Gradient[] } {
-  const into = ctx.needs(0) ? ctx.gathered(0) : null;
-  const gx = into ?? (ctx.needs(0) ? ctx.out(shape) : null);
-  const grads = parameters.map((_, i) => (ctx.needs(1 + i) ? ctx.out([shape.at(-1) as number]) : null));
-  return { gx, adds: into !== null, grads, answers: [into === null ? gx : ACCUMULATED, ...grads] };
+/** The length of a row of x. */
+const width = (x: Tensor): number => x.shape[x.rank - 1] as number;
+/** How many rows x has; none where they are empty. */
+const rowsOf = (x: Tensor): number => (x.size === 0 ? 0 : rowsIn(x.shape));
+
+/** Where the gradients of a norm's arguments go, parameters behind x: that of x to what has arrived for it already, where that may be. */
+function gradientsOf(ctx: Context, { shape }: Tensor, parameters: readonly Tensor[]): { adds: boolean; grads: (Tensor | null)[] } {
+  const wanted = ctx.needs(0);
+  const into = wanted ? ctx.gathered(0) : null;
+  const grads: (Tensor | null)[] = [into ?? (wanted ? ctx.out(shape) : null)];
+  for (let i = 0; i < parameters.length; i++) grads.push(ctx.needs(1 + i) ? ctx.out((parameters[i] as Tensor).shape) : null);
+  return { adds: into !== null, grads };
+}
+
+/** The gradients as a rule answers with them. */
+function answered({ adds, grads }: ReturnType<typeof gradientsOf>): Gradient[] {
+  const answers: Gradient[] = grads;
+  if (adds) answers[0] = ACCUMULATED;
+  return answers;
 }
 
 const layerNormOp = defineOp<[x: Tensor, parameters: Tensor[], hasWeight: boolean, eps: number]>({
   name: "layerNorm",
-  shape: (x, parameters) => {
-    rowsOf("layerNorm", x, parameters);
-    return x.shape;
-  },
+  shape: (x, parameters) => shapeOf("layerNorm", x, parameters),
   forward: (ctx, shape, x, parameters, hasWeight, eps) => {
-    const [rows, n] = rowsOf("layerNorm", x, parameters);
-    const [weight, bias] = hasWeight ? parameters : [undefined, parameters[0]];
-    const [from, w, b] = [f32(x), weight ? f32(weight) : null, bias ? f32(bias) : null];
-    const [out, mu, rstd] = [ctx.out(shape), ctx.out([rows]), ctx.out([rows])];
-    backend().layerNorm(from, w, b, out, mu, rstd, rows, n, eps);
+    const rows = rowsOf(x);
+    const weight = hasWeight ? parameters[0] : undefined;
+    const bias = parameters[hasWeight ? 1 : 0];
+    const from = f32(x);
+    const w = weight ? f32(weight) : null;
+    const out = ctx.out(shape);
+    const mu = ctx.out([rows]);
+    const rstd = ctx.out([rows]);
+    backend().layerNorm(from, w, bias ? f32(bias) : null, out, mu, rstd, rows, width(x), eps);
     ctx.save(from, w, mu, rstd);
     return out;
   },
-  backward: (ctx, [x, parameters, hasWeight], g) => {
-    const [rows, n] = rowsOf("layerNorm", x, parameters);
-    const { gx, adds, grads, answers } = gradientsOf(ctx, x.shape, parameters);
-    const [gw = null, gb = null] = hasWeight ? grads : [null, grads[0]];
-    backend().layerNormGrad(ctx.get(0), ctx.maybe(1), ctx.get(2), ctx.get(3), packed(g as Tensor), gx, gw, gb, rows, n, adds ? 1 : 0);
-    return answers;
+  backward: (ctx, args, g) => {
+    const x = args[0];
+    const hasWeight = args[2];
+    const made = gradientsOf(ctx, x, args[1]);
+    const gw = (hasWeight ? made.grads[1] : null) ?? null;
+    const gb = made.grads[hasWeight ? 2 : 1] ?? null;
+    const gx = made.grads[0] as Tensor | null;
+    backend().layerNormGrad(ctx.get(0), ctx.maybe(1), ctx.get(2), ctx.get(3), packed(g as Tensor), gx, gw, gb, rowsOf(x), width(x), made.adds ? 1 : 0);
+    return answered(made);
   },
   composed: (x, parameters, hasWeight, eps) => {
     const [weight, bias] = hasWeight ? parameters : [undefined, parameters[0]];
@@ -78,33 +94,30 @@ const layerNormOp = defineOp<[x: Tensor, parameters: Tensor[], hasWeight: boolea
 export function layerNorm(x: Tensor, weight: Tensor | null = null, bias: Tensor | null = null, eps = 1e-5): Tensor {
   if (weight !== null) checkTensor("layerNorm", weight, 1);
   if (bias !== null) checkTensor("layerNorm", bias, 2);
-  return layerNormOp(
-    x,
-    [weight, bias].filter((t) => t !== null),
-    weight !== null,
-    eps,
-  );
+  const parameters = weight === null ? [] : [weight];
+  if (bias !== null) parameters.push(bias);
+  return layerNormOp(x, parameters, weight !== null, eps);
 }
 
 const rmsNormOp = defineOp<[x: Tensor, parameters: Tensor[], eps: number]>({
   name: "rmsNorm",
-  shape: (x, parameters) => {
-    rowsOf("rmsNorm", x, parameters);
-    return x.shape;
-  },
+  shape: (x, parameters) => shapeOf("rmsNorm", x, parameters),
   forward: (ctx, shape, x, parameters, eps) => {
-    const [rows, n] = rowsOf("rmsNorm", x, parameters);
-    const [from, w] = [f32(x), parameters[0] ? f32(parameters[0]) : null];
-    const [out, rstd] = [ctx.out(shape), ctx.out([rows])];
-    backend().rmsNorm(from, w, out, rstd, rows, n, eps);
+    const rows = rowsOf(x);
+    const from = f32(x);
+    const w = parameters[0] ? f32(parameters[0]) : null;
+    const out = ctx.out(shape);
+    const rstd = ctx.out([rows]);
+    backend().rmsNorm(from, w, out, rstd, rows, width(x), eps);
     ctx.save(from, w, rstd);
     return out;
   },
-  backward: (ctx, [x, parameters], g) => {
-    const [rows, n] = rowsOf("rmsNorm", x, parameters);
-    const { gx, adds, grads, answers } = gradientsOf(ctx, x.shape, parameters);
-    backend().rmsNormGrad(ctx.get(0), ctx.maybe(1), ctx.get(2), packed(g as Tensor), gx, grads[0] ?? null, rows, n, adds ? 1 : 0);
-    return answers;
+  backward: (ctx, args, g) => {
+    const x = args[0];
+    const made = gradientsOf(ctx, x, args[1]);
+    const gx = made.grads[0] as Tensor | null;
+    backend().rmsNormGrad(ctx.get(0), ctx.maybe(1), ctx.get(2), packed(g as Tensor), gx, made.grads[1] ?? null, rowsOf(x), width(x), made.adds ? 1 : 0);
+    return answered(made);
   },
   composed: (x, parameters, eps) => {
     const y = mul(x, rsqrt(add(mean(square(x), -1, { keepDim: true }), eps)));

@@ -27,13 +27,18 @@ function checked(op: string, { parameters, gradients }: StepLists, states: reado
         `${op}: lists of different lengths, expected ${parameters.length} tensors, got ${list.length}. Give one of each for every parameter`,
       );
   }
+  const contiguous: Tensor[] = [];
+  const sizes: number[] = [];
   for (let i = 0; i < parameters.length; i++) {
     const p = parameters[i] as Tensor;
+    const g = gradients[i] as Tensor;
     checkOne(op, p, p, i, true);
-    checkOne(op, gradients[i] as Tensor, p, i, false);
-    for (const list of states) checkOne(op, list[i] as Tensor, p, i, true);
+    checkOne(op, g, p, i, false);
+    for (let s = 0; s < states.length; s++) checkOne(op, states[s]?.[i] as Tensor, p, i, true);
+    contiguous.push(packed(g));
+    sizes.push(p.size);
   }
-  return { gradients: gradients.map(packed), sizes: parameters.map((p) => p.size) };
+  return { gradients: contiguous, sizes };
 }
 
 function checkOne(op: string, t: Tensor, parameter: Tensor, place: number, written: boolean): void {

@@ -3,7 +3,7 @@ import { ShapeError } from "../../errors.ts";
 import { attention as attentionKernel } from "../autocast.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
-import { show } from "../shape.ts";
+import { sameShape, show } from "../shape.ts";
 import { type Tensor, tensor } from "../tensor.ts";
 import { type AttentionOptions, asRows, attention, rules } from "./attention.ts";
 import { indexSelect } from "./indexing.ts";
@@ -18,27 +18,31 @@ export interface PagedKeys {
   maxPages: number;
   /** Positions of each sequence that are filled. */
   lengths: Int32Array;
+  /** The boundaries of the rows (`cuSeqlens`), `lengths` and `pageTable` one behind the other, as the kernel takes them: i32, made once for all layers. */
+  places: Tensor;
 }
 
 type PagedOptions = AttentionOptions & { cuSeqlens: Int32Array };
 
 const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOptions]>({
   name: "pagedAttention",
-  shape: (q, { k, v, pageTable, maxPages, lengths: filled }, { cuSeqlens }) => {
+  shape: (q, { k, v, pageTable, maxPages, lengths: filled, places }, { cuSeqlens }) => {
     if (
       q.rank !== 3 ||
       k.rank !== 3 ||
-      k.shape.join() !== v.shape.join() ||
+      !sameShape(k.shape, v.shape) ||
       pageTable.length !== filled.length * maxPages ||
-      cuSeqlens.length !== filled.length + 1
+      cuSeqlens.length !== filled.length + 1 ||
+      places.dtype !== "i32" ||
+      places.size !== cuSeqlens.length + filled.length + pageTable.length
     ) {
       throw new ShapeError(
-        `pagedAttention: expected q (rows, heads, dim), pages (pages·64, kvHeads, dim) and a table of ${filled.length}×${maxPages}, got q ${show(q.shape)}, k ${show(k.shape)}, a table of ${pageTable.length}`,
+        `pagedAttention: expected q (rows, heads, dim), pages (pages·64, kvHeads, dim) and a table of ${filled.length}×${maxPages} that places repeat, got q ${show(q.shape)}, k ${show(k.shape)}, a table of ${pageTable.length}`,
       );
     }
     const pages = (k.shape[0] as number) / 64;
-    for (const [s, n] of filled.entries()) {
-      for (let p = 0; p * 64 < n; p++) {
+    for (let s = 0; s < filled.length; s++) {
+      for (let p = 0; p * 64 < (filled[s] as number); p++) {
         const page = pageTable[s * maxPages + p] as number;
         if (p >= maxPages || !(page >= 0 && page < pages))
           throw new ShapeError(`pagedAttention: expected a page below ${pages} for page ${p} of sequence ${s}, got ${page}`);
@@ -46,8 +50,11 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
     }
     return q.shape;
   },
-  forward: (ctx, shape, q, { k, v, pageTable, maxPages, lengths: filled }, options) => {
-    const [heads, dim] = shape.slice(-2) as [number, number];
+  forward: (ctx, shape, q, { k, v, maxPages, lengths: filled, places }, options) => {
+    const { storage, offset } = places;
+    const heads = shape[1] as number;
+    const dim = shape[2] as number;
+    const { scale, causal, window, softcap, slopes } = rules(options, dim);
     const kvHeads = k.shape[1] as number;
     const rq = asRows(q);
     const out = ctx.out(shape);
@@ -61,10 +68,10 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       out,
       heads * dim,
       null,
-      tensor(options.cuSeqlens),
+      places,
       null,
-      tensor(filled),
-      tensor(pageTable),
+      { storage, offset: offset + filled.length + 1 },
+      { storage, offset: offset + 2 * filled.length + 1 },
       maxPages,
       filled.length,
       shape[0] as number,
@@ -72,7 +79,11 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       heads,
       kvHeads,
       dim,
-      ...rules(options, dim),
+      scale,
+      causal,
+      window,
+      softcap,
+      slopes,
       null,
       [0, 0, 0, 0],
     );
@@ -87,6 +98,7 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       pageTable: Int32Array.of(2, 0, 1, 1),
       maxPages: 2,
       lengths: Int32Array.of(70, 5),
+      places: tensor(Int32Array.of(0, 1, 4, 70, 5, 2, 0, 1, 1)),
     });
     return [{ name: "two sequences", args: () => [values([4, 2, 4], { requiresGrad: false }), paged(), { cuSeqlens: Int32Array.of(0, 1, 4) }] }];
   },

@@ -5,7 +5,7 @@ import { backend } from "../backend.ts";
 import { REDUCTIONS, type Reduction } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
-import { around, dimension, type Shape, show, sizeOf } from "../shape.ts";
+import { around, dimension, resized, type Shape, show, sizeOf } from "../shape.ts";
 import { checkTensor, type Tensor, tensor } from "../tensor.ts";
 import { add, div, eq, exp, f32, log, mul, square, sub, where } from "./elementwise.ts";
 import { cast, expand, packed, permute, reshape, unsqueeze } from "./movement.ts";
@@ -30,6 +30,12 @@ function gathered(
   dims: number | readonly number[] | undefined,
   keepDim: boolean,
 ): { input: Tensor; outer: number; n: number; inner: number; shape: Shape } {
+  if (dims === undefined) return { input: x, outer: 1, n: x.size, inner: 1, shape: keepDim ? x.shape.map(() => 1) : [] };
+  if (typeof dims === "number") {
+    const d = dimension(op, dims, x.rank);
+    const [outer, n, inner] = around(x.shape, d);
+    return { input: x, outer, n, inner, shape: keepDim ? resized(x.shape, d, 1) : x.shape.filter((_, i) => i !== d) };
+  }
   const list = over(op, x, dims);
   const shape = x.shape.flatMap((n, i) => (list.includes(i) ? (keepDim ? [1] : []) : [n]));
   const neighbours = list.every((d, i) => i === 0 || d === (list[i - 1] as number) + 1);
@@ -63,6 +69,7 @@ function reduction(kind: Reduction, torch: string, keepsInput: boolean, backward
       const out = ctx.out(shape);
       backend().reduce(code, packed(f32(input)), out, outer, n, inner);
       if (keepsInput) ctx.save(x, out);
+      if (x.dtype === "f32") return out;
       return x.dtype === "i32" || x.dtype === "u8" || x.dtype === "bool" ? cast(out, "i32") : cast(out, x.dtype);
     },
     backward: (ctx, [x, dims], g) => {

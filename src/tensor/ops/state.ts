@@ -21,7 +21,8 @@ export const writeRows = defineOp<[target: Tensor, source: Tensor, runs: Int32Ar
       target.dtype !== "f32" ||
       !target.isContiguous ||
       target.requiresGrad ||
-      show(target.shape.slice(1)) !== show(source.shape.slice(1)) ||
+      target.shape[1] !== source.shape[1] ||
+      target.shape[2] !== source.shape[2] ||
       runs.length % 3 !== 0
     ) {
       throw new ShapeError(
@@ -29,7 +30,9 @@ export const writeRows = defineOp<[target: Tensor, source: Tensor, runs: Int32Ar
       );
     }
     for (let i = 0; i < runs.length; i += 3) {
-      const [from, to, count] = [runs[i], runs[i + 1], runs[i + 2]];
+      const from = runs[i];
+      const to = runs[i + 1];
+      const count = runs[i + 2];
       if (from < 0 || to < 0 || count < 0 || from + count > source.shape[0] || to + count > target.shape[0]) {
         throw new ShapeError(
           `writeRows: expected rows below ${source.shape[0]} of the source and ${target.shape[0]} of the target, got ${count} rows from ${from} to ${to}`,
