@@ -167,7 +167,7 @@ export class GradNode {
   readonly order = ++newest;
   readonly ctx: Context;
   readonly rule: BackwardRule<never>;
-  readonly args: readonly unknown[];
+  args: readonly unknown[];
   readonly outputs: readonly { shape: Shape; dtype: DType }[];
   done = false;
   /** True when `keep()` holds one of the results: a scope's end leaves the graph alone. */
@@ -204,6 +204,7 @@ export class GradNode {
     for (let i = 0; i < saved.length; i++) saved[i]?.dispose(label.backward);
     ctx.saved = NOTHING;
     ctx.inputs = NO_INPUTS;
+    this.args = NO_ARGUMENTS;
     this.done = true;
   }
 
@@ -213,6 +214,7 @@ export class GradNode {
 }
 
 const NO_INPUTS: readonly (Tensor | null)[] = [];
+const NO_ARGUMENTS: readonly unknown[] = [];
 
 /** @internal Frees what a node has saved when the graph itself is thrown away without a backward pass. */
 const graveyard = new FinalizationRegistry<(Tensor | null)[]>((saved) => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { GroundupError, UseAfterFreeError } from "../errors.ts";
 import { keep, matmul, memory, noGrad, ones, scope, type Tensor, tensor, zeros } from "./index.ts";
+import { enter, leave } from "./scope.ts";
 
 const live = () => memory().liveBuffers;
 
@@ -71,6 +72,32 @@ describe("scope", () => {
     });
     expect(outer[0]?.isDisposed).toBe(false);
     outer[0]?.dispose();
+  });
+
+  test("a result that can't be read ends its scope like any other exception", () => {
+    const before = live();
+    const result = {
+      get x(): never {
+        zeros([1]);
+        throw new Error("not to be read");
+      },
+    };
+    expect(() => scope(() => result)).toThrow("not to be read");
+    expect(live()).toBe(before);
+    const outside = zeros([1]);
+    expect(outside.watched).toBe(true);
+    outside.dispose();
+  });
+
+  test("a kept result is no longer on the stack of the scope around", () => {
+    scope(() => {
+      const mark = enter();
+      for (let i = 0; i < 100; i++) keep(scope(() => zeros([1]))).dispose();
+      expect(enter()).toBe(mark);
+      leave(mark, "the test", undefined);
+      leave(mark, "the test", undefined);
+      return undefined;
+    });
   });
 
   test("an exception frees everything", () => {

@@ -7,7 +7,8 @@ import { GroundupError } from "../errors.ts";
 import type { Tensor } from "./tensor.ts";
 
 const live: Tensor[] = [];
-let depth = 0;
+/** Where each scope around begins on the stack, the innermost last. */
+const marks: number[] = [];
 
 /** A node of the graph, as far as scopes care. */
 interface GraphNode {
@@ -25,7 +26,7 @@ const nodes: GraphNode[] = [];
 
 /** @internal Enters a new node: what it saved is freed with the outermost scope unless a result that leaves it leads there; then, and outside all scopes, the safety net holds it. */
 export function trackNode(node: GraphNode): void {
-  if (depth > 0) nodes.push(node);
+  if (marks.length > 0) nodes.push(node);
   else node.guard();
 }
 
@@ -38,7 +39,7 @@ let turnEnds = false;
 
 /** @internal Enters a new handle: on the stack of the scope around, or under the safety net where there is none. */
 export function track<T extends Tensor>(t: T): T {
-  if (depth === 0) watch(t);
+  if (marks.length === 0) watch(t);
   else {
     if (t.watched) untrack(t);
     live.push(t);
@@ -79,17 +80,18 @@ export function untrack(t: Tensor): void {
 
 /** @internal The mark of an inner scope, for operations and modules. */
 export function enter(): number {
-  depth++;
+  marks.push(live.length);
   return live.length;
 }
 
 /** @internal Ends an inner scope: frees what was made since the mark, but not the results nor what `keep` has taken out. */
 export function leave(mark: number, by: string, results: Tensor | readonly (Tensor | null)[] | undefined): void {
-  depth--;
-  if (live.length === mark && (depth > 0 || nodes.length === 0)) return;
+  marks.pop();
+  if (live.length === mark && (marks.length > 0 || nodes.length === 0)) return;
   let to = mark;
-  // One tensor is what most functions give: it needs no search.
-  if (live.length > mark + 1 || live[mark] !== results) {
+  // Most functions make one tensor and give it: that needs no search.
+  if (live.length === mark + 1 && live[mark] === results) to++;
+  else {
     const list = Array.isArray(results) ? results : null;
     const many = list !== null && list.length > FEW ? new Set<Tensor | null>(list) : null;
     for (let i = mark; i < live.length; i++) {
@@ -99,8 +101,8 @@ export function leave(mark: number, by: string, results: Tensor | readonly (Tens
       else t.dispose(by);
     }
     while (live.length > to) live.pop();
-  } else to++;
-  if (depth > 0) return;
+  }
+  if (marks.length > 0) return;
   if (nodes.length > 0) releaseNodes(results === undefined ? NONE : Array.isArray(results) ? results : [results]);
   // What leaves the outermost scope is only watched by the safety net.
   while (live.length > mark) watch(live.pop() as Tensor);
@@ -161,17 +163,17 @@ function collect(value: unknown, into: Tensor[], level = 0): void {
  */
 export function scope<T>(fn: () => T extends PromiseLike<unknown> ? never : T): T {
   const mark = enter();
-  let result: unknown;
+  let results: Tensor | readonly Tensor[] | undefined;
   try {
-    result = fn();
-    if (!isTensor(result) && typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
-      result = undefined;
+    const result: unknown = fn();
+    // A tensor is no promise: most results need no look for `then`.
+    if (!isTensor(result) && typeof (result as PromiseLike<unknown> | undefined)?.then === "function")
       throw new GroundupError("scope: expected a synchronous function, got one that returned a Promise. Read numbers with await outside the scope");
-    }
+    results = tensorsIn(result);
+    return result as T;
   } finally {
-    leave(mark, "the end of its scope", tensorsIn(result));
+    leave(mark, "the end of its scope", results);
   }
-  return result as T;
 }
 
 /**
@@ -181,5 +183,7 @@ export function scope<T>(fn: () => T extends PromiseLike<unknown> ? never : T): 
 export function keep<T extends Tensor>(t: T): T {
   if (t.node !== null) t.node.pinned = true;
   watch(t);
+  // The scope around need not remember it. Further down the stack it stays until its scope ends, which then passes it over.
+  if (live.length > (marks.at(-1) ?? 0) && live[live.length - 1] === t) live.pop();
   return t;
 }

@@ -1,6 +1,17 @@
 import { expect, test } from "vitest";
 import { ShapeError } from "../errors.ts";
+import { ones, reshape, tensorFrom } from "./index.ts";
 import { reach } from "./shape.ts";
+
+test("a tensor has a shape of its own, whatever becomes of the array that was given", () => {
+  const given = [2, 3];
+  const made = [ones(given), tensorFrom([1, 2, 3, 4, 5, 6], given), reshape(ones([6]), given)];
+  given[0] = 50;
+  for (const t of made) {
+    expect(t.shape).toEqual([2, 3]);
+    t.dispose();
+  }
+});
 
 test("reach counts up to the last item; nothing for an empty shape", () => {
   expect(reach([2, 3], [10, 2])).toBe(15);

@@ -43,7 +43,7 @@ export interface MemoryReport {
   liveBuffers: number;
   peakBytes: number;
   limitBytes: number;
-  /** What the tensors of all threads hold, and shares that nobody has claimed yet, each block once; with freed blocks that a thread keeps for its next tensors (of up to 2 MiB, up to 64 MiB in all). On the reference backend a thread knows of its own only. */
+  /** What the tensors of all threads hold, and shares that nobody has claimed yet, each block once; with small freed blocks that a thread keeps for its next tensors. On the reference backend a thread knows of its own only. */
   processBytes: number;
   /**
    * Of these, the blocks that `share` has described and whose description nobody has claimed, each once. What stays here belongs to messages that never arrived, and
@@ -78,49 +78,11 @@ function defaultLimit(): number {
 /** @internal True when so many more bytes stay within the limit. */
 export const hasRoom = (bytes: number): boolean => liveBytes + bytes <= limit;
 
-// Freed blocks are kept here by size for the next tensors: a pop is far cheaper than a call. Small sizes are rounded up to powers of two.
-const SMALLEST = 64;
+// Small blocks are kept here by size class (64 bytes … 4 KiB, powers of two): a pop is far cheaper than a call.
+const SMALLEST = 6;
 const LARGEST_SMALL = 4096;
-const LARGEST_KEPT = 2 << 20;
-const MOST_KEPT = 64 << 20;
-/** By the power of two. */
-const small: number[][] = Array.from({ length: 13 }, () => []);
-const large = new Map<number, number[]>();
-let keptBytes = 0;
-let keptFor: Backend | undefined;
-
-const keptOf = (bytes: number): number[] | undefined => (bytes <= LARGEST_SMALL ? small[31 - Math.clz32(bytes)] : large.get(bytes));
-
-/** A block of this size, a kept one where there is. */
-function blockOf(b: Backend, bytes: number): number {
-  if (b !== keptFor) {
-    freeKept();
-    keptFor = b;
-  }
-  const block = keptOf(bytes)?.pop();
-  if (block === undefined) return b.alloc(bytes);
-  keptBytes -= bytes;
-  return block;
-}
-
-function giveBack(b: Backend, block: number, bytes: number): void {
-  if (bytes > LARGEST_KEPT || b !== keptFor) {
-    b.free(block);
-    return;
-  }
-  // Sizes that do not come again must not fill the room.
-  if (keptBytes + bytes > MOST_KEPT) freeKept();
-  const blocks = keptOf(bytes);
-  if (blocks === undefined) large.set(bytes, [block]);
-  else blocks.push(block);
-  keptBytes += bytes;
-}
-
-function freeKept(): void {
-  for (const blocks of [...small, ...large.values()]) for (const block of blocks.splice(0)) keptFor?.free(block);
-  large.clear();
-  keptBytes = 0;
-}
+let smallFree: number[][] = [];
+let smallBackend: Backend | undefined;
 
 /** What a copy in another layout was made of: weight[j, p] lay at offset + j·row + p·column, for n outputs and k inputs. */
 interface Derived {
@@ -149,10 +111,20 @@ export class Storage {
   /** @param claimed the backend's block, where another thread has made it */
   constructor(bytes: number, owner: Owner, claimed?: number) {
     const b = backend();
-    const size = bytes <= LARGEST_SMALL ? (bytes <= SMALLEST ? SMALLEST : 2 ** (32 - Math.clz32(bytes - 1))) : bytes;
+    const size = bytes <= LARGEST_SMALL ? (bytes <= 64 ? 64 : 2 ** (32 - Math.clz32(bytes - 1))) : bytes;
     if (!limitSet) setMemoryLimit(defaultLimit());
     if (claimed === undefined && liveBytes + size > limit) throw outOfMemory(size);
-    this.buffer = claimed ?? blockOf(b, size);
+    if (claimed !== undefined) {
+      this.buffer = claimed;
+    } else if (size <= LARGEST_SMALL) {
+      if (smallBackend !== b) {
+        smallBackend = b;
+        smallFree = Array.from({ length: 7 }, () => []);
+      }
+      this.buffer = (smallFree[31 - Math.clz32(size) - SMALLEST] as number[]).pop() ?? b.alloc(size);
+    } else {
+      this.buffer = b.alloc(size);
+    }
     this.bytes = size;
     this.home = b;
     this.inThreads = claimed !== undefined;
@@ -177,8 +149,11 @@ export class Storage {
     liveBytes -= this.bytes;
     liveBuffers--;
     // The memory of a shared block is not ours to reuse.
-    if (this.inThreads) this.home.free(this.buffer);
-    else giveBack(this.home, this.buffer, this.bytes);
+    if (this.bytes <= LARGEST_SMALL && this.home === smallBackend && !this.inThreads) {
+      (smallFree[31 - Math.clz32(this.bytes) - SMALLEST] as number[]).push(this.buffer);
+    } else {
+      this.home.free(this.buffer);
+    }
     this.buffer = 0;
   }
 

@@ -49,7 +49,7 @@ export class Tensor {
   grad: Tensor | null = null;
   /** @internal Where the handle was freed, once it was. */
   freedBy: string | null = null;
-  /** @internal True for a handle outside every scope. */
+  /** @internal True for a handle outside every scope, or taken out of them by `keep`. */
   watched = false;
   /** @internal True where the safety net holds an entry for it. */
   registered = false;
@@ -260,7 +260,7 @@ export function tensorFrom(values: ArrayLike<number | bigint | boolean>, shape: 
   const dtype = options.dtype ?? (ArrayBuffer.isView(values) ? dtypeOf(values as TypedArray) : "f32");
   checkShape("tensor", shape);
   if (values.length !== sizeOf(shape)) throw new ShapeError(`tensor: expected ${sizeOf(shape)} values for shape ${show(shape)}, got ${values.length}`);
-  const t = allocate(shape, dtype, ownerNamed("tensor"));
+  const t = allocate([...shape], dtype, ownerNamed("tensor"));
   backend().write(t.storage.buffer, 0, encode("tensor", values, dtype));
   if (options.requiresGrad) t.requiresGrad = true;
   return t;
@@ -271,7 +271,7 @@ export function tensorFromBytes(bytes: Uint8Array, shape: Shape, dtype: DType): 
   checkShape("tensor", shape);
   const expected = sizeOf(shape) * ITEM_BYTES[dtype];
   if (bytes.length !== expected) throw new ShapeError(`tensor: expected ${expected} bytes for ${dtype}${show(shape)}, got ${bytes.length}`);
-  const t = allocate(shape, dtype, ownerNamed("tensor"));
+  const t = allocate([...shape], dtype, ownerNamed("tensor"));
   backend().write(t.storage.buffer, 0, bytes);
   return t;
 }
@@ -281,7 +281,7 @@ export function full(shape: Shape, value: number, options: TensorOptions = {}): 
   checkShape("full", shape);
   checkOptions("full", options, TENSOR_OPTIONS);
   const dtype = options.dtype ?? "f32";
-  const t = allocate(shape, dtype, ownerNamed("full"));
+  const t = allocate([...shape], dtype, ownerNamed("full"));
   backend().fill(t, CODE[dtype], t.size, value);
   if (options.requiresGrad) t.requiresGrad = true;
   return t;

@@ -40,7 +40,7 @@ export function copyInto(from: Tensor, to: Tensor): void {
 
 function reshapeRule(x: Tensor, shape: Shape): Shape {
   const unknown = shape.indexOf(-1);
-  const full = unknown < 0 ? shape : resized(shape, unknown, x.size / -sizeOf(shape));
+  const full = unknown < 0 ? shape.slice() : resized(shape, unknown, x.size / -sizeOf(shape));
   let whole = sizeOf(full) === x.size;
   for (let i = 0; i < full.length; i++) if (!Number.isInteger(full[i]) || (full[i] as number) < 0) whole = false;
   if (!whole) {

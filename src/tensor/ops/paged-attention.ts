@@ -27,6 +27,7 @@ type PagedOptions = AttentionOptions & { cuSeqlens: Int32Array };
 const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOptions]>({
   name: "pagedAttention",
   shape: (q, { k, v, pageTable, maxPages, lengths: filled, places }, { cuSeqlens }) => {
+    places.check("pagedAttention");
     if (
       q.rank !== 3 ||
       k.rank !== 3 ||
@@ -34,6 +35,7 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       pageTable.length !== filled.length * maxPages ||
       cuSeqlens.length !== filled.length + 1 ||
       places.dtype !== "i32" ||
+      !places.isContiguous ||
       places.size !== cuSeqlens.length + filled.length + pageTable.length
     ) {
       throw new ShapeError(
