@@ -209,9 +209,32 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usiz
     let aside = aside.as_mut_ptr().cast::<f32>();
     let none = std::ptr::null();
     let as_is = a.packed.is_null();
+    // Made once and changed from block to block: it is large.
+    let mut block = Block {
+        a: none,
+        a_row: if as_is { a.source.row } else { 0 },
+        next_a: none,
+        b: Matrix { data: b.packed, row: LANES, col: 1 },
+        panel: b.panel,
+        keep: std::ptr::null_mut(),
+        kept_panel: b.panel,
+        k: 0,
+        sums: none,
+        sums_row: 0,
+        out: aside,
+        out_row: 0,
+        finish: None,
+        past: false,
+        ahead: none,
+        ahead_step: 0,
+        soon: finish::NOTHING,
+        soon_row: 0,
+    };
     let mut i = 0;
     for t in 0..tiles {
         let r = short + usize::from(t < longer);
+        let (ahead, step, deeper) = next.of(t).map_or((b.packed.cast_const(), 0, 0), |(at, step)| (at, step, next.deeper));
+        block.ahead_step = step;
         // SAFETY: rows and columns lie inside out and the sums; `aside` holds the largest tile.
         unsafe {
             let at = (a.from + i) * p.out_row + j;
@@ -247,33 +270,28 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usiz
                     (true, false) => ([before.cast_const(), none, none, none], piece.sums_row),
                     _ => (finish::NOTHING, 0),
                 };
-                let packed_a = a.packed.wrapping_add(q * a.rows + i * items);
                 // The block of a after this one: the tile's next, or the next tile's first.
                 let (next_row, next_item) = if last { (i + r, 0) } else { (i, q + KC) };
-                let (ahead, ahead_step) =
-                    next.of(t).map_or((b.packed.cast_const(), 0), |(at, step)| (at.wrapping_add(q * next.deeper), step));
-                let turned = b.source.filter(|_| t == 0);
-                let block = Block {
-                    a: if as_is { a.source.at(i, q).data } else { packed_a },
-                    a_row: if as_is { a.source.row } else { 0 },
-                    next_a: a.source.at(next_row, next_item).data,
-                    b: turned.map_or(Matrix { data: b.packed.wrapping_add(q * LANES), row: LANES, col: 1 }, |b| b.at(q, 0)),
-                    panel: turned.map_or(b.panel, |b| LANES * b.col),
-                    keep: if turned.is_some() && tiles > 1 { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() },
-                    kept_panel: b.panel,
-                    k: items,
-                    sums,
-                    sums_row,
-                    out,
-                    out_row,
-                    finish: (done && !piece.plain).then_some((p, at, j)),
-                    past,
-                    ahead,
-                    ahead_step,
-                    soon,
-                    soon_row,
-                };
-                if turned.is_some() { S::run_fresh(r, b.count, &block) } else { S::run(r, b.count, &block) }
+                block.a = if as_is { a.source.at(i, q).data } else { a.packed.wrapping_add(q * a.rows + i * items) };
+                block.next_a = a.source.at(next_row, next_item).data;
+                block.k = items;
+                (block.sums, block.sums_row) = (sums, sums_row);
+                (block.out, block.out_row) = (out, out_row);
+                block.finish = (done && !piece.plain).then_some((p, at, j));
+                block.past = past;
+                block.ahead = ahead.wrapping_add(q * deeper);
+                (block.soon, block.soon_row) = (soon, soon_row);
+                match b.source {
+                    Some(source) if t == 0 => {
+                        let keep = if tiles > 1 { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() };
+                        let fresh = Block { b: source.at(q, 0), panel: LANES * source.col, keep, ..block };
+                        S::run_fresh(r, b.count, &fresh);
+                    }
+                    _ => {
+                        block.b.data = b.packed.wrapping_add(q * LANES);
+                        S::run(r, b.count, &block);
+                    }
+                }
             }
             if !straight && ends {
                 finish::tile(p, aside, wide, at, j, r, columns);
