@@ -103,8 +103,6 @@ struct Piece<'a> {
     /// Rows (many-rows plan) or columns (few-rows plan) of one task.
     step: usize,
     plain: bool,
-    /// Whether out holds nothing that the epilogue reads, so that sums may wait there.
-    free: bool,
     /// Whether whole vectors of out, which then lie on cache lines, go to memory past the caches.
     past: bool,
 }
@@ -151,8 +149,7 @@ pub unsafe fn product(p: &Product) {
     }
     let finish = &p.finish;
     let in_place = [finish.residual, finish.factor].contains(&p.out.cast_const());
-    let free = !finish.accumulate && !in_place;
-    let own = p.k > KC && !free;
+    let own = p.k > KC && (finish.accumulate || in_place);
     let own = if own && finish.slope.is_null() { Some(Scratch::new(p.m * p.n)) } else { None };
     let (sums, sums_row) = match &own {
         Some(own) => (own.pointer(), p.n),
@@ -169,7 +166,7 @@ pub unsafe fn product(p: &Product) {
         for k0 in (0..p.k).step_by(deep) {
             let (j1, k1) = ((j0 + wide).min(p.n), (k0 + deep).min(p.k));
             let (packed, plain, past) = (std::ptr::null_mut(), finish.is_plain(), p.k <= KC && past_caches(p));
-            let piece = Piece { p, j0, j1, k0, k1, sums, sums_row, packed, panel: 0, step: 0, plain, free, past };
+            let piece = Piece { p, j0, j1, k0, k1, sums, sums_row, packed, panel: 0, step: 0, plain, past };
             // SAFETY: as promised above.
             unsafe { if few { few_rows(piece, parallel) } else { many_rows(piece, parallel) } };
         }
@@ -254,8 +251,8 @@ pub fn packed_size(n: usize, k: usize) -> usize {
 pub unsafe fn pack_weight(b: Matrix, n: usize, k: usize, out: *mut f32) {
     let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
     let p = Product { a: nowhere, b: Right::Plain(b), out, out_row: 0, m: 0, n, k, finish: Finish::PLAIN };
-    let (panel, step, plain, free, past) = (k * LANES, 0, true, true, false);
-    let piece = Piece { p: &p, j0: 0, j1: n, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel, step, plain, free, past };
+    let (panel, step, plain, past) = (k * LANES, 0, true, false);
+    let piece = Piece { p: &p, j0: 0, j1: n, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel, step, plain, past };
     // SAFETY: as promised above; each task packs its own panels.
     each(n.div_ceil(PACKED_PANELS * LANES), n * k >= 1 << 15, |i| unsafe { pack_b(&piece, i) });
 }

@@ -242,7 +242,7 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usiz
             // Where the sums are between the blocks of k.
             let (kept, kept_row) = match (straight, ends) {
                 (true, false) => (before, piece.sums_row),
-                (true, true) if piece.free && !piece.past => (p.out.add(at), p.out_row),
+                (true, true) if piece.plain && !piece.past => (p.out.add(at), p.out_row),
                 _ => (aside, wide),
             };
             if !straight && k > 0 {
