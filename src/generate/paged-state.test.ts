@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
+import { ShapeError, UseAfterFreeError } from "../errors.ts";
 import { type CausalLM, GPT2, Llama, modelCounts } from "../models/index.ts";
-import { memory, noGrad, scope, tensor } from "../tensor/index.ts";
+import { memory, narrow, noGrad, ones, pagedAttention, placesOf, scope, type Tensor, tensor } from "../tensor/index.ts";
 import { createPagedState, PAGE, type PagedState } from "./paged-state.ts";
 
 const models: [string, () => CausalLM][] = [
@@ -197,4 +198,18 @@ describe("paged state", () => {
     state.free(sequence);
     expect(() => state.step([{ sequence, ids: [1] }])).toThrow(/unknown sequence/);
   });
+});
+
+test("places that were freed, or lie apart, are refused", () => {
+  const [cuSeqlens, lengths, pageTable] = [Int32Array.of(0, 1), Int32Array.of(1), Int32Array.of(0)];
+  const run = (places: Tensor) =>
+    scope(() => pagedAttention(ones([1, 1, 4]), { k: ones([64, 1, 4]), v: ones([64, 1, 4]), pageTable, maxPages: 1, lengths, places }, { cuSeqlens }));
+  const places = placesOf(cuSeqlens, lengths, pageTable);
+  run(places).dispose();
+  places.dispose();
+  expect(() => run(places)).toThrow(UseAfterFreeError);
+  // The first four items would do, but they are not those of the view.
+  const wide = tensor(Int32Array.of(0, 1, 1, 0, 9, 9, 9, 9)).reshape([4, 2]);
+  expect(() => run(narrow(wide, 1, 0, 1))).toThrow(ShapeError);
+  wide.dispose();
 });

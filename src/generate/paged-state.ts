@@ -8,7 +8,7 @@ import { DataError, GroundupError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { LayerState } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
-import { indexSelect, keep, noGrad, pagedAttention, scope, type Tensor, tensor, writeRows, zeros } from "../tensor/index.ts";
+import { indexSelect, keep, noGrad, pagedAttention, placesOf, scope, type Tensor, tensor, writeRows, zeros } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 
 /** How ids that a model lacks are refused. */
@@ -179,11 +179,7 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
       lengths[s] = length + count;
       last[s] = row - 1;
     }
-    const places = new Int32Array(cuSeqlens.length + lengths.length + pageTable.length);
-    places.set(cuSeqlens);
-    places.set(lengths, cuSeqlens.length);
-    places.set(pageTable, cuSeqlens.length + lengths.length);
-    batch = { runs: Int32Array.from(runs), pageTable, maxPages, lengths, cuSeqlens, places: tensor(places) };
+    batch = { runs: Int32Array.from(runs), pageTable, maxPages, lengths, cuSeqlens, places: placesOf(cuSeqlens, lengths, pageTable) };
     return { ids, positions, last };
   }
 

@@ -22,6 +22,15 @@ export interface PagedKeys {
   places: Tensor;
 }
 
+/** `PagedKeys.places` of a step. */
+export function placesOf(cuSeqlens: Int32Array, lengths: Int32Array, pageTable: Int32Array): Tensor {
+  const places = new Int32Array(cuSeqlens.length + lengths.length + pageTable.length);
+  places.set(cuSeqlens);
+  places.set(lengths, cuSeqlens.length);
+  places.set(pageTable, cuSeqlens.length + lengths.length);
+  return tensor(places);
+}
+
 type PagedOptions = AttentionOptions & { cuSeqlens: Int32Array };
 
 const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOptions]>({
@@ -94,15 +103,16 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
   backward: "none: generation runs without a graph",
   composed: composedPaged,
   samples: () => {
+    const [cuSeqlens, lengths, pageTable] = [Int32Array.of(0, 1, 4), Int32Array.of(70, 5), Int32Array.of(2, 0, 1, 1)];
     const paged = (): PagedKeys => ({
       k: values([192, 1, 4], { requiresGrad: false, seed: 2 }),
       v: values([192, 1, 4], { requiresGrad: false, seed: 3 }),
-      pageTable: Int32Array.of(2, 0, 1, 1),
+      pageTable,
       maxPages: 2,
-      lengths: Int32Array.of(70, 5),
-      places: tensor(Int32Array.of(0, 1, 4, 70, 5, 2, 0, 1, 1)),
+      lengths,
+      places: placesOf(cuSeqlens, lengths, pageTable),
     });
-    return [{ name: "two sequences", args: () => [values([4, 2, 4], { requiresGrad: false }), paged(), { cuSeqlens: Int32Array.of(0, 1, 4) }] }];
+    return [{ name: "two sequences", args: () => [values([4, 2, 4], { requiresGrad: false }), paged(), { cuSeqlens }] }];
   },
 });
 
