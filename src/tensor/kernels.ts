@@ -112,7 +112,7 @@ export interface Kernels {
   /**
    * For each of `batch` problems: c (m×n, rows `cRow` apart) = alpha·a·b, or adds it where `accumulate` = 1.
    * a[i,p] lies at i·aRow + p·aCol, b[p,j] at p·bRow + j·bCol, problem z adds z·aBatch, z·bBatch, z·cBatch (0 repeats).
-   * Each output element is one FMA chain in ascending p from 0, cut into blocks of KC = 256: chains of later blocks start at 0 and are
+   * Each output element is one FMA chain in ascending p from 0, cut into blocks of KC = 768: chains of later blocks start at 0 and are
    * added to the sum so far; alpha multiplies the finished sum, then it is added to c.
    */
   gemm(

@@ -30,8 +30,9 @@ mod tile;
 
 use tasks::{columns_task, finish_zeros, pack_a, pack_b, rows_task};
 
-/// Items of k in one chain of FMAs. Part of the row contract: changing it changes results.
-pub const KC: usize = 256;
+/// Items of k in one chain of FMAs: as many as keep a tile of 8 rows of a in a first-level cache of 32 KiB, for each end of a chain costs a read and a write
+/// of the tile. Part of the row contract: changing it changes results.
+pub const KC: usize = 768;
 
 /// Below this many operations one thread does it all.
 const SERIAL_FLOPS: usize = 200_000;
@@ -50,7 +51,7 @@ const OWN_PANELS: usize = 128 << 10;
 /// Floats of a that a task of the many-rows plan packs: with the panels it meets they fill a second-level cache of 1 MiB.
 const OWN: usize = 72 << 10;
 /// Items of k that it takes at a time.
-const DEEP: usize = 6 * KC;
+const DEEP: usize = 2 * KC;
 /// Panels in most tiles of the widest instruction set.
 const GROUP: usize = 3;
 /// Floats of b from which on it comes from memory rather than from a cache.

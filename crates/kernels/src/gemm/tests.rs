@@ -47,27 +47,27 @@ pub const SIZES: [(usize, usize, usize); 25] = [
     (1, 1, 1),
     (1, 16, 8),
     (2, 3, 5),
-    (6, 16, 256),
-    (7, 17, 257),
-    (5, 48, 300),
+    (6, 16, KC),
+    (7, 17, KC + 1),
+    (5, 48, KC + 44),
     (13, 100, 64),
-    (1, 200, 520),
-    (3, 33, 700),
+    (1, 200, 2 * KC + 8),
+    (3, 33, KC + 188),
     (4, 130, 96),
-    (8, 80, 513),
+    (8, 80, 2 * KC + 1),
     (30, 50, 40),
     (64, 64, 64),
     (97, 31, 130),
     (385, 20, 33),
-    (400, 65, 270),
-    (390, 1, 300),
+    (400, 65, KC + 14),
+    (390, 1, KC + 44),
     (17, 1, 3),
     (2, 400, 17),
-    (1, 70, 1000),
-    (100, 7, 600),
-    (386, 49, 515),
-    (5, 80, 523),
-    (20, 96, 300),
+    (1, 70, 2 * KC - 24),
+    (100, 7, 2 * KC + 88),
+    (386, 49, 2 * KC + 3),
+    (5, 80, 2 * KC + 11),
+    (20, 96, KC + 44),
     (150, 320, 40),
 ];
 
@@ -189,7 +189,7 @@ fn libm_erf(x: f64) -> f64 {
 #[test]
 fn the_epilogue_comes_after_the_last_block() {
     for activation in [Activation::None, Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
-        for (m, n, k) in [(1, 5, 3), (9, 35, 300), (3, 16, 0), (391, 33, 257)] {
+        for (m, n, k) in [(1, 5, 3), (9, 35, KC + 44), (3, 16, 0), (391, 33, KC + 1)] {
             for flags in 0..4 {
                 linear(m, n, k, activation, flags & 1 == 1, flags & 2 == 2);
             }
@@ -199,7 +199,7 @@ fn the_epilogue_comes_after_the_last_block() {
 
 #[test]
 fn a_factor_multiplies_the_sum_also_in_place() {
-    for (m, n, k) in [(3, 5, 4), (7, 40, 600), (388, 21, 530), (2, 3, 0)] {
+    for (m, n, k) in [(3, 5, 4), (7, 40, 2 * KC + 88), (388, 21, 2 * KC + 18), (2, 3, 0)] {
         let (a, b) = (Stored::new(m, k, 0, 12), Stored::new(k, n, 1, 13));
         let factor = noise(m * n, 14);
         let run = |in_place: bool| {
@@ -220,7 +220,9 @@ fn a_factor_multiplies_the_sum_also_in_place() {
 
 #[test]
 fn the_sums_of_columns_are_those_of_a_pass_over_b() {
-    for (m, n, k, layout) in [(1, 5, 3, 0), (7, 40, 600, 0), (7, 48, 600, 1), (130, 200, 77, 0), (388, 21, 1700, 0), (390, 4200, 3, 0)] {
+    for (m, n, k, layout) in
+        [(1, 5, 3, 0), (7, 40, 2 * KC + 88, 0), (7, 48, 2 * KC + 88, 1), (130, 200, 77, 0), (388, 21, 2 * KC + 164, 0), (390, 4200, 3, 0)]
+    {
         let (a, b) = (Stored::new(m, k, 1, 12), Stored::new(k, n, layout, 13));
         let got = same_everywhere(|| {
             let (mut out, mut sums) = (vec![0.0f32; m * n], vec![f32::NAN; n]);
@@ -237,7 +239,7 @@ fn the_sums_of_columns_are_those_of_a_pass_over_b() {
 
 #[test]
 fn accumulating_adds_the_scaled_sum_once() {
-    for (m, n, k) in [(3, 5, 4), (7, 40, 600), (388, 21, 530), (2, 3, 0)] {
+    for (m, n, k) in [(3, 5, 4), (7, 40, 2 * KC + 88), (388, 21, 2 * KC + 18), (2, 3, 0)] {
         let (a, b) = (Stored::new(m, k, 1, 9), Stored::new(k, n, 0, 10));
         let start = noise(m * n, 11);
         let got = same_everywhere(|| {
@@ -256,7 +258,7 @@ fn accumulating_adds_the_scaled_sum_once() {
 #[test]
 fn a_batch_is_its_problems_one_by_one() {
     for (count, m, n, k, shared) in
-        [(1, 5, 6, 7, false), (5, 3, 20, 30, false), (4, 100, 33, 65, true), (3, 130, 90, 300, false), (0, 2, 2, 2, false)]
+        [(1, 5, 6, 7, false), (5, 3, 20, 30, false), (4, 100, 33, 65, true), (3, 130, 90, KC + 44, false), (0, 2, 2, 2, false)]
     {
         let (a, b) = (Stored::new(m * count, k, 0, 12), Stored::new(k * count, n, 0, 13));
         let step = if shared { 0 } else { k * n };
@@ -280,7 +282,7 @@ fn a_batch_is_its_problems_one_by_one() {
 
 #[test]
 fn a_row_alone_has_the_bytes_it_has_among_a_thousand() {
-    let (m, n, k) = (1000, 70, 400);
+    let (m, n, k) = (1000, 70, KC + 144);
     let (a, b) = (Stored::new(m, k, 0, 14), Stored::new(k, n, 1, 15));
     let run = |from: usize, rows: usize| {
         let mut out = vec![0.0f32; rows * n];
@@ -306,7 +308,7 @@ fn a_row_alone_has_the_bytes_it_has_among_a_thousand() {
 
 #[test]
 fn a_result_past_the_caches_has_the_same_bytes() {
-    for (m, n, k) in [(100, 64, 200), (390, 80, 256), (30, 144, 20), (386, 160, 130)] {
+    for (m, n, k) in [(100, 64, 200), (390, 80, KC), (30, 144, 20), (386, 160, 130)] {
         let (a, b) = (Stored::new(m, k, 1, 16), Stored::new(k, n, 0, 17));
         // From a cache line on, and from the item behind it on, where nothing can go past the caches.
         let run = |from: usize| {
