@@ -133,8 +133,10 @@ struct Panels {
     source: Option<Matrix>,
 }
 
-/// Up to this many panels of b, rows of a that lie in one run each are read as they are.
+/// Up to this many panels of b, rows of a are read as they are, even if they begin in the same set of the first-level cache.
 const FEW_PANELS: usize = 32;
+/// Floats from one line of a first-level cache's set to the next.
+const SET: usize = 1024;
 
 /// Whether the first of the tiles of `rows` rows is as large as tiles can be.
 #[inline(always)]
@@ -324,8 +326,8 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize, own: *mut f32, fresh: boo
     };
     let group = S::panels(S::MR);
     let panels = (piece.j1 - piece.j0).div_ceil(LANES);
-    // Rows that meet few panels are not worth packing.
-    let packs = source.col != 1 || source.row == 0 || panels > FEW_PANELS;
+    let in_one_set = source.row.is_multiple_of(SET) && panels > FEW_PANELS;
+    let packs = source.col != 1 || in_one_set || source.row == 0;
     let room = packs.then(|| Scratch::new(rows * deep));
     let packed = room.as_ref().map_or(std::ptr::null_mut(), Scratch::pointer);
     // SAFETY: the room holds this task's rows; panels lie inside the packed piece.
