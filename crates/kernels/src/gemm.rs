@@ -6,10 +6,10 @@
 //!
 //! Two plans, both after Goto and van de Geijn 2008. Many rows: a task multiplies a block of rows of a with all panels of 16 columns of b. A
 //! large b is packed into panels once by all threads; of a small one each thread packs its own while its first tile multiplies, so that no
-//! thread waits for another or reads what another's cache holds. Rows that meet many panels are packed, too, into the task's own L2; others
-//! are read as they are. Few rows: a is packed once, and a task packs panels of b into its own L1 just before it uses them for all rows, so
-//! that a large weight is read from memory once and never written back; a linear layer's weight is turned by the first tile of rows
-//! itself, in registers, while the FMAs of the columns before run.
+//! thread waits for another or reads what another's cache holds. Rows of a that each lie in one run are read as they are; rows that lie side by
+//! side, as in a weight's gradient, are packed by the tiles of the first panels while they multiply. Few rows: a is packed once, and a task
+//! packs panels of b into its own L2 just before it uses them for all rows, so that a large weight is read from memory once and never
+//! written back; a linear layer's weight is turned by the first tile of rows itself, in registers, while the FMAs of the columns before run.
 
 use crate::pool::{parallel_for, parallel_threads, threads};
 use crate::scratch::Scratch;

@@ -115,13 +115,14 @@ unsafe fn sum_columns<S: Tile>(p: &Product, b: *const f32, panel: usize, columns
 }
 
 /// Some rows of a for some items of k: as they are (`packed` null), or packed tile by tile for one block of k after the other, block q at
-/// `packed + q · KC · rows`.
+/// `packed + q · KC · rows`. `fresh`: as they are, side by side; the tiles pack them on the way.
 #[derive(Clone, Copy)]
 struct Rows {
     from: usize,
     rows: usize,
     source: Matrix,
-    packed: *const f32,
+    packed: *mut f32,
+    fresh: bool,
 }
 
 /// Some panels of b for the same items of k, `panel` items apart, packed, or to be packed by the first tile from columns of `source`.
@@ -210,11 +211,13 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usiz
     let mut aside = std::mem::MaybeUninit::<Aside>::uninit();
     let aside = aside.as_mut_ptr().cast::<f32>();
     let none = std::ptr::null();
-    let as_is = a.packed.is_null();
+    let as_is = a.packed.is_null() || a.fresh;
     // Made once and changed from block to block: it is large.
     let mut block = Block {
         a: none,
         a_row: if as_is { a.source.row } else { 0 },
+        a_col: a.source.col,
+        keep_a: std::ptr::null_mut(),
         next_a: none,
         b: Matrix { data: b.packed, row: LANES, col: 1 },
         panel: b.panel,
@@ -274,7 +277,8 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usiz
                 };
                 // The block of a after this one: the tile's next, or the next tile's first.
                 let (next_row, next_item) = if last { (i + r, 0) } else { (i, q + KC) };
-                block.a = if as_is { a.source.at(i, q).data } else { a.packed.wrapping_add(q * a.rows + i * items) };
+                block.keep_a = a.packed.wrapping_add(q * a.rows + i * items);
+                block.a = if as_is { a.source.at(i, q).data } else { block.keep_a };
                 block.next_a = a.source.at(next_row, next_item).data;
                 block.k = items;
                 (block.sums, block.sums_row) = (sums, sums_row);
@@ -285,7 +289,7 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usiz
                 (block.soon, block.soon_row) = (soon, soon_row);
                 match b.source {
                     Some(source) if t == 0 => {
-                        let keep = if tiles > 1 { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() };
+                        let keep = if tiles > 1 || source.col == 1 { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() };
                         let fresh = Block { b: source.at(q, 0), panel: LANES * source.col, keep, ..block };
                         S::run_fresh(r, b.count, &fresh);
                     }
@@ -326,13 +330,16 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize, own: *mut f32, fresh: boo
     };
     let group = S::panels(S::MR);
     let panels = (piece.j1 - piece.j0).div_ceil(LANES);
+    // Rows that lie side by side are packed by the tiles of the first group, where all of these are as wide.
+    let (_, short, _) = split::<S>(rows);
+    let beside = source.row == 1 && source.col != 1 && panels >= group && S::panels(short) == group && b.is_none_or(|b| b.col == 1);
     let in_one_set = source.row.is_multiple_of(SET) && panels > FEW_PANELS;
     let packs = source.col != 1 || in_one_set || source.row == 0;
     let room = packs.then(|| Scratch::new(rows * deep));
     let packed = room.as_ref().map_or(std::ptr::null_mut(), Scratch::pointer);
     // SAFETY: the room holds this task's rows; panels lie inside the packed piece.
     unsafe {
-        for q in (0..if packs { deep } else { 0 }).step_by(KC) {
+        for q in (0..if packs && !beside { deep } else { 0 }).step_by(KC) {
             pack_tiles::<S>(source.at(0, q), rows, KC.min(deep - q), packed.add(q * rows), 0, 1);
         }
         for j in (0..panels).step_by(group) {
@@ -352,7 +359,7 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize, own: *mut f32, fresh: boo
                 }
                 next = Upcoming::source(b.at(0, columns), columns, 0);
             }
-            multiply::<S>(piece, Rows { from, rows, source, packed }, some, column, piece.k0, deep, next);
+            multiply::<S>(piece, Rows { from, rows, source, packed, fresh: beside && j == 0 }, some, column, piece.k0, deep, next);
         }
         if !own.is_null() {
             // Each task's share of the panels, all of which its thread has.
@@ -382,7 +389,8 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
         Right::Plain(b) => (group, b),
         Right::Packed(b) => (group, Matrix { data: b, row: 0, col: 0 }),
     };
-    let turns = b.row == 1 && matches!(p.b, Right::Plain(_)) && p.finish.column_sums.is_null();
+    // Not the columns of a single item, which are rows as well.
+    let turns = b.row == 1 && b.col != 1 && matches!(p.b, Right::Plain(_)) && p.finish.column_sums.is_null();
     let room = Scratch::new(wide * LANES * KC);
     let own = room.pointer();
     for j in (from..to).step_by(wide * LANES) {
@@ -392,7 +400,7 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
             let deep = KC.min(piece.k1 - k);
             // SAFETY: the room holds the panels; a's piece is packed block by block.
             unsafe {
-                let rows = Rows { from: 0, rows: p.m, source: p.a.at(0, k), packed: piece.packed.add((k - piece.k0) * p.m) };
+                let rows = Rows { from: 0, rows: p.m, source: p.a.at(0, k), packed: piece.packed.add((k - piece.k0) * p.m), fresh: false };
                 // Whole panels of columns that each lie in one run are turned by the first tile; their sums are taken where they are packed.
                 let whole = turns && columns == panels * LANES;
                 let (all, panel, upcoming) = match p.b {

@@ -43,7 +43,7 @@ fn chains(a: &Stored, b: &Stored, i: usize, j: usize, k: usize) -> f32 {
     sum
 }
 
-pub const SIZES: [(usize, usize, usize); 25] = [
+pub const SIZES: [(usize, usize, usize); 26] = [
     (1, 1, 1),
     (1, 16, 8),
     (2, 3, 5),
@@ -69,6 +69,7 @@ pub const SIZES: [(usize, usize, usize); 25] = [
     (5, 80, 2 * KC + 11),
     (20, 96, KC + 44),
     (150, 320, 40),
+    (4, 48, 1),
 ];
 
 #[test]

@@ -12,17 +12,21 @@ pub const MAX_PANELS: usize = 4;
 /// One block of one tile: some rows of a times one or more panels of b over `k` items.
 #[derive(Clone, Copy)]
 pub struct Block<'a> {
-    /// `[k][rows]`, or the rows as they are, `a_row` items apart.
+    /// `[k][rows]`, or the rows as they are, `a_row` items apart: each in one run (`a_col` = 1), or side by side (`a_row` = 1).
     pub a: *const f32,
     /// 0: a is packed.
     pub a_row: usize,
+    pub a_col: usize,
+    /// Where rows side by side are written as packed ones, for the groups of panels that follow.
+    pub keep_a: *mut f32,
     /// Where the rows that will be read next, as far apart, begin.
     pub next_a: *const f32,
     /// `[k][16]` (`row` = 16, `col` = 1), or b as it is: rows (`col` = 1), or columns that each lie in one run (`row` = 1), as in a linear
     /// layer's weight, which are turned in registers while the FMAs of those before run. The next panel is `panel` items further.
     pub b: Matrix,
     pub panel: usize,
-    /// Where b as it is is written as packed panels, `kept_panel` items apart, for the tiles that follow; null: nowhere.
+    /// Where b as it is is written as packed panels, `kept_panel` items apart, for the tiles that follow; null: nowhere (only of
+    /// columns).
     pub keep: *mut f32,
     pub kept_panel: usize,
     pub k: usize,
@@ -58,6 +62,8 @@ const SOON_ROWS: usize = 2;
 const TURNING: usize = 64;
 /// Rows of b ahead for which a tile that packs them asks.
 const COPYING: usize = 20;
+/// Steps ahead for which a tile asks that reads rows of a side by side.
+const BESIDE_AHEAD: usize = 8;
 /// How far ahead memory is asked for to which b is packed: stores that miss the first-level cache wait one for the other.
 const KEEPING: usize = 12 * LANES;
 
@@ -125,20 +131,27 @@ unsafe fn packed<S: Simd, const R: usize, const V: usize>(t: &Block) {
     }
 }
 
-/// What [`packed`] does with operands that are not packed; apart from it because its shorter loop is faster. `ROWS`: a's rows are read as they are; `FRESH`: so are b's, and packed on the way.
+/// How a tile finds a: packed, in rows that each lie in one run, or in rows that lie side by side, which it packs on the way.
+const PACKED: u8 = 0;
+const ROWS: u8 = 1;
+const BESIDE: u8 = 2;
+
+/// What [`packed`] does with operands that are not packed; apart from it because its shorter loop is faster. `A`: how a lies; `FRESH`: b's
+/// rows are read as they are, and packed on the way.
 ///
 /// # Safety
-/// As [`packed`], and `keep` must have room for what is packed.
+/// As [`packed`], and `keep` and `keep_a` must have room for what is packed.
 #[inline(always)]
-unsafe fn unpacked<S: Simd, const R: usize, const V: usize, const ROWS: bool, const FRESH: bool>(t: &Block) {
+unsafe fn unpacked<S: Simd, const R: usize, const V: usize, const A: u8, const FRESH: bool>(t: &Block) {
     // SAFETY: as promised above.
     unsafe {
         let mut acc = [[S::splat(0.0); V]; R];
-        let (mut a, mut b, mut ahead, mut next, mut keep) = (t.a, t.b.data, t.ahead, t.next_a, t.keep);
-        let a_row = if ROWS { S::hidden(t.a_row) } else { 1 };
-        let a_step = if ROWS { 1 } else { R };
+        let (mut a, mut b, mut ahead, mut next, mut keep, mut keep_a) = (t.a, t.b.data, t.ahead, t.next_a, t.keep, t.keep_a);
+        let a_row = if A == ROWS { S::hidden(t.a_row) } else { 1 };
+        let a_step = [R, 1, t.a_col][usize::from(A)];
         let b_step = if FRESH { t.b.row } else { LANES };
-        // A macro, not a closure: a closure would be compiled without the instruction set's features.
+        // A macro, not a closure: a closure would be compiled without the instruction set's features. Without a branch: the compiler would move
+        // loads across it and run out of registers; for the same reason b is stored last.
         macro_rules! step {
             ($q:expr) => {
                 let (a, b) = (a.add($q * a_step), b.add($q * b_step));
@@ -149,19 +162,24 @@ unsafe fn unpacked<S: Simd, const R: usize, const V: usize, const ROWS: bool, co
                     }
                     v[j] = S::load(b.add(j * t.panel));
                 }
-                if FRESH && !keep.is_null() {
+                if A == BESIDE {
+                    S::prefetch(a.wrapping_add(BESIDE_AHEAD * a_step));
+                    keep_a.copy_from_nonoverlapping(a, R);
+                    keep_a = keep_a.add(R);
+                }
+                for i in 0..R {
+                    // Three rows share an address, so that addresses fit the registers.
+                    let x = S::splat(*a.add(if A == ROWS { i / 3 * (3 * a_row) + i % 3 * a_row } else { i }));
+                    for j in 0..V {
+                        acc[i][j] = S::fma(x, v[j], acc[i][j]);
+                    }
+                }
+                if FRESH {
                     for j in 0..V {
                         S::prefetch(keep.wrapping_add(j * t.kept_panel + KEEPING));
                         S::store(keep.add(j * t.kept_panel), v[j]);
                     }
                     keep = keep.add(LANES);
-                }
-                for i in 0..R {
-                    // Three rows share an address, so that addresses fit the registers.
-                    let x = S::splat(*a.add(if ROWS { i / 3 * (3 * a_row) + i % 3 * a_row } else { i }));
-                    for j in 0..V {
-                        acc[i][j] = S::fma(x, v[j], acc[i][j]);
-                    }
                 }
             };
         }
@@ -171,7 +189,7 @@ unsafe fn unpacked<S: Simd, const R: usize, const V: usize, const ROWS: bool, co
                 S::prefetch_far(ahead.wrapping_add(q * t.ahead_step));
             }
             ahead = ahead.wrapping_add(RUN / 4 * t.ahead_step);
-            if ROWS {
+            if A == ROWS {
                 for i in 0..R {
                     S::prefetch_far(next.wrapping_add(i * t.a_row));
                 }
@@ -295,10 +313,14 @@ unsafe fn turning<S: Simd, const R: usize, const ROWS: bool>(t: &Block) {
 }
 
 impl Block<'_> {
-    /// Whether a's rows are read as they are.
+    /// How a lies.
     #[inline(always)]
-    fn by_row(&self) -> bool {
-        self.a_row != 0
+    fn a_lies(&self) -> u8 {
+        match (self.a_row, self.a_col) {
+            (0, _) => PACKED,
+            (_, 1) => ROWS,
+            _ => BESIDE,
+        }
     }
 
     /// The block of panel `j` alone.
@@ -342,9 +364,9 @@ macro_rules! tiles {
 
             $(#[$features])?
             #[inline(never)]
-            pub unsafe fn unpacked<const R: usize, const V: usize, const ROWS: bool, const FRESH: bool>(t: &Block) {
+            pub unsafe fn unpacked<const R: usize, const V: usize, const A: u8, const FRESH: bool>(t: &Block) {
                 // SAFETY: as above.
-                unsafe { super::unpacked::<$isa, R, V, ROWS, FRESH>(t) }
+                unsafe { super::unpacked::<$isa, R, V, A, FRESH>(t) }
             }
 
             $(#[$features])?
@@ -368,15 +390,16 @@ macro_rules! tiles {
             unsafe fn run(rows: usize, panels: usize, t: &Block) {
                 // SAFETY: the caller keeps `packed`'s promises.
                 unsafe {
-                    match (rows, panels, t.by_row()) {
-                        $(($r, $v, true) => $name::unpacked::<$r, $v, true, false>(t),)*
-                        $(($r, $v, false) => $name::packed::<$r, $v>(t),)*
-                        (_, _, by_row) => {
+                    match (rows, panels, t.a_lies()) {
+                        $(($r, $v, ROWS) => $name::unpacked::<$r, $v, ROWS, false>(t),)*
+                        $(($r, $v, BESIDE) => $name::unpacked::<$r, $v, BESIDE, false>(t),)*
+                        $(($r, $v, _) => $name::packed::<$r, $v>(t),)*
+                        (_, _, lies) => {
                             for j in 0..panels {
                                 let one = t.panel(j);
-                                match (rows, by_row) {
-                                    $(($r1, true) => $name::unpacked::<$r1, 1, true, false>(&one),)*
-                                    $(($r1, false) => $name::packed::<$r1, 1>(&one),)*
+                                match (rows, lies) {
+                                    $(($r1, ROWS) => $name::unpacked::<$r1, 1, ROWS, false>(&one),)*
+                                    $(($r1, _) => $name::packed::<$r1, 1>(&one),)*
                                     // Tiles of this many rows have one panel at most.
                                     _ => _ = one,
                                 }
@@ -392,15 +415,16 @@ macro_rules! tiles {
                 const V: usize = <$isa as Simd>::NV;
                 // SAFETY: the caller keeps `packed`'s promises.
                 unsafe {
-                    match (t.b.col, t.by_row()) {
-                        (1, true) => $name::unpacked::<R, V, true, true>(t),
-                        (1, false) => $name::unpacked::<R, V, false, true>(t),
-                        (_, true) => {
+                    match (t.b.col, t.a_lies()) {
+                        (1, ROWS) => $name::unpacked::<R, V, ROWS, true>(t),
+                        (1, BESIDE) => $name::unpacked::<R, V, BESIDE, true>(t),
+                        (1, _) => $name::unpacked::<R, V, PACKED, true>(t),
+                        (_, ROWS) => {
                             for j in 0..panels {
                                 $name::turning::<R, true>(&t.panel(j));
                             }
                         }
-                        (_, false) => {
+                        _ => {
                             for j in 0..panels {
                                 match rows {
                                     $($r => $name::turning::<$r, false>(&t.panel(j)),)*
