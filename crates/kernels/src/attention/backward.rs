@@ -8,7 +8,7 @@ use super::ahead::{Ahead, Area};
 use super::forward::Store;
 use super::operands::{Operands, Rounded, Single, lay_rows, turn, with_operands};
 use super::product::{Part, Product, Registers, Sink, dot, load_left, multiply, store_left};
-use super::scores::{Rows, Scoring, Spans};
+use super::scores::{Rows, SIDE_BY_SIDE, Scoring, Spans};
 use super::{BLOCK, Problem, Sequence, TILE, padded, parallel_if};
 use crate::math;
 use crate::pool::threads;
@@ -321,17 +321,16 @@ unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit,
                     let product = Product::<false> { a, a_apart: width / O::PER, b, b_row: BLOCK, rows: count };
                     multiply::<S, O, _, _>(&product, &Store { out, spans, terms: dim }, ahead);
                 }
-                for r in 0..count {
-                    let scoring = Scoring::new(p, s, &rows, r, b, spans);
+                let scoring = &Scoring { p, s, rows: &rows, spans, block: b };
+                let mut r = 0;
+                while r < count {
                     let (w, g) = (weights.add(r * BLOCK), slopes.add(r * BLOCK));
-                    let (first, n) = scoring.vectors();
-                    match n {
-                        4 => differentiate::<S, O, 4>(&scoring, lse[r], shares[r], w, g, first),
-                        3 => differentiate::<S, O, 3>(&scoring, lse[r], shares[r], w, g, first),
-                        2 => differentiate::<S, O, 2>(&scoring, lse[r], shares[r], w, g, first),
-                        1 => differentiate::<S, O, 1>(&scoring, lse[r], shares[r], w, g, first),
-                        _ => differentiate::<S, O, 0>(&scoring, lse[r], shares[r], w, g, 0),
-                    }
+                    let (lse, shares) = (&lse[r..], &shares[r..]);
+                    r += match scoring.plain() {
+                        true if r + SIDE_BY_SIDE <= count => differentiate::<S, O, true, SIDE_BY_SIDE>(scoring, r, lse, shares, w, g),
+                        true => differentiate::<S, O, true, 1>(scoring, r, lse, shares, w, g),
+                        false => differentiate::<S, O, false, 1>(scoring, r, lse, shares, w, g),
+                    };
                 }
                 let product = Product::<false> { a: slopes, a_apart: BLOCK, b: O::below(keys, width), b_row: width, rows: count };
                 let first = b == seen.start;
@@ -386,35 +385,38 @@ unsafe fn give_q<S: Simd>(job: &AttentionGrad, unit: &Unit, rows: &Rows, from: *
     }
 }
 
-/// Of one row and block: raw products become probabilities, and the products of gout and v the derivatives of the raw
-/// products; 0 outside of the N vectors from the `first`-th, in which is all that the row sees.
+/// Of `R` rows from `row` on and a block: raw products become probabilities, and the products of gout and v the derivatives of the raw
+/// products; 0 where they see nothing. Gives `R`.
 #[inline(always)]
-unsafe fn differentiate<S: Registers, O: Operands<S>, const N: usize>(
+unsafe fn differentiate<S: Registers, O: Operands<S>, const PLAIN: bool, const R: usize>(
     scoring: &Scoring,
-    lse: f32,
-    share: f32,
+    row: usize,
+    lse: &[f32],
+    shares: &[f32],
     weights: *mut f32,
     slopes: *mut f32,
-    first: usize,
-) {
-    // SAFETY: both rows hold 64 items.
+) -> usize {
+    // SAFETY: each row holds 64 items.
     unsafe {
-        // A row without weight has only scores of −∞.
-        let lse = S::splat(if lse == f32::NEG_INFINITY { 0.0 } else { lse });
-        let share = S::splat(share);
-        for c in 0..N {
-            let at = (first + c) * LANES;
-            let (score, slope) = scoring.score::<S>(S::load(weights.add(at)), at);
-            let w = math::exp_nonpositive::<S>(S::sub(score, lse));
-            let g = S::mul(S::mul(w, S::sub(S::load(slopes.add(at)), share)), slope);
-            O::put(weights, at, w);
-            O::put(slopes, at, scoring.seen::<S>(g, at, 0.0));
-        }
-        for c in 0..BLOCK / LANES {
-            if c < first || c >= first + N {
-                O::put(weights, c * LANES, S::splat(0.0));
-                O::put(slopes, c * LANES, S::splat(0.0));
+        let seen = &scoring.seen::<R>(row);
+        for c in seen.vectors.clone() {
+            for r in 0..R {
+                // A row without weight has only scores of −∞.
+                let lse = S::splat(if lse[r] == f32::NEG_INFINITY { 0.0 } else { lse[r] });
+                let (w, g) = (weights.add(r * BLOCK), slopes.add(r * BLOCK));
+                let (score, slope) = scoring.score::<S, PLAIN>(seen, row + r, c, S::load(w.add(c * LANES)));
+                let p = math::exp_nonpositive::<S>(S::sub(score, lse));
+                let d = S::mul(S::mul(p, S::sub(S::load(g.add(c * LANES)), S::splat(shares[r]))), slope);
+                O::put(w, c * LANES, p);
+                O::put(g, c * LANES, scoring.only_seen::<S>(seen, row + r, c, d, 0.0));
             }
         }
+        for c in (0..seen.vectors.start).chain(seen.vectors.end..BLOCK / LANES) {
+            for r in 0..R {
+                O::put(weights.add(r * BLOCK), c * LANES, S::splat(0.0));
+                O::put(slopes.add(r * BLOCK), c * LANES, S::splat(0.0));
+            }
+        }
+        R
     }
 }
