@@ -34,6 +34,8 @@ const AREAS: usize = 8;
 pub struct Ahead {
     areas: [Area; AREAS],
     count: usize,
+    /// The first area of which something is left.
+    at: usize,
     /// Rows a step.
     rate: usize,
 }
@@ -41,7 +43,7 @@ pub struct Ahead {
 impl Ahead {
     /// Areas (at most 8) to ask for in that many steps.
     pub fn new(areas: &[Area], steps: usize) -> Self {
-        let mut ahead = Ahead { areas: [Area::NONE; AREAS], count: areas.len(), rate: 0 };
+        let mut ahead = Ahead { areas: [Area::NONE; AREAS], count: areas.len(), at: 0, rate: 0 };
         ahead.areas[..areas.len()].copy_from_slice(areas);
         ahead.rate = areas.iter().map(|a| a.rows).sum::<usize>().div_ceil(steps.max(1));
         ahead
@@ -54,7 +56,8 @@ impl Ahead {
     #[inline(always)]
     pub unsafe fn step<S: Simd>(&mut self) {
         let mut left = self.rate;
-        for a in &mut self.areas[..self.count] {
+        while left > 0 && self.at < self.count {
+            let a = &mut self.areas[self.at];
             let some = left.min(a.rows);
             for _ in 0..some {
                 for d in (0..a.items).step_by(LANES) {
@@ -65,6 +68,7 @@ impl Ahead {
             }
             a.rows -= some;
             left -= some;
+            self.at += usize::from(a.rows == 0);
         }
     }
 }

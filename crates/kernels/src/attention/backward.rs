@@ -8,7 +8,7 @@ use super::ahead::{Ahead, Area};
 use super::forward::Store;
 use super::operands::{Operands, Rounded, Single, lay_rows, turn, with_operands};
 use super::product::{Part, Product, Registers, Sink, dot, load_left, multiply, store_left};
-use super::scores::{Rows, Scoring, Spans};
+use super::scores::{Rows, SIDE_BY_SIDE, Scoring, Spans};
 use super::{BLOCK, Problem, Sequence, TILE, padded, parallel_if};
 use crate::math;
 use crate::pool::threads;
@@ -75,8 +75,11 @@ impl Unit {
         Rows::new(p, &self.sequence, self.kv_head, first, (self.rows(p) - first).min(TILE))
     }
 
-    /// The first tile that sees the run; past the last if none does.
+    /// The first tile that sees the run; past the last if none does. The first run writes the gradients of all queries.
     fn first_tile(&self, p: &Problem, run: usize) -> usize {
+        if run == 0 {
+            return 0;
+        }
         let tiles = self.rows(p).div_ceil(TILE);
         (0..tiles).find(|t| meet(&self.tile(p, *t).blocks, &self.blocks(run))).unwrap_or(tiles)
     }
@@ -125,14 +128,14 @@ pub unsafe fn attention_grad(job: &AttentionGrad) {
         let work = p.work() * 5;
         // Enough units for all threads: each takes its runs one after the other, and keeps nothing.
         if threads() == 1 || units.len() >= 4 * threads() {
-            return parallel_if(work, units.len(), |i| take_runs(p.bf16, job, &units, i, 0..units[i].runs()));
+            return parallel_if(work, units.len(), |i| take_runs(p.bf16, job, &units, i, 0..units[i].runs(), (i + 1, 0)));
         }
         let width = padded(p.dim);
         let items = |u: &Unit, run: usize| (u.rows(p) - (u.first_tile(p, run) * TILE).min(u.rows(p))) * width;
         let sizes: Vec<Vec<usize>> = units.iter().map(|u| (1..u.runs()).map(|run| items(u, run)).collect()).collect();
         let all = sizes.iter().flatten().sum();
         if all > ROOM {
-            return parallel_if(work, units.len(), |i| take_runs(p.bf16, job, &units, i, 0..units[i].runs()));
+            return parallel_if(work, units.len(), |i| take_runs(p.bf16, job, &units, i, 0..units[i].runs(), (i + 1, 0)));
         }
         let memory = Scratch::new(all);
         let mut at = memory.pointer();
@@ -149,7 +152,8 @@ pub unsafe fn attention_grad(job: &AttentionGrad) {
         runs.sort_unstable();
         parallel_if(work, runs.len(), |n| {
             let (run, i) = runs[n];
-            take_runs(p.bf16, job, &units, i, run..run + 1);
+            let (next_run, next) = *runs.get(n + 1).unwrap_or(&(0, units.len()));
+            take_runs(p.bf16, job, &units, i, run..run + 1, (next, next_run));
         });
     }
 }
@@ -175,10 +179,12 @@ unsafe fn clear_unused(job: &AttentionGrad) {
     }
 }
 
-/// Adds chains to a tile, all columns, with the terms that the rows need.
+/// Sums chains in rows of `dim` items, all columns, with the terms that the rows need.
 struct Add<'a> {
-    out: *mut f32,
-    width: usize,
+    to: &'a [*mut f32; TILE],
+    dim: usize,
+    /// Nothing is there yet: rows without terms become 0.
+    first: bool,
     spans: &'a Spans,
     /// The product's rows are keys and its terms query rows, not the other way round.
     of_keys: bool,
@@ -188,29 +194,38 @@ impl Sink for Add<'_> {
     #[inline(always)]
     fn part(&self, row: usize, rows: usize) -> Part {
         let terms = if self.of_keys { self.spans.seeing(row, rows) } else { self.spans.of(row, rows) };
-        Part { columns: (0, if terms.0 < terms.1 { self.width } else { 0 }), terms }
+        Part { columns: (0, if self.first || terms.0 < terms.1 { self.dim } else { 0 }), terms }
     }
 
     #[inline(always)]
     unsafe fn take<S: Simd>(&self, row: usize, column: usize, chain: S::F) {
-        // SAFETY: the tile has room for `width` items in each row.
+        // SAFETY: the caller promises the rows.
         unsafe {
-            let at = self.out.add(row * self.width + column);
-            S::store(at, S::add(S::load(at), chain));
+            let to = self.to[row];
+            let sum = if self.first { S::splat(0.0) } else { load_left::<S>(to, column, self.dim) };
+            store_left::<S>(to, column, self.dim, S::add(sum, chain));
         }
     }
 }
 
-with_operands! { unsafe fn take_runs(job: &AttentionGrad, units: &[Unit], i: usize, runs: Range<usize>) = take_runs_on }
+with_operands! { unsafe fn take_runs(job: &AttentionGrad, units: &[Unit], i: usize, runs: Range<usize>, next: (usize, usize)) = take_runs_on }
 
-/// Some runs of a unit. Where they are not all, whoever finishes the last of them adds what was kept.
+/// Some runs of a unit. Where they are not all, whoever finishes the last of them adds what was kept. `next` is the unit and the run that
+/// this thread is likely to take next.
 #[inline(always)]
-unsafe fn take_runs_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, units: &[Unit], i: usize, runs: Range<usize>) {
+unsafe fn take_runs_on<S: Registers, O: Operands<S>>(
+    job: &AttentionGrad,
+    units: &[Unit],
+    i: usize,
+    runs: Range<usize>,
+    next: (usize, usize),
+) {
     let (p, unit) = (&job.problem, &units[i]);
     // SAFETY: the caller's promise.
     unsafe {
-        for run in runs {
-            run_on::<S, O>(job, unit, run, units.get(i + threads()));
+        for run in runs.clone() {
+            let (next, next_run) = if run + 1 < runs.end { (i, run + 1) } else { next };
+            run_on::<S, O>(job, unit, run, units.get(next).map(|u| (u, next_run)));
         }
         if unit.kept.is_empty() || unit.left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
@@ -220,7 +235,7 @@ unsafe fn take_runs_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, units:
             for tile in first..unit.rows(p).div_ceil(TILE) {
                 let rows = unit.tile(p, tile);
                 if meet(&rows.blocks, &unit.blocks(run)) {
-                    give_q::<S, true>(job, unit, &rows, kept.add((tile - first) * TILE * padded(p.dim)));
+                    give_q::<S>(job, unit, &rows, kept.add((tile - first) * TILE * padded(p.dim)));
                 }
             }
         }
@@ -230,7 +245,7 @@ unsafe fn take_runs_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, units:
 /// A run of a unit's blocks: all gradients of its keys and values, and its share of the queries', which is kept or added to
 /// what the earlier runs gave.
 #[inline(always)]
-unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit, run: usize, next: Option<&Unit>) {
+unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit, run: usize, next: Option<(&Unit, usize)>) {
     // SAFETY: the caller promises the operands; the scratch holds the parts named here.
     unsafe {
         let p = &job.problem;
@@ -244,31 +259,34 @@ unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit,
         let weights = scratch.pointer().add(3 * one);
         let slopes = weights.add(TILE * BLOCK);
         let of_block = |b: usize| [0, 1, 2, 3, 4].map(|i| slopes.add(TILE * BLOCK + (5 * (b - blocks.start) + i) * one));
+        let keys_of =
+            |b: usize| [(job.gk, job.gk_row), (job.gv, job.gv_row)].map(|(at, row)| (at.add(p.key_row(s, b) * row + kv_head * dim), row));
         let keep = if run == 0 { None } else { unit.kept.get(run - 1) };
-        let first_tile = if run == 0 { 0 } else { unit.first_tile(p, run) };
-        let first_rows = unit.rows_ahead(job, first_tile);
+        let first_tile = unit.first_tile(p, run);
+        let alone = tiles - first_tile == 1;
+        let mut summed = [false; RUN];
         for b in blocks.clone() {
-            let [keys_t, values_t, keys, gk, gv] = of_block(b);
+            let [keys_t, values_t, keys, ..] = of_block(b);
             let row = p.key_row(s, b);
             let here = (s.len_k - b * BLOCK).min(BLOCK);
             let (k, v) = (p.k.add(row * p.k_row + kv_head * dim), p.v.add(row * p.v_row + kv_head * dim));
-            let ahead = &mut Ahead::new(&first_rows.map(|a| a.share(b - blocks.start, blocks.len())), 2 * BLOCK / 8);
+            let ahead = &mut Ahead::new(&[], 0);
             turn::<S, O>(k, p.k_row, here, dim, keys, width, keys_t, ahead);
             turn::<S, O>(v, p.v_row, here, dim, keys, width, values_t, ahead);
             lay_rows::<S, O>(k, p.k_row, here, dim, keys, width);
             O::join_rows(keys, width / O::PER, here, width, O::below(keys, width), width);
-            for g in [gk, gv] {
-                g.write_bytes(0, BLOCK * width);
-            }
         }
-        let to_come = next.map_or([Area::NONE; 2], |n| n.keys_ahead(job, 0)[0]);
+        let to_come = next.map_or([Area::NONE; 2], |n| n.0.keys_ahead(job, n.1)[0]);
         let to_go = unit.keys_ahead(job, run)[1];
         for tile in first_tile..tiles {
             let rows = unit.tile(p, tile);
             let count = rows.count;
             let (mut shares, mut lse) = ([0f32; TILE], [0f32; TILE]);
             let gq = keep.map_or(gq, |keep| keep.add((tile - first_tile) * one));
-            gq.write_bytes(0, count * width);
+            let to_q = if run == 0 { of_queries(job, s, &rows) } else { std::array::from_fn(|r| gq.wrapping_add(r * width)) };
+            if run == 0 && !meet(&rows.blocks, &blocks) {
+                to_q[..count].iter().for_each(|row| row.write_bytes(0, dim));
+            }
             if meet(&rows.blocks, &blocks) {
                 for r in 0..count {
                     let (at, h) = (s.first_row + rows.query[r] as usize, rows.head[r] as usize);
@@ -283,105 +301,122 @@ unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit,
                 }
             }
             let seen = rows.blocks.start.max(blocks.start)..rows.blocks.end.min(blocks.end);
-            let [q_next, gout_next, out_next, gq_next] = unit.rows_ahead(job, tile + 1);
+            let [q_next, gout_next, out_next, gq_next] = match next {
+                Some((unit, run)) if tile + 1 == tiles => unit.rows_ahead(job, unit.first_tile(p, run)),
+                _ => unit.rows_ahead(job, tile + 1),
+            };
             let [k_next, v_next, gk_next, gv_next] =
                 [to_come[0], to_come[1], to_go[0], to_go[1]].map(|a| a.share(tile - first_tile, tiles - first_tile));
             let ahead = &mut Ahead::new(
                 &[q_next, gout_next, out_next, gq_next, k_next, v_next, gk_next, gv_next],
                 seen.len() * (3 * count.div_ceil(S::ROWS) + 2 * BLOCK.div_ceil(S::ROWS)),
             );
-            for b in seen {
+            for b in seen.clone() {
                 let [keys_t, values_t, keys, gk, gv] = of_block(b);
+                // Sums of many tiles are gathered in neighbouring rows.
+                let [gk, gv] = if alone { keys_of(b) } else { [(gk, width), (gv, width)] };
                 let here = (s.len_k - b * BLOCK).min(BLOCK);
                 let spans = &rows.spans(b);
                 for (a, b, out) in [(q, keys_t, weights), (gout, values_t, slopes)] {
                     let product = Product::<false> { a, a_apart: width / O::PER, b, b_row: BLOCK, rows: count };
                     multiply::<S, O, _, _>(&product, &Store { out, spans, terms: dim }, ahead);
                 }
-                for r in 0..count {
-                    let scoring = Scoring::new(p, s, &rows, r, b, spans);
+                let scoring = &Scoring { p, s, rows: &rows, spans, block: b };
+                let mut r = 0;
+                while r < count {
                     let (w, g) = (weights.add(r * BLOCK), slopes.add(r * BLOCK));
-                    let (first, n) = scoring.vectors();
-                    match n {
-                        4 => differentiate::<S, O, 4>(&scoring, lse[r], shares[r], w, g, first),
-                        3 => differentiate::<S, O, 3>(&scoring, lse[r], shares[r], w, g, first),
-                        2 => differentiate::<S, O, 2>(&scoring, lse[r], shares[r], w, g, first),
-                        1 => differentiate::<S, O, 1>(&scoring, lse[r], shares[r], w, g, first),
-                        _ => differentiate::<S, O, 0>(&scoring, lse[r], shares[r], w, g, 0),
-                    }
+                    let (lse, shares) = (&lse[r..], &shares[r..]);
+                    r += match scoring.plain() {
+                        true if r + SIDE_BY_SIDE <= count => differentiate::<S, O, true, SIDE_BY_SIDE>(scoring, r, lse, shares, w, g),
+                        true => differentiate::<S, O, true, 1>(scoring, r, lse, shares, w, g),
+                        false => differentiate::<S, O, false, 1>(scoring, r, lse, shares, w, g),
+                    };
                 }
-                let b = O::below(keys, width);
-                let product = Product::<false> { a: slopes, a_apart: BLOCK, b, b_row: width, rows: count };
-                multiply::<S, O, _, _>(&product, &Add { out: gq, width, spans, of_keys: false }, ahead);
-                for (a, b, out) in [(weights, gout, gv), (slopes, q, gk)] {
+                let product = Product::<false> { a: slopes, a_apart: BLOCK, b: O::below(keys, width), b_row: width, rows: count };
+                let first = b == seen.start;
+                multiply::<S, O, _, _>(&product, &Add { to: &to_q, dim, first, spans, of_keys: false }, ahead);
+                let first = !std::mem::replace(&mut summed[b - blocks.start], true);
+                for (a, b, (at, row)) in [(weights, gout, gv), (slopes, q, gk)] {
+                    let to = std::array::from_fn(|i| at.wrapping_add(i * row));
                     O::join_rows(a, BLOCK, count, BLOCK, a, BLOCK * O::PER);
                     let product = Product::<true> { a, a_apart: BLOCK * O::PER, b: O::below(b, width), b_row: width, rows: here };
-                    multiply::<S, O, _, _>(&product, &Add { out, width, spans, of_keys: true }, ahead);
+                    multiply::<S, O, _, _>(&product, &Add { to: &to, dim, first, spans, of_keys: true }, ahead);
                 }
             }
-            match (keep, run) {
-                (Some(_), _) => {}
-                (None, 0) => give_q::<S, false>(job, unit, &rows, gq),
-                (None, _) => give_q::<S, true>(job, unit, &rows, gq),
+            if keep.is_none() && run > 0 && !seen.is_empty() {
+                give_q::<S>(job, unit, &rows, gq);
             }
         }
         for b in blocks.clone() {
             let [_, _, _, gk, gv] = of_block(b);
-            let row = p.key_row(s, b);
-            for i in 0..(s.len_k - b * BLOCK).min(BLOCK) {
-                job.gk.add((row + i) * job.gk_row + kv_head * dim).copy_from_nonoverlapping(gk.add(i * width), dim);
-                job.gv.add((row + i) * job.gv_row + kv_head * dim).copy_from_nonoverlapping(gv.add(i * width), dim);
+            for (from, (to, row)) in [gk, gv].into_iter().zip(keys_of(b)) {
+                for i in 0..(s.len_k - b * BLOCK).min(BLOCK) {
+                    match summed[b - blocks.start] {
+                        false => to.add(i * row).write_bytes(0, dim),
+                        true if alone => {}
+                        true => to.add(i * row).copy_from_nonoverlapping(from.add(i * width), dim),
+                    }
+                }
             }
         }
     }
 }
 
-/// Writes a tile's gradient of q, or adds it to what is there.
+/// Where the gradients of a tile's queries lie.
 #[inline(always)]
-unsafe fn give_q<S: Simd, const MORE: bool>(job: &AttentionGrad, unit: &Unit, rows: &Rows, from: *const f32) {
+fn of_queries(job: &AttentionGrad, s: &Sequence, rows: &Rows) -> [*mut f32; TILE] {
+    std::array::from_fn(|r| {
+        job.gq.wrapping_add((s.first_row + rows.query[r] as usize) * job.gq_row + rows.head[r] as usize * job.problem.dim)
+    })
+}
+
+/// Adds a tile's gradient of q to what is there.
+#[inline(always)]
+unsafe fn give_q<S: Simd>(job: &AttentionGrad, unit: &Unit, rows: &Rows, from: *const f32) {
     // SAFETY: the caller promises the operands, and `from` holds the rows.
     unsafe {
-        let (dim, width) = (job.problem.dim, padded(job.problem.dim));
-        for r in 0..rows.count {
-            let row = unit.sequence.first_row + rows.query[r] as usize;
-            let to = job.gq.add(row * job.gq_row + rows.head[r] as usize * dim);
+        let dim = job.problem.dim;
+        for (r, &to) in of_queries(job, &unit.sequence, rows)[..rows.count].iter().enumerate() {
             for d in (0..dim).step_by(LANES) {
-                let x = S::load(from.add(r * width + d));
-                store_left::<S>(to, d, dim, if MORE { S::add(load_left::<S>(to, d, dim), x) } else { x });
+                let x = load_left::<S>(from.add(r * padded(dim)), d, dim);
+                store_left::<S>(to, d, dim, S::add(load_left::<S>(to, d, dim), x));
             }
         }
     }
 }
 
-/// Of one row and block: raw products become probabilities, and the products of gout and v the derivatives of the raw
-/// products; 0 outside of the N vectors from the `first`-th, in which is all that the row sees.
+/// Of `R` rows from `row` on and a block: raw products become probabilities, and the products of gout and v the derivatives of the raw
+/// products; 0 where they see nothing. Gives `R`.
 #[inline(always)]
-unsafe fn differentiate<S: Registers, O: Operands<S>, const N: usize>(
+unsafe fn differentiate<S: Registers, O: Operands<S>, const PLAIN: bool, const R: usize>(
     scoring: &Scoring,
-    lse: f32,
-    share: f32,
+    row: usize,
+    lse: &[f32],
+    shares: &[f32],
     weights: *mut f32,
     slopes: *mut f32,
-    first: usize,
-) {
-    // SAFETY: both rows hold 64 items.
+) -> usize {
+    // SAFETY: each row holds 64 items.
     unsafe {
-        // A row without weight has only scores of −∞.
-        let lse = S::splat(if lse == f32::NEG_INFINITY { 0.0 } else { lse });
-        let share = S::splat(share);
-        for c in 0..N {
-            let at = (first + c) * LANES;
-            let (score, slope) = scoring.score::<S>(S::load(weights.add(at)), at);
-            let w = math::exp_nonpositive::<S>(S::sub(score, lse));
-            let g = S::mul(S::mul(w, S::sub(S::load(slopes.add(at)), share)), slope);
-            O::put(weights, at, w);
-            O::put(slopes, at, scoring.seen::<S>(g, at, 0.0));
-        }
-        for c in 0..BLOCK / LANES {
-            if c < first || c >= first + N {
-                O::put(weights, c * LANES, S::splat(0.0));
-                O::put(slopes, c * LANES, S::splat(0.0));
+        let seen = &scoring.seen::<R>(row);
+        for c in seen.vectors.clone() {
+            for r in 0..R {
+                // A row without weight has only scores of −∞.
+                let lse = S::splat(if lse[r] == f32::NEG_INFINITY { 0.0 } else { lse[r] });
+                let (w, g) = (weights.add(r * BLOCK), slopes.add(r * BLOCK));
+                let (score, slope) = scoring.score::<S, PLAIN>(seen, row + r, c, S::load(w.add(c * LANES)));
+                let p = math::exp_nonpositive::<S>(S::sub(score, lse));
+                let d = S::mul(S::mul(p, S::sub(S::load(g.add(c * LANES)), S::splat(shares[r]))), slope);
+                O::put(w, c * LANES, p);
+                O::put(g, c * LANES, scoring.only_seen::<S>(seen, row + r, c, d, 0.0));
             }
         }
+        for c in (0..seen.vectors.start).chain(seen.vectors.end..BLOCK / LANES) {
+            for r in 0..R {
+                O::put(weights.add(r * BLOCK), c * LANES, S::splat(0.0));
+                O::put(slopes.add(r * BLOCK), c * LANES, S::splat(0.0));
+            }
+        }
+        R
     }
 }

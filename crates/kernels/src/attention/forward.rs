@@ -7,7 +7,7 @@
 use super::ahead::{Ahead, Area};
 use super::operands::{Operands, Rounded, Single, lay_rows, turn, with_operands};
 use super::product::{Part, Product, Registers, Sink, multiply, store_left};
-use super::scores::{Rows, Scoring, Spans};
+use super::scores::{Rows, SIDE_BY_SIDE, Scoring, Spans};
 use super::tasks::{MANY, Task, divide};
 use super::{Attention, BLOCK, Problem, Sequence, TILE, padded, parallel_if};
 use crate::dispatch;
@@ -95,7 +95,9 @@ impl Sink for Keep<'_> {
 /// What a task keeps of one tile: its queries, and of each row o, m and l of the blocks so far.
 struct Tile {
     rows: Rows,
-    q: *mut f32,
+    q: *const f32,
+    /// Distance of the rows of q.
+    q_row: usize,
     out: *mut f32,
     max: *mut f32,
     sum: *mut f32,
@@ -119,17 +121,21 @@ impl Tile {
             let rows = Rows::new(p, s, kv_head, first, (task.first + task.count - first).min(TILE));
             let out = memory.add(room * width);
             let max = out.add(room * width);
-            let tile = Tile { rows, q: memory, out, max, sum: max.add(room) };
-            for r in 0..tile.rows.count {
-                let from = p.q.add((s.first_row + tile.rows.query[r] as usize) * p.q_row + tile.rows.head[r] as usize * p.dim);
-                lay_rows::<S, O>(from, 0, 1, p.dim, tile.q.add(r * (width / O::PER)), width);
-            }
-            out.write_bytes(0, tile.rows.count * width);
+            out.write_bytes(0, rows.count * width);
             for r in (0..room).step_by(LANES) {
-                S::store(tile.max.add(r), S::splat(f32::NEG_INFINITY));
-                S::store(tile.sum.add(r), S::splat(0.0));
+                S::store(max.add(r), S::splat(f32::NEG_INFINITY));
+                S::store(max.add(room + r), S::splat(0.0));
             }
-            tile
+            let (mut q, mut q_row) = (memory.cast_const(), width / O::PER);
+            if O::AS_THEY_ARE && p.group() == 1 {
+                (q, q_row) = (p.q.add((s.first_row + first) * p.q_row + kv_head * p.dim), p.q_row);
+            } else {
+                for r in 0..rows.count {
+                    let from = p.q.add((s.first_row + rows.query[r] as usize) * p.q_row + rows.head[r] as usize * p.dim);
+                    lay_rows::<S, O>(from, 0, 1, p.dim, memory.add(r * q_row), width);
+                }
+            }
+            Tile { rows, q, q_row, out, max, sum: max.add(room) }
         }
     }
 
@@ -229,18 +235,16 @@ impl Desk {
         // SAFETY: the caller promises the operands.
         unsafe {
             let rows = tile.rows.count;
-            let product = Product::<false> { a: tile.q, a_apart: padded(p.dim) / O::PER, b: self.keys, b_row: BLOCK, rows };
+            let product = Product::<false> { a: tile.q, a_apart: tile.q_row, b: self.keys, b_row: BLOCK, rows };
             multiply::<S, O, _, _>(&product, &Store { out: self.scores, spans, terms: p.dim }, ahead);
-            for r in 0..rows {
-                let scoring = Scoring::new(p, s, &tile.rows, r, b, spans);
-                let row = self.scores.add(r * BLOCK);
-                let (first, n) = scoring.vectors();
-                (*self.max.add(r), *self.sum.add(r)) = match n {
-                    4 => weigh::<S, O, 4>(&scoring, row, first),
-                    3 => weigh::<S, O, 3>(&scoring, row, first),
-                    2 => weigh::<S, O, 2>(&scoring, row, first),
-                    1 => weigh::<S, O, 1>(&scoring, row, first),
-                    _ => weigh::<S, O, 0>(&scoring, row, 0),
+            let scoring = &Scoring { p, s, rows: &tile.rows, spans, block: b };
+            let mut r = 0;
+            while r < rows {
+                let (scores, max, sum) = (self.scores.add(r * BLOCK), self.max.add(r), self.sum.add(r));
+                r += match scoring.plain() {
+                    true if r + SIDE_BY_SIDE <= rows => weigh::<S, O, true, SIDE_BY_SIDE>(scoring, r, scores, max, sum),
+                    true => weigh::<S, O, true, 1>(scoring, r, scores, max, sum),
+                    false => weigh::<S, O, false, 1>(scoring, r, scores, max, sum),
                 };
             }
         }
@@ -355,34 +359,53 @@ unsafe fn join_blocks_on<S: Registers>(job: &Attention, task: &Task, kv_head: us
     }
 }
 
-/// Turns a row's raw products with a block into e^(score − largest), 0 outside of the N vectors from the `first`-th, in which
-/// is all that the row sees; gives the largest score and the sum (of what is not rounded).
+/// Turns the raw products of `R` rows from `row` on with a block into e^(score − largest), 0 where they see nothing; leaves each row's
+/// largest score and the sum (of what is not rounded), and gives `R`.
 #[inline(always)]
-unsafe fn weigh<S: Registers, O: Operands<S>, const N: usize>(scoring: &Scoring, row: *mut f32, first: usize) -> (f32, f32) {
-    // SAFETY: the row holds 64 items.
+unsafe fn weigh<S: Registers, O: Operands<S>, const PLAIN: bool, const R: usize>(
+    scoring: &Scoring,
+    row: usize,
+    scores: *mut f32,
+    max: *mut f32,
+    sum: *mut f32,
+) -> usize {
+    // SAFETY: each row holds 64 items.
     unsafe {
-        let mut x = [S::splat(0.0); N];
-        let mut most = S::splat(f32::NEG_INFINITY);
-        for c in 0..N {
-            let item = (first + c) * LANES;
-            x[c] = scoring.score::<S>(S::load(row.add(item)), item).0;
-            most = S::max(most, x[c]);
-        }
-        let m = S::max_lane(most);
-        // Where every score is −∞ the weights are 0, not NaN.
-        let centre = S::splat(if m == f32::NEG_INFINITY { 0.0 } else { m });
-        let mut sum = S::splat(0.0);
-        if N < BLOCK / LANES {
-            for c in 0..BLOCK / LANES {
-                O::put(row, c * LANES, sum);
+        let seen = &scoring.seen::<R>(row);
+        let zero = S::splat(0.0);
+        let mut most = [S::splat(f32::NEG_INFINITY); R];
+        for c in seen.vectors.clone() {
+            for r in 0..R {
+                let at = scores.add(r * BLOCK + c * LANES);
+                let x = scoring.score::<S, PLAIN>(seen, row + r, c, S::load(at)).0;
+                S::store(at, x);
+                most[r] = S::max(most[r], x);
             }
         }
-        for c in 0..N {
-            let e = math::exp_nonpositive::<S>(S::sub(x[c], centre));
-            O::put(row, (first + c) * LANES, e);
-            sum = S::add(sum, e);
+        let (mut centre, mut sums) = ([zero; R], [zero; R]);
+        for r in 0..R {
+            let m = S::max_lane(most[r]);
+            *max.add(r) = m;
+            // Where every score is −∞ the weights are 0, not NaN.
+            centre[r] = S::splat(if m == f32::NEG_INFINITY { 0.0 } else { m });
         }
-        (m, S::sum(sum))
+        for c in seen.vectors.clone() {
+            for r in 0..R {
+                let at = scores.add(r * BLOCK);
+                let e = math::exp_nonpositive::<S>(S::sub(S::load(at.add(c * LANES)), centre[r]));
+                O::put(at, c * LANES, e);
+                sums[r] = S::add(sums[r], e);
+            }
+        }
+        for c in (0..seen.vectors.start).chain(seen.vectors.end..BLOCK / LANES) {
+            for r in 0..R {
+                O::put(scores.add(r * BLOCK), c * LANES, zero);
+            }
+        }
+        for r in 0..R {
+            *sum.add(r) = S::sum(sums[r]);
+        }
+        R
     }
 }
 

@@ -92,73 +92,76 @@ impl Spans {
     }
 }
 
-/// What makes scores of a row's products with a block of keys.
+/// Rows whose scores are made side by side where they are plain: what they wait for, they then wait for together.
+pub const SIDE_BY_SIDE: usize = 4;
+
+/// What makes scores of a tile's products with a block of keys.
 pub struct Scoring<'a> {
-    p: &'a Problem,
-    slope: f32,
-    /// Position of the block's first key minus the query's.
-    distance: f32,
-    mask: Option<*const f32>,
-    from: usize,
-    to: usize,
+    pub p: &'a Problem,
+    pub s: &'a Sequence,
+    pub rows: &'a Rows,
+    pub spans: &'a Spans,
+    pub block: usize,
 }
 
-impl<'a> Scoring<'a> {
-    /// Of row `r` and block `b`.
+/// Where some neighbouring rows see keys of a block.
+pub struct Seen {
+    /// The vectors in which any of the rows sees any.
+    pub vectors: Range<usize>,
+    /// The items that all of them see.
+    all: Range<usize>,
+}
+
+impl Seen {
+    /// Every row sees all items of the vector.
+    fn whole(&self, vector: usize) -> bool {
+        self.all.start <= vector * LANES && (vector + 1) * LANES <= self.all.end
+    }
+}
+
+impl Scoring<'_> {
+    /// What `R` rows from `row` on see.
+    #[inline(always)]
+    pub fn seen<const R: usize>(&self, row: usize) -> Seen {
+        let (from, to) = self.spans.of(row, R);
+        let (mut first, mut end) = (0, BLOCK as u32);
+        for r in row..row + R {
+            (first, end) = (first.max(self.spans.from[r]), end.min(self.spans.to[r]));
+        }
+        Seen { vectors: from / LANES..to.div_ceil(LANES), all: first as usize..end as usize }
+    }
+
+    /// Scores are products times the scale, and nothing else.
+    pub fn plain(&self) -> bool {
+        self.p.softcap == 0.0 && self.p.slopes.is_none() && self.p.mask.is_none()
+    }
+
+    /// The scores of row `r` for a vector of items, −∞ where the row does not see the key, and the derivative of each with respect to its
+    /// raw product. `PLAIN` where [`Scoring::plain`].
     ///
     /// # Safety
     /// `p`'s slopes and mask must hold the row's head, query and keys.
     #[inline(always)]
-    pub unsafe fn new(p: &'a Problem, s: &Sequence, rows: &Rows, r: usize, b: usize, spans: &Spans) -> Self {
-        let base = b * BLOCK;
-        let (query, head) = (rows.query[r] as usize, rows.head[r] as usize);
-        let at = s.len_k as i64 - s.len_q as i64 + query as i64;
-        let [ms, mh, mi, mp] = p.mask_strides;
-        // SAFETY: the caller's promise.
-        unsafe {
-            Scoring {
-                p,
-                slope: p.slopes.map_or(0.0, |x| *x.add(head)),
-                distance: (base as i64 - at) as f32,
-                mask: p.mask.map(|m| m.add(s.index * ms + head * mh + query * mi + base * mp)),
-                from: spans.from[r] as usize,
-                to: spans.to[r] as usize,
-            }
-        }
-    }
-
-    /// The vectors of items in which the row sees any: the first, and how many.
-    #[inline(always)]
-    pub fn vectors(&self) -> (usize, usize) {
-        let first = self.from / LANES;
-        (first, self.to.div_ceil(LANES).saturating_sub(first))
-    }
-
-    /// The scores of items `item`…`item + 15` of the block, −∞ where the row does not see the key, and the derivative
-    /// of each with respect to its raw product.
-    ///
-    /// # Safety
-    /// As [`Scoring::new`].
-    #[inline(always)]
-    pub unsafe fn score<S: Simd>(&self, raw: S::F, item: usize) -> (S::F, S::F) {
+    pub unsafe fn score<S: Simd, const PLAIN: bool>(&self, seen: &Seen, r: usize, vector: usize, raw: S::F) -> (S::F, S::F) {
         // SAFETY: mask reads stay at keys that the row sees.
         unsafe {
             let p = self.p;
             let mut slope = S::splat(p.scale);
             let mut x = S::mul(raw, slope);
-            if p.softcap > 0.0 {
+            if !PLAIN && p.softcap > 0.0 {
                 let cap = S::splat(p.softcap);
                 let t = math::tanh::<S>(S::div(x, cap));
                 x = S::mul(cap, t);
                 slope = S::mul(slope, S::fnma(t, t, S::splat(1.0)));
             }
-            if p.slopes.is_some() {
-                x = S::fma(S::splat(self.slope), S::add(S::splat(self.distance + item as f32), ordinals::<S>()), x);
+            if let Some(slopes) = p.slopes.filter(|_| !PLAIN) {
+                let item = S::add(S::splat(self.distance(r) + (vector * LANES) as f32), ordinals::<S>());
+                x = S::fma(S::splat(*slopes.add(self.rows.head[r] as usize)), item, x);
             }
-            if let Some(mask) = self.mask {
-                x = S::add(x, self.mask_items::<S>(mask, item));
+            if let Some(mask) = p.mask.filter(|_| !PLAIN) {
+                x = S::add(x, self.mask_items::<S>(mask, r, vector * LANES));
             }
-            (self.seen::<S>(x, item, f32::NEG_INFINITY), slope)
+            (self.only_seen::<S>(seen, r, vector, x, f32::NEG_INFINITY), slope)
         }
     }
 
@@ -167,30 +170,38 @@ impl<'a> Scoring<'a> {
     /// # Safety
     /// As every method of [`Simd`].
     #[inline(always)]
-    pub unsafe fn seen<S: Simd>(&self, x: S::F, item: usize, other: f32) -> S::F {
-        if self.from <= item && self.to >= item + LANES {
+    pub unsafe fn only_seen<S: Simd>(&self, seen: &Seen, r: usize, vector: usize, x: S::F, other: f32) -> S::F {
+        if seen.whole(vector) {
             return x;
         }
         // SAFETY: arithmetic on lanes only.
         unsafe {
-            let (at, other) = (S::add(S::splat(item as f32), ordinals::<S>()), S::splat(other));
-            let below = S::select_gt(S::splat(self.to as f32), at, x, other);
-            S::select_gt(S::splat(self.from as f32), at, other, below)
+            let (at, other) = (S::add(S::splat((vector * LANES) as f32), ordinals::<S>()), S::splat(other));
+            let below = S::select_gt(S::splat(self.spans.to[r] as f32), at, x, other);
+            S::select_gt(S::splat(self.spans.from[r] as f32), at, other, below)
         }
     }
 
+    /// Position of the block's first key minus the query's.
+    fn distance(&self, r: usize) -> f32 {
+        let at = self.s.len_k as i64 - self.s.len_q as i64 + i64::from(self.rows.query[r]);
+        ((self.block * BLOCK) as i64 - at) as f32
+    }
+
     #[inline(always)]
-    unsafe fn mask_items<S: Simd>(&self, mask: *const f32, item: usize) -> S::F {
-        let stride = self.p.mask_strides[3];
-        let to = self.to.saturating_sub(item).min(LANES);
+    unsafe fn mask_items<S: Simd>(&self, mask: *const f32, r: usize, item: usize) -> S::F {
+        let [sequences, heads, queries, keys] = self.p.mask_strides;
+        let first = self.s.index * sequences + self.rows.head[r] as usize * heads + self.rows.query[r] as usize * queries;
+        let to = (self.spans.to[r] as usize).saturating_sub(item).min(LANES);
         // SAFETY: only keys below `to` are read, which the sequence has.
         unsafe {
-            if stride == 1 {
-                return S::load_n(mask.add(item), to);
+            let from = mask.add(first + (self.block * BLOCK + item) * keys);
+            if keys == 1 {
+                return S::load_n(from, to);
             }
             let mut items = [0f32; LANES];
             for (j, x) in items[..to].iter_mut().enumerate() {
-                *x = *mask.add((item + j) * stride);
+                *x = *from.add(j * keys);
             }
             S::load(items.as_ptr())
         }
