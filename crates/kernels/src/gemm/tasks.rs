@@ -157,36 +157,47 @@ struct Upcoming {
     down: usize,
     /// How much further for each item of k that lies behind.
     deeper: usize,
+    /// What a tile asks for in a block of k.
+    run: usize,
     /// Tiles that have asked already.
     first: usize,
 }
 
 impl Upcoming {
-    /// What a tile of one block asks for, a line every four steps.
-    const RUN: usize = KC / 4;
-    /// Tiles that it takes to ask for a group of columns.
-    const TILES: usize = KC / LANES;
-
-    /// A group of packed panels.
+    /// What a tile asks for while it takes a block of `deep` items of k: a line every four steps.
     #[inline(always)]
-    fn panels(at: *const f32, group: usize, panel: usize) -> Upcoming {
-        Upcoming { at, lines: group, across: panel, count: KC, down: LANES, deeper: LANES, first: 0 }
+    fn run(deep: usize) -> usize {
+        (deep.min(KC) / 4).max(1)
     }
 
-    /// Columns that will be packed.
+    /// Tiles that it takes to ask for a block of a group of columns.
     #[inline(always)]
-    fn source(b: Matrix, columns: usize, first: usize) -> Upcoming {
+    fn tiles(deep: usize) -> usize {
+        deep.min(KC).div_ceil(LANES) * (GROUP * LANES).div_ceil(Upcoming::run(deep))
+    }
+
+    /// A group of packed panels of `deep` items of k.
+    #[inline(always)]
+    fn panels(at: *const f32, group: usize, panel: usize, deep: usize) -> Upcoming {
+        let count = deep.min(KC);
+        Upcoming { at, lines: group, across: panel, count, down: LANES, deeper: LANES, run: Upcoming::run(deep), first: 0 }
+    }
+
+    /// Columns of `deep` items of k that will be packed.
+    #[inline(always)]
+    fn source(b: Matrix, columns: usize, deep: usize, first: usize) -> Upcoming {
+        let (items, run) = (deep.min(KC), Upcoming::run(deep));
         if b.col == 1 {
-            Upcoming { at: b.data, lines: columns.div_ceil(LANES), across: LANES, count: KC, down: b.row, deeper: b.row, first }
+            Upcoming { at: b.data, lines: columns.div_ceil(LANES), across: LANES, count: items, down: b.row, deeper: b.row, run, first }
         } else {
-            Upcoming { at: b.data, lines: KC / LANES, across: LANES, count: columns, down: b.col, deeper: b.row, first }
+            Upcoming { at: b.data, lines: items.div_ceil(LANES), across: LANES, count: columns, down: b.col, deeper: b.row, run, first }
         }
     }
 
     /// What tile `t` asks for: where, and how far apart.
     #[inline(always)]
     fn of(&self, t: usize) -> Option<(*const f32, usize)> {
-        let (line, run) = ((self.first + t) % self.lines, (self.first + t) / self.lines * Upcoming::RUN);
+        let (line, run) = ((self.first + t) % self.lines, (self.first + t) / self.lines * self.run);
         (run < self.count).then(|| (self.at.wrapping_add(line * self.across + run * self.down), self.down))
     }
 }
@@ -348,7 +359,7 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize, own: *mut f32, fresh: boo
             let count = group.min(panels - j);
             let columns = (count * LANES).min(piece.j1 - column);
             let mut some = Panels { packed: to, panel: piece.panel, count, source: None };
-            let mut next = Upcoming::panels(to.wrapping_add(group * piece.panel), group, piece.panel);
+            let mut next = Upcoming::panels(to.wrapping_add(group * piece.panel), group, piece.panel, deep);
             if let Some(b) = b {
                 let b = b.at(piece.k0, column);
                 let largest = count == S::NV && largest::<S>(rows);
@@ -357,7 +368,7 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize, own: *mut f32, fresh: boo
                 } else {
                     pack_panels::<S>(b, columns, deep, to, piece.panel, std::ptr::null());
                 }
-                next = Upcoming::source(b.at(0, columns), columns, 0);
+                next = Upcoming::source(b.at(0, columns), columns, deep, 0);
             }
             multiply::<S>(piece, Rows { from, rows, source, packed, fresh: beside && j == 0 }, some, column, piece.k0, deep, next);
         }
@@ -382,7 +393,8 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
     let to = (from + piece.step).min(piece.j1);
     let (tiles, short, longer) = split::<S>(p.m);
     let group = S::panels(short + usize::from(longer > 0));
-    let run = if tiles < Upcoming::TILES { 8 } else { GROUP };
+    let asks = tiles >= Upcoming::tiles(piece.k1 - piece.k0);
+    let run = if asks { GROUP } else { 8 };
     // Neighbouring columns are read in long runs where no tiles ask for them in advance; other columns in pieces that fit L1.
     let (wide, b) = match p.b {
         Right::Plain(b) if b.col == 1 => (group * run.div_ceil(group), b),
@@ -408,7 +420,7 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
                     Right::Plain(_) => {
                         let next = if k + KC < piece.k1 { b.at(k + KC, j) } else { b.at(piece.k0, j + columns) };
                         if !whole {
-                            let alone = if tiles < Upcoming::TILES { next.data } else { std::ptr::null() };
+                            let alone = if asks { std::ptr::null() } else { next.data };
                             pack_panels::<S>(b.at(k, j), columns, deep, own, LANES * deep, alone);
                             sum_columns::<S>(p, own, LANES * deep, columns, j, k, deep);
                         }
@@ -419,9 +431,9 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
                     let to = all.wrapping_add(v * panel);
                     let source = whole.then(|| b.at(k, j + v * LANES));
                     let next = match upcoming {
-                        Some(b) => Upcoming::source(b, columns, v / group * tiles),
-                        None if k + KC < piece.k1 => Upcoming::panels(to.wrapping_add(KC * LANES), group, panel),
-                        None => Upcoming::panels(to.wrapping_add(group * panel - (k - piece.k0) * LANES), group, panel),
+                        Some(b) => Upcoming::source(b, columns, deep, v / group * tiles),
+                        None if k + KC < piece.k1 => Upcoming::panels(to.wrapping_add(KC * LANES), group, panel, deep),
+                        None => Upcoming::panels(to.wrapping_add(group * panel - (k - piece.k0) * LANES), group, panel, deep),
                     };
                     let some = Panels { packed: to, panel, count: group.min(panels - v), source };
                     multiply::<S>(piece, rows, some, j + v * LANES, k, deep, next);
