@@ -30,8 +30,8 @@ mod tile;
 
 use tasks::{columns_task, finish_zeros, pack_a, pack_b, rows_task};
 
-/// Items of k in one chain of FMAs: as many as keep a tile of 8 rows of a in a first-level cache of 32 KiB, for each end of a chain costs a read and a write
-/// of the tile. Part of the row contract: changing it changes results.
+/// Items of k in one chain of FMAs: as many as keep a tile of 8 rows of a in a first-level cache of 32 KiB, for each end of a chain costs a
+/// read and a write of the tile. Part of the row contract: changing it changes results.
 pub const KC: usize = 768;
 
 /// Below this many operations one thread does it all.
@@ -48,7 +48,7 @@ const A_SHARES: usize = 4;
 const WIDE: usize = 4096;
 /// Floats of b up to which each thread packs them for itself: half of a second-level cache of 1 MiB.
 const OWN_PANELS: usize = 128 << 10;
-/// Floats of a that a task of the many-rows plan packs: with the panels it meets they fill a second-level cache of 1 MiB.
+/// Floats of a that a task of the many-rows plan takes: with the panels it meets they fill a second-level cache of 1 MiB.
 const OWN: usize = 72 << 10;
 /// Items of k that it takes at a time.
 const DEEP: usize = 2 * KC;

@@ -21,8 +21,18 @@ thread_local! {
 }
 
 impl Scratch {
-    /// Room for `items` floats.
+    /// Room for `items` floats. In tests they are NaN, so that reading what was never written shows.
     pub fn new(items: usize) -> Scratch {
+        let room = Scratch::some(items);
+        if cfg!(test) {
+            // SAFETY: the buffer holds at least `items` floats and belongs to nobody else.
+            unsafe { std::slice::from_raw_parts_mut(room.data.cast::<std::mem::MaybeUninit<f32>>(), items) }
+                .fill(std::mem::MaybeUninit::new(f32::NAN));
+        }
+        room
+    }
+
+    fn some(items: usize) -> Scratch {
         let bytes = (items * size_of::<f32>()).max(LINE);
         let kept = FREE.with_borrow_mut(|free| {
             let fit = (0..free.len()).filter(|&i| free[i].bytes >= bytes).min_by_key(|&i| free[i].bytes);

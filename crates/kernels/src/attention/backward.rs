@@ -396,7 +396,7 @@ unsafe fn differentiate<S: Registers, O: Operands<S>, const PLAIN: bool, const R
     weights: *mut f32,
     slopes: *mut f32,
 ) -> usize {
-    // SAFETY: each row holds 64 items.
+    // SAFETY: each row holds 64 items; those that none of the product's rows sees hold anything, and are replaced.
     unsafe {
         let seen = &scoring.seen::<R>(row);
         for c in seen.vectors.clone() {
@@ -407,7 +407,8 @@ unsafe fn differentiate<S: Registers, O: Operands<S>, const PLAIN: bool, const R
                 let (score, slope) = scoring.score::<S, PLAIN>(seen, row + r, c, S::load(w.add(c * LANES)));
                 let p = math::exp_nonpositive::<S>(S::sub(score, lse));
                 let d = S::mul(S::mul(p, S::sub(S::load(g.add(c * LANES)), S::splat(shares[r]))), slope);
-                O::put(w, c * LANES, p);
+                // Where lse is NaN so is p, but only for the keys that the row sees.
+                O::put(w, c * LANES, scoring.only_seen::<S>(seen, row + r, c, p, 0.0));
                 O::put(g, c * LANES, scoring.only_seen::<S>(seen, row + r, c, d, 0.0));
             }
         }

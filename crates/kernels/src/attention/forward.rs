@@ -369,7 +369,7 @@ unsafe fn weigh<S: Registers, O: Operands<S>, const PLAIN: bool, const R: usize>
     max: *mut f32,
     sum: *mut f32,
 ) -> usize {
-    // SAFETY: each row holds 64 items.
+    // SAFETY: each row holds 64 items; those that none of the product's rows sees hold anything, and are replaced.
     unsafe {
         let seen = &scoring.seen::<R>(row);
         let zero = S::splat(0.0);

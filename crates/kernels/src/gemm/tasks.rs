@@ -125,7 +125,7 @@ struct Rows {
     fresh: bool,
 }
 
-/// Some panels of b for the same items of k, `panel` items apart, packed, or to be packed by the first tile from columns of `source`.
+/// Some panels of b for the same items of k, `panel` items apart, packed, or to be packed by the first tile from columns or rows of `source`.
 #[derive(Clone, Copy)]
 struct Panels {
     packed: *mut f32,
@@ -300,7 +300,7 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usiz
                 (block.soon, block.soon_row) = (soon, soon_row);
                 match b.source {
                     Some(source) if t == 0 => {
-                        let keep = if tiles > 1 || source.col == 1 { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() };
+                        let keep = if tiles > 1 || piece.packed.is_null() { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() };
                         let fresh = Block { b: source.at(q, 0), panel: LANES * source.col, keep, ..block };
                         S::run_fresh(r, b.count, &fresh);
                     }
@@ -395,7 +395,7 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
     let group = S::panels(short + usize::from(longer > 0));
     let asks = tiles >= Upcoming::tiles(piece.k1 - piece.k0);
     let run = if asks { GROUP } else { 8 };
-    // Neighbouring columns are read in long runs where no tiles ask for them in advance; other columns in pieces that fit L1.
+    // Neighbouring columns are read in long runs where no tiles ask for them in advance; other columns a group at a time.
     let (wide, b) = match p.b {
         Right::Plain(b) if b.col == 1 => (group * run.div_ceil(group), b),
         Right::Plain(b) => (group, b),

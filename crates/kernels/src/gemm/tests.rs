@@ -43,7 +43,7 @@ fn chains(a: &Stored, b: &Stored, i: usize, j: usize, k: usize) -> f32 {
     sum
 }
 
-pub const SIZES: [(usize, usize, usize); 26] = [
+pub const SIZES: [(usize, usize, usize); 32] = [
     (1, 1, 1),
     (1, 16, 8),
     (2, 3, 5),
@@ -70,6 +70,14 @@ pub const SIZES: [(usize, usize, usize); 26] = [
     (20, 96, KC + 44),
     (150, 320, 40),
     (4, 48, 1),
+    // Tasks of one tile each, and more of them than threads.
+    (62, 110, KC + 9),
+    (64, 64, 100),
+    (17, 16, 683),
+    // Many tiles for few columns; rows of a as they are that meet many panels, and such as begin in one set of a cache.
+    (384, 768, 20),
+    (260, 520, 40),
+    (260, 520, 1024),
 ];
 
 #[test]
@@ -221,9 +229,16 @@ fn a_factor_multiplies_the_sum_also_in_place() {
 
 #[test]
 fn the_sums_of_columns_are_those_of_a_pass_over_b() {
-    for (m, n, k, layout) in
-        [(1, 5, 3, 0), (7, 40, 2 * KC + 88, 0), (7, 48, 2 * KC + 88, 1), (130, 200, 77, 0), (388, 21, 2 * KC + 164, 0), (390, 4200, 3, 0)]
-    {
+    for (m, n, k, layout) in [
+        (1, 5, 3, 0),
+        (7, 40, 2 * KC + 88, 0),
+        (7, 48, 2 * KC + 88, 1),
+        (130, 200, 77, 0),
+        (48, 16, 2, 1),
+        (41, 77, 24, 1),
+        (388, 21, 2 * KC + 164, 0),
+        (390, 4200, 3, 0),
+    ] {
         let (a, b) = (Stored::new(m, k, 1, 12), Stored::new(k, n, layout, 13));
         let got = same_everywhere(|| {
             let (mut out, mut sums) = (vec![0.0f32; m * n], vec![f32::NAN; n]);
