@@ -27,6 +27,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod upcoming;
 
 use tasks::{columns_task, finish_zeros, pack_a, pack_b, rows_task};
 

@@ -2,6 +2,7 @@
 
 use super::pack::{pack_panels, pack_rows};
 use super::tile::{Block, MAX_PANELS, MAX_ROWS, Tile};
+use super::upcoming::Upcoming;
 use super::{GROUP, KC, Matrix, PACKED_PANELS, Piece, Product, Right, finish};
 use crate::dispatch;
 use crate::scratch::Scratch;
@@ -146,62 +147,6 @@ fn largest<S: Tile>(rows: usize) -> bool {
     short + usize::from(longer > 0) == S::MR
 }
 
-/// Memory that will be read when these tiles are done, so that they wait for it: `lines` cache lines, `across` apart, and the like again
-/// `count` times, `down` apart. Each tile asks for a run down of one line.
-#[derive(Clone, Copy)]
-struct Upcoming {
-    at: *const f32,
-    lines: usize,
-    across: usize,
-    count: usize,
-    down: usize,
-    /// How much further for each item of k that lies behind.
-    deeper: usize,
-    /// What a tile asks for in a block of k.
-    run: usize,
-    /// Tiles that have asked already.
-    first: usize,
-}
-
-impl Upcoming {
-    /// What a tile asks for while it takes a block of `deep` items of k: a line every four steps.
-    #[inline(always)]
-    fn run(deep: usize) -> usize {
-        (deep.min(KC) / 4).max(1)
-    }
-
-    /// Tiles that it takes to ask for a block of a group of columns.
-    #[inline(always)]
-    fn tiles(deep: usize) -> usize {
-        deep.min(KC).div_ceil(LANES) * (GROUP * LANES).div_ceil(Upcoming::run(deep))
-    }
-
-    /// A group of packed panels of `deep` items of k.
-    #[inline(always)]
-    fn panels(at: *const f32, group: usize, panel: usize, deep: usize) -> Upcoming {
-        let count = deep.min(KC);
-        Upcoming { at, lines: group, across: panel, count, down: LANES, deeper: LANES, run: Upcoming::run(deep), first: 0 }
-    }
-
-    /// Columns of `deep` items of k that will be packed.
-    #[inline(always)]
-    fn source(b: Matrix, columns: usize, deep: usize, first: usize) -> Upcoming {
-        let (items, run) = (deep.min(KC), Upcoming::run(deep));
-        if b.col == 1 {
-            Upcoming { at: b.data, lines: columns.div_ceil(LANES), across: LANES, count: items, down: b.row, deeper: b.row, run, first }
-        } else {
-            Upcoming { at: b.data, lines: items.div_ceil(LANES), across: LANES, count: columns, down: b.col, deeper: b.row, run, first }
-        }
-    }
-
-    /// What tile `t` asks for: where, and how far apart.
-    #[inline(always)]
-    fn of(&self, t: usize) -> Option<(*const f32, usize)> {
-        let (line, run) = ((self.first + t) % self.lines, (self.first + t) / self.lines * self.run);
-        (run < self.count).then(|| (self.at.wrapping_add(line * self.across + run * self.down), self.down))
-    }
-}
-
 /// Room for the sums of the largest tile, on cache lines of its own.
 #[repr(align(64))]
 struct Aside {
@@ -300,7 +245,8 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usiz
                 (block.soon, block.soon_row) = (soon, soon_row);
                 match b.source {
                     Some(source) if t == 0 => {
-                        let keep = if tiles > 1 || piece.packed.is_null() { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() };
+                        let keep =
+                            if tiles > 1 || piece.packed.is_null() { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() };
                         let fresh = Block { b: source.at(q, 0), panel: LANES * source.col, keep, ..block };
                         S::run_fresh(r, b.count, &fresh);
                     }
