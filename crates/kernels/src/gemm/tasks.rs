@@ -245,6 +245,7 @@ unsafe fn multiply<S: Tile>(piece: &Piece, a: Rows, b: Panels, j: usize, k: usiz
                 (block.soon, block.soon_row) = (soon, soon_row);
                 match b.source {
                     Some(source) if t == 0 => {
+                        // A thread's own panels serve its later tasks, too, however few tiles this one has.
                         let keep =
                             if tiles > 1 || piece.packed.is_null() { b.packed.wrapping_add(q * LANES) } else { std::ptr::null_mut() };
                         let fresh = Block { b: source.at(q, 0), panel: LANES * source.col, keep, ..block };

@@ -104,13 +104,7 @@ unsafe fn packed<S: Simd, const R: usize, const V: usize>(t: &Block) {
                 ahead = ahead.wrapping_add(t.ahead_step);
             }
             if left <= SOON && row < R {
-                for at in t.soon {
-                    if !at.is_null() {
-                        for j in 0..V {
-                            S::prefetch(at.wrapping_add(row * t.soon_row + j * LANES));
-                        }
-                    }
-                }
+                ask::<S, V>(t, row);
                 row += 1;
             }
             step!(a, b);
@@ -196,13 +190,7 @@ unsafe fn unpacked<S: Simd, const R: usize, const V: usize, const A: u8, const F
                 next = next.wrapping_add(RUN);
             }
             while left <= SOON && row < R {
-                for at in t.soon {
-                    if !at.is_null() {
-                        for j in 0..V {
-                            S::prefetch(at.wrapping_add(row * t.soon_row + j * LANES));
-                        }
-                    }
-                }
+                ask::<S, V>(t, row);
                 row += 1;
                 if row % SOON_ROWS == 0 {
                     break;
@@ -228,6 +216,19 @@ unsafe fn unpacked<S: Simd, const R: usize, const V: usize, const A: u8, const F
             left -= 1;
         }
         end::<S, R, V>(t, acc);
+    }
+}
+
+/// Asks for what row `row` of the tile will touch when its sums are done.
+#[inline(always)]
+fn ask<S: Simd, const V: usize>(t: &Block, row: usize) {
+    for at in t.soon {
+        if !at.is_null() {
+            for j in 0..V {
+                // SAFETY: a hint, which takes any address.
+                unsafe { S::prefetch(at.wrapping_add(row * t.soon_row + j * LANES)) };
+            }
+        }
     }
 }
 
