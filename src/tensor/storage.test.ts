@@ -18,8 +18,10 @@ import {
   setMemoryLimit,
   type Tensor,
   tensor,
+  useBackend,
   zeros,
 } from "./index.ts";
+import { createReference } from "./reference/index.ts";
 import { values } from "./samples.ts";
 
 setFlagsFromString("--expose-gc");
@@ -238,4 +240,18 @@ test("readInto fills an array of the tensor's size, and nothing else", () => {
   expect(() => x.readInto(new Float32Array(5))).toThrow("readInto: expected a contiguous f32 tensor and an array of its size, got f32(2, 3) and room for 5");
   expect(() => x.transpose(0, 1).readInto(room)).toThrow(ShapeError);
   expect(() => tensor(Int32Array.of(1)).readInto(room)).toThrow(ShapeError);
+});
+
+test("small blocks that were kept for one backend go back to it when another takes over", () => {
+  const [first, second] = [createReference(), createReference()];
+  const former = useBackend(first);
+  try {
+    zeros([4]).dispose();
+    expect(first.held().bytes).toBe(64);
+    useBackend(second);
+    zeros([4]).dispose();
+    expect(first.held().bytes).toBe(0);
+  } finally {
+    useBackend(former);
+  }
 });

@@ -78,11 +78,19 @@ function defaultLimit(): number {
 /** @internal True when so many more bytes stay within the limit. */
 export const hasRoom = (bytes: number): boolean => liveBytes + bytes <= limit;
 
-// Small blocks are kept here by size class (64 bytes … 4 KiB, powers of two): a pop is far cheaper than a call.
-const SMALLEST = 6;
+// Small blocks are kept here by size (powers of two from 64 bytes to 4 KiB): a pop is far cheaper than a call.
+const SMALLEST = 64;
 const LARGEST_SMALL = 4096;
-let smallFree: number[][] = [];
+const smallFree: number[][] = Array.from({ length: Math.log2(LARGEST_SMALL / SMALLEST) + 1 }, () => []);
 let smallBackend: Backend | undefined;
+
+const smallOf = (size: number): number[] => smallFree[Math.clz32(SMALLEST) - Math.clz32(size)] as number[];
+
+/** Keeps the small blocks of this backend from now on. */
+function keepSmallOf(b: Backend): void {
+  for (const blocks of smallFree) for (const block of blocks.splice(0)) smallBackend?.free(block);
+  smallBackend = b;
+}
 
 /** What a copy in another layout was made of: weight[j, p] lay at offset + j·row + p·column, for n outputs and k inputs. */
 interface Derived {
@@ -111,17 +119,14 @@ export class Storage {
   /** @param claimed the backend's block, where another thread has made it */
   constructor(bytes: number, owner: Owner, claimed?: number) {
     const b = backend();
-    const size = bytes <= LARGEST_SMALL ? (bytes <= 64 ? 64 : 2 ** (32 - Math.clz32(bytes - 1))) : bytes;
+    const size = bytes <= LARGEST_SMALL ? (bytes <= SMALLEST ? SMALLEST : 2 ** (32 - Math.clz32(bytes - 1))) : bytes;
     if (!limitSet) setMemoryLimit(defaultLimit());
     if (claimed === undefined && liveBytes + size > limit) throw outOfMemory(size);
     if (claimed !== undefined) {
       this.buffer = claimed;
     } else if (size <= LARGEST_SMALL) {
-      if (smallBackend !== b) {
-        smallBackend = b;
-        smallFree = Array.from({ length: 7 }, () => []);
-      }
-      this.buffer = (smallFree[31 - Math.clz32(size) - SMALLEST] as number[]).pop() ?? b.alloc(size);
+      if (smallBackend !== b) keepSmallOf(b);
+      this.buffer = smallOf(size).pop() ?? b.alloc(size);
     } else {
       this.buffer = b.alloc(size);
     }
@@ -150,7 +155,7 @@ export class Storage {
     liveBuffers--;
     // The memory of a shared block is not ours to reuse.
     if (this.bytes <= LARGEST_SMALL && this.home === smallBackend && !this.inThreads) {
-      (smallFree[31 - Math.clz32(this.bytes) - SMALLEST] as number[]).push(this.buffer);
+      smallOf(this.bytes).push(this.buffer);
     } else {
       this.home.free(this.buffer);
     }
