@@ -11,7 +11,7 @@ import { adamw } from "groundup/optim";
 const SETTINGS = {
   a: { layers: 6, width: 384, heads: 6, tokens: 256, vocabulary: 65, batch: 12, positions: 256, steps: 20 },
   b: { layers: 12, width: 768, heads: 12, tokens: 64, vocabulary: 50257, batch: 4, positions: 1024, steps: 15 },
-  c: { layers: 4, width: 128, heads: 4, tokens: 64, vocabulary: 65, batch: 12, positions: 64, steps: 200 },
+  c: { layers: 4, width: 128, heads: 4, tokens: 64, vocabulary: 65, batch: 12, positions: 64, steps: 600 },
 };
 
 const middle = (list) => list.toSorted((x, y) => x - y)[list.length >> 1];

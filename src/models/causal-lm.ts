@@ -2,7 +2,7 @@
 import { ShapeError } from "../errors.ts";
 import { type ForwardContext, type LayerState, type Linear, Module, sumOf } from "../nn/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
-import { arange, concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor } from "../tensor/index.ts";
+import { concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor, tensorFrom } from "../tensor/index.ts";
 import type { Architecture } from "./architecture.ts";
 import type { SequenceLength } from "./rope-tables.ts";
 
@@ -99,14 +99,10 @@ export function contextOf(inputs: CausalLMInputs, training: boolean, limit: numb
     );
   }
   if (positions !== undefined) return { positions, cuSeqlens, state, training, sequences };
-  const counted = () =>
-    cuSeqlens === undefined
-      ? arange(t).expand([b, t]).contiguous()
-      : concat(
-          lengths.map((n) => arange(n)),
-          0,
-        );
-  return { positions: noGrad(counted), cuSeqlens, training, sequences };
+  const counted = new Int32Array(inputIds.size);
+  let row = 0;
+  for (let s = 0; s < lengths.length; s++) for (let i = 0; i < (lengths[s] as number); i++) counted[row++] = i;
+  return { positions: tensorFrom(counted, cuSeqlens === undefined ? [b, t] : [inputIds.size]), cuSeqlens, training, sequences };
 }
 
 /** Hugging Face's labels as targets: place t is asked for label t + 1, the last place for nothing. */

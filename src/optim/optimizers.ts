@@ -25,7 +25,7 @@ export function sgd(trainable: Trainable, options: SgdOptions): Optimizer {
     throw new ConfigError("sgd: nesterov without momentum, expected a momentum above 0, got 0. Set momentum, or leave nesterov out.");
   // A velocity that begins at 0 and takes up the gradient as it is equals PyTorch's first step.
   return createOptimizer("sgd", trainable, { ...options, weightDecay }, momentum === 0 ? [] : ["velocity"], ({ lists, states }) =>
-    sgdStep({ ...lists, velocities: states[0] ?? null }, { momentum, nesterov, first: false }),
+    sgdStep(lists, states[0] ?? null, { momentum, nesterov, first: false }),
   );
 }
 
@@ -45,8 +45,8 @@ export function rmsprop(trainable: Trainable, options: RmspropOptions): Optimize
   const { alpha = 0.99, eps = 1e-8, weightDecay = 0 } = options;
   checkNumber("rmsprop", "alpha", alpha, 1);
   checkNumber("rmsprop", "eps", eps);
-  return createOptimizer("rmsprop", trainable, { ...options, weightDecay }, ["square"], ({ lists, states: [squares] }) =>
-    rmspropStep({ ...lists, squares: squares as Tensor[] }, { alpha, eps }),
+  return createOptimizer("rmsprop", trainable, { ...options, weightDecay }, ["square"], ({ lists, states }) =>
+    rmspropStep(lists, states[0] as Tensor[], { alpha, eps }),
   );
 }
 
@@ -66,8 +66,8 @@ function adamOf(kind: "adam" | "adamw", trainable: Trainable, options: AdamOptio
   checkNumber(kind, "betas[0]", beta1, 1);
   checkNumber(kind, "betas[1]", beta2, 1);
   checkNumber(kind, "eps", eps);
-  return createOptimizer(kind, trainable, { ...options, weightDecay }, ["mean", "square"], ({ lists, states: [means, squares], step }) =>
-    adamwStep({ ...lists, means: means as Tensor[], squares: squares as Tensor[] }, { beta1, beta2, eps, step, decoupled: kind === "adamw" }),
+  return createOptimizer(kind, trainable, { ...options, weightDecay }, ["mean", "square"], ({ lists, states, step }) =>
+    adamwStep(lists, states[0] as Tensor[], states[1] as Tensor[], { beta1, beta2, eps, step, decoupled: kind === "adamw" }),
   );
 }
 

@@ -286,7 +286,8 @@ export interface Kernels {
    * q is (rowsQ, heads, dim): row r and head h at r·qRow + h·dim; out likewise with oRow; k and v are (rowsK, kvHeads, dim) with kRow, vRow.
    * Head h reads kv head ⌊h·kvHeads/heads⌋. Sequence s has query rows cuQ[s]…cuQ[s+1]−1 and key positions 0…lenK[s]−1 (cuQ: i32, sequences+1;
    * lenK: i32, sequences). Key position p of s is row startK[s] + p of k and v; or, where `pages` is given (i32, sequences × maxPages), row
-   * pages[s, ⌊p/64⌋]·64 + p mod 64. The i-th query of s stands at position lenK[s] − lenQ[s] + i.
+   * pages[s, ⌊p/64⌋]·64 + p mod 64. Where cuQ, startK, lenK and pages are all null, the sequences are alike: rowsQ/sequences queries and rowsK/sequences
+   * keys each. The i-th query of s stands at position lenK[s] − lenQ[s] + i.
    * Key position p counts for a query at position t if: causal = 0 or p ≤ t; window = 0 or p > t − window (and, not causal, p < t + window).
    * Score = scale·q·k, then softcap·tanh(score/softcap) where softcap > 0, then + slopes[h]·(p − t) where slopes (heads) is given (ALiBi,
    * Press et al. 2022), then + mask where given: mask value at s·maskStrides[0] + h·maskStrides[1] + i·maskStrides[2] + p·maskStrides[3].
@@ -303,9 +304,9 @@ export interface Kernels {
     out: Operand,
     oRow: number,
     lse: Operand | null,
-    cuQ: Operand,
+    cuQ: Operand | null,
     startK: Operand | null,
-    lenK: Operand,
+    lenK: Operand | null,
     pages: Operand | null,
     maxPages: number,
     sequences: number,
@@ -344,9 +345,9 @@ export interface Kernels {
     gkRow: number,
     gv: Operand,
     gvRow: number,
-    cuQ: Operand,
-    startK: Operand,
-    lenK: Operand,
+    cuQ: Operand | null,
+    startK: Operand | null,
+    lenK: Operand | null,
     sequences: number,
     rowsQ: number,
     rowsK: number,

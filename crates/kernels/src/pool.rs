@@ -1,8 +1,8 @@
 //! One pool of threads for the process: the caller and `threads() - 1` workers share the tasks of one job.
 //!
 //! Tasks must write disjoint memory and must not depend on who runs them, so that results are the same bytes for any
-//! number of threads. Workers spin for some microseconds after a job (a training step is a chain of short jobs), then
-//! sleep: the cores are shared with other programs. A second caller, or a task that itself calls [`parallel_for`],
+//! number of threads. Workers spin for a fraction of a millisecond after a job (a training step is a chain of short jobs with
+//! JavaScript between them, and waking a thread takes longer), then sleep: the cores are shared with other programs. A second caller, or a task that itself calls [`parallel_for`],
 //! finds the pool taken and runs its tasks alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -13,7 +13,7 @@ use std::sync::{Condvar, Mutex, OnceLock};
 type Body<'a> = dyn Fn(&mut dyn FnMut() -> Option<usize>) + Sync + 'a;
 
 const OPEN: u32 = 1 << 31;
-const SPINS: u32 = 4000;
+const SPINS: u32 = 20_000;
 /// Ranges into which a job's tasks are cut at most: one for each thread that may have one to itself.
 const RANGES: usize = 64;
 

@@ -100,9 +100,14 @@ impl Args {
         let mut copy = vec![0; n];
         // SAFETY: room for n items was checked, and the copy is new.
         unsafe { std::ptr::copy_nonoverlapping(pointer, copy.as_mut_ptr(), n) };
-        let pointer = copy.as_ptr();
-        self.copies.push(copy);
-        Ok(pointer)
+        Ok(self.hold(copy))
+    }
+
+    /// The pointer to indices that are nobody else's, good as long as this call.
+    pub fn hold(&mut self, indices: Vec<i32>) -> *const i32 {
+        let pointer = indices.as_ptr();
+        self.copies.push(indices);
+        pointer
     }
 
     /// As [`Args::indices`], but handle 0 is `None`.

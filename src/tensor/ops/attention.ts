@@ -117,21 +117,21 @@ export function asRows(x: Tensor): Rows {
   return { x: noGrad(() => contiguous(cast(x, "f32"))), row: h * d };
 }
 
-/** Where the sequences begin and end, as the kernels take it: cuQ, startK and lenK, one behind the other. */
-function boundaries({ rowsQ, rowsK, sequences }: Layout, { cuSeqlens: cuQ, cuSeqlensK: cuK = cuQ }: AttentionOptions): Tensor {
+/** Where ragged sequences begin and end, as the kernels take it: cuQ, startK and lenK, one behind the other. Null for sequences alike. */
+function boundaries(sequences: number, { cuSeqlens: cuQ, cuSeqlensK: cuK = cuQ }: AttentionOptions): Tensor | null {
+  if (cuQ === undefined || cuK === undefined) return null;
   const all = new Int32Array(3 * sequences + 1);
-  const ragged = cuQ !== undefined && cuK !== undefined;
   for (let s = 0; s < sequences; s++) {
-    const start = ragged ? (cuK[s] as number) : (rowsK / sequences) * s;
-    all[s + 1] = ragged ? (cuQ[s + 1] as number) : (rowsQ / sequences) * (s + 1);
+    const start = cuK[s] as number;
+    all[s + 1] = cuQ[s + 1] as number;
     all[sequences + 1 + s] = start;
-    all[2 * sequences + 1 + s] = ragged ? (cuK[s + 1] as number) - start : rowsK / sequences;
+    all[2 * sequences + 1 + s] = (cuK[s + 1] as number) - start;
   }
   return tensorFrom(all, [all.length]);
 }
 
 /** Where part `i` of `boundaries` lies. */
-const place = ({ storage }: Tensor, sequences: number, i: number): Operand => ({ storage, offset: i === 0 ? 0 : i * sequences + 1 });
+const place = (cuts: Tensor | null, sequences: number, i: number): Operand | null => cuts && { storage: cuts.storage, offset: i === 0 ? 0 : i * sequences + 1 };
 
 /** What makes scores of products, as the kernels take it. */
 export function rules(options: AttentionOptions, dim: number): { scale: number; causal: number; window: number; softcap: number; slopes: Tensor | null } {
@@ -174,7 +174,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const lse = ctx.records ? ctx.out([l.heads, l.rowsQ]) : null;
     const { mask, strides } = maskOf(q, k, options);
     const { scale, causal, window, softcap, slopes } = rules(options, l.dim);
-    const cuts = boundaries(l, options);
+    const cuts = boundaries(l.sequences, options);
     attentionKernel(
       rq.x,
       rq.row,
@@ -217,7 +217,7 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
     const { gq, gk, gv, rowQ, rowK } = gradientsOf(ctx, l, rq, rk, rv);
     const { mask, strides } = maskOf(args[0], args[1], options);
     const { scale, causal, window, softcap, slopes } = rules(options, l.dim);
-    const cuts = ctx.get(5);
+    const cuts = ctx.maybe(5);
     attentionGrad(
       rq.x,
       rq.row,

@@ -5,14 +5,15 @@ import { gemm, linear as multiply } from "../autocast.ts";
 import { ACCUMULATED, type Context, type Gradient, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE } from "../dtype.ts";
+import { REDUCTIONS } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { integers, values } from "../samples.ts";
 import { type Shape, sameShape, show } from "../shape.ts";
 import { type Tensor, tensor } from "../tensor.ts";
-import { div, f32, maximum, mul, ne, square, sub } from "./elementwise.ts";
+import { f32, mul, square, sub } from "./elementwise.ts";
 import { linear } from "./linear.ts";
-import { cast, narrow, packed, reshape } from "./movement.ts";
-import { mean, sum } from "./reduce.ts";
+import { narrow, packed, reshape } from "./movement.ts";
+import { mean } from "./reduce.ts";
 
 export interface CrossEntropyOptions {
   /** Rows with this target count for nothing. Default −100. */
@@ -27,13 +28,26 @@ export interface CrossEntropyOptions {
 
 const OPTIONS: KnownOptions<CrossEntropyOptions> = { ignoreIndex: true, labelSmoothing: true, reduction: true, count: true };
 
-/** A row's weight in the loss: 1/count, or 1; as a tensor so that nothing is read back. */
-function rowScale(targets: Tensor, options: CrossEntropyOptions): Tensor {
-  const { reduction = "mean", count, ignoreIndex = -100 } = options;
-  if (reduction !== "mean") return tensor([1]);
-  if (count !== undefined) return tensor([1 / count]);
-  return noGrad(() => div(1, maximum(reshape(sum(cast(ne(targets, ignoreIndex), "f32")), [1]), 1)));
+/** A row's weight in the loss: 1/count, or 1. */
+function rowScale(targets: Tensor, { reduction = "mean", count, ignoreIndex = -100 }: CrossEntropyOptions): number {
+  if (reduction !== "mean") return 1;
+  if (count !== undefined) return 1 / count;
+  // Counted here: the operations that would do it cost a small model's step far more than the reading.
+  const all = targets.dataSync() as Int32Array;
+  let n = 0;
+  for (let i = 0; i < all.length; i++) if (all[i] !== ignoreIndex) n++;
+  return 1 / Math.max(1, n);
 }
+
+/** All rows' losses added up, times their weight. */
+function total(ctx: Context, losses: Tensor, scale: number): Tensor {
+  const out = ctx.out([]);
+  backend().reduce(SUM, losses, out, 1, losses.size, 1);
+  backend().axpby(scale, out, 0, null, out, 1);
+  return out;
+}
+
+const SUM = REDUCTIONS.indexOf("sum");
 
 function checkTargets(op: string, rows: readonly number[], targets: Tensor): void {
   if (targets.dtype !== "i32" || !sameShape(targets.shape, rows)) {
@@ -57,15 +71,16 @@ const crossEntropyOp = defineOp<[logits: Tensor, targets: Tensor, options: Cross
     const lse = ctx.out([rows]);
     backend().crossEntropy(x, t, losses, lse, rows, n, options.ignoreIndex ?? -100, options.labelSmoothing ?? 0);
     const scale = rowScale(t, options);
-    ctx.save(x, t, lse, scale);
+    ctx.save(x, t, lse);
+    ctx.note = scale;
     if (options.reduction === "none") return losses;
-    return noGrad(() => reshape(mul(sum(losses), scale), []));
+    return total(ctx, losses, scale);
   },
   backward: (ctx, [logits, , options], g) => {
     const n = logits.shape.at(-1) as number;
     const gx = ctx.out(logits.shape);
     const each = options.reduction === "none";
-    const scale = packed(each ? (g as Tensor) : mul(ctx.get(3), reshape(g as Tensor, [1])));
+    const scale = packed(each ? (g as Tensor) : mul(g as Tensor, ctx.note as number));
     backend().crossEntropyGrad(
       ctx.get(0),
       ctx.get(1),
@@ -125,6 +140,8 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
     const rows = targets.size;
     const [x, w, t] = noGrad(() => [reshape(f32(hidden), [rows, k]), f32(weight), reshape(packed(targets), [rows])]) as [Tensor, Tensor, Tensor];
     const scale = rowScale(t, options);
+    const rowScales = ctx.out([]);
+    backend().fill(rowScales, CODE.f32, 1, scale);
     const step = Math.min(chunkRows(vocabulary), Math.max(rows, 1));
     const logits = ctx.out([step, vocabulary]);
     const [losses, lse] = [ctx.out([rows]), ctx.out([step])];
@@ -138,13 +155,13 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
       multiply(xPart, w, k, 1, null, null, logits, null, m, vocabulary, k, 0);
       backend().crossEntropy(logits, tPart, part(losses), lse, m, vocabulary, ignore, smoothing);
       if (gx === null && gw === null) continue;
-      backend().crossEntropyGrad(logits, tPart, lse, scale, 0, logits, m, vocabulary, ignore, smoothing);
+      backend().crossEntropyGrad(logits, tPart, lse, rowScales, 0, logits, m, vocabulary, ignore, smoothing);
       if (gx !== null) gemm(logits, vocabulary, 1, 0, w, k, 1, 0, part(gx), k, 0, 1, m, k, vocabulary, 1, 0);
       if (gw !== null) gemm(logits, 1, vocabulary, 0, xPart, k, 1, 0, gw, k, 0, 1, vocabulary, k, m, 1, at === 0 ? 0 : 1);
     }
     if (rows === 0 && gw !== null) backend().fill(gw, CODE.f32, gw.size, 0);
     ctx.save(gx, gw);
-    return noGrad(() => reshape(mul(sum(losses), scale), []));
+    return total(ctx, losses, scale);
   },
   backward: (ctx, [hidden], g) => {
     const scale = (g as Tensor).itemSync();

@@ -63,10 +63,12 @@ function step(op: string, lists: StepLists, states: readonly (readonly Tensor[])
 
 /** Adam (Kingma and Ba 2015), with decoupled weight decay (Loshchilov and Hutter 2019) or L2. `step` counts from 1. */
 export function adamwStep(
-  lists: StepLists & { means: readonly Tensor[]; squares: readonly Tensor[] },
+  lists: StepLists,
+  means: readonly Tensor[],
+  squares: readonly Tensor[],
   options: { beta1: number; beta2: number; eps: number; step: number; decoupled: boolean },
 ): void {
-  const { parameters, means, squares, learningRates, weightDecays, gradScale = 1 } = lists;
+  const { parameters, learningRates, weightDecays, gradScale = 1 } = lists;
   step("adamw", lists, [means, squares], (gradients, sizes) =>
     backend().adamw(
       parameters,
@@ -87,8 +89,8 @@ export function adamwStep(
 }
 
 /** Stochastic gradient descent, optionally with momentum (as PyTorch: no dampening) or Nesterov's; `first` starts the velocities from the gradient. */
-export function sgdStep(lists: StepLists & { velocities: readonly Tensor[] | null }, options: { momentum: number; nesterov: boolean; first: boolean }): void {
-  const { parameters, velocities, learningRates, weightDecays, gradScale = 1 } = lists;
+export function sgdStep(lists: StepLists, velocities: readonly Tensor[] | null, options: { momentum: number; nesterov: boolean; first: boolean }): void {
+  const { parameters, learningRates, weightDecays, gradScale = 1 } = lists;
   step("sgd", lists, velocities === null ? [] : [velocities], (gradients, sizes) =>
     backend().sgd(
       parameters,
@@ -106,8 +108,8 @@ export function sgdStep(lists: StepLists & { velocities: readonly Tensor[] | nul
 }
 
 /** RMSprop (Hinton 2012, lecture 6e). */
-export function rmspropStep(lists: StepLists & { squares: readonly Tensor[] }, options: { alpha: number; eps: number }): void {
-  const { parameters, squares, learningRates, weightDecays, gradScale = 1 } = lists;
+export function rmspropStep(lists: StepLists, squares: readonly Tensor[], options: { alpha: number; eps: number }): void {
+  const { parameters, learningRates, weightDecays, gradScale = 1 } = lists;
   step("rmsprop", lists, [squares], (gradients, sizes) =>
     backend().rmsprop(parameters, gradients, squares, sizes, learningRates, weightDecays, options.alpha, options.eps, gradScale),
   );

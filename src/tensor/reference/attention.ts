@@ -50,18 +50,30 @@ function checkRange(what: string, value: number, low: number, high: number, plac
   }
 }
 
+/** The rows of one of `sequences` sequences alike. */
+function share(what: string, rows: number, sequences: number): number {
+  if (sequences === 0 ? rows === 0 : rows % sequences === 0) return sequences === 0 ? 0 : rows / sequences;
+  throw new ShapeError(`attention: the ${what} without boundaries, expected a multiple of ${sequences} sequences, got ${rows} rows. Give the boundaries`);
+}
+
 /** Reads and checks where each sequence's queries and keys lie. */
 function readSequences(
   at: Views,
-  cuQ: Operand,
+  cuQ: Operand | null,
   startK: Operand | null,
-  lenK: Operand,
+  lenK: Operand | null,
   pages: Operand | null,
   maxPages: number,
   sequences: number,
   rowsQ: number,
   rowsK: number,
 ): Sequence[] {
+  if (cuQ === null && startK === null && lenK === null && pages === null) {
+    const [queries, keys] = [share("queries", rowsQ, sequences), share("keys", rowsK, sequences)];
+    return Array.from({ length: sequences }, (_, s) => ({ firstQuery: s * queries, queries, keys, rowOf: (p: number) => s * keys + p }));
+  }
+  if (cuQ === null || lenK === null)
+    throw new ShapeError("attention: the sequences have no boundaries, expected cuQ and lenK, got one of them. Give both, or none");
   const cu = at.i32(cuQ, sequences + 1);
   const keys = at.i32(lenK, sequences);
   const starts = startK === null ? null : at.i32(startK, sequences);

@@ -96,9 +96,15 @@ impl Sizes {
         if heads == 0 || dim == 0 {
             return Err(format!("the heads, expected at least one of at least one item, got {heads} of {dim}"));
         }
-        let cu_q = a.indices(self.cu_q, sequences + 1)?;
-        let len_k = a.indices(self.len_k, sequences)?;
-        let start_k = a.optional_indices(self.start_k, sequences)?;
+        let alike =
+            self.cu_q.is_none() && self.start_k.is_none() && self.len_k.is_none() && self.pages.is_none_or(|(place, _)| place.is_none());
+        let (cu_q, start_k, len_k) = if alike {
+            let (queries, keys) = (share("queries", rows_q, sequences)?, share("keys", rows_k, sequences)?);
+            let multiples = |n: i32, up_to: usize| (0..=up_to).map(|s| s as i32 * n).collect();
+            (a.hold(multiples(queries, sequences)), Some(a.hold(multiples(keys, sequences))), a.hold(vec![keys; sequences]))
+        } else {
+            (a.indices(self.cu_q, sequences + 1)?, a.optional_indices(self.start_k, sequences)?, a.indices(self.len_k, sequences)?)
+        };
         let mut pages = None;
         let mut max_pages = 0;
         if let Some((place, most)) = self.pages {
@@ -143,6 +149,15 @@ impl Sizes {
             mask_strides: strides,
             bf16,
         })
+    }
+}
+
+/// The rows of one of `sequences` sequences alike.
+fn share(what: &str, rows: usize, sequences: usize) -> Result<i32, String> {
+    let each = rows / sequences.max(1);
+    match i32::try_from(rows) {
+        Ok(_) if each * sequences == rows => Ok(each as i32),
+        _ => Err(format!("the {what} without boundaries, expected a multiple of {sequences} sequences below 2³¹, got {rows} rows")),
     }
 }
 
