@@ -7,9 +7,10 @@
 //! Two plans, both after Goto and van de Geijn 2008. Many rows: a task multiplies a block of rows of a with all panels of 16 columns of b. A
 //! large b is packed into panels once by all threads; of a small one each thread packs its own while its first tile multiplies, so that no
 //! thread waits for another or reads what another's cache holds. Rows of a that each lie in one run are read as they are; rows that lie side by
-//! side, as in a weight's gradient, are packed by the tiles of the first panels while they multiply. Few rows: a is packed once, and a task
-//! packs panels of b into its own L2 just before it uses them for all rows, so that a large weight is read from memory once and never
-//! written back; a linear layer's weight is turned by the first tile of rows itself, in registers, while the FMAs of the columns before run.
+//! side, as in a weight's gradient, are packed by the tiles of the first panels while they multiply. Few rows: a is packed once (a small one of
+//! rows side by side by each thread for itself, in the same way), and a task packs panels of b into its own L2 just before it uses them for all
+//! rows, so that a large weight is read from memory once and never written back; a linear layer's weight is turned by the first tile of rows
+//! itself, in registers, while the FMAs of the columns before run.
 
 use crate::pool::{parallel_for, parallel_threads, threads};
 use crate::scratch::Scratch;
@@ -136,6 +137,24 @@ fn each(tasks: usize, parallel: bool, task: impl Fn(usize) + Sync) {
     }
 }
 
+/// As [`each`]; each thread has a room of its own of so many floats, which the first of its tasks fills for the others.
+fn per_thread(tasks: usize, parallel: bool, room: usize, task: impl Fn(usize, *mut f32, bool) + Sync) {
+    let body = |next: &mut dyn FnMut() -> Option<usize>| {
+        let mut own = None;
+        while let Some(i) = next() {
+            let first = own.is_none();
+            let own: &Scratch = own.get_or_insert_with(|| Scratch::new(room));
+            task(i, own.pointer(), first);
+        }
+    };
+    if parallel {
+        parallel_threads(tasks, body);
+    } else {
+        let mut all = 0..tasks;
+        body(&mut || all.next());
+    }
+}
+
 /// Computes one product.
 ///
 /// # Safety
@@ -191,21 +210,10 @@ unsafe fn many_rows(mut piece: Piece, parallel: bool) {
         }
         Right::Plain(_) if small => {
             piece.panel = deep * LANES;
-            let body = |next: &mut dyn FnMut() -> Option<usize>| {
-                let mut own = None;
-                while let Some(i) = next() {
-                    let fresh = own.is_none();
-                    let room: &Scratch = own.get_or_insert_with(|| Scratch::new(panels * LANES * deep));
-                    // SAFETY: tasks have their own rows, and the room is as large as the panels.
-                    unsafe { rows_task(&piece, i, room.pointer(), fresh) };
-                }
-            };
-            if parallel {
-                parallel_threads(tasks, body);
-            } else {
-                let mut all = 0..tasks;
-                body(&mut || all.next());
-            }
+            per_thread(tasks, parallel, panels * LANES * deep, |i, own, fresh| {
+                // SAFETY: tasks have their own rows, and the room is as large as the panels.
+                unsafe { rows_task(&piece, i, own, fresh) }
+            });
             return;
         }
         Right::Plain(_) => {
@@ -223,12 +231,6 @@ unsafe fn many_rows(mut piece: Piece, parallel: bool) {
 unsafe fn few_rows(mut piece: Piece, parallel: bool) {
     let p = piece.p;
     let deep = piece.k1 - piece.k0;
-    let room = Scratch::new(p.m * deep);
-    piece.packed = room.pointer();
-    let blocks = deep.div_ceil(KC);
-    let (parallel_a, shares) = if p.m * deep >= 1 << 15 { (parallel, A_SHARES) } else { (false, 1) };
-    // SAFETY: the room is as large as the operand; each task packs its own part of it.
-    each(blocks * shares, parallel_a, |i| unsafe { pack_a(&piece, i, shares) });
     let columns = piece.j1 - piece.j0;
     // Narrow pieces of long rows are slow to read from memory.
     let long = matches!(p.b, Right::Plain(b) if b.col == 1) && p.k * columns > LARGE;
@@ -237,8 +239,24 @@ unsafe fn few_rows(mut piece: Piece, parallel: bool) {
     let unit = if panels.is_multiple_of(GROUP * threads()) { GROUP } else { 1 };
     let most = (if long { 24 } else { 12 }) / unit;
     piece.step = LANES * unit * share(panels / unit, most, if long { 2 } else { 8 }).max(GROUP / unit);
+    let tasks = columns.div_ceil(piece.step);
+    // Rows of a small a that lie side by side are packed by each thread while its first tiles multiply.
+    let beside = p.a.row == 1 && p.a.col != 1 && matches!(p.b, Right::Plain(b) if b.col == 1) && p.m * deep <= OWN_PANELS;
+    if beside {
+        per_thread(tasks, parallel, p.m * deep, |i, own, fresh| {
+            // SAFETY: tasks have their own columns, and the room is as large as a's piece.
+            unsafe { columns_task(&piece, i, own, fresh) }
+        });
+        return;
+    }
+    let room = Scratch::new(p.m * deep);
+    piece.packed = room.pointer();
+    let blocks = deep.div_ceil(KC);
+    let (parallel_a, shares) = if p.m * deep >= 1 << 15 { (parallel, A_SHARES) } else { (false, 1) };
+    // SAFETY: the room is as large as the operand; each task packs its own part of it.
+    each(blocks * shares, parallel_a, |i| unsafe { pack_a(&piece, i, shares) });
     // SAFETY: tasks have their own columns.
-    each(columns.div_ceil(piece.step), parallel, |i| unsafe { columns_task(&piece, i) });
+    each(tasks, parallel, |i| unsafe { columns_task(&piece, i, std::ptr::null_mut(), false) });
 }
 
 /// Floats that [`pack_weight`] writes for a weight of `n` outputs and `k` inputs.

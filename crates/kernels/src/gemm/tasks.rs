@@ -11,7 +11,7 @@ use crate::simd::LANES;
 dispatch! { pub(super) unsafe fn pack_a(piece: &Piece, i: usize, shares: usize) = pack_a_block }
 dispatch! { pub(super) unsafe fn pack_b(piece: &Piece, i: usize) = pack_b_panels }
 dispatch! { pub(super) unsafe fn rows_task(piece: &Piece, i: usize, own: *mut f32, fresh: bool) = rows_block }
-dispatch! { pub(super) unsafe fn columns_task(piece: &Piece, i: usize) = columns_block }
+dispatch! { pub(super) unsafe fn columns_task(piece: &Piece, i: usize, own_a: *mut f32, fresh: bool) = columns_block }
 dispatch! { pub(super) unsafe fn finish_zeros(p: &Product) = finish_zero_rows }
 
 /// k = 0: the epilogue of zeros.
@@ -332,9 +332,10 @@ unsafe fn rows_block<S: Tile>(piece: &Piece, i: usize, own: *mut f32, fresh: boo
     }
 }
 
-/// A task of the few-rows plan: columns `i * step` and on, all rows.
+/// A task of the few-rows plan: columns `i * step` and on, all rows. `own_a`: the thread's packed rows, made of rows that lie side by side by the
+/// first of its tasks (`fresh`); null: those of the piece.
 #[inline(always)]
-unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
+unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize, own_a: *mut f32, fresh: bool) {
     let p = piece.p;
     let from = piece.j0 + i * piece.step;
     let to = (from + piece.step).min(piece.j1);
@@ -352,6 +353,15 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
     let turns = b.row == 1 && b.col != 1 && matches!(p.b, Right::Plain(_)) && p.finish.column_sums.is_null();
     let room = Scratch::new(wide * LANES * KC);
     let own = room.pointer();
+    let packed = if own_a.is_null() { piece.packed } else { own_a };
+    // The tiles of the first group pack a where all of them are as wide.
+    let beside = fresh && (to - from).div_ceil(LANES) >= group && S::panels(short) == group;
+    if fresh && !beside {
+        for k in (piece.k0..piece.k1).step_by(KC) {
+            // SAFETY: the room holds a's piece, block by block.
+            unsafe { pack_tiles::<S>(p.a.at(0, k), p.m, KC.min(piece.k1 - k), packed.add((k - piece.k0) * p.m), 0, 1) };
+        }
+    }
     for j in (from..to).step_by(wide * LANES) {
         let columns = (wide * LANES).min(to - j);
         let panels = columns.div_ceil(LANES);
@@ -359,7 +369,7 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
             let deep = KC.min(piece.k1 - k);
             // SAFETY: the room holds the panels; a's piece is packed block by block.
             unsafe {
-                let rows = Rows { from: 0, rows: p.m, source: p.a.at(0, k), packed: piece.packed.add((k - piece.k0) * p.m), fresh: false };
+                let rows = Rows { from: 0, rows: p.m, source: p.a.at(0, k), packed: packed.add((k - piece.k0) * p.m), fresh: false };
                 // Whole panels of columns that each lie in one run are turned by the first tile; their sums are taken where they are packed.
                 let whole = turns && columns == panels * LANES;
                 let (all, panel, upcoming) = match p.b {
@@ -383,6 +393,7 @@ unsafe fn columns_block<S: Tile>(piece: &Piece, i: usize) {
                         None => Upcoming::panels(to.wrapping_add(group * panel - (k - piece.k0) * LANES), group, panel, deep),
                     };
                     let some = Panels { packed: to, panel, count: group.min(panels - v), source };
+                    let rows = Rows { fresh: beside && j == from && v == 0, ..rows };
                     multiply::<S>(piece, rows, some, j + v * LANES, k, deep, next);
                 }
             }

@@ -106,6 +106,37 @@ fn every_size_and_layout_has_the_bytes_of_the_contract() {
 }
 
 #[test]
+fn few_rows_that_lie_side_by_side_are_packed_on_the_way() {
+    // Some of one tile, some whose tiles differ in width or whose tasks are narrower than a tile, one too large for a thread to pack alone.
+    for (m, n, k) in [
+        (16, 96, KC + 44),
+        (20, 200, 2 * KC + 9),
+        (13, 130, 64),
+        (128, 384, 100),
+        (7, 48, KC + 1),
+        (17, 40, 50),
+        (3, 20, 90),
+        (8, 16, 40),
+        (128, 300, KC),
+        (180, 370, KC + 3),
+    ] {
+        for layout in [0, 2] {
+            let (a, b) = (Stored::new(m, k, 1, 20), Stored::new(k, n, layout, 21));
+            let want: Vec<f32> = (0..m * n).map(|x| chains(&a, &b, x / n, x % n, k)).collect();
+            let got = same_everywhere(|| {
+                let mut out = vec![f32::NAN; m * n];
+                let p =
+                    Product { a: a.view(), b: Right::Plain(b.view()), out: out.as_mut_ptr(), out_row: n, m, n, k, finish: Finish::PLAIN };
+                // SAFETY: the vectors hold what the sizes reach.
+                unsafe { product(&p) };
+                out
+            });
+            assert_same_bits(&got, &want, &format!("{m}x{n}x{k} layout {layout}"));
+        }
+    }
+}
+
+#[test]
 fn packed_weights_change_nothing() {
     for &(m, n, k) in &SIZES {
         let (a, b) = (Stored::new(m, k, 0, 3), Stored::new(k, n, 1, 4));
