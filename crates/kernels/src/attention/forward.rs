@@ -12,7 +12,6 @@ use super::tasks::{MANY, Task, divide};
 use super::{Attention, BLOCK, Problem, Sequence, TILE, padded, parallel_if};
 use crate::dispatch;
 use crate::math;
-use crate::pool::threads;
 use crate::scratch::Scratch;
 use crate::simd::{LANES, Simd};
 
@@ -21,7 +20,7 @@ pub(super) unsafe fn run(job: &Attention) {
     // SAFETY: the caller's promise.
     let (tasks, work) = unsafe { (divide(p), p.work() * 2) };
     // SAFETY: tasks write disjoint rows and heads of the output, or disjoint blocks; the rest is the caller's promise.
-    parallel_if(work, tasks.all.len(), |i| unsafe { attend(p.bf16, job, &tasks.all[i], tasks.all.get(i + threads())) });
+    parallel_if(work, tasks.all.len(), |i| unsafe { attend(p.bf16, job, &tasks.all[i], tasks.all.get(i + 1)) });
     let joining: usize = tasks.divided.iter().map(|t| 2 * t.places(padded(p.dim))).sum();
     parallel_if(joining, tasks.divided.len() * p.kv_heads, |i| {
         // SAFETY: as above.
