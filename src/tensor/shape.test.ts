@@ -20,3 +20,11 @@ test("reach counts up to the last item; nothing for an empty shape", () => {
   expect(() => reach([2], [1, 1])).toThrow(ShapeError);
   expect(() => reach([2], [1, 1])).toThrow("reach: strides do not fit the shape, expected 1 strides, got 2");
 });
+
+test("a tensor without items takes any other shape without items, however its dimensions lie", () => {
+  const turned = ones([4, 0]).transpose(0, 1);
+  expect(reshape(ones([2, 0, 3]).permute([2, 0, 1]), [0, 5]).shape).toEqual([0, 5]);
+  expect(reshape(turned, [2, 0]).shape).toEqual([2, 0]);
+  expect(reshape(turned, [0]).shape).toEqual([0]);
+  expect(() => reshape(turned, [1])).toThrow(ShapeError);
+});

@@ -111,13 +111,18 @@ function sizeOf(name: string, r: Random): number {
 /** Which of the first buffers an operand of indices mostly gets: ascending rows, zeros, small numbers. */
 const INDICES = new Map(Object.entries({ cuQ: 0, startK: 1, lenK: 2, pages: 1, index: 2, ids: 2, targets: 2, positions: 0 }));
 
+/** Null together where attention's sequences are alike. */
+const BOUNDARIES = new Set(["cuQ", "startK", "lenK", "pages"]);
+
 function kernelCall(r: Random, id: number, { parameters }: Kernel): KernelCall {
   const call: KernelCall = { kernel: id, slots: [], places: [], contents: [], threads: r.once(4) ? 2 : 1 };
   for (let i = 0; i < BUFFERS; i++) call.contents.push(r.below(CONTENTS));
   if (!r.once(6)) call.contents.splice(0, 3, 6 + r.below(3), 0, 1 + r.below(5));
   const [rank, lists] = [r.below(4), r.below(3)];
+  const alike = r.once(3);
   const operand = (name: string, nullable: boolean): void => {
-    if (nullable && r.once(2)) {
+    const absent = BOUNDARIES.has(name) && name !== "pages" && !r.once(10) ? alike : r.once(2) || (alike && name === "pages");
+    if (nullable && absent) {
       call.slots.push(0, 0);
       return;
     }

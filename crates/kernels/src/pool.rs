@@ -1,9 +1,9 @@
 //! One pool of threads for the process: the caller and `threads() - 1` workers share the tasks of one job.
 //!
 //! Tasks must write disjoint memory and must not depend on who runs them, so that results are the same bytes for any
-//! number of threads. Workers spin for a fraction of a millisecond after a job (a training step is a chain of short jobs with
-//! JavaScript between them, and waking a thread takes longer), then sleep: the cores are shared with other programs. A second caller, or a task that itself calls [`parallel_for`],
-//! finds the pool taken and runs its tasks alone.
+//! number of threads. Workers spin for a fraction of a millisecond after a job (a training step is a chain of short jobs
+//! with JavaScript between them, and waking a thread takes longer), then sleep: the cores are shared with other programs.
+//! A second caller, or a task that itself calls [`parallel_for`], finds the pool taken and runs its tasks alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};

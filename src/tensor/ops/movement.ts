@@ -81,7 +81,7 @@ function seenAs(ctx: Context, x: Tensor, shape: Shape): Tensor {
 
 /** Strides of a view of x with another shape, or null where only a copy will do. */
 function viewStrides(x: Tensor, shape: Shape): number[] | null {
-  if (x.isContiguous) return contiguousStrides(shape);
+  if (x.isContiguous || x.size === 0) return contiguousStrides(shape);
   // Walk both shapes from the left in groups of equal product; inside a group x must be evenly spaced.
   const strides = new Array<number>(shape.length);
   let i = 0;

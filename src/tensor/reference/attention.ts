@@ -70,10 +70,16 @@ function readSequences(
 ): Sequence[] {
   if (cuQ === null && startK === null && lenK === null && pages === null) {
     const [queries, keys] = [share("queries", rowsQ, sequences), share("keys", rowsK, sequences)];
-    return Array.from({ length: sequences }, (_, s) => ({ firstQuery: s * queries, queries, keys, rowOf: (p: number) => s * keys + p }));
+    // Sequences without a row have nothing, however many there are.
+    return Array.from({ length: queries + keys === 0 ? 0 : sequences }, (_, s) => ({
+      firstQuery: s * queries,
+      queries,
+      keys,
+      rowOf: (p: number) => s * keys + p,
+    }));
   }
   if (cuQ === null || lenK === null)
-    throw new ShapeError("attention: the sequences have no boundaries, expected cuQ and lenK, got one of them. Give both, or none");
+    throw new ShapeError("attention: a boundary is missing, expected cuQ and lenK, got some boundaries only. Give all, or none where sequences are alike");
   const cu = at.i32(cuQ, sequences + 1);
   const keys = at.i32(lenK, sequences);
   const starts = startK === null ? null : at.i32(startK, sequences);
@@ -184,10 +190,10 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
       mask,
       maskStrides,
     ) => {
-      const list = readSequences(at, cuQ, startK, lenK, pages, maxPages, sequences, rowsQ, rowsK);
-      const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
       const [qs, outs] = [rowsOf(q, rowsQ, qRow, heads * dim).map(take), rowsOf(out, rowsQ, oRow, heads * dim)];
       const [ks, vs] = [rowsOf(k, rowsK, kRow, kvHeads * dim).map(take), rowsOf(v, rowsK, vRow, kvHeads * dim).map(take)];
+      const list = readSequences(at, cuQ, startK, lenK, pages, maxPages, sequences, rowsQ, rowsK);
+      const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
       const lses = lse === null ? null : at.f32(lse, heads * rowsQ);
       const sum = new Float64Array(dim);
 
@@ -249,11 +255,11 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
       mask,
       maskStrides,
     ) => {
-      const list = readSequences(at, cuQ, startK, lenK, null, 0, sequences, rowsQ, rowsK);
-      const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
       const [qWidth, kWidth] = [heads * dim, kvHeads * dim];
       const [qs, outs, gouts] = [rowsOf(q, rowsQ, qRow, qWidth).map(take), rowsOf(out, rowsQ, oRow, qWidth), rowsOf(gout, rowsQ, goRow, qWidth)];
       const [ks, vs] = [rowsOf(k, rowsK, kRow, kWidth).map(take), rowsOf(v, rowsK, vRow, kWidth).map(take)];
+      const list = readSequences(at, cuQ, startK, lenK, null, 0, sequences, rowsQ, rowsK);
+      const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
       const taken = gouts.map(take);
       const lses = at.f32(lse, heads * rowsQ);
       // Sums over many queries, kept in float64 until the end; contiguous, whatever the strides of gq, gk and gv.

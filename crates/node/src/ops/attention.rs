@@ -89,16 +89,24 @@ impl Sizes {
     }
 
     fn problem(&self, a: &mut Args, q: &RowsOf, k: &RowsOf, v: &RowsOf, bf16: bool) -> Result<Problem, String> {
-        let Sizes { sequences, rows_q, rows_k, heads, kv_heads, dim, .. } = *self;
+        let Sizes { mut sequences, rows_q, rows_k, heads, kv_heads, dim, .. } = *self;
         if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
             return Err(format!("the heads, expected a multiple of the {kv_heads} kv heads, got {heads}"));
         }
         if heads == 0 || dim == 0 {
             return Err(format!("the heads, expected at least one of at least one item, got {heads} of {dim}"));
         }
+        // Before anything is made for so many rows: they must be there.
+        let q_at = q.room("q", rows_q, product(&[heads, dim])?)?;
+        let k_at = k.room("k", rows_k, product(&[kv_heads, dim])?)?;
+        let v_at = v.room("v", rows_k, product(&[kv_heads, dim])?)?;
         let alike =
             self.cu_q.is_none() && self.start_k.is_none() && self.len_k.is_none() && self.pages.is_none_or(|(place, _)| place.is_none());
         let (cu_q, start_k, len_k) = if alike {
+            if rows_q == 0 && rows_k == 0 {
+                // However many there are, they have nothing.
+                sequences = 0;
+            }
             let (queries, keys) = (share("queries", rows_q, sequences)?, share("keys", rows_k, sequences)?);
             let multiples = |n: i32, up_to: usize| (0..=up_to).map(|s| s as i32 * n).collect();
             (a.hold(multiples(queries, sequences)), Some(a.hold(multiples(keys, sequences))), a.hold(vec![keys; sequences]))
@@ -124,11 +132,11 @@ impl Sizes {
             mask = self.mask.optional::<f32>(reach(&[sequences, heads, longest_q, longest_k], &strides)?)?.map(<*mut f32>::cast_const);
         }
         Ok(Problem {
-            q: q.room("q", rows_q, product(&[heads, dim])?)?,
+            q: q_at,
             q_row: q.row,
-            k: k.room("k", rows_k, product(&[kv_heads, dim])?)?,
+            k: k_at,
             k_row: k.row,
-            v: v.room("v", rows_k, product(&[kv_heads, dim])?)?,
+            v: v_at,
             v_row: v.row,
             cu_q,
             start_k,
