@@ -8,12 +8,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// What each thread does with the tasks that it is given one after the other.
 type Body<'a> = dyn Fn(&mut dyn FnMut() -> Option<usize>) + Sync + 'a;
 
 const OPEN: u32 = 1 << 31;
-const SPINS: u32 = 20_000;
+/// Rounds that a caller waits for workers before it lets others have its core.
+const SPINS: u32 = 4000;
+/// How long a worker stays awake without a job.
+const AWAKE: Duration = Duration::from_micros(200);
+/// Rounds between two looks at the clock.
+const ROUNDS: u32 = 64;
 /// Ranges into which a job's tasks are cut at most: one for each thread that may have one to itself.
 const RANGES: usize = 64;
 
@@ -164,10 +170,11 @@ fn spawn_up_to(p: &'static Pool, wanted: usize) {
 
 fn worker(p: &'static Pool, index: usize, mut seen: u32) -> ! {
     loop {
-        let mut spins = 0;
+        let mut spins = 0u32;
+        let since = Instant::now();
         while p.epoch.load(Ordering::SeqCst) == seen {
-            spins += 1;
-            if spins < SPINS {
+            spins = spins.wrapping_add(1);
+            if !spins.is_multiple_of(ROUNDS) || since.elapsed() < AWAKE {
                 std::hint::spin_loop();
                 continue;
             }
