@@ -45,6 +45,18 @@ test("every line is in the legend, the faint one too", () => {
   expect(svg).toContain('<i class="k1"></i>smoothed');
 });
 
+test("a long line of raw values keeps its leaps, a smoothed one gives means", () => {
+  const points = Array.from({ length: 6000 }, (_, i) => [i, i === 2500 ? 9 : i === 4100 ? Number.NaN : 1 + (i % 2)] as const);
+  const drawn = (faint: boolean) => chart({ title: "loss", series: [{ name: "line", colour: 1, points, faint }] });
+  const places = (svg: string) => (/ d="M([^"]*)"/.exec(svg)?.[1] as string).split("L");
+  expect(drawn(true)).toContain(">8</text>");
+  expect(drawn(false)).not.toContain(">8</text>");
+  // The least and the largest of 300 runs; 600 means, but for the run that has no mean.
+  expect(places(drawn(true))).toHaveLength(600);
+  expect(places(drawn(false))).toHaveLength(599);
+  expect(drawn(true)).not.toContain("NaN");
+});
+
 test("bars of two figures are as long as their numbers say", () => {
   expect(bars("first", [["the", 1000, "1,000"]], 1000)).toContain("width:100.0%");
   expect(bars("next", [["of", 250, "250"]], 1000)).toContain("width:25.0%");

@@ -45,12 +45,29 @@ function logarithmicTicks(low: number, high: number): number[] {
   return powers.flatMap((p) => factors.map((f) => f * p)).filter((y) => Math.log10(y) >= low && Math.log10(y) <= high);
 }
 
-/** At most `most` points: the mean of each run of neighbours. */
-function thin(points: Series["points"], most = 600): Series["points"] {
-  if (points.length <= most) return points;
-  return Array.from({ length: most }, (_, i) => {
-    const part = points.slice(Math.floor((i * points.length) / most), Math.floor(((i + 1) * points.length) / most));
-    return [part.reduce((sum, [x]) => sum + x, 0) / part.length, part.reduce((sum, [, y]) => sum + y, 0) / part.length] as const;
+/** At most this many points of a line are drawn. */
+const MOST_POINTS = 600;
+
+/** Runs of neighbours, as many as `count`. */
+function runs(points: Series["points"], count: number): Series["points"][] {
+  const cut = (i: number) => Math.floor((i * points.length) / count);
+  return Array.from({ length: count }, (_, i) => points.slice(cut(i), cut(i + 1)));
+}
+
+/** A smoothed line by the means of runs of neighbours; raw values by the least and the largest of each run, so that no leap is lost. */
+function thin({ points, faint = false }: Series): Series["points"] {
+  if (points.length <= MOST_POINTS) return points;
+  const mean = (part: Series["points"], i: 0 | 1) => part.reduce((sum, p) => sum + p[i], 0) / part.length;
+  if (!faint) return runs(points, MOST_POINTS).map((part) => [mean(part, 0), mean(part, 1)] as const);
+  return runs(points, MOST_POINTS / 2).flatMap((part) => {
+    const [first, ...rest] = part.filter(([, y]) => Number.isFinite(y));
+    if (first === undefined) return [];
+    let [least, largest] = [first, first];
+    for (const p of rest) {
+      if (p[1] < least[1]) least = p;
+      if (p[1] > largest[1]) largest = p;
+    }
+    return least === largest ? [least] : least[0] < largest[0] ? [least, largest] : [largest, least];
   });
 }
 
@@ -59,7 +76,7 @@ export function chart(options: ChartOptions): string {
   checkOptions("chart", options, { title: true, series: true, logarithmic: true, format: true, xLabel: true });
   const { title, series, logarithmic = false, format = (y: number) => String(Number(y.toPrecision(4))), xLabel = "step" } = options;
   const scale = (y: number) => (logarithmic ? Math.log10(y) : y);
-  const shown = series.map((s) => ({ ...s, points: thin(s.points).filter(([, y]) => Number.isFinite(scale(y))) })).filter((s) => s.points.length > 0);
+  const shown = series.map((s) => ({ ...s, points: thin(s).filter(([, y]) => Number.isFinite(scale(y))) })).filter((s) => s.points.length > 0);
   if (shown.length === 0) return "";
   const all = shown.flatMap((s) => s.points);
   const xs = all.map(([x]) => x);
