@@ -6,10 +6,11 @@ import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
+import type { Module } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
 import { byteSize } from "../quantities.ts";
 import { cast, type DType, memory, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
-import type { WeightNames } from "./architecture.ts";
+import type { Architecture, WeightNames } from "./architecture.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
@@ -76,30 +77,38 @@ async function checkSize(weights: number, folder: Folder, where: string): Promis
   }
 }
 
-/** Loads a folder's weights into a model of the same shape. Strict both ways. */
-export async function loadWeights(model: CausalLM, place: string | Folder): Promise<void> {
+const OWN_NAMES: WeightNames = { base: "", tied: [], names: [] };
+
+/**
+ * Loads a folder's weights (model.safetensors, one file or shards) into a model of the same shape, or into a module of your own, whose names must be the file's.
+ * @throws FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype
+ */
+export async function loadWeights(model: Module & { readonly architecture?: Architecture }, place: string | Folder): Promise<void> {
   const folder = await folderOf(place);
   const reader = await openModelWeights(folder);
   try {
     const wanted = model.stateDict();
     const there = [...reader.tensors.keys()];
-    const { tied, ...table } = model.architecture.weights;
+    const { tied, ...table } = model.architecture?.weights ?? OWN_NAMES;
     const ours = ownNames(there, wanted, table);
     const has = new Set(ours.values());
     const missing = [...wanted.keys()].filter((name) => !has.has(name));
     const unexpected = [...ours].filter(([, name]) => !wanted.has(name) && !tied.includes(name)).map(([file]) => file);
-    if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(reader.name, missing, unexpected));
-    for (const [file, name] of ours) {
+    if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(reader.name, missing, unexpected, model.architecture !== undefined));
+    const pairs = [...ours].flatMap(([file, name]) => {
       const target = wanted.get(name);
-      if (target === undefined) continue;
+      return target === undefined ? [] : [{ file, target }];
+    });
+    // All shapes before the first value: a model that does not fit stays as it was.
+    for (const { file, target } of pairs) {
       const info = reader.tensors.get(file);
       if (info === undefined || info.shape.join() !== target.shape.join()) {
         throw new FormatError(
-          `${reader.name}: tensor ${file} has the wrong shape, expected (${target.shape.join(", ")}), got (${info?.shape.join(", ")}). config.json and weights do not belong together`,
+          `${reader.name}: tensor ${file} has the wrong shape, expected (${target.shape.join(", ")}), got (${info?.shape.join(", ")}). The model and these weights do not belong together`,
         );
       }
-      copyWeight(await reader.read(file), target, reader.name);
     }
+    for (const { file, target } of pairs) copyWeight(await reader.read(file), target, reader.name);
   } finally {
     await reader.close();
   }
@@ -117,17 +126,17 @@ function ownNames(there: readonly string[], wanted: ReadonlyMap<string, Tensor>,
   return whole ? renamed : new Map([...renamed].map(([file, name]) => [file, base + name]));
 }
 
-function misfit(where: string, missing: readonly string[], unexpected: readonly string[]): string {
+function misfit(where: string, missing: readonly string[], unexpected: readonly string[], hasConfig: boolean): string {
   const list = (names: readonly string[]) =>
     names
       .slice(0, 20)
       .map((n) => `\n  ${n}`)
       .join("") + (names.length > 20 ? `\n  … and ${names.length - 20} more` : "");
   return (
-    `${where}: the weights do not fit config.json, expected the model's own names, got` +
+    `${where}: the weights do not fit ${hasConfig ? "config.json" : "the module"}, expected the model's own names, got` +
     (missing.length > 0 ? ` ${missing.length} missing:${list(missing)}` : "") +
     (unexpected.length > 0 ? `${missing.length > 0 ? "\nand" : ""} ${unexpected.length} unexpected:${list(unexpected)}` : "") +
-    "\nUse the config.json that came with these weights."
+    (hasConfig ? "\nUse the config.json that came with these weights." : "\nBuild the module as it was when they were saved.")
   );
 }
 
@@ -142,8 +151,8 @@ function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
   });
 }
 
-/** What a model's weight file holds, in order, each fetched when its turn comes. */
-export function weightEntries(model: CausalLM, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
+/** What a model's weight file holds, in order, each fetched when its turn comes: for `saveModelWeights`. Of any module. */
+export function weightEntries(model: Module, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
   checkOptions("weightEntries", options, { dtype: true });
   const { dtype = "f32" } = options;
   const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];

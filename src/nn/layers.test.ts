@@ -51,6 +51,28 @@ test.each([
   norm.dispose();
 });
 
+test("a module takes over another's state whole, or not at all", () => {
+  manualSeed(3);
+  const [from, to] = [new Sequential(new LayerNorm(3), new BatchNorm(3)), new Sequential(new LayerNorm(3), new BatchNorm(3))];
+  for (const [i, t] of [...from.stateDict().values()].entries()) t.write(Float32Array.of(i, -i, 0.5));
+  expect(to.loadStateDict(from.stateDict())).toBe(to);
+  expect([...to.stateDict()].map(([name, t]) => [name, [...t.dataSync()]])).toEqual([...from.stateDict()].map(([name, t]) => [name, [...t.dataSync()]]));
+  const before = [...to.stateDict().values()].map((t) => [...t.dataSync()]);
+  scope(() => {
+    const state = new Map([...from.stateDict()].map(([name]) => [name, zeros([3])]));
+    const names = [...state.keys()];
+    const last = names.at(-1) as string;
+    expect(() => to.loadStateDict(new Map([...state, [last, zeros([4])]]))).toThrow(`loadStateDict: expected ${last} of shape (3), got (4).`);
+    expect(() => to.loadStateDict(new Map([...state, ["extra", zeros([3])]]))).toThrow("got none missing and extra unknown");
+    state.delete(last);
+    expect(() => to.loadStateDict(state)).toThrow(`got ${last} missing and none unknown`);
+    return undefined;
+  });
+  expect([...to.stateDict().values()].map((t) => [...t.dataSync()])).toEqual(before);
+  from.dispose();
+  to.dispose();
+});
+
 test("BatchNorm says what it can't normalise", () => {
   const net = new Sequential(new LayerNorm(3), new BatchNorm(3));
   scope(() => {

@@ -134,6 +134,28 @@ export abstract class Module {
     return new Map(this.tensors("parameter", "saved buffer"));
   }
 
+  /**
+   * Copies values over the parameters and saved buffers of these names, all of them: what `stateDict` of a module of the same shape gives.
+   * @throws GroundupError, before anything is changed, where a name is missing, unknown, or of another shape
+   */
+  loadStateDict(state: ReadonlyMap<string, Tensor>): this {
+    const own = this.stateDict();
+    const missing = [...own.keys()].filter((name) => !state.has(name));
+    const unknown = [...state.keys()].filter((name) => !own.has(name));
+    if (missing.length > 0 || unknown.length > 0) {
+      const some = (names: readonly string[]) => (names.length === 0 ? "none" : `${names.slice(0, 5).join(", ")}${names.length > 5 ? ", …" : ""}`);
+      throw new GroundupError(`loadStateDict: expected this module's names, got ${some(missing)} missing and ${some(unknown)} unknown. Build it as it was`);
+    }
+    for (const [name, t] of state) {
+      const { shape } = own.get(name) as Tensor;
+      if (t.shape.join() !== shape.join())
+        throw new ShapeError(`loadStateDict: expected ${name} of shape (${shape.join(", ")}), got (${t.shape.join(", ")}). Build the module as it was`);
+      t.check("loadStateDict");
+    }
+    for (const [name, t] of state) if (own.get(name) !== t) own.get(name)?.write(t.dataSync());
+    return this;
+  }
+
   /** The module with this dotted name. */
   get(name: string): Module {
     for (const [path, module] of this.namedModules()) if (path === name) return module;
