@@ -8,6 +8,7 @@ import { ConfigError, DataError, FormatError, NonFiniteError, RunError } from ".
 import { listCheckpoints } from "../formats/index.ts";
 import { parseRecipe } from "../formats/recipe.ts";
 import type { Tensor } from "../tensor/index.ts";
+import { saveCheckpoint } from "./checkpoint.ts";
 import { isSpike, newWatch } from "./health.ts";
 import type { TrainingEvent } from "./loop.ts";
 import type { PretrainOptions, PretrainSession } from "./pretrain.ts";
@@ -95,6 +96,34 @@ describe("what goes wrong is said", () => {
     writeFileSync(file, older);
     await (await open(recipeOf(), { resume: true })).close();
     await expect(open(recipeOf({ max_rollbacks: 5 }), { resume: true })).rejects.toThrow(/recipe has changed[^\n]*\n {2}training\.max_rollbacks: 3 → 5\n/);
+  });
+
+  test("a recipe that was changed in the run's own folder", async () => {
+    await run(await open(recipeOf({ save_total_limit: 1 })));
+    const [config, state] = ["config.yaml", "checkpoints/step-000012/training/state.json"].map((name) => join(dir, "run", name));
+    const good = readFileSync(config, "utf8");
+    writeFileSync(config, good.replace("learning_rate: 0.001", "learning_rate: 0.01"));
+    const failed = open(recipeOf({ learning_rate: 0.01, save_total_limit: 1 }), { resume: true });
+    await expect(failed).rejects.toThrow(RunError);
+    await expect(failed).rejects.toThrow(
+      /run\/config\.yaml: the recipe has changed, expected the one that step-000012 was trained by, got\n {2}training\.learning_rate: 0\.001 → 0\.01\n.*Put the old values back, or start a new run\.$/,
+    );
+    expect(existsSync(join(dir, "run", "lock"))).toBe(false);
+    writeFileSync(config, good);
+    await (await open(recipeOf({ save_total_limit: 1 }), { resume: true })).close();
+    // The checkpoint does not say where on this machine the text lies.
+    expect(readFileSync(state, "utf8")).not.toContain(dir);
+  });
+
+  test("a checkpoint without a recipe, as older ones are, opens", async () => {
+    const recipe = recipeOf();
+    const session = await open(recipe);
+    const { recipe: _, ...parts } = session.parts;
+    await saveCheckpoint(session.run.at("checkpoints"), { ...session.state, step: 3 }, parts);
+    await session.close();
+    const later = await open(recipe, { resume: true });
+    expect(later.state).toEqual({ ...session.state, step: 3 });
+    await later.close();
   });
 
   test("changed data", async () => {

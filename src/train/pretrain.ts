@@ -9,7 +9,7 @@ import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { backend, manualSeed, memory } from "../tensor/index.ts";
 import { type Tokenizer, tokenizerFiles } from "../tokenizers/index.ts";
-import { loadCheckpoint, newestCheckpoint, type TrainingState, weightHashes } from "./checkpoint.ts";
+import { checkSameRecipe, findCheckpoint, loadCheckpoint, removeDamaged, type TrainingState, weightHashes } from "./checkpoint.ts";
 import { freshState, type Sampler, type TrainingEvent, type TrainingParts, trainingLoop } from "./loop.ts";
 import { checkMemory } from "./plan.ts";
 import { checkSameData, type DataHashes, openText, type PreparedData, prepareData } from "./prepare-data.ts";
@@ -115,6 +115,8 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const manifestFile = run.at("manifest.json");
     const before = fs.existsSync(manifestFile) ? readManifest(manifestFile) : null;
     if (before !== null) checkSameData(before.data, text.hashes, run.path);
+    const { path, damaged } = await findCheckpoint(run.at("checkpoints"));
+    if (path !== null) await checkSameRecipe(path, recipe, run.path);
     const sampling: { sampler?: Sampler } = {};
     const onTokenizer = (tokenizer: Tokenizer) => {
       // Refuses a model that has no place for the vocabulary.
@@ -143,9 +145,8 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const samples = mixed.length === 1 ? mixed[0].source : weightedMix(mixed);
     const loaderAt = (cursor: unknown) => dataLoader(samples, { batchSize: training.batch_size, ...(cursor === undefined ? {} : { cursor }) });
 
-    const checkpointParts = { model, optimizer, tokenizerFiles: tokenizerFiles(data.tokenizer.spec) };
-    const { path, notes: damaged } = await newestCheckpoint(run.at("checkpoints"));
-    notes.push(...damaged);
+    const checkpointParts = { model, optimizer, tokenizerFiles: tokenizerFiles(data.tokenizer.spec), recipe };
+    notes.push(...(await removeDamaged(damaged)));
     // Before a checkpoint's weights take the place of the first ones.
     const manifest = before ?? describeRun(recipe, data, model, { data: text.hashes, weights: await weightHashes(model) }, options.version ?? "unknown");
     const writeManifest = () => writeFileAtomic(manifestFile, `${JSON.stringify(manifest, null, 2)}\n`);
@@ -156,7 +157,6 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     if (before === null) await writeManifest();
     const parts: TrainingParts = {
       ...checkpointParts,
-      recipe,
       run,
       loader,
       loaderAt,
