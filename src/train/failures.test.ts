@@ -79,6 +79,30 @@ describe("what goes wrong is said", () => {
     expect(() => parseRecipe(recipeSchema, "", "r.yaml", [`${section}.${name}=1`])).toThrow(new RegExp(problem));
   });
 
+  test("a start that fails leaves no folder that it made, and what was there before", async () => {
+    writeFileSync(join(dir, "small.txt"), "hello");
+    const none = recipeOf({}, { data: { path: join(dir, "none.txt") } });
+    const small = recipeOf({}, { data: { path: join(dir, "small.txt") } });
+    mkdirSync(join(dir, "kept"));
+    for (const recipe of [none, small]) {
+      await expect(open(recipe, { out: join(dir, "runs", "deep", "run") })).rejects.toThrow(/none\.txt|smaller than one window/);
+      await expect(open(recipe, { out: join(dir, "kept", "run") })).rejects.toThrow(/none\.txt|smaller than one window/);
+      expect(readdirSync(dir).sort()).toEqual(["kept", "small.txt", "text.txt"]);
+      await expect(open(recipe, { out: join(dir, "kept") })).rejects.toThrow(/none\.txt|smaller than one window/);
+      expect(readdirSync(join(dir, "kept"))).toEqual([]);
+    }
+    writeFileSync(join(dir, "kept", ".mine"), "");
+    await expect(open(small, { out: join(dir, "kept") })).rejects.toThrow(DataError);
+    expect(readdirSync(join(dir, "kept"))).toEqual([".mine"]);
+    // What another has put beside the run meanwhile stays.
+    const meddling: PretrainOptions["sampler"] = () => {
+      writeFileSync(join(dir, "runs", "note.txt"), "");
+      throw new ConfigError("no");
+    };
+    await expect(open(recipeOf(), { out: join(dir, "runs", "run"), sampler: meddling })).rejects.toThrow(ConfigError);
+    expect(readdirSync(join(dir, "runs"))).toEqual(["note.txt"]);
+  });
+
   test("a folder that holds a run, no run, or another recipe", async () => {
     await run(await open(recipeOf()));
     await expect(open(recipeOf())).rejects.toThrow(/there is a run in this folder.*--resume/);
@@ -186,7 +210,7 @@ describe("what goes wrong is said", () => {
         "sample.prompts[2] is empty, expected a first word, as the tokenizer has no end-of-text token to begin after, got none. Write one, or set tokenizer.end_of_text=true.\n  " +
         "sample.prompts[3] is too long, expected at most 16 tokens (the model's context), got 26. Shorten it, or raise training.context_length.",
     );
-    expect(readdirSync(join(dir, "run"))).toEqual([]);
+    expect(existsSync(join(dir, "run"))).toBe(false);
     // Nobody asks for samples, or the tokenizer knows every byte and how texts end.
     await (await open(recipeOf({}, { sample: { prompts } }), { sampler })).close();
     const bytes = recipeOf({ context_length: 32 }, { ...sample, tokenizer: { type: "bytes" } });
