@@ -287,6 +287,23 @@ describe("health", () => {
     expect(logged).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
   });
 
+  test("when the rollbacks are spent, the error says so beside what went wrong last", async () => {
+    const spoil = (session: PretrainSession, step: number, factor: number) => (e: TrainingEvent) => {
+      if (e.type !== "step" || e.metrics.step !== step) return;
+      const p = session.model.get("model.norm") as unknown as { weight: Tensor };
+      p.weight.write((p.weight.dataSync() as Float32Array).map((value) => value * factor));
+    };
+    const seldom = { eval: { eval_steps: 1000 } };
+    const leaping = await open(recipeOf({ on_spike: "rollback", max_rollbacks: 2, max_steps: 64, save_steps: 20 }, seldom));
+    const leapt = run(leaping, spoil(leaping, 61, -50));
+    await expect(leapt).rejects.toThrow(RunError);
+    await expect(leapt).rejects.toThrow(/step 62: the loss leapt, .* data of this step\. All rollbacks are spent: 2 of training\.max_rollbacks 2\.$/);
+    const broken = await open(recipeOf({ on_non_finite: "rollback", max_rollbacks: 1 }, seldom), { out: join(dir, "broken") });
+    const failed = run(broken, spoil(broken, 6, Number.NaN));
+    await expect(failed).rejects.toThrow(NonFiniteError);
+    await expect(failed).rejects.toThrow(/step 7: the loss is not finite.* All rollbacks are spent: 1 of training\.max_rollbacks 1\.$/);
+  });
+
   test("the spike rule knows a leap from noise", () => {
     const watch = newWatch();
     const noise = (i: number) => 3 - i / 200 + 0.05 * Math.sin(i * 12.9898);
