@@ -190,7 +190,21 @@ describe("what goes wrong is said", () => {
   test("a text smaller than one window, empty text", async () => {
     writeFileSync(join(dir, "small.txt"), "hello");
     const data = (path: string) => ({ data: { path: join(dir, path) } });
-    await expect(open(recipeOf({}, data("small.txt")))).rejects.toThrow(DataError);
+    const small = open(recipeOf({}, data("small.txt")));
+    await expect(small).rejects.toThrow(DataError);
+    // By the user's file, and which part of it; not by the shards that were made of it.
+    await expect(small).rejects.toThrow(
+      `${join(dir, "small.txt")} (training part): text smaller than one window, expected at least 17 tokens (context + 1), got `,
+    );
+    writeFileSync(join(dir, "short.txt"), "the whale swims in the sea");
+    const unmeasured = { data: { path: join(dir, "short.txt"), validation_fraction: 0.01 } };
+    await expect(open(recipeOf({}, unmeasured))).rejects.toThrow(
+      `${join(dir, "short.txt")} (validation part): text smaller than one window, expected at least 2`,
+    );
+    const [path, other] = [join(dir, "text.txt"), join(dir, "small.txt")];
+    const two = recipeOf({}, { data: { sources: [{ path }, { path: [other] }] } });
+    await expect(open(two)).rejects.toThrow(`${other} (training part): text smaller`);
+    expect(existsSync(join(dir, "run"))).toBe(false);
     writeFileSync(join(dir, "empty.txt"), "");
     await expect(open(recipeOf({}, data("empty.txt")), { out: join(dir, "run2") })).rejects.toThrow(DataError);
   });

@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import os from "node:os";
 import * as z from "zod";
-import { dataLoader, packedDocuments, sampledWindows, weightedMix } from "../data/index.ts";
+import { dataLoader, packedDocuments, sampledWindows, sequentialWindows, weightedMix } from "../data/index.ts";
 import { parseConfig, parseConfigText, writeFileAtomic } from "../formats/index.ts";
 import { type CausalLM, createModel, describeModel } from "../models/index.ts";
 import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
@@ -142,6 +142,8 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     close.push(() => optimizer.dispose());
     const source = recipe.data.order === "documents" ? packedDocuments : sampledWindows;
     const mixed = data.train.map(({ tokens, weight }) => ({ source: source(tokens, { context: training.context_length, seed }), weight }));
+    // What the evaluations read: too little of it is said here and not at the first of them.
+    sequentialWindows(data.validation, { context: training.context_length });
     const samples = mixed.length === 1 ? mixed[0].source : weightedMix(mixed);
     const loaderAt = (cursor: unknown) => dataLoader(samples, { batchSize: training.batch_size, ...(cursor === undefined ? {} : { cursor }) });
 
