@@ -188,6 +188,16 @@ test("quickstart on files of tokens measures bits per byte and counts n-grams, w
   expect(many.stdout).not.toMatch(/Held-out/);
 });
 
+test("says after how many evaluations it stopped early", { timeout: 60_000 }, async () => {
+  const settings = (patience: number) => ["training.learning_rate=0", "eval.eval_steps=2", `eval.early_stopping_patience=${patience}`];
+  const stopped = async (patience: number) => {
+    const out = join(dir, `patience-${patience}`);
+    return (await groundup(["pretrain", recipe, "--out", out, ...settings(patience).flatMap((setting) => ["--set", setting])])).stdout;
+  };
+  expect(await stopped(1)).toContain("\nStopped after 1 evaluation without a better loss at step 4. Run folder: ");
+  expect(await stopped(2)).toContain("\nStopped after 2 evaluations without a better loss at step 6. Run folder: ");
+});
+
 test("--find-lr draws the losses, suggests a rate and keeps nothing", { timeout: 60_000 }, async () => {
   const out = join(dir, "none");
   const accumulated = ["--set", "training.gradient_accumulation_steps=2"];

@@ -139,7 +139,7 @@ export function showEnd(session: PretrainSession, { end, validation }: Outcome, 
     io.print(`${row("this model", perplexity, bitsPerByte)}   ${verdict}`);
   }
   const patience = session.recipe.eval.early_stopping_patience;
-  const how = end.why === "done" ? "Done" : `Stopped after ${patience} evaluations without a better loss`;
+  const how = end.why === "done" ? "Done" : `Stopped after ${patience} ${patience === 1 ? "evaluation" : "evaluations"} without a better loss`;
   io.print(`\n${how} at step ${end.step}. Run folder: ${path}`);
   io.print(`Curves and samples: ${session.run.at("report.html")}`);
   io.print("\nWhat next:");

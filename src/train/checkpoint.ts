@@ -1,7 +1,7 @@
 /** What a checkpoint holds besides the model, and the way there and back. */
 import { createHash } from "node:crypto";
 import * as fs from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { DataCursor } from "../data/index.ts";
 import { FormatError, RunError } from "../errors.ts";
 import {
@@ -12,6 +12,7 @@ import {
   listCheckpoints,
   openFile,
   openSafetensors,
+  parseConfig,
   parseConfigText,
   type StoredTensor,
   type WriteOptions,
@@ -22,6 +23,7 @@ import { type CausalLM, configText, loadWeights, weightEntries } from "../models
 import type { Optimizer } from "../optim/index.ts";
 import { scope, streams, type Tensor, tensorFromBytes } from "../tensor/index.ts";
 import type { LossWatch } from "./health.ts";
+import { differences, type Recipe, recipeSchema, withFileNames } from "./recipe.ts";
 
 /** Everything that moves during training, besides weights and optimiser: plain JSON. */
 export interface TrainingState {
@@ -43,6 +45,8 @@ interface Saved extends TrainingState {
   version: 1;
   optimizer: { kind: string; step: number };
   streams: Record<string, { seed: number; stream: number; position: number }>;
+  /** Its files by name: where they lie on one machine is nobody else's business, and their content is in the manifest. Older checkpoints have none. */
+  recipe?: Recipe;
 }
 
 /** Everything that a checkpoint holds or is read back into. */
@@ -51,6 +55,8 @@ export interface CheckpointParts {
   optimizer: Optimizer;
   /** File name → content, beside the weights. */
   tokenizerFiles: Record<string, string>;
+  /** What the model is trained by; kept so that a run goes on by no other. */
+  recipe?: Recipe;
 }
 
 const OPTIMIZER = "training/optimizer.safetensors";
@@ -73,11 +79,17 @@ export async function weightHashes(model: CausalLM): Promise<Record<string, stri
 export async function saveCheckpoint(
   root: string,
   state: TrainingState,
-  { model, optimizer, tokenizerFiles }: CheckpointParts,
+  { model, optimizer, tokenizerFiles, recipe }: CheckpointParts,
   options: WriteOptions = {},
 ): Promise<string> {
   const saved = optimizer.state();
-  const meta: Saved = { version: 1, ...state, optimizer: { kind: saved.kind, step: saved.step }, streams: structuredClone(streams) };
+  const meta: Saved = {
+    version: 1,
+    ...state,
+    optimizer: { kind: saved.kind, step: saved.step },
+    streams: structuredClone(streams),
+    ...(recipe === undefined ? {} : { recipe: withFileNames(recipe) }),
+  };
   const entries = [...saved.tensors].map(([name, t]) => ({ name, dtype: "F32" as const, shape: t.shape, data: () => t.bytesSync() }));
   const { path } = await writeCheckpoint(
     root,
@@ -95,11 +107,29 @@ export async function saveCheckpoint(
   return path;
 }
 
+async function readSaved(path: string): Promise<Omit<Saved, "version">> {
+  const file = join(path, STATE);
+  const { version, ...saved } = parseConfigText(await fs.readFile(file, "utf8"), file) as unknown as Saved;
+  if (version !== 1) throw new FormatError(`${file}: unknown version, expected 1, got ${version}. Resume with the groundup that wrote it.`);
+  return saved;
+}
+
+/** @throws RunError when the run's recipe is not the one that its checkpoint was trained by: config.yaml is a file that anyone may edit */
+export async function checkSameRecipe(path: string, recipe: Recipe, run: string): Promise<void> {
+  const { recipe: before } = await readSaved(path);
+  if (before === undefined) return;
+  // Through JSON and the schema on both sides: JSON has no undefined, and a key that the checkpoint's version did not have counts as its default.
+  const changed = differences(parseConfig(recipeSchema, before, `${join(path, STATE)}: recipe`), JSON.parse(JSON.stringify(withFileNames(recipe))));
+  if (changed.length > 0)
+    throw new RunError(
+      `${join(run, "config.yaml")}: the recipe has changed, expected the one that ${basename(path)} was trained by, got\n  ${changed.join("\n  ")}\n` +
+        "config.yaml was edited after the run began. Put the old values back, or start a new run.",
+    );
+}
+
 /** Puts weights, optimiser and random streams back as they were. */
 export async function loadCheckpoint(path: string, { model, optimizer }: CheckpointParts): Promise<TrainingState> {
-  const file = join(path, STATE);
-  const { version, optimizer: settings, streams: positions, ...state } = parseConfigText(await fs.readFile(file, "utf8"), file) as unknown as Saved;
-  if (version !== 1) throw new FormatError(`${file}: unknown version, expected 1, got ${version}. Resume with the groundup that wrote it.`);
+  const { optimizer: settings, streams: positions, recipe: _, ...state } = await readSaved(path);
   await loadWeights(model, path);
   const reader = await openSafetensors(await openFile(join(path, OPTIMIZER)));
   try {
@@ -117,19 +147,32 @@ export async function loadCheckpoint(path: string, { model, optimizer }: Checkpo
   return state;
 }
 
-/**
- * The newest whole checkpoint. Damaged ones after it are removed, since training will write those steps again.
- * @returns null when there is none, and sentences about what was removed
- */
-export async function newestCheckpoint(root: string): Promise<{ path: string | null; notes: string[] }> {
+type Damaged = Awaited<ReturnType<typeof lastGoodCheckpoint>>["damaged"];
+
+/** The newest whole checkpoint, null where there is none, and the damaged ones after it; all stay. @throws RunError when none is whole */
+export async function findCheckpoint(root: string): Promise<{ path: string | null; damaged: Damaged }> {
   const { checkpoint, damaged } = await lastGoodCheckpoint(root);
   if (checkpoint === undefined && damaged.length > 0) {
     throw new RunError(
       `${root}: no checkpoint is whole, expected at least one, got ${damaged.length} damaged: ${damaged[0]?.error.message} Restore one from a copy, or start a new run.`,
     );
   }
+  return { path: checkpoint?.path ?? null, damaged };
+}
+
+/** Removes them, since training will write those steps again. Returns sentences about it. */
+export async function removeDamaged(damaged: Damaged): Promise<string[]> {
   for (const { checkpoint: bad } of damaged) await fs.rm(bad.path, { recursive: true, force: true });
-  return { path: checkpoint?.path ?? null, notes: damaged.map(({ error }) => `A damaged checkpoint was left out: ${error.message}`) };
+  return damaged.map(({ error }) => `A damaged checkpoint was left out: ${error.message}`);
+}
+
+/**
+ * The newest whole checkpoint. Damaged ones after it are removed.
+ * @returns null when there is none, and sentences about what was removed
+ */
+export async function newestCheckpoint(root: string): Promise<{ path: string | null; notes: string[] }> {
+  const { path, damaged } = await findCheckpoint(root);
+  return { path, notes: await removeDamaged(damaged) };
 }
 
 /** Says which checkpoint is best, and removes all but the newest `keep` and the best. */

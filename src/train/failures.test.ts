@@ -8,6 +8,7 @@ import { ConfigError, DataError, FormatError, NonFiniteError, RunError } from ".
 import { listCheckpoints } from "../formats/index.ts";
 import { parseRecipe } from "../formats/recipe.ts";
 import type { Tensor } from "../tensor/index.ts";
+import { saveCheckpoint } from "./checkpoint.ts";
 import { isSpike, newWatch } from "./health.ts";
 import type { TrainingEvent } from "./loop.ts";
 import type { PretrainOptions, PretrainSession } from "./pretrain.ts";
@@ -78,6 +79,30 @@ describe("what goes wrong is said", () => {
     expect(() => parseRecipe(recipeSchema, "", "r.yaml", [`${section}.${name}=1`])).toThrow(new RegExp(problem));
   });
 
+  test("a start that fails leaves no folder that it made, and what was there before", async () => {
+    writeFileSync(join(dir, "small.txt"), "hello");
+    const none = recipeOf({}, { data: { path: join(dir, "none.txt") } });
+    const small = recipeOf({}, { data: { path: join(dir, "small.txt") } });
+    mkdirSync(join(dir, "kept"));
+    for (const recipe of [none, small]) {
+      await expect(open(recipe, { out: join(dir, "runs", "deep", "run") })).rejects.toThrow(/none\.txt|smaller than one window/);
+      await expect(open(recipe, { out: join(dir, "kept", "run") })).rejects.toThrow(/none\.txt|smaller than one window/);
+      expect(readdirSync(dir).sort()).toEqual(["kept", "small.txt", "text.txt"]);
+      await expect(open(recipe, { out: join(dir, "kept") })).rejects.toThrow(/none\.txt|smaller than one window/);
+      expect(readdirSync(join(dir, "kept"))).toEqual([]);
+    }
+    writeFileSync(join(dir, "kept", ".mine"), "");
+    await expect(open(small, { out: join(dir, "kept") })).rejects.toThrow(DataError);
+    expect(readdirSync(join(dir, "kept"))).toEqual([".mine"]);
+    // What another has put beside the run meanwhile stays.
+    const meddling: PretrainOptions["sampler"] = () => {
+      writeFileSync(join(dir, "runs", "note.txt"), "");
+      throw new ConfigError("no");
+    };
+    await expect(open(recipeOf(), { out: join(dir, "runs", "run"), sampler: meddling })).rejects.toThrow(ConfigError);
+    expect(readdirSync(join(dir, "runs"))).toEqual(["note.txt"]);
+  });
+
   test("a folder that holds a run, no run, or another recipe", async () => {
     await run(await open(recipeOf()));
     await expect(open(recipeOf())).rejects.toThrow(/there is a run in this folder.*--resume/);
@@ -95,6 +120,34 @@ describe("what goes wrong is said", () => {
     writeFileSync(file, older);
     await (await open(recipeOf(), { resume: true })).close();
     await expect(open(recipeOf({ max_rollbacks: 5 }), { resume: true })).rejects.toThrow(/recipe has changed[^\n]*\n {2}training\.max_rollbacks: 3 → 5\n/);
+  });
+
+  test("a recipe that was changed in the run's own folder", async () => {
+    await run(await open(recipeOf({ save_total_limit: 1 })));
+    const [config, state] = ["config.yaml", "checkpoints/step-000012/training/state.json"].map((name) => join(dir, "run", name));
+    const good = readFileSync(config, "utf8");
+    writeFileSync(config, good.replace("learning_rate: 0.001", "learning_rate: 0.01"));
+    const failed = open(recipeOf({ learning_rate: 0.01, save_total_limit: 1 }), { resume: true });
+    await expect(failed).rejects.toThrow(RunError);
+    await expect(failed).rejects.toThrow(
+      /run\/config\.yaml: the recipe has changed, expected the one that step-000012 was trained by, got\n {2}training\.learning_rate: 0\.001 → 0\.01\n.*Put the old values back, or start a new run\.$/,
+    );
+    expect(existsSync(join(dir, "run", "lock"))).toBe(false);
+    writeFileSync(config, good);
+    await (await open(recipeOf({ save_total_limit: 1 }), { resume: true })).close();
+    // The checkpoint does not say where on this machine the text lies.
+    expect(readFileSync(state, "utf8")).not.toContain(dir);
+  });
+
+  test("a checkpoint without a recipe, as older ones are, opens", async () => {
+    const recipe = recipeOf();
+    const session = await open(recipe);
+    const { recipe: _, ...parts } = session.parts;
+    await saveCheckpoint(session.run.at("checkpoints"), { ...session.state, step: 3 }, parts);
+    await session.close();
+    const later = await open(recipe, { resume: true });
+    expect(later.state).toEqual({ ...session.state, step: 3 });
+    await later.close();
   });
 
   test("changed data", async () => {
@@ -137,7 +190,21 @@ describe("what goes wrong is said", () => {
   test("a text smaller than one window, empty text", async () => {
     writeFileSync(join(dir, "small.txt"), "hello");
     const data = (path: string) => ({ data: { path: join(dir, path) } });
-    await expect(open(recipeOf({}, data("small.txt")))).rejects.toThrow(DataError);
+    const small = open(recipeOf({}, data("small.txt")));
+    await expect(small).rejects.toThrow(DataError);
+    // By the user's file, and which part of it; not by the shards that were made of it.
+    await expect(small).rejects.toThrow(
+      `${join(dir, "small.txt")} (training part): text smaller than one window, expected at least 17 tokens (context + 1), got `,
+    );
+    writeFileSync(join(dir, "short.txt"), "the whale swims in the sea");
+    const unmeasured = { data: { path: join(dir, "short.txt"), validation_fraction: 0.01 } };
+    await expect(open(recipeOf({}, unmeasured))).rejects.toThrow(
+      `${join(dir, "short.txt")} (validation part): text smaller than one window, expected at least 2`,
+    );
+    const [path, other] = [join(dir, "text.txt"), join(dir, "small.txt")];
+    const two = recipeOf({}, { data: { sources: [{ path }, { path: [other] }] } });
+    await expect(open(two)).rejects.toThrow(`${other} (training part): text smaller`);
+    expect(existsSync(join(dir, "run"))).toBe(false);
     writeFileSync(join(dir, "empty.txt"), "");
     await expect(open(recipeOf({}, data("empty.txt")), { out: join(dir, "run2") })).rejects.toThrow(DataError);
   });
@@ -157,7 +224,7 @@ describe("what goes wrong is said", () => {
         "sample.prompts[2] is empty, expected a first word, as the tokenizer has no end-of-text token to begin after, got none. Write one, or set tokenizer.end_of_text=true.\n  " +
         "sample.prompts[3] is too long, expected at most 16 tokens (the model's context), got 26. Shorten it, or raise training.context_length.",
     );
-    expect(readdirSync(join(dir, "run"))).toEqual([]);
+    expect(existsSync(join(dir, "run"))).toBe(false);
     // Nobody asks for samples, or the tokenizer knows every byte and how texts end.
     await (await open(recipeOf({}, { sample: { prompts } }), { sampler })).close();
     const bytes = recipeOf({ context_length: 32 }, { ...sample, tokenizer: { type: "bytes" } });
@@ -232,6 +299,23 @@ describe("health", () => {
       .split("\n")
       .map((line) => JSON.parse(line).step);
     expect(logged).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+  });
+
+  test("when the rollbacks are spent, the error says so beside what went wrong last", async () => {
+    const spoil = (session: PretrainSession, step: number, factor: number) => (e: TrainingEvent) => {
+      if (e.type !== "step" || e.metrics.step !== step) return;
+      const p = session.model.get("model.norm") as unknown as { weight: Tensor };
+      p.weight.write((p.weight.dataSync() as Float32Array).map((value) => value * factor));
+    };
+    const seldom = { eval: { eval_steps: 1000 } };
+    const leaping = await open(recipeOf({ on_spike: "rollback", max_rollbacks: 2, max_steps: 64, save_steps: 20 }, seldom));
+    const leapt = run(leaping, spoil(leaping, 61, -50));
+    await expect(leapt).rejects.toThrow(RunError);
+    await expect(leapt).rejects.toThrow(/step 62: the loss leapt, .* data of this step\. All rollbacks are spent: 2 of training\.max_rollbacks 2\.$/);
+    const broken = await open(recipeOf({ on_non_finite: "rollback", max_rollbacks: 1 }, seldom), { out: join(dir, "broken") });
+    const failed = run(broken, spoil(broken, 6, Number.NaN));
+    await expect(failed).rejects.toThrow(NonFiniteError);
+    await expect(failed).rejects.toThrow(/step 7: the loss is not finite.* All rollbacks are spent: 1 of training\.max_rollbacks 1\.$/);
   });
 
   test("the spike rule knows a leap from noise", () => {

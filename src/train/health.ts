@@ -1,7 +1,7 @@
 /** Is the run still sane? Finite numbers, and losses that do not leap. */
 
 import type { Batch } from "../data/index.ts";
-import { NonFiniteError } from "../errors.ts";
+import { NonFiniteError, RunError } from "../errors.ts";
 import { type CausalLM, CausalLMOutput } from "../models/index.ts";
 import { firstNonFinite, noGrad, scope, Tensor } from "../tensor/index.ts";
 import { inputsOf } from "./step.ts";
@@ -88,4 +88,10 @@ export function nonFiniteLoss(step: number, loss: number, model: CausalLM, batch
     `training: step ${step}: the loss is not finite, expected a number, got ${loss}; the first bad tensor is ${findNonFinite(model, batches)}. ` +
       "Lower training.learning_rate, raise training.warmup_steps, or set training.on_non_finite=rollback. Checkpoints written so far are good.",
   );
+}
+
+/** What went wrong last, with the reason why the run does not go back once more. */
+export function rollbacksSpent(trouble: NonFiniteError | RunError, spent: number, allowed: number): NonFiniteError | RunError {
+  const ErrorClass = trouble instanceof NonFiniteError ? NonFiniteError : RunError;
+  return new ErrorClass(`${trouble.message} All rollbacks are spent: ${spent} of training.max_rollbacks ${allowed}.`, { cause: trouble });
 }

@@ -10,7 +10,7 @@ import { checkOptions } from "../options.ts";
 import { turn } from "../turn.ts";
 import { type CheckpointParts, loadCheckpoint, newestCheckpoint, pruneCheckpoints, saveCheckpoint, type TrainingState } from "./checkpoint.ts";
 import { type EvaluationResult, evaluateLoss } from "./evaluate.ts";
-import { checkWeights, isSpike, newWatch, nonFiniteLoss } from "./health.ts";
+import { checkWeights, isSpike, newWatch, nonFiniteLoss, rollbacksSpent } from "./health.ts";
 import { decayStepsOf, type Recipe } from "./recipe.ts";
 import type { LoggedMetrics, RunFolder, RunSample, StepMetrics } from "./run-folder.ts";
 import { accumulateGradients } from "./step.ts";
@@ -200,7 +200,7 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     optimizer.learningRate = training.learning_rate * schedule(state.step);
     const { loss, tokens } = accumulateGradients(model, batches, training.precision);
     let gradNorm = 0;
-    let trouble: Error | null = null;
+    let trouble: NonFiniteError | RunError | null = null;
     let rule = training.on_non_finite;
     if (!Number.isFinite(loss)) trouble = nonFiniteLoss(state.step + 1, loss, model, batches);
     else if (isSpike(state.watch, loss, training.spike_sigmas)) {
@@ -223,7 +223,8 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     }
     optimizer.zeroGrad();
     if (trouble !== null) {
-      if (rule !== "rollback" || state.rollbacks >= training.max_rollbacks) throw trouble;
+      if (rule !== "rollback") throw trouble;
+      if (state.rollbacks >= training.max_rollbacks) throw rollbacksSpent(trouble, state.rollbacks, training.max_rollbacks);
       yield { type: "note", text: trouble.message };
       yield { type: "note", text: await rollBack() };
       continue;

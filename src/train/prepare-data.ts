@@ -146,7 +146,7 @@ export async function prepareData(
   const close = async () => {
     for (const shards of opened) await shards.close();
   };
-  const shardsAt = async (place: string, documents: () => AsyncIterable<Document>): Promise<ShardData> => {
+  const shardsAt = async (place: string, name: string, documents: () => AsyncIterable<Document>): Promise<ShardData> => {
     const there = fs.existsSync(place);
     if (!there) {
       const encoder = { encode: (piece: string) => tokenizer.encode(piece, { addSpecialTokens: false }) };
@@ -157,18 +157,19 @@ export async function prepareData(
         ...(signal === undefined ? {} : { signal }),
       });
     }
-    const shards = await openShards(openFolder(place));
+    const shards = { ...(await openShards(openFolder(place))), name };
     opened.push(shards);
     if (there) await verify(shards, place);
     return shards;
   };
   try {
     const train: (TrainPart & { tokens: ShardData })[] = [];
-    for (const [i, { weight }] of text.sources.entries()) {
+    for (const [i, { documents, weight }] of text.sources.entries()) {
       const place = text.sources.length === 1 ? run.at("data", "train") : run.at("data", `train-${i}`);
-      train.push({ tokens: await shardsAt(place, () => sides("train", i)), weight });
+      train.push({ tokens: await shardsAt(place, `${listed(documents.files)} (training part)`, () => sides("train", i)), weight });
     }
-    const validation = await shardsAt(run.at("data", "validation"), () => sides("validation"));
+    const all = text.sources.flatMap(({ documents }) => documents.files);
+    const validation = await shardsAt(run.at("data", "validation"), `${listed(all)} (validation part)`, () => sides("validation"));
     const sum = (of: readonly ShardData[], pick: (s: ShardManifest["statistics"]) => number) =>
       of.reduce((n, shards) => n + pick(shards.manifest.statistics), 0);
     const countsOf = (of: readonly ShardData[]) => ({
@@ -182,6 +183,9 @@ export async function prepareData(
     throw error;
   }
 }
+
+/** Files for a message: the user's, as the shards made of them are nobody's to mend. */
+const listed = (files: readonly string[]): string => (files.length > 3 ? `${files.slice(0, 3).join(", ")} and ${files.length - 3} more` : files.join(", "));
 
 async function tokenFiles(
   folder: string,

@@ -2,14 +2,14 @@
 import * as fs from "node:fs";
 import os from "node:os";
 import * as z from "zod";
-import { dataLoader, packedDocuments, sampledWindows, weightedMix } from "../data/index.ts";
+import { dataLoader, packedDocuments, sampledWindows, sequentialWindows, weightedMix } from "../data/index.ts";
 import { parseConfig, parseConfigText, writeFileAtomic } from "../formats/index.ts";
 import { type CausalLM, createModel, describeModel } from "../models/index.ts";
 import { adam, adamw, decayGroups, type Optimizer, rmsprop, sgd } from "../optim/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { backend, manualSeed, memory } from "../tensor/index.ts";
 import { type Tokenizer, tokenizerFiles } from "../tokenizers/index.ts";
-import { loadCheckpoint, newestCheckpoint, type TrainingState, weightHashes } from "./checkpoint.ts";
+import { checkSameRecipe, findCheckpoint, loadCheckpoint, removeDamaged, type TrainingState, weightHashes } from "./checkpoint.ts";
 import { freshState, type Sampler, type TrainingEvent, type TrainingParts, trainingLoop } from "./loop.ts";
 import { checkMemory } from "./plan.ts";
 import { checkSameData, type DataHashes, openText, type PreparedData, prepareData } from "./prepare-data.ts";
@@ -115,6 +115,8 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const manifestFile = run.at("manifest.json");
     const before = fs.existsSync(manifestFile) ? readManifest(manifestFile) : null;
     if (before !== null) checkSameData(before.data, text.hashes, run.path);
+    const { path, damaged } = await findCheckpoint(run.at("checkpoints"));
+    if (path !== null) await checkSameRecipe(path, recipe, run.path);
     const sampling: { sampler?: Sampler } = {};
     const onTokenizer = (tokenizer: Tokenizer) => {
       // Refuses a model that has no place for the vocabulary.
@@ -140,12 +142,13 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     close.push(() => optimizer.dispose());
     const source = recipe.data.order === "documents" ? packedDocuments : sampledWindows;
     const mixed = data.train.map(({ tokens, weight }) => ({ source: source(tokens, { context: training.context_length, seed }), weight }));
+    // What the evaluations read: too little of it is said here and not at the first of them.
+    sequentialWindows(data.validation, { context: training.context_length });
     const samples = mixed.length === 1 ? mixed[0].source : weightedMix(mixed);
     const loaderAt = (cursor: unknown) => dataLoader(samples, { batchSize: training.batch_size, ...(cursor === undefined ? {} : { cursor }) });
 
-    const checkpointParts = { model, optimizer, tokenizerFiles: tokenizerFiles(data.tokenizer.spec) };
-    const { path, notes: damaged } = await newestCheckpoint(run.at("checkpoints"));
-    notes.push(...damaged);
+    const checkpointParts = { model, optimizer, tokenizerFiles: tokenizerFiles(data.tokenizer.spec), recipe };
+    notes.push(...(await removeDamaged(damaged)));
     // Before a checkpoint's weights take the place of the first ones.
     const manifest = before ?? describeRun(recipe, data, model, { data: text.hashes, weights: await weightHashes(model) }, options.version ?? "unknown");
     const writeManifest = () => writeFileAtomic(manifestFile, `${JSON.stringify(manifest, null, 2)}\n`);
@@ -156,7 +159,6 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     if (before === null) await writeManifest();
     const parts: TrainingParts = {
       ...checkpointParts,
-      recipe,
       run,
       loader,
       loaderAt,

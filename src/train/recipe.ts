@@ -2,7 +2,7 @@
  * What a training recipe may say: one schema for the YAML file, `--set` and the help. Model keys are those of Hugging Face's config.json,
  * most others are named as in its TrainingArguments, in PyTorch (`betas`, `eps`) or in papers; other names in use are aliases.
  */
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import * as z from "zod";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
@@ -275,11 +275,16 @@ export function differences(before: unknown, now: unknown, path = ""): string[] 
 }
 
 /** The recipe with the places of its files as they are from anywhere: a run is resumed from another folder than it began in. */
-export function withAbsolutePaths(recipe: Recipe): Recipe {
+export const withAbsolutePaths = (recipe: Recipe): Recipe => withPaths(recipe, (path) => resolve(path));
+
+/** The recipe with the names of its files in place of where they lie. */
+export const withFileNames = (recipe: Recipe): Recipe => withPaths(recipe, (path) => basename(path));
+
+function withPaths(recipe: Recipe, to: (path: string) => string): Recipe {
   const { data, tokenizer } = recipe;
-  const place = (path: string) => (path.startsWith("bundled:") ? path : resolve(path));
+  const place = (path: string) => (path.startsWith("bundled:") ? path : to(path));
   const placed = (path: string | string[]) => (typeof path === "string" ? place(path) : path.map(place));
-  const orNull = (path: string | null) => (path === null ? null : resolve(path));
+  const orNull = (path: string | null) => (path === null ? null : to(path));
   return {
     ...recipe,
     data: {

@@ -8,7 +8,7 @@
  */
 import * as fs from "node:fs";
 import os from "node:os";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { stringify } from "yaml";
 import * as z from "zod";
 import { RunError } from "../errors.ts";
@@ -69,7 +69,7 @@ export interface RunFolder {
   samples(): RunSample[];
   /** Forgets lines of later steps: what a killed run had written after its last checkpoint. */
   rewindTo(step: number): Promise<void>;
-  /** Takes away what a run that began here has left so far; one that was resumed stays. */
+  /** Takes away what a run that began here has left so far, and with `close` the folder if that was made for it; one that was resumed stays. */
   clear(): void;
   /** Gives the lock back. */
   close(): void;
@@ -100,16 +100,19 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
       `${path}: the folder is not empty, expected a new or empty one, got ${fs.readdirSync(path).slice(0, 5).join(", ")}. Choose another with --out.`,
     );
   }
+  const made = missingFolders(path);
   try {
     await makeFolder(path);
   } catch (cause) {
+    removeEmpty(made);
     throw new RunError(
       `${path}: the folder can't be made, expected a place that can be written, got ${(cause as NodeJS.ErrnoException).code}. Choose another with --out.`,
       { cause },
     );
   }
-  const unlock = lock(join(path, LOCK), path);
+  let unlock = () => {};
   try {
+    unlock = lock(join(path, LOCK), path);
     if (exists) {
       // Through JSON on both sides: YAML has no undefined.
       const changed = differences(storedRecipe(config), JSON.parse(JSON.stringify(recipe)));
@@ -124,13 +127,35 @@ export async function openRun(path: string, recipe: Recipe, options: { resume?: 
     for (const folder of [path, join(path, "checkpoints"), join(path, "data"), join(path, "tokenizer")]) await removeLeftovers(folder);
   } catch (error) {
     unlock();
+    removeEmpty(made);
     throw error;
   }
   const clear = () => {
     if (!exists)
       for (const name of fs.readdirSync(path)) if (name !== LOCK && !name.startsWith(".")) fs.rmSync(join(path, name), { recursive: true, force: true });
   };
-  return { ...readRun(path, recipe), clear, close: unlock };
+  const close = () => {
+    unlock();
+    // Nothing is in it where the start failed: the name is free for the next one.
+    removeEmpty(made);
+  };
+  return { ...readRun(path, recipe), clear, close };
+}
+
+/** The folder and those above it that are not there, the deepest first. */
+function missingFolders(path: string): string[] {
+  const missing: string[] = [];
+  for (let at = resolve(path); !fs.existsSync(at) && dirname(at) !== at; at = dirname(at)) missing.push(at);
+  return missing;
+}
+
+/** Removes folders from the deepest up to the first that holds something. */
+function removeEmpty(folders: readonly string[]): void {
+  try {
+    for (const folder of folders) fs.rmdirSync(folder);
+  } catch {
+    // Not empty, or gone already: no matter for whoever waits for the reason of the failure.
+  }
 }
 
 /** As it was written; a key that its version did not have counts as the default, which is how that version did it. Paths of older runs may be relative. */
