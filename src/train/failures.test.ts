@@ -327,6 +327,18 @@ describe("health", () => {
     expect(watch).toEqual(before);
     expect(isSpike(watch, noise(200), 6)).toBe(false);
   });
+
+  test("the fall of the loss does not hide a leap", () => {
+    const watch = newWatch();
+    const falling = (i: number) => 3 + 5 * Math.exp(-i / 60) + 0.05 * Math.sin(i * 12.9898);
+    for (let i = 0; i < 70; i++) expect(isSpike(watch, falling(i), 8)).toBe(false);
+    expect(watch.variance).toBeLessThan(0.1 ** 2);
+    expect(isSpike(watch, watch.mean + 1, 8)).toBe(true);
+    for (let i = 70; i < 300; i++) expect(isSpike(watch, falling(i), 8)).toBe(false);
+    // Checkpoints of earlier versions know no loss before.
+    const { last: _, ...old } = watch;
+    expect(isSpike(old, falling(300), 8)).toBe(false);
+  });
 });
 
 test("errors of a run are of the right class", async () => {

@@ -6,12 +6,14 @@ import { type CausalLM, CausalLMOutput } from "../models/index.ts";
 import { firstNonFinite, noGrad, scope, Tensor } from "../tensor/index.ts";
 import { inputsOf } from "./step.ts";
 
-/** Running mean and variance of the loss; plain numbers, saved in checkpoints. */
+/** Running mean of the loss and variance around its course; plain numbers, saved in checkpoints. */
 export interface LossWatch {
   mean: number;
   variance: number;
   /** Losses seen. */
   count: number;
+  /** The loss before; absent in checkpoints of earlier versions. */
+  last?: number;
 }
 
 /** A watch that has seen no loss yet. */
@@ -22,17 +24,20 @@ const MEMORY = 0.98;
 const LEARN_FIRST = 50;
 
 /**
- * The spike rule: a loss more than `sigmas` standard deviations above its exponentially weighted mean is a leap. Leaps do not enter the mean.
- * Moments as in West 1979. Returns whether this loss is one, and takes it in if not.
+ * The spike rule: a loss more than `sigmas` standard deviations above its exponentially weighted mean is a leap; the first 50 losses are only learned from. The
+ * variance is half the mean square of successive differences (von Neumann 1941), which the steady fall of the loss hardly touches: around a lagging mean the fall
+ * itself would pass for noise. Leaps do not enter. Returns whether this loss is one, and takes it in if not.
  */
 export function isSpike(watch: LossWatch, loss: number, sigmas: number): boolean {
-  const deviation = loss - watch.mean;
+  const { mean, variance, count, last = mean } = watch;
   // Below a hundredth of the loss nothing is called a leap, however quiet the run was.
-  const allowed = Math.max(sigmas * Math.sqrt(watch.variance), 0.01 * Math.abs(watch.mean));
-  if (watch.count >= LEARN_FIRST && deviation > allowed) return true;
-  const weight = Math.max(1 - MEMORY, 1 / (watch.count + 1));
-  watch.variance = (1 - weight) * (watch.variance + weight * deviation * deviation);
-  watch.mean += weight * deviation;
+  const allowed = Math.max(sigmas * Math.sqrt(variance), 0.01 * Math.abs(mean));
+  if (count >= LEARN_FIRST && loss - mean > allowed) return true;
+  const weight = Math.max(1 - MEMORY, 1 / (count + 1));
+  watch.mean = mean + weight * (loss - mean);
+  // The first loss has none before it.
+  if (count > 0) watch.variance = variance + Math.max(1 - MEMORY, 1 / count) * ((loss - last) ** 2 / 2 - variance);
+  watch.last = loss;
   watch.count++;
   return false;
 }
