@@ -24,9 +24,9 @@ test("in a terminal one line is rewritten, and cleared before other text", () =>
   let text = "";
   const progress = createProgress({ write: (t) => (text += t), live: true, steps: 2, flopsPerToken: 1, peakFlops: 1, columns: 40 });
   progress.show(step(1, 3));
-  progress.show({ type: "note", text: "by the way" });
+  progress.show({ type: "note", text: "by the\u0007 way" });
   expect(text.startsWith("\r█")).toBe(true);
-  expect(text.endsWith(`\r${" ".repeat(39)}\rby the way\n`)).toBe(true);
+  expect(text.endsWith(`\r${" ".repeat(39)}\rby the␇ way\n`)).toBe(true);
   for (const line of text.split(/[\r\n]/)) expect(line.length).toBeLessThan(40);
 });
 

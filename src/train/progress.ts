@@ -1,7 +1,7 @@
 /** Progress of a run in the terminal: one line that is rewritten, or a line now and then where there is no terminal. */
 import { checkOptions } from "../options.ts";
 import { duration } from "../quantities.ts";
-import { columnsOf } from "../shown-text.ts";
+import { columnsOf, visible } from "../shown-text.ts";
 import type { TrainingEvent } from "./loop.ts";
 
 /** Where progress is written, and what its rates are measured by. */
@@ -63,7 +63,7 @@ export function createProgress(options: ProgressOptions): Progress {
   };
   const say = (text: string) => {
     clear();
-    write(`${text}\n`);
+    write(`${visible(text)}\n`);
   };
 
   return {
