@@ -29,22 +29,42 @@ const plain = (name: string) => name.toLowerCase().replace(/[-_.\s]/g, "");
 
 /**
  * The candidate that was probably meant, or undefined when none is near: at most one edit in three letters, or the
- * candidates' own words in another order or with another spelling of the word breaks.
+ * candidates' own words in another order or with another spelling of the word breaks; and where there is none of these, what begins or ends with
+ * the name (`hidden`, `hidden_size`; `train`, `pretrain`).
  */
 export function closestName(name: string, candidates: Iterable<string>): string | undefined {
   const wanted = plain(name).slice(0, 100);
   const wantedWords = words(name);
   const limit = Math.max(1, Math.floor(wanted.length / 3));
+  // A part is found in many names, so that it must be nearer.
+  const edgeLimit = Math.floor(wanted.length / 5);
+  const names = [...candidates];
+  return (
+    nearest(names, limit, (name) => (words(name) === wantedWords ? 0.5 : editDistance(wanted, plain(name).slice(0, 100), limit))) ??
+    (wanted.length < 4 ? undefined : nearest(names, edgeLimit, (name) => edgeDistance(wanted, plain(name), edgeLimit)))
+  );
+}
+
+/** The first of the names whose distance is the least, if that is within the limit. */
+function nearest(names: readonly string[], limit: number, distanceOf: (name: string) => number): string | undefined {
   let best: string | undefined;
   let bestDistance = limit + 1;
-  for (const candidate of candidates) {
-    const distance = words(candidate) === wantedWords ? 0.5 : editDistance(wanted, plain(candidate).slice(0, 100), limit);
+  for (const name of names) {
+    const distance = distanceOf(name);
     if (distance < bestDistance) {
-      best = candidate;
+      best = name;
       bestDistance = distance;
     }
   }
   return best;
+}
+
+/** The edits to the nearest beginning or end of a name; gives up with `limit + 1`. */
+function edgeDistance(wanted: string, name: string, limit: number): number {
+  let least = limit + 1;
+  for (let length = wanted.length - limit; length <= wanted.length + limit; length++)
+    for (const part of [name.slice(0, length), name.slice(-length)]) least = Math.min(least, editDistance(wanted, part, limit));
+  return least;
 }
 
 function words(name: string): string {

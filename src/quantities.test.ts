@@ -14,5 +14,5 @@ test("counts, bytes, arithmetic and times have one form each", () => {
     "24.0 GB",
   ]);
   expect([0, 999, 999_999, 1.234e9, 5e16].map((n) => metric(n, "FLOP"))).toEqual(["0.00 FLOP", "999 FLOP", "1.00 MFLOP", "1.23 GFLOP", "50.0 PFLOP"]);
-  expect([0.4, 59, 61, 3700].map(duration)).toEqual(["0s", "59s", "1m01s", "1h01m"]);
+  expect([0.4, 59, 61, 3700, 48 * 3600, 49 * 3600, 6589.2 * 3600].map(duration)).toEqual(["0s", "59s", "1m01s", "1h01m", "48h00m", "2d01h", "274d13h"]);
 });

@@ -18,10 +18,11 @@ export function metric(n: number, unit: string): string {
   return `${(n / 1000 ** power).toPrecision(3)} ${prefixes[power]}${unit}`;
 }
 
-/** A time to the second: `59s`, `1m01s`, `1h01m`. */
+/** A time in its two largest units: `59s`, `1m01s`, `1h01m`, and over 48 hours `2d01h`. */
 export function duration(seconds: number): string {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s}s`;
   if (s < 3600) return `${Math.floor(s / 60)}m${String(s % 60).padStart(2, "0")}s`;
+  if (s > 48 * 3600) return `${Math.floor(s / 86400)}d${String(Math.floor((s % 86400) / 3600)).padStart(2, "0")}h`;
   return `${Math.floor(s / 3600)}h${String(Math.floor((s % 3600) / 60)).padStart(2, "0")}m`;
 }

@@ -21,7 +21,10 @@ beforeEach(() => {
   });
 });
 
+const { isTTY, columns } = process.stdout;
+
 afterEach(() => {
+  Object.assign(process.stdout, { isTTY, columns });
   vi.restoreAllMocks();
   process.exitCode = undefined;
 });
@@ -63,6 +66,29 @@ const throwing = (error: unknown): CliCommand =>
 
 const table: CommandTable = [
   ["train", "trains", async () => ({ command: train })],
+  [
+    "say",
+    "says",
+    async () => ({
+      command: defineCommand({
+        about: "Says.",
+        arguments: [{ name: "TEXT", description: "a text" }],
+        options: z.object({}),
+        examples: [],
+        run([text], _options, io) {
+          io.print(text);
+          io.write(text);
+          io.log(text);
+          return { text };
+        },
+      }),
+    }),
+  ],
+  [
+    "long",
+    "explains",
+    async () => ({ command: defineCommand({ about: "Explains itself at length. ".repeat(9), options: z.object({}), examples: [], run: () => undefined }) }),
+  ],
   ["tokenizer", "tokenizers", async () => ({ commands: [["encode", "encodes", async () => ({ command: train })]] })],
   ["refuse", "fails", async () => ({ command: throwing(new ConfigError("recipe.yaml: bad")) })],
   ["break", "breaks", async () => ({ command: throwing(new TypeError("x is undefined")) })],
@@ -156,6 +182,15 @@ describe("flags", () => {
   });
 });
 
+test("help is wrapped at 80 columns where the terminal reports none, and a list without items is no default", async () => {
+  Object.assign(process.stdout, { isTTY: true, columns: 0 });
+  await run("long", "--help");
+  expect(Math.max(...out.split("\n").map((line) => line.length))).toBeLessThanOrEqual(80);
+  await run("train", "--help");
+  expect(out).toContain("override (may be repeated)");
+  expect(out).not.toContain("[]");
+});
+
 describe("commands", () => {
   test("a table inside a table", async () => {
     await run("tokenizer", "encode", "x");
@@ -181,6 +216,32 @@ describe("commands", () => {
     await run();
     expect(out).toContain("Usage: groundup <command>");
     expect(process.exitCode).toBe(2);
+  });
+});
+
+describe("what a person is shown", () => {
+  const nasty = "a\u001b[31m\u0007\r\u007f\u009b\tb\nc";
+  const tame = "a␛[31m␇␍␡\ufffd\tb\nc";
+  const { isTTY } = process.stderr;
+  afterEach(() => void Object.assign(process.stderr, { isTTY }));
+
+  test("control characters are symbols on a terminal, and themselves in a pipe", async () => {
+    await run("say", nasty);
+    expect([out, err]).toEqual([`${nasty}\n${nasty}`, `${nasty}\n`]);
+    [out, err] = ["", ""];
+    Object.assign(process.stdout, { isTTY: true });
+    await run("say", nasty);
+    expect([out, err]).toEqual([`${tame}\n${tame}`, `${nasty}\n`]);
+    [out, err] = ["", ""];
+    Object.assign(process.stderr, { isTTY: true });
+    await run("say", nasty, "--json");
+    expect([JSON.parse(out), err]).toEqual([{ text: nasty }, `${tame}\n${tame}${tame}\n`]);
+  });
+
+  test("errors too", async () => {
+    Object.assign(process.stderr, { isTTY: true });
+    await run(nasty);
+    expect(err).toContain(`got "${tame}".`);
   });
 });
 

@@ -3,10 +3,11 @@ import { CommanderError, Command as Parser } from "commander";
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { parseConfig } from "../formats/hf-config.ts";
+import { columnsOf, shownOn } from "../shown-text.ts";
 import { UsageError } from "./failure.ts";
 import { addFlags, flagOf, flagSchema, misusedFlags, recipeKeys } from "./flags.ts";
 
-/** A command's view of the terminal. */
+/** A command's view of the terminal, where control characters in what it prints are shown as symbols. */
 export interface Io {
   /** True with `--json`: stdout belongs to one JSON object, everything else goes to stderr. */
   readonly json: boolean;
@@ -83,7 +84,7 @@ export async function runCommand(name: string, command: CliCommand, argv: readon
 
 function parserOf(name: string, command: CliCommand, schema: z.ZodObject): Parser {
   const parser = new Parser(name).helpOption("-h, --help", "show this help").allowUnknownOption().allowExcessArguments();
-  parser.exitOverride().configureOutput({ writeErr: () => {} });
+  parser.exitOverride().configureOutput({ writeErr: () => {}, getOutHelpWidth: () => columnsOf(process.stdout) });
   for (const a of command.arguments ?? []) {
     const dots = a.variadic ? "..." : "";
     parser.argument(a.optional ? `[${a.name}${dots}]` : `<${a.name}${dots}>`, a.description);
@@ -177,9 +178,9 @@ function terminal(json: boolean, saves: boolean): Io & { stopped(): boolean; clo
   const leave = () => controller?.abort();
   return {
     json,
-    print: (line = "") => void people.write(`${line}\n`),
-    write: (text) => void people.write(text),
-    log: (line) => void process.stderr.write(`${line}\n`),
+    print: (line = "") => void people.write(shownOn(people, `${line}\n`)),
+    write: (text) => void people.write(shownOn(people, text)),
+    log: (line) => void process.stderr.write(shownOn(process.stderr, `${line}\n`)),
     get signal() {
       if (controller === undefined) {
         controller = new AbortController();

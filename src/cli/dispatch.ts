@@ -1,5 +1,6 @@
 /** From the command line to a command. Imports as little as it can, so that `groundup --help` answers at once. */
 import { didYouMean } from "../did-you-mean.ts";
+import { shownOn } from "../shown-text.ts";
 import type { CliCommand } from "./command.ts";
 import { EXIT, explain, UsageError } from "./failure.ts";
 
@@ -15,7 +16,7 @@ export async function dispatch(table: CommandTable, argv: readonly string[], ver
     await choose("groundup", table, argv, version);
   } catch (error) {
     const failure = explain(error);
-    process.stderr.write(`${failure.message}\n`);
+    process.stderr.write(shownOn(process.stderr, `${failure.message}\n`));
     if (argv.includes("--json")) process.stdout.write(`${JSON.stringify({ error: { name: failure.name, message: failure.message } })}\n`);
     process.exitCode = failure.exitCode;
   }

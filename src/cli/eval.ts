@@ -42,7 +42,7 @@ export const command = defineCommand({
         yield text;
       }
     }
-    const { model, tokenizer, folder } = await openModel(path, checkpoint);
+    const { model, tokenizer, folder } = await openModel(path, checkpoint, io.log);
     const results: Record<string, Record<string, number>> = {};
     for (const task of wanted) {
       const line = progressLine(task.name);

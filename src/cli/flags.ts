@@ -53,7 +53,7 @@ export function addFlags(command: CommanderCommand, schema: z.ZodObject): void {
     const flag = flagOf(key);
     const notes = required
       ? " (required)"
-      : field.default !== undefined && typeof field.default !== "boolean"
+      : field.default !== undefined && typeof field.default !== "boolean" && !isEmptyList(field.default)
         ? ` (default: ${showDefault(field.default)})`
         : "";
     const text = (field.description ?? "") + notes;
@@ -101,6 +101,9 @@ export function misusedFlags(schema: z.ZodObject, argv: readonly string[]): stri
   }
   return problems;
 }
+
+/** An empty list is what a flag that may be repeated stands for when it is not given, and tells nobody anything. */
+const isEmptyList = (value: unknown): boolean => Array.isArray(value) && value.length === 0;
 
 function showDefault(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value);

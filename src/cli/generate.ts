@@ -29,7 +29,7 @@ export const command = defineCommand({
   ],
   async run([path], { prompt, stream, checkpoint, ...options }, io) {
     const { signal } = io;
-    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint);
+    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log);
     const live = stream && !io.json;
     if (prompt.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
     const promptTokens = tokenizer.count(prompt);

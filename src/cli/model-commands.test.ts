@@ -168,13 +168,47 @@ test("tokenizer train, encode, decode, inspect", async () => {
 });
 
 test("tokenizer train cuts text as eval does", async () => {
-  const train = (...flags: string[]) => json("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("cut"), ...flags);
-  expect(await train()).toMatchObject({ documents: 1 });
-  expect(await train("--document", "line")).toMatchObject({ documents: 40 });
+  const train = (...flags: string[]) => json("tokenizer", "train", at("text.txt"), "--vocab-size", "290", ...flags);
+  expect(await train("--out", at("cut"))).toMatchObject({ documents: 1 });
+  expect(await train("--out", at("cut-in-lines"), "--document", "line")).toMatchObject({ documents: 40 });
+});
+
+test("tokenizer train replaces no tokenizer unless told to, and says so before it trains", async () => {
+  const train = (...flags: string[]) => groundup("tokenizer", "train", at("text.txt"), "--vocab-size", "270", "--out", at("model"), ...flags);
+  mkdirSync(at("model"));
+  writeFileSync(at("model/merges.txt"), "of a model");
+  writeFileSync(at("model/tokenizer.json"), "of a model");
+  const { out, err, code } = await train();
+  expect([out, err, code]).toEqual([
+    "",
+    `${at("model")}: files of a tokenizer are there already, expected a folder without them, got tokenizer.json, merges.txt. Name another folder with --out, or add --overwrite to replace them.\n`,
+    1,
+  ]);
+  expect(readFileSync(at("model/tokenizer.json"), "utf8")).toBe("of a model");
+  expect((await train("--overwrite")).code).toBeUndefined();
+  expect((await loadTokenizer(at("model"))).vocabSize).toBe(270);
+});
+
+test("a tokenizer that knows far fewer tokens than the model is remarked on, one that knows more is refused", async () => {
+  const model = new GPT2({ vocab_size: 640, n_positions: 16, n_embd: 8, n_layer: 1, n_head: 1 });
+  const error = async (vocabSize: number) => {
+    await trainBpe(readFileSync(at("text.txt"), "utf8").repeat(2), { vocabSize }).save(at("mixed"));
+    return groundup("generate", at("mixed"), "--prompt", "It", "--max-new-tokens", "0");
+  };
+  await saveModel(model, at("mixed"));
+  model.dispose();
+  const few = await error(260);
+  expect(few.err).toContain(`${at("mixed")}: the tokenizer knows 260 of the model's 640 tokens, and more are missing than padding explains. `);
+  expect(few.code).toBeUndefined();
+  const small = new GPT2({ vocab_size: 259, n_positions: 16, n_embd: 8, n_layer: 1, n_head: 1 });
+  await saveModel(small, at("mixed"));
+  small.dispose();
+  expect(await error(260)).toMatchObject({ code: 1, err: expect.stringContaining("model and tokenizer do not belong together") });
+  expect((await groundup("generate", at("runs/mine"), "--prompt", "It", "--max-new-tokens", "0")).err).not.toContain("padding");
 });
 
 test("tokenizer encode reads compressed files and says what was no UTF-8; an empty --out is no folder", async () => {
-  await groundup("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("tok"));
+  await groundup("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("tok"), "--overwrite");
   writeFileSync(at("packed.txt.gz"), gzipSync("the clocks"));
   writeFileSync(at("latin1.txt"), "It was a caf\xe9 in April, and the clocks were striking.", "latin1");
   const packed = await json("tokenizer", "encode", at("tok"), "--file", at("packed.txt.gz"));

@@ -21,8 +21,11 @@ export interface OpenedModel {
 export const CHECKPOINT_FLAG = "of a run: best (on validation, the default where there was one), last, or a step's number";
 export const MODEL_ARGUMENT = { name: "MODEL", description: "a Hugging Face model folder, a run's folder, or one of its checkpoints" } as const;
 
-/** @throws ConfigError for a path that holds no model, FormatError for damaged files */
-export async function openModel(path: string, checkpoint?: string): Promise<OpenedModel> {
+/**
+ * @param log receives what is odd about the model but no error
+ * @throws ConfigError for a path that holds no model or for another model's tokenizer, FormatError for damaged files
+ */
+export async function openModel(path: string, checkpoint: string | undefined, log: (line: string) => void): Promise<OpenedModel> {
   const folder = await findModel(path, checkpoint);
   const model = await fromPretrained(folder);
   const tokenizer = await loadTokenizer(folder);
@@ -32,6 +35,11 @@ export async function openModel(path: string, checkpoint?: string): Promise<Open
       `${folder}: model and tokenizer do not belong together, expected a vocabulary of at most the model's ${vocabulary} tokens, got ${tokenizer.vocabSize}. Use the tokenizer that the model was trained with.`,
     );
   }
+  // Vocabularies are padded to a round size: a few ids, or a few in a hundred.
+  if (vocabulary - tokenizer.vocabSize > Math.max(256, vocabulary / 10))
+    log(
+      `${folder}: the tokenizer knows ${tokenizer.vocabSize} of the model's ${vocabulary} tokens, and more are missing than padding explains. If the text makes no sense, use the tokenizer that the model was trained with.`,
+    );
   return { model, tokenizer, folder, stopIds: stopIdsOf(folder, tokenizer) };
 }
 

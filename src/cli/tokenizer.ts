@@ -4,9 +4,10 @@ import { join } from "node:path";
 import * as z from "zod";
 import { type DocumentMode, decodeText, openDocuments } from "../data/index.ts";
 import { readBytes, replacedNote } from "../data/read-documents.ts";
-import { DataError } from "../errors.ts";
+import { ConfigError, DataError } from "../errors.ts";
 import { grouped } from "../quantities.ts";
 import { type EncodeOptions, loadTokenizer, type PatternName, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
+import { BPE_FILES } from "../tokenizers/save.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
 import type { CommandTable } from "./dispatch.ts";
@@ -50,6 +51,7 @@ const train = defineCommand({
   arguments: [{ name: "FILES", description: "text files, JSONL, or folders of them (also .gz, .zst)", variadic: true }],
   options: z.object({
     out: z.string().min(1).describe("folder to write").meta({ placeholder: "FOLDER" }),
+    overwrite: z.boolean().default(false).describe("replace the files of a tokenizer that are in that folder"),
     vocabSize: z.int().min(256).default(8192).describe("tokens, the 256 bytes and special tokens included"),
     pattern: z.enum(PATTERNS).default("gpt2").describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
     special: z.array(z.string().min(1)).default(["<|endoftext|>"]).describe("special tokens; they get the first ids").meta({ placeholder: "TOKEN" }),
@@ -65,10 +67,15 @@ const train = defineCommand({
     "groundup tokenizer train book.txt --vocab-size 4096 --out my-tokenizer",
     "groundup tokenizer train corpus/ --pattern cl100k --vocab-size 32768 --out tok32k",
   ],
-  async run(paths, { out, vocabSize, pattern, special, minFrequency, document, field }, io) {
+  async run(paths, { out, overwrite, vocabSize, pattern, special, minFrequency, document, field }, io) {
     const { signal } = io;
     const started = performance.now();
     for (const path of paths) if (!/[*?]/.test(path)) checkPath(path);
+    const taken = BPE_FILES.filter((file) => existsSync(join(out, file)));
+    if (taken.length > 0 && !overwrite)
+      throw new ConfigError(
+        `${out}: files of a tokenizer are there already, expected a folder without them, got ${taken.join(", ")}. Name another folder with --out, or add --overwrite to replace them.`,
+      );
     const files = await openDocuments(paths, { document: document as DocumentMode, field, onNote: (sentence) => io.log(sentence) });
     let [documents, bytes] = [0, 0];
     async function* texts(): AsyncGenerator<string> {

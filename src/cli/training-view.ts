@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { generate } from "../generate/index.ts";
 import { modelCounts } from "../models/index.ts";
+import { columnsOf, visible } from "../shown-text.ts";
 import { backend } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import {
@@ -73,9 +74,10 @@ export async function watchTraining(session: PretrainSession, io: Io): Promise<O
   const { recipe, model, checkpoint } = session;
   const stream = io.json ? process.stderr : process.stdout;
   const progress = createProgress({
-    write: (text) => io.write(text),
+    // The line is rewritten with \r, which `io.write` would show.
+    write: (text) => void stream.write(text),
     live: stream.isTTY === true,
-    columns: stream.columns ?? 80,
+    columns: columnsOf(stream),
     steps: recipe.training.max_steps,
     flopsPerToken: modelCounts(model).trainingFlops(recipe.training.context_length),
     peakFlops: measurePeakFlops(recipe.training.precision),
@@ -97,7 +99,7 @@ export async function watchTraining(session: PretrainSession, io: Io): Promise<O
       progress.show(event);
       if (event.type === "sample") {
         progress.clear();
-        io.print(quote(event.sample.step, event.sample.prompt, event.sample.text, stream.columns ?? 80));
+        io.print(quote(event.sample.step, event.sample.prompt, event.sample.text, columnsOf(stream)));
         outcome.samples.push(event.sample);
       } else if (event.type === "evaluation") outcome.validation = { step: event.step, ...event.result };
       else if (event.type === "checkpoint") {
@@ -152,7 +154,7 @@ export function showEnd(session: PretrainSession, { end, validation }: Outcome, 
 
 /** A sample as an indented paragraph: the prompt, then what the model made of it. */
 export function quote(step: number, prompt: string, text: string, columns: number): string {
-  const words = `${prompt}▸${text}`.replace(/\s*\n\s*/g, " ¶ ").split(" ");
+  const words = visible(`${prompt}▸${text}`.replace(/\s*\n\s*/g, " ¶ ")).split(" ");
   const lines = [`  step ${step}  `];
   const width = Math.min(columns, 100) - 2;
   for (const word of words) {

@@ -45,6 +45,8 @@ export interface Backend extends Memory, Kernels {
   bf16(): "avx512_bf16" | "emulated";
 }
 
+const NAMES: readonly Backend["name"][] = ["native", "reference"];
+
 let chosen: Backend | undefined;
 let why = "";
 
@@ -87,9 +89,27 @@ export function backendReason(): string {
   return why;
 }
 
-/** Uses another backend from now on (tests run every operation on both). Tensors of the former one must not be used any more. */
+/**
+ * Uses another backend from now on (tests run every operation on both). Tensors of the former one must not be used any more.
+ *
+ * @throws ConfigError for what is no backend, and the former stays
+ */
 export function useBackend(other: Backend): Backend {
+  const wrong = whyNoBackend(other);
+  if (wrong !== undefined)
+    throw new ConfigError(
+      `useBackend: not a backend, expected an object as backend() gives it, named ${NAMES.join(" or ")}, got ${wrong}. To choose by name, start with GROUNDUP_BACKEND=reference.`,
+    );
   const former = backend();
   chosen = other;
   return former;
+}
+
+/** What stands in a backend's place, in words; plain JavaScript may pass anything. */
+function whyNoBackend(other: unknown): string | undefined {
+  if (typeof other !== "object" || other === null) return typeof other === "string" ? JSON.stringify(other) : String(other);
+  const { name, alloc } = other as Partial<Backend>;
+  if (typeof name !== "string") return "an object without a name";
+  if (!NAMES.includes(name)) return `one named ${JSON.stringify(name)}`;
+  return typeof alloc === "function" ? undefined : "an object without kernels";
 }

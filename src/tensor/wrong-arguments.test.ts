@@ -1,6 +1,6 @@
 /** Wrong dtypes and shapes are refused in words. */
 import { describe, expect, test } from "vitest";
-import { ShapeError } from "../errors.ts";
+import { ConfigError, ShapeError } from "../errors.ts";
 import * as tensors from "./index.ts";
 import { linspace, scope, Tensor, tensor, zeros } from "./index.ts";
 import { BINARY } from "./kernels.ts";
@@ -9,6 +9,25 @@ import { subjects } from "./ops/run-sample.ts";
 test("a dtype that does not exist", () => {
   expect(() => zeros([2], { dtype: "float32" as never })).toThrow(/unknown dtype, expected one of .*f32.*, got "float32"/);
   expect(() => scope(() => tensor([1]).to("f64" as never))).toThrow(/unknown dtype, expected one of .*f32.*, got "f64"/);
+});
+
+test("what is no backend is refused before anything uses it", () => {
+  const before = tensors.backend();
+  const wrong: [unknown, string][] = [
+    ["nonsense", '"nonsense"'],
+    [undefined, "undefined"],
+    [null, "null"],
+    [{}, "an object without a name"],
+    [{ ...before, name: "cuda" }, 'one named "cuda"'],
+    [{ name: "native" }, "an object without kernels"],
+  ];
+  for (const [other, got] of wrong)
+    expect(() => tensors.useBackend(other as never)).toThrow(
+      new ConfigError(
+        `useBackend: not a backend, expected an object as backend() gives it, named native or reference, got ${got}. To choose by name, start with GROUNDUP_BACKEND=reference.`,
+      ),
+    );
+  expect(tensors.backend()).toBe(before);
 });
 
 test("a size in place of a shape", () => {

@@ -4,12 +4,16 @@ import { writeTokenizerJson } from "./tokenizer-json.ts";
 import type { TokenizerSpec } from "./tokenizer-spec.ts";
 import { vocabText, writeMergesText } from "./vocab-merges.ts";
 
+/** The names of the files that a BPE is saved in. */
+export const BPE_FILES = ["tokenizer.json", "vocab.json", "merges.txt"] as const;
+
 /** The files of a tokenizer by name: tokenizer.json, and for a BPE vocab.json and merges.txt. */
 export function tokenizerFiles(spec: TokenizerSpec): Record<string, string> {
-  const files: Record<string, string> = { "tokenizer.json": writeTokenizerJson(spec) };
+  const [json, vocab, merges] = BPE_FILES;
+  const files: Record<string, string> = { [json]: writeTokenizerJson(spec) };
   if (spec.model.kind === "bpe") {
-    files["vocab.json"] = `${vocabText(spec)}\n`;
-    files["merges.txt"] = writeMergesText(spec.model);
+    files[vocab] = `${vocabText(spec)}\n`;
+    files[merges] = writeMergesText(spec.model);
   }
   return files;
 }

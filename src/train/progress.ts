@@ -1,6 +1,7 @@
 /** Progress of a run in the terminal: one line that is rewritten, or a line now and then where there is no terminal. */
 import { checkOptions } from "../options.ts";
 import { duration } from "../quantities.ts";
+import { columnsOf, visible } from "../shown-text.ts";
 import type { TrainingEvent } from "./loop.ts";
 
 /** Where progress is written, and what its rates are measured by. */
@@ -14,7 +15,7 @@ export interface ProgressOptions {
   /** FLOPs of one token, and the machine's measured peak a second: together they give the percentage. */
   flopsPerToken: number;
   peakFlops: number;
-  /** Width of the terminal; default 80. */
+  /** Width of the terminal; 80 where it is not given or 0. */
   columns?: number;
 }
 
@@ -28,10 +29,28 @@ export interface Progress {
 
 const rate = (n: number): string => (n >= 1e6 ? `${(n / 1e6).toFixed(1)}M` : n >= 1e4 ? `${(n / 1e3).toFixed(1)}k` : n.toFixed(0));
 
+const BAR = { longest: 20, shortest: 5 };
+
+/** Parts of the line from the most important to the least, by their place in it: what is left where a terminal is too narrow for all. */
+const IMPORTANT = [0, 4, 1, 2, 3];
+
+/** A bar and `parts` that are together no wider than `width`: the bar gives way first, then the least important parts. No part is cut unless it is alone. */
+function fitted(parts: readonly string[], done: number, width: number): string {
+  let text = "";
+  for (let kept = parts.length; kept > 0; kept--) {
+    text = parts.filter((_, place) => IMPORTANT.indexOf(place) < kept).join("  ");
+    if (text.length <= width) break;
+  }
+  const length = Math.min(BAR.longest, width - text.length - 1);
+  const filled = Math.round(length * done);
+  return length < BAR.shortest ? text.slice(0, width) : `${"█".repeat(filled)}${"░".repeat(length - filled)} ${text}`;
+}
+
 /** Shows steps, evaluations and notes; samples and the rest are the caller's. */
 export function createProgress(options: ProgressOptions): Progress {
   checkOptions("createProgress", options, { write: true, live: true, steps: true, flopsPerToken: true, peakFlops: true, columns: true });
-  const { write, live, steps, flopsPerToken, peakFlops, columns = 80 } = options;
+  const { write, live, steps, flopsPerToken, peakFlops } = options;
+  const width = columnsOf(options) - 1;
   let began = 0;
   let firstStep: number | null = null;
   let smooth = { loss: 0, speed: 0, weight: 0 };
@@ -39,12 +58,12 @@ export function createProgress(options: ProgressOptions): Progress {
   let open = false;
 
   const clear = () => {
-    if (open) write(`\r${" ".repeat(columns - 1)}\r`);
+    if (open) write(`\r${" ".repeat(width)}\r`);
     open = false;
   };
   const say = (text: string) => {
     clear();
-    write(`${text}\n`);
+    write(`${visible(text)}\n`);
   };
 
   return {
@@ -77,13 +96,17 @@ export function createProgress(options: ProgressOptions): Progress {
           const done = step - firstStep;
           const left = ((now - began) / 1000 / done) * (steps - step);
           const share = (100 * smooth.speed * flopsPerToken) / peakFlops;
-          const filled = Math.round((20 * step) / steps);
-          const bar = live ? `${"█".repeat(filled)}${"░".repeat(20 - filled)} ` : "";
-          const line = `${bar}step ${step}/${steps}  loss ${smooth.loss.toFixed(3)}  ${rate(smooth.speed)} tok/s  ${share.toFixed(0)} % of peak  ${step === steps ? `took ${duration((now - began) / 1000)}` : `${duration(left)} left`}`;
+          const parts = [
+            `step ${step}/${steps}`,
+            `loss ${smooth.loss.toFixed(3)}`,
+            `${rate(smooth.speed)} tok/s`,
+            `${share.toFixed(0)} % of peak`,
+            step === steps ? `took ${duration((now - began) / 1000)}` : `${duration(left)} left`,
+          ];
           if (live) {
-            write(`\r${line.slice(0, columns - 1).padEnd(columns - 1)}`);
+            write(`\r${fitted(parts, step / steps, width).padEnd(width)}`);
             open = true;
-          } else write(`${line}\n`);
+          } else write(`${parts.join("  ")}\n`);
           return;
         }
         case "sample":

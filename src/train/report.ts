@@ -3,6 +3,7 @@ import type { TokenData } from "../data/index.ts";
 import { writeFileAtomic } from "../formats/index.ts";
 import { checkOptions } from "../options.ts";
 import { duration, grouped } from "../quantities.ts";
+import { visible } from "../shown-text.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { bars, chart, escapeHtml, type Series } from "./chart.ts";
 import type { Manifest } from "./pretrain.ts";
@@ -148,7 +149,7 @@ export function reportHtml(
     ({ step, prompt, text }) => `<div class="sample"><small>step ${grouped(step)}</small><p><mark>${escapeHtml(prompt)}</mark>${escapeHtml(text)}</p></div>`,
   );
   const frequent = (options.frequent ?? []).slice(0, 24).map(({ text, count: n }) => [JSON.stringify(text), n, grouped(n)] as const);
-  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>${escapeHtml(name)} · groundup</title><style>${STYLE}</style></head><body><main>
+  return visible(`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>${escapeHtml(name)} · groundup</title><style>${STYLE}</style></head><body><main>
 <h1>${escapeHtml(name)}</h1><p class="sub">A training run of groundup.</p>
 <div class="tiles">${tiles.map(([label, value]) => `<div class="tile"><b>${escapeHtml(value)}</b><span>${escapeHtml(label)}</span></div>`).join("")}</div>
 ${comparison.length > 0 ? `<h2>Held-out text</h2><div class="card"><table><tr><th>model</th><th>perplexity</th><th>bits per byte</th></tr>${comparison.map((c) => `<tr><td>${escapeHtml(c.name)}</td><td>${c.perplexity.toFixed(1)}</td><td>${c.bitsPerByte.toFixed(3)}</td></tr>`).join("")}</table></div>` : ""}
@@ -158,5 +159,5 @@ ${frequent.length > 0 ? `<h2>Tokens</h2><div class="charts">${bars("Most frequen
 <h2>The run</h2><div class="card"><table>${facts.map(([label, value]) => `<tr><th>${label}</th><td>${escapeHtml(value)}</td></tr>`).join("")}</table></div>
 <details><summary>Recipe as resolved</summary><div class="card"><pre>${escapeHtml(JSON.stringify(recipe, null, 2))}</pre></div></details>
 </main></body></html>
-`;
+`);
 }
