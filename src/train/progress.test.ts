@@ -20,6 +20,13 @@ test("without a terminal there are whole lines: the first step, then one now and
   expect(text).not.toContain("\r");
 });
 
+test("a peak below what the run has reached gives way to it", () => {
+  let text = "";
+  const progress = createProgress({ write: (t) => (text += t), live: false, steps: 1, flopsPerToken: 1e6, peakFlops: 5e8 });
+  progress.show(step(1, 3));
+  expect(text).toContain("100 % of peak");
+});
+
 test("in a terminal one line is rewritten, and cleared before other text", () => {
   let text = "";
   const progress = createProgress({ write: (t) => (text += t), live: true, steps: 2, flopsPerToken: 1, peakFlops: 1, columns: 40 });

@@ -57,6 +57,7 @@ export function createProgress(options: ProgressOptions): Progress {
   let shown = Number.NEGATIVE_INFINITY;
   let open = false;
 
+  let peak = peakFlops;
   const clear = () => {
     if (open) write(`\r${" ".repeat(width)}\r`);
     open = false;
@@ -95,7 +96,9 @@ export function createProgress(options: ProgressOptions): Progress {
           shown = now;
           const done = step - firstStep;
           const left = ((now - began) / 1000 / done) * (steps - step);
-          const share = (100 * smooth.speed * flopsPerToken) / peakFlops;
+          // A peak that was measured in a busy moment is too low: what the run has reached counts, too.
+          peak = Math.max(peak, smooth.speed * flopsPerToken);
+          const share = (100 * smooth.speed * flopsPerToken) / peak;
           const parts = [
             `step ${step}/${steps}`,
             `loss ${smooth.loss.toFixed(3)}`,
