@@ -97,8 +97,9 @@ export function createProgress(options: ProgressOptions): Progress {
           const done = step - firstStep;
           const left = ((now - began) / 1000 / done) * (steps - step);
           // A peak that was measured in a busy moment is too low: what the run has reached counts, too.
-          peak = Math.max(peak, smooth.speed * flopsPerToken);
-          const share = (100 * smooth.speed * flopsPerToken) / peak;
+          const reached = smooth.speed * flopsPerToken;
+          peak = Math.max(peak, reached);
+          const share = (100 * reached) / peak;
           const parts = [
             `step ${step}/${steps}`,
             `loss ${smooth.loss.toFixed(3)}`,
