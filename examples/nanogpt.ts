@@ -6,7 +6,7 @@
  */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
-import { arange, attention, crossEntropy, manualSeed, noGrad, rand, randint, randomStream, scope, type Tensor, tensor } from "groundup";
+import { arange, attention, crossEntropy, DataError, manualSeed, noGrad, rand, randint, randomStream, scope, type Tensor, tensor } from "groundup";
 import { Embedding, init, LayerNorm, Linear, Module } from "groundup/nn";
 import { adamw, cosine, decayGroups } from "groundup/optim";
 import { charTokenizer } from "groundup/tokenizers";
@@ -93,14 +93,14 @@ class GPT extends Module {
 
 const [file, wantedSteps, wantedWidth] = process.argv.slice(2);
 const book = gunzipSync(readFileSync(new URL("../data/moby-dick.jsonl.gz", import.meta.url))).toString();
-const lines = book.trim().split("\n");
-const chapters: string[] = lines.map((line) => JSON.parse(line).text);
+const chapters = JSON.parse(`[${book.trim().replaceAll("\n", ",")}]`).map(({ text }: { text: string }) => text);
 const text = file ? readFileSync(file, "utf8") : chapters.join("\n\n");
 const tokenizer = charTokenizer(text);
 const ids = tokenizer.encode(text).ids;
 const cut = Math.floor(0.9 * ids.length);
 
 const config: Config = { vocabulary: tokenizer.vocabSize, context: 64, layers: 4, heads: 4, width: Number(wantedWidth ?? 128) };
+if (ids.length - cut <= config.context) throw new DataError(`expected a text of ${10 * config.context + 10} characters or more, got ${ids.length}`);
 const [batch, steps] = [12, Number(wantedSteps ?? 500)];
 const order = randomStream(1, 2); // the data's own stream of random numbers
 /** Windows at random places: inputs (B, T) and, one further, targets (B, T). */

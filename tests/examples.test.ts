@@ -44,7 +44,10 @@ test("every example reads on a page, says how it is run, and a wrong name gets t
 
 test("wrong arguments of an example or a benchmark are one line that says what is expected", () => {
   const bench = (...args: string[]) => spawnSync(process.execPath, [join(ROOT, "bench", "run.mjs"), ...args], { cwd: dir, encoding: "utf8" });
+  const small = join(dir, "small.txt");
+  writeFileSync(small, "Too little to learn from.");
   const wrong: [run: ReturnType<typeof bench>, says: RegExp][] = [
+    [example("nanogpt", small), /^nanogpt: expected a text of 650 characters or more, got 25\n$/],
     [example("nanogpt", "nofile.txt"), /^nanogpt: ENOENT: no such file or directory, open 'nofile\.txt'\n$/],
     [example("nanogpt", join(ROOT, "README.md"), "many"), /^nanogpt: cosine: .*, got steps NaN, .*\n$/],
     [bench("gemm", "--setting", "big"), /^bench gemm: expected a setting MxNxK, got big\n$/],

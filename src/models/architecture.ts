@@ -11,14 +11,14 @@ import type { ModelCounts } from "./counts.ts";
 export interface ArchitectureDeclaration<Config extends object> {
   /** `model_type` of Hugging Face's config.json. */
   readonly modelType: string;
-  /** The config, under the keys that are written. */
+  /** The config, under the keys that are written; refuses sizes that do not go together. */
   readonly schema: z.ZodType<Config>;
   /** Their other spellings, older and newer, and the keys without effect. */
   readonly keys: ConfigKeys;
   /** The keys of its longest sequence and its number of layers. */
   readonly keyOf: { readonly context: keyof Config & string; readonly layers: keyof Config & string };
   readonly weights: WeightNames;
-  /** @throws ConfigError where the sizes do not go together */
+  /** The sizes, under names that all architectures share. */
   dimensions(config: Config): ModelDimensions;
   /** The model, with fresh weights. */
   create(config: Config): CausalLM;

@@ -21,6 +21,10 @@ export const epsilon = z.number().positive().max(1);
 /** Of the normal that fresh weights come from. */
 export const initialiserRange = z.number().nonnegative().max(1000);
 
+/** What is wrong where a number of heads does not go into a width. */
+export const doesNotDivide = (name: string, width: number, parts: number): string =>
+  `does not divide ${name}, expected no rest, got ${parts} for ${width}. Change one of them.`;
+
 /** Hugging Face's names of the activations, and ours. */
 export const ACTIVATIONS = {
   gelu_new: "gelu_tanh",

@@ -3,34 +3,37 @@
  * Property names are the names in the weight file.
  */
 import * as z from "zod";
-import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
 import { type Activation, dropout, linear, mlp, type Tensor, zeros } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
-import { ACTIVATIONS, configKeys, depth, epsilon, initialiserRange, probability, size } from "./config-values.ts";
+import { ACTIVATIONS, configKeys, depth, doesNotDivide, epsilon, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
 
 /** What `config.json` of a GPT-2 may hold. */
-export const gpt2ConfigSchema = z.strictObject({
-  vocab_size: size.default(50257),
-  n_positions: size.default(1024),
-  n_embd: size.default(768),
-  n_layer: depth.default(12),
-  n_head: size.default(12),
-  /** Width of the MLP; null is 4·n_embd. */
-  n_inner: size.nullable().default(null),
-  activation_function: z.enum(Object.keys(ACTIVATIONS) as (keyof typeof ACTIVATIONS)[]).default("gelu_new"),
-  resid_pdrop: probability.default(0.1),
-  embd_pdrop: probability.default(0.1),
-  attn_pdrop: probability.default(0.1),
-  layer_norm_epsilon: epsilon.default(1e-5),
-  initializer_range: initialiserRange.default(0.02),
-  scale_attn_weights: z.boolean().default(true),
-  scale_attn_by_inverse_layer_idx: z.boolean().default(false),
-  tie_word_embeddings: z.boolean().default(true),
-});
+export const gpt2ConfigSchema = z
+  .strictObject({
+    vocab_size: size.default(50257),
+    n_positions: size.default(1024),
+    n_embd: size.default(768),
+    n_layer: depth.default(12),
+    n_head: size.default(12),
+    /** Width of the MLP; null is 4·n_embd. */
+    n_inner: size.nullable().default(null),
+    activation_function: z.enum(Object.keys(ACTIVATIONS) as (keyof typeof ACTIVATIONS)[]).default("gelu_new"),
+    resid_pdrop: probability.default(0.1),
+    embd_pdrop: probability.default(0.1),
+    attn_pdrop: probability.default(0.1),
+    layer_norm_epsilon: epsilon.default(1e-5),
+    initializer_range: initialiserRange.default(0.02),
+    scale_attn_weights: z.boolean().default(true),
+    scale_attn_by_inverse_layer_idx: z.boolean().default(false),
+    tie_word_embeddings: z.boolean().default(true),
+  })
+  .superRefine(({ n_embd, n_head }, ctx) => {
+    if (n_embd % n_head !== 0) ctx.addIssue({ code: "custom", path: ["n_head"], message: doesNotDivide("n_embd", n_embd, n_head) });
+  });
 /** `config.json` of a GPT-2, checked, with its defaults. */
 export type GPT2Config = z.output<typeof gpt2ConfigSchema>;
 
@@ -211,10 +214,7 @@ export class GPT2 extends CausalLM {
   }
 }
 
-/** @throws ConfigError where the sizes do not go together */
 function dimensionsOf({ vocab_size, n_embd, n_layer, n_head, n_positions }: GPT2Config): ModelDimensions {
-  if (n_embd % n_head !== 0)
-    throw new ConfigError(`gpt2: n_embd must be a multiple of n_head, expected n_embd % n_head = 0, got ${n_embd} and ${n_head}. Change one of them.`);
   return { vocabulary: vocab_size, hidden: n_embd, layers: n_layer, heads: n_head, kvHeads: n_head, headDim: n_embd / n_head, context: n_positions };
 }
 

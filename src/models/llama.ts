@@ -3,39 +3,45 @@
  * biases unless the config says so. SmolLM and many others are this architecture. Property names are the names in the weight file.
  */
 import * as z from "zod";
-import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
-import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
+import { configKeys, depth, doesNotDivide, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 
 /** What `config.json` of a Llama may hold. */
-export const llamaConfigSchema = z.strictObject({
-  vocab_size: size.default(32000),
-  hidden_size: size.default(4096),
-  intermediate_size: size.default(11008),
-  num_hidden_layers: depth.default(32),
-  num_attention_heads: size.default(32),
-  /** Key and value heads; null is as many as query heads. */
-  num_key_value_heads: size.nullable().default(null),
-  /** Null is hidden_size / num_attention_heads. */
-  head_dim: size.nullable().default(null),
-  hidden_act: z.enum(Object.keys(GATED_ACTIVATIONS) as (keyof typeof GATED_ACTIVATIONS)[]).default("silu"),
-  max_position_embeddings: size.default(2048),
-  initializer_range: initialiserRange.default(0.02),
-  rms_norm_eps: epsilon.default(1e-6),
-  tie_word_embeddings: z.boolean().default(false),
-  rope_theta: z.number().positive().default(10000),
-  /** How frequencies are stretched for longer contexts; null is not at all. Also read as rope_scaling. */
-  rope_parameters: ropeParametersSchema.nullable().default(null),
-  attention_bias: z.boolean().default(false),
-  mlp_bias: z.boolean().default(false),
-  attention_dropout: probability.default(0),
-});
+export const llamaConfigSchema = z
+  .strictObject({
+    vocab_size: size.default(32000),
+    hidden_size: size.default(4096),
+    intermediate_size: size.default(11008),
+    num_hidden_layers: depth.default(32),
+    num_attention_heads: size.default(32),
+    /** Key and value heads; null is as many as query heads. */
+    num_key_value_heads: size.nullable().default(null),
+    /** Null is hidden_size / num_attention_heads. */
+    head_dim: size.nullable().default(null),
+    hidden_act: z.enum(Object.keys(GATED_ACTIVATIONS) as (keyof typeof GATED_ACTIVATIONS)[]).default("silu"),
+    max_position_embeddings: size.default(2048),
+    initializer_range: initialiserRange.default(0.02),
+    rms_norm_eps: epsilon.default(1e-6),
+    tie_word_embeddings: z.boolean().default(false),
+    rope_theta: z.number().positive().default(10000),
+    /** How frequencies are stretched for longer contexts; null is not at all. Also read as rope_scaling. */
+    rope_parameters: ropeParametersSchema.nullable().default(null),
+    attention_bias: z.boolean().default(false),
+    mlp_bias: z.boolean().default(false),
+    attention_dropout: probability.default(0),
+  })
+  .superRefine(({ hidden_size, num_attention_heads: heads, num_key_value_heads, head_dim }, ctx) => {
+    const kvHeads = num_key_value_heads ?? heads;
+    if (head_dim === null && hidden_size % heads !== 0)
+      ctx.addIssue({ code: "custom", path: ["num_attention_heads"], message: `${doesNotDivide("hidden_size", hidden_size, heads)} Or set head_dim.` });
+    if (heads % kvHeads !== 0) ctx.addIssue({ code: "custom", path: ["num_key_value_heads"], message: doesNotDivide("num_attention_heads", heads, kvHeads) });
+  });
 /** `config.json` of a Llama, checked, with its defaults. */
 export type LlamaConfig = z.output<typeof llamaConfigSchema>;
 
@@ -212,20 +218,9 @@ export class Llama extends CausalLM {
   }
 }
 
-/** @throws ConfigError where the sizes do not go together */
 function dimensionsOf(config: LlamaConfig): ModelDimensions {
   const { vocab_size, hidden_size, num_hidden_layers, num_attention_heads: heads, num_key_value_heads, head_dim, max_position_embeddings } = config;
   const kvHeads = num_key_value_heads ?? heads;
-  if (head_dim === null && hidden_size % heads !== 0) {
-    throw new ConfigError(
-      `llama: hidden_size must be a multiple of num_attention_heads, expected no rest, got ${hidden_size} and ${heads}. Change one of them, or set head_dim.`,
-    );
-  }
-  if (heads % kvHeads !== 0) {
-    throw new ConfigError(
-      `llama: num_attention_heads must be a multiple of num_key_value_heads, expected no rest, got ${heads} and ${kvHeads}. Change one of them.`,
-    );
-  }
   return {
     vocabulary: vocab_size,
     hidden: hidden_size,

@@ -1,6 +1,7 @@
+import { inspect } from "node:util";
 import { expect, test } from "vitest";
 import { attention, manualSeed, noGrad, ones, scope, type Tensor, tensorFrom, zeros } from "../tensor/index.ts";
-import { BatchNorm, Dropout, init, LayerNorm, MultiHeadAttention, Sequential, sinusoidalPositions } from "./index.ts";
+import { BatchNorm, Dropout, init, LayerNorm, Linear, Module, MultiHeadAttention, Sequential, sinusoidalPositions } from "./index.ts";
 
 const close = (t: Tensor | null, expected: readonly number[], digits = 5) => {
   const actual = [...(t as Tensor).dataSync()];
@@ -164,4 +165,30 @@ test.each([
   expect(deviation / std).toBeGreaterThan(0.97);
   expect(deviation / std).toBeLessThan(1.03);
   expect(values.every((v) => Math.abs(v) <= bound)).toBe(true);
+});
+
+test("a module shows its parts as a tree, equal ones of a list once", () => {
+  class Net extends Module {
+    norm = new BatchNorm(3);
+    layers = [new Linear(3, 3), new Linear(3, 3), new Linear(3, 2, { bias: false })];
+    head = new Linear(3, 2, { bias: false });
+    rest = new Sequential(new Dropout(0.1), new Dropout(0.1));
+    override forward(x: Tensor): Tensor {
+      return x;
+    }
+  }
+  const net = new Net();
+  net.freeze("head.*");
+  expect(String(net).split("\n")).toEqual([
+    "Net(",
+    "  norm: BatchNorm(weight: (3), bias: (3), running_mean: (3), running_var: (3))",
+    "  layers.0 … layers.1: Linear(weight: (3, 3), bias: (3))",
+    "  layers.2: Linear(weight: (2, 3))",
+    "  head: Linear(weight: (2, 3) frozen)",
+    "  rest: Sequential(",
+    "    0 … 1: Dropout()",
+    "  )",
+    ")",
+  ]);
+  expect(inspect(net)).toBe(String(net));
 });

@@ -156,6 +156,35 @@ export abstract class Module {
     return this;
   }
 
+  /** The parts as a tree, with what each holds itself; equal parts of a list are written once. So do `console.log` and template strings show a module. */
+  toString(): string {
+    const own = Object.entries(this).flatMap(([key, value]) =>
+      value instanceof Tensor && roles.has(value)
+        ? [`${key}: (${value.shape.join(", ")})${value.requiresGrad || roles.get(value) !== "parameter" ? "" : " frozen"}`]
+        : [],
+    );
+    const lines: string[] = [];
+    let [first, last, before] = ["", "", ""];
+    const flush = () => {
+      if (before !== "") lines.push(`${first === last ? first : `${first} … ${last}`}: ${before}`);
+    };
+    for (const [name, child] of this.namedChildren()) {
+      const text = child.toString();
+      if (text !== before || listOf(name) === null || listOf(name) !== listOf(first)) {
+        flush();
+        [first, before] = [name, text];
+      }
+      last = name;
+    }
+    flush();
+    const parts = lines.map((line) => `\n  ${line.replaceAll("\n", "\n  ")}`).join("");
+    return `${this.constructor.name}(${own.join(", ")}${parts}${parts === "" ? "" : "\n"})`;
+  }
+
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
+  }
+
   /** The module with this dotted name. */
   get(name: string): Module {
     for (const [path, module] of this.namedModules()) if (path === name) return module;
@@ -284,6 +313,13 @@ export abstract class Module {
     return [...this.namedParameters(), ...this.namedBuffers()].map(([, t]) => t);
   }
 }
+
+/** The list that a child is an item of: `h` of `h.0`, "" of a Sequential's `0`; null for a child of its own. */
+const listOf = (name: string): string | null =>
+  /^(?:(.*)\.)?\d+$/
+    .exec(name)
+    ?.slice(1)
+    .map((list) => list ?? "")[0] ?? null;
 
 /** What a hook gave, where it gave something. */
 function replaced<T>(name: string, before: T, given: T | undefined): T {

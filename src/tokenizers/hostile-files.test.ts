@@ -80,6 +80,9 @@ describe("tokenizer.json", () => {
       const cut = good.trimEnd().slice(0, Math.floor((i / 60) * (good.trimEnd().length - 1)));
       expect(() => readTokenizerJson(cut, "f")).toThrow(FormatError);
     }
+    expect(() => readTokenizerJson('{\n  "version": "1.0",\n  "mod', "here/tokenizer.json")).toThrow(
+      'here/tokenizer.json, line 3, column 7: bad string, expected a closing ", got the end of the file. The file is cut off',
+    );
   });
 
   it("names that objects have by themselves are only tokens", () => {

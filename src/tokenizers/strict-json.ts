@@ -1,5 +1,6 @@
 /** Reading JSON from outside field by field: every error names the file, the path in it, what was expected and what is there. */
 import { FormatError } from "../errors.ts";
+import { parseJson } from "../formats/json.ts";
 
 export type JsonObject = { readonly [key: string]: unknown };
 
@@ -33,16 +34,13 @@ function describe(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
-/** Parses JSON text; a syntax error becomes a FormatError. */
+/** Parses JSON text; a syntax error becomes a FormatError with line and column. */
 export function parseJsonText(text: string, file: string): unknown {
   try {
+    // Several times as fast as parseJson on files of ten megabytes, but it does not say where it stopped.
     return JSON.parse(text);
-  } catch (cause) {
-    throw new FormatError(
-      `${file}: not whole JSON, expected a JSON document, got ${text.length} characters with an error (${(cause as Error).message}). ` +
-        "The file is cut off or damaged; get it again from its source.",
-      { cause },
-    );
+  } catch {
+    return parseJson(text, file);
   }
 }
 
