@@ -22,9 +22,10 @@ export interface ChartOptions {
   xLabel?: string;
 }
 
-const WIDTH = 720;
-const HEIGHT = 260;
-const EDGE = { left: 58, right: 24, top: 12, bottom: 34 };
+// As wide as it is shown where two stand side by side, so that its text has the size of the page's.
+const WIDTH = 560;
+const HEIGHT = 215;
+const EDGE = { left: 54, right: 20, top: 10, bottom: 32 };
 
 export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
@@ -91,7 +92,7 @@ export function chart(options: ChartOptions): string {
     (y) =>
       `<line class="grid" x1="${EDGE.left}" x2="${WIDTH - EDGE.right}" y1="${py(y)}" y2="${py(y)}"/><text class="tick" x="${EDGE.left - 8}" y="${py(y)}" dy="0.32em" text-anchor="end">${escapeHtml(format(y))}</text>`,
   );
-  const below = ticks(x0, x1, 7).map((x) => `<text class="tick" x="${px(x)}" y="${HEIGHT - EDGE.bottom + 17}" text-anchor="middle">${grouped(x)}</text>`);
+  const below = ticks(x0, x1, 6).map((x) => `<text class="tick" x="${px(x)}" y="${HEIGHT - EDGE.bottom + 17}" text-anchor="middle">${grouped(x)}</text>`);
   const lines = shown.map((s) => {
     const path = s.points.map(([x, y], i) => `${i === 0 ? "M" : "L"}${px(x)} ${py(y)}`).join("");
     const dots = s.dots

@@ -17,15 +17,15 @@ main{max-width:1180px;margin:0 auto;padding:36px 22px 60px}h1{font-size:26px;mar
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}.tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 16px}
 .tile b{display:block;font-size:22px;font-weight:650;font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:14px;margin-top:14px}figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px 8px;min-width:0}
-figcaption{font-weight:600;margin-bottom:6px;display:flex;justify-content:space-between;gap:12px;flex-wrap:wrap}.legend{font-weight:400;color:var(--soft);font-size:13px}.legend i{display:inline-block;width:14px;height:3px;border-radius:2px;margin:0 6px 3px 14px}
-.k1{background:var(--c1)}.k2{background:var(--c2)}.k3{background:var(--c3)}.legend .pale{height:1px;opacity:.5;vertical-align:middle}svg{overflow:visible;width:100%;height:auto;display:block}.grid{stroke:var(--line)}.tick{fill:var(--soft);font-size:11.5px;font-variant-numeric:tabular-nums}
+figcaption{font-weight:600;margin-bottom:6px;display:flex;justify-content:space-between;gap:6px;flex-wrap:wrap}.legend{font-weight:400;color:var(--soft);font-size:12.5px}.legend i{display:inline-block;width:14px;height:3px;border-radius:2px;margin:0 5px 3px 11px}
+.k1{background:var(--c1)}.k2{background:var(--c2)}.k3{background:var(--c3)}.legend .pale{height:1px;opacity:.5;vertical-align:middle}svg{overflow:visible;width:100%;height:auto;display:block}.grid{stroke:var(--line)}.tick{fill:var(--soft);font-size:12px;font-variant-numeric:tabular-nums}
 .line{fill:none;stroke-width:2;stroke-linejoin:round}.line.c1{stroke:var(--c1)}.line.c2{stroke:var(--c2)}.line.c3{stroke:var(--c3)}.faint{stroke-width:1;opacity:.28}circle.c1{fill:var(--c1)}circle.c2{fill:var(--c2)}circle.c3{fill:var(--c3)}
 table{border-collapse:collapse;width:100%}.card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:6px 16px;overflow-x:auto}.card th,.card td{text-align:left;padding:7px 10px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}.card tr:last-child>*{border-bottom:0}.card th{font-weight:500;color:var(--soft);width:210px;white-space:nowrap}
 .bars th{font-weight:400;text-align:right;padding:2px 10px 2px 0;white-space:nowrap;font-family:ui-monospace,monospace;font-size:12.5px;width:1%}.bars td{padding:2px 0}.bars .bar{display:block;height:13px;border-radius:3px;background:var(--c1);opacity:.8}.number{width:1%;padding-left:10px!important;color:var(--soft);font-variant-numeric:tabular-nums;white-space:nowrap;font-size:13px}
 .sample{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:10px 16px;margin:0 0 10px}.sample small{color:var(--soft)}.sample p{margin:3px 0 2px;white-space:pre-wrap;font-family:Charter,Georgia,serif;font-size:16px;overflow-wrap:anywhere}.sample mark{background:none;color:var(--c1);font-weight:600}
 pre{margin:0;font:12.5px/1.5 ui-monospace,monospace;white-space:pre-wrap}details summary{cursor:pointer;padding:6px 0;color:var(--soft)}
 /* A chart shrinks with the page, and its text with it. */
-@media(max-width:600px){.tick{font-size:23px}.axis{transform:translateY(16px)}figure svg{margin-bottom:12px}}`;
+@media(max-width:600px){.tick{font-size:18px}.axis{transform:translateY(13px)}figure svg{margin-bottom:12px}}`;
 
 /** Tokens of the training data by how often they come. */
 export interface TokenCount {
@@ -105,8 +105,8 @@ export function reportHtml(
     chart({
       title: "Loss (nats a token)",
       series: [
-        { name: "training, each step", colour: 1, points: loss, faint: true },
-        { name: "training, smoothed", colour: 1, points: smoothed(loss) },
+        { name: "each step", colour: 1, points: loss, faint: true },
+        { name: "smoothed", colour: 1, points: smoothed(loss) },
         { name: "validation", colour: 2, points: validation, dots: true },
       ],
     }),
