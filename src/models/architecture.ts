@@ -18,6 +18,8 @@ export interface ArchitectureDeclaration<Config extends object> {
   /** The keys of its longest sequence and its number of layers. */
   readonly keyOf: { readonly context: keyof Config & string; readonly layers: keyof Config & string };
   readonly weights: WeightNames;
+  /** How GGUF files hold it; left out where they do not. */
+  readonly gguf?: GgufForm<Config>;
   /** The sizes, under names that all architectures share. */
   dimensions(config: Config): ModelDimensions;
   /** The model, with fresh weights. */
@@ -48,6 +50,32 @@ export interface WeightNames {
   readonly tied: readonly string[];
   /** Other spellings: what the pattern matches becomes the text behind it, as `String.replace` does it; null is known and no weight. The first that matches counts. */
   readonly names: readonly (readonly [pattern: RegExp, ours: string | null])[];
+}
+
+/** A GGUF file's metadata, read by name. `{arch}` in a key stands for the file's architecture. */
+export interface GgufLookup {
+  /** @throws FormatError where the key is missing or no number */
+  number(key: string): number;
+  /** Undefined where the key is missing. @throws FormatError where it is no number */
+  optional(key: string): number | undefined;
+  text(key: string): string | undefined;
+  has(tensor: string): boolean;
+  /** @throws FormatError where the tensor is missing */
+  shape(tensor: string): readonly number[];
+}
+
+/** How GGUF files hold an architecture. */
+export interface GgufForm<Config> {
+  /** `general.architecture`. */
+  readonly architecture: string;
+  /** The config that the metadata tell of. */
+  config(file: GgufLookup): Partial<Config>;
+  /** The file's names → ours, as `WeightNames.names`. */
+  readonly names: readonly (readonly [pattern: RegExp, ours: string | null])[];
+  /** For one of our names: how many heads' rows llama.cpp has shuffled so that the two numbers that turn together are neighbours; 0 for none. */
+  shuffledHeads?(name: string, config: Config): number;
+  /** Whether our weight of this name lies the other way round, (in, out). */
+  transposed?(name: string): boolean;
 }
 
 /** In floats, for each row (token) of a layer's input. */

@@ -1,41 +1,19 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
-import * as z from "zod";
-import { FormatError, OutOfMemoryError } from "../errors.ts";
-import { parseConfig, readConfigJson } from "../formats/hf-config.ts";
+import { FormatError } from "../errors.ts";
+import { readConfigJson } from "../formats/hf-config.ts";
 import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
 import type { Module } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
-import { byteSize } from "../quantities.ts";
-import { cast, type DType, memory, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
+import { cast, type DType, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
 import type { Architecture, WeightNames } from "./architecture.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
-
-/**
- * A model with fresh weights from a config as config.json holds it.
- * @throws ConfigError listing every problem; OutOfMemoryError, before anything is allocated, when its weights can't fit
- */
-export function createModel(config: Record<string, unknown>, where = "config"): CausalLM {
-  const description = describeModel(config, where);
-  const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, config, where);
-  const weights = modelCounts(description).parameters.total;
-  const { limitBytes } = memory();
-  if (4 * weights > limitBytes) {
-    throw new OutOfMemoryError(
-      `${where}: the model is too large for this machine, expected at most ${byteSize(limitBytes)} of weights, got ${byteSize(4 * weights)} (${weights.toPrecision(3)} weights). Check its sizes, or take a smaller model.`,
-    );
-  }
-  const model = description.architecture.create(description.config);
-  model.tokenIds = { bos_token_id, eos_token_id, pad_token_id };
-  return model;
-}
-
-const tokenId = z.int().min(0).nullish();
-const tokenIdsSchema = z.object({ bos_token_id: tokenId, eos_token_id: z.union([tokenId, z.array(z.int().min(0))]), pad_token_id: tokenId });
+import { createModel } from "./create.ts";
+import { misfit, ownNames } from "./weight-names.ts";
 
 const DTYPE_OF_FILE: Partial<Record<string, DType>> = { F32: "f32", BF16: "bf16", F16: "f16" };
 
@@ -46,10 +24,14 @@ async function folderOf(place: string | Folder): Promise<Folder> {
 }
 
 /**
- * Opens a Hugging Face model folder: config.json and model.safetensors (one file or shards). Weights become float32.
+ * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards), or a GGUF file. Weights become float32.
  * @throws FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype.
  */
 export async function fromPretrained(place: string | Folder): Promise<CausalLM> {
+  if (typeof place === "string" && /\.gguf$/i.test(place)) {
+    const [{ openFile }, { modelFromGguf }] = await Promise.all([import("../formats/node-file.ts"), import("./gguf-model.ts")]);
+    return modelFromGguf(await openFile(place));
+  }
   const folder = await folderOf(place);
   const config = await readConfigJson(folder);
   const where = `${folder.name}/config.json`;
@@ -94,7 +76,8 @@ export async function loadWeights(model: Module & { readonly architecture?: Arch
     const has = new Set(ours.values());
     const missing = [...wanted.keys()].filter((name) => !has.has(name));
     const unexpected = [...ours].filter(([, name]) => !wanted.has(name) && !tied.includes(name)).map(([file]) => file);
-    if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(reader.name, missing, unexpected, model.architecture !== undefined));
+    if (missing.length > 0 || unexpected.length > 0)
+      throw new FormatError(misfit(reader.name, missing, unexpected, model.architecture === undefined ? "module" : "config.json"));
     const pairs = [...ours].flatMap(([file, name]) => {
       const target = wanted.get(name);
       return target === undefined ? [] : [{ file, target }];
@@ -112,32 +95,6 @@ export async function loadWeights(model: Module & { readonly architecture?: Arch
   } finally {
     await reader.close();
   }
-}
-
-/** The names in a file → the model's own; without those that are known and no weights. */
-function ownNames(there: readonly string[], wanted: ReadonlyMap<string, Tensor>, { base, names }: Omit<WeightNames, "tied">): Map<string, string> {
-  const renamed = new Map<string, string>();
-  for (const file of there) {
-    const [pattern, text] = names.find(([p]) => p.test(file)) ?? [];
-    if (pattern === undefined) renamed.set(file, file);
-    else if (text !== null) renamed.set(file, file.replace(pattern, text as string));
-  }
-  const whole = [...renamed.values()].some((name) => wanted.has(name));
-  return whole ? renamed : new Map([...renamed].map(([file, name]) => [file, base + name]));
-}
-
-function misfit(where: string, missing: readonly string[], unexpected: readonly string[], hasConfig: boolean): string {
-  const list = (names: readonly string[]) =>
-    names
-      .slice(0, 20)
-      .map((n) => `\n  ${n}`)
-      .join("") + (names.length > 20 ? `\n  … and ${names.length - 20} more` : "");
-  return (
-    `${where}: the weights do not fit ${hasConfig ? "config.json" : "the module"}, expected the model's own names, got` +
-    (missing.length > 0 ? ` ${missing.length} missing:${list(missing)}` : "") +
-    (unexpected.length > 0 ? `${missing.length > 0 ? "\nand" : ""} ${unexpected.length} unexpected:${list(unexpected)}` : "") +
-    (hasConfig ? "\nUse the config.json that came with these weights." : "\nBuild the module as it was when they were saved.")
-  );
 }
 
 function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {

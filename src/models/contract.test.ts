@@ -7,9 +7,10 @@ import { memoryFolder } from "../formats/source.ts";
 import { init } from "../nn/index.ts";
 import { backend, memory, noGrad, scope, tensorFrom, useBackend } from "../tensor/index.ts";
 import { architectures, describeModel } from "./architectures.ts";
-import { configText, createModel, fromPretrained, weightEntries } from "./auto.ts";
+import { configText, fromPretrained, weightEntries } from "./auto.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
+import { createModel } from "./create.ts";
 
 /** Which part a parameter belongs to, by its name. A name that none matches fails the test: add its pattern. */
 const PART: [part: string, names: RegExp][] = [

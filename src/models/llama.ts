@@ -283,6 +283,40 @@ export const llama = defineArchitecture<LlamaConfig>({
   keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
   // Older files hold the frequencies of the rotary tables.
   weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
+  gguf: {
+    architecture: "llama",
+    config: (file) => {
+      const heads = file.number("{arch}.attention.head_count");
+      const hidden = file.number("{arch}.embedding_length");
+      return {
+        vocab_size: file.shape("token_embd.weight")[0],
+        hidden_size: hidden,
+        intermediate_size: file.number("{arch}.feed_forward_length"),
+        num_hidden_layers: file.number("{arch}.block_count"),
+        num_attention_heads: heads,
+        num_key_value_heads: file.optional("{arch}.attention.head_count_kv") ?? heads,
+        head_dim: file.optional("{arch}.attention.key_length") ?? hidden / heads,
+        max_position_embeddings: file.number("{arch}.context_length"),
+        rms_norm_eps: file.number("{arch}.attention.layer_norm_rms_epsilon"),
+        rope_theta: file.optional("{arch}.rope.freq_base") ?? 10000,
+        tie_word_embeddings: !file.has("output.weight"),
+        attention_bias: file.has("blk.0.attn_q.bias"),
+        mlp_bias: file.has("blk.0.ffn_up.bias"),
+      };
+    },
+    names: [
+      [/^token_embd\./, "model.embed_tokens."],
+      [/^output_norm\./, "model.norm."],
+      [/^output\./, "lm_head."],
+      [/^blk\.(\d+)\.attn_(q|k|v)\./, "model.layers.$1.self_attn.$2_proj."],
+      [/^blk\.(\d+)\.attn_output\./, "model.layers.$1.self_attn.o_proj."],
+      [/^blk\.(\d+)\.ffn_(gate|up|down)\./, "model.layers.$1.mlp.$2_proj."],
+      [/^blk\.(\d+)\.attn_norm\./, "model.layers.$1.input_layernorm."],
+      [/^blk\.(\d+)\.ffn_norm\./, "model.layers.$1.post_attention_layernorm."],
+    ],
+    shuffledHeads: (name, config) =>
+      /\.q_proj\./.test(name) ? config.num_attention_heads : /\.k_proj\./.test(name) ? (config.num_key_value_heads ?? config.num_attention_heads) : 0,
+  },
   dimensions: dimensionsOf,
   create: (config) => new Llama(config),
   counts: llamaCounts,

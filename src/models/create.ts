@@ -1,0 +1,31 @@
+/** Models with fresh weights. */
+import * as z from "zod";
+import { OutOfMemoryError } from "../errors.ts";
+import { parseConfig } from "../formats/hf-config.ts";
+import { byteSize } from "../quantities.ts";
+import { memory } from "../tensor/index.ts";
+import { describeModel } from "./architectures.ts";
+import type { CausalLM } from "./causal-lm.ts";
+import { modelCounts } from "./counts.ts";
+
+/**
+ * A model with fresh weights from a config as config.json holds it.
+ * @throws ConfigError listing every problem; OutOfMemoryError, before anything is allocated, when its weights can't fit
+ */
+export function createModel(config: Record<string, unknown>, where = "config"): CausalLM {
+  const description = describeModel(config, where);
+  const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, config, where);
+  const weights = modelCounts(description).parameters.total;
+  const { limitBytes } = memory();
+  if (4 * weights > limitBytes) {
+    throw new OutOfMemoryError(
+      `${where}: the model is too large for this machine, expected at most ${byteSize(limitBytes)} of weights, got ${byteSize(4 * weights)} (${weights.toPrecision(3)} weights). Check its sizes, or take a smaller model.`,
+    );
+  }
+  const model = description.architecture.create(description.config);
+  model.tokenIds = { bos_token_id, eos_token_id, pad_token_id };
+  return model;
+}
+
+const tokenId = z.int().min(0).nullish();
+const tokenIdsSchema = z.object({ bos_token_id: tokenId, eos_token_id: z.union([tokenId, z.array(z.int().min(0))]), pad_token_id: tokenId });

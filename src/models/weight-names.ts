@@ -1,0 +1,36 @@
+/** The names of weights in files and in models. */
+import type { Tensor } from "../tensor/index.ts";
+import type { WeightNames } from "./architecture.ts";
+
+/** The names in a file → the model's own; without those that are known and no weights. */
+export function ownNames(there: readonly string[], wanted: ReadonlyMap<string, Tensor>, { base, names }: Omit<WeightNames, "tied">): Map<string, string> {
+  const renamed = new Map<string, string>();
+  for (const file of there) {
+    const [pattern, text] = names.find(([p]) => p.test(file)) ?? [];
+    if (pattern === undefined) renamed.set(file, file);
+    else if (text !== null) renamed.set(file, file.replace(pattern, text as string));
+  }
+  const whole = [...renamed.values()].some((name) => wanted.has(name));
+  return whole ? renamed : new Map([...renamed].map(([file, name]) => [file, base + name]));
+}
+
+const MISFIT_ADVICE = {
+  "config.json": "\nUse the config.json that came with these weights.",
+  metadata: "\nGet a complete file of the model.",
+  module: "\nBuild the module as it was when they were saved.",
+};
+
+/** The words for weights whose names are not those of what is to hold them: a model as its config.json or metadata describe it, or a module of the user's own. */
+export function misfit(where: string, missing: readonly string[], unexpected: readonly string[], of: "config.json" | "metadata" | "module"): string {
+  const list = (names: readonly string[]) =>
+    names
+      .slice(0, 20)
+      .map((n) => `\n  ${n}`)
+      .join("") + (names.length > 20 ? `\n  … and ${names.length - 20} more` : "");
+  return (
+    `${where}: the weights do not fit ${of === "config.json" ? of : `the ${of}`}, expected the model's own names, got` +
+    (missing.length > 0 ? ` ${missing.length} missing:${list(missing)}` : "") +
+    (unexpected.length > 0 ? `${missing.length > 0 ? "\nand" : ""} ${unexpected.length} unexpected:${list(unexpected)}` : "") +
+    MISFIT_ADVICE[of]
+  );
+}
