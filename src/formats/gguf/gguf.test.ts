@@ -3,8 +3,10 @@ import { describe, expect, test } from "vitest";
 import { FormatError } from "../../errors.ts";
 import { bytesSource } from "../source.ts";
 import { DEQUANTIZED, dequantize } from "./dequantize.ts";
+import { QUANTIZED, type QuantizedType, quantize } from "./quantize.ts";
 import { openGguf } from "./read.ts";
 import { GGML_TYPES, type GgmlType } from "./types.ts";
+import { encodeGguf } from "./write.ts";
 
 const fixture = JSON.parse(readFileSync(new URL("gguf.fixture.json", import.meta.url), "utf8")) as {
   dequantised: Record<string, { blocks: string; values: string }>;
@@ -32,6 +34,16 @@ describe("blocks", () => {
       for (const [i, value] of values.entries())
         expect(Math.abs(value - numbers[i])).toBeLessThanOrEqual(Math.abs(numbers[i]) * 2 ** (type === "F16" ? -11 : -8) + 2 ** -25);
     }
+  });
+
+  test.each(Object.entries(fixture.quantised))("%s is made as the reference makes it, bit for bit", (type, blocks) => {
+    expect(Buffer.from(quantize(type as QuantizedType, floats(fixture.inputs), "test")).equals(Buffer.from(bytes(blocks)))).toBe(true);
+  });
+
+  test("every layout that can be made has a fixture", () => {
+    expect(QUANTIZED.filter((type) => !(type in fixture.quantised))).toEqual(["F32"]);
+    expect(quantize("F32", Float32Array.of(1.5, -2), "test")).toEqual(new Uint8Array(Float32Array.of(1.5, -2).buffer));
+    expect(() => quantize("Q8_0", new Float32Array(33), "tensor a")).toThrow("tensor a: can't be Q8_0, expected a multiple of 32 numbers, got 33");
   });
 
   test("other layouts and broken blocks are refused", () => {
@@ -76,6 +88,31 @@ describe("a file of the reference's writer", () => {
     expect(await reader.read("two")).toEqual(bytes(fixture.quantised.Q8_0));
     expect(dequantize("F16", await reader.read("three"), "three")).toEqual(Float32Array.of(0, 1, 2, 3, 4));
     await expect(reader.read("tow")).rejects.toThrow('no tensor "tow", expected one of its 3 tensors, got an unknown name. Did you mean "two"?');
+  });
+
+  test("written again: what was read", async () => {
+    const reader = await open(whole);
+    const entries = [...reader.tensors.values()].map((info) => ({ ...info, data: () => reader.read(info.name) }));
+    const made = encodeGguf(reader.metadata, entries);
+    const pieces: Uint8Array[] = [];
+    for await (const piece of made.content) pieces.push(piece);
+    const written = Buffer.concat(pieces);
+    expect(written.length).toBe(made.bytes);
+    const again = await open(written);
+    expect(again.metadata).toEqual(reader.metadata);
+    expect([...again.tensors.values()].map(({ offset: _, ...info }) => info)).toEqual([...reader.tensors.values()].map(({ offset: _, ...info }) => info));
+    for (const name of reader.tensors.keys()) expect(await again.read(name)).toEqual(await reader.read(name));
+    // The reference writes its keys in the same order and pads as we do.
+    expect(Buffer.from(whole).equals(written)).toBe(true);
+  });
+
+  test("what can't be written", async () => {
+    const entry = { name: "a", type: "Q8_0", shape: [2, 32], data: new Uint8Array(68) } as const;
+    expect(() => encodeGguf(new Map(), [entry, entry])).toThrow('tensor "a" comes twice');
+    expect(() => encodeGguf(new Map(), [{ ...entry, shape: [2, 33] }])).toThrow("expected rows of a multiple of 32, got (2, 33)");
+    const short = encodeGguf(new Map(), [{ ...entry, data: new Uint8Array(67) }]).content[Symbol.asyncIterator]();
+    await short.next();
+    await expect(short.next()).rejects.toThrow("expected 68 bytes for Q8_0 (2, 32), got 67");
   });
 
   test("cut off anywhere: one error, never a crash", async () => {
