@@ -38,15 +38,16 @@ const NAMES: Record<string, string> = {
     sequentialWindows splitIntoDocuments weightedMix withStatistics writeShards
   `,
   formats: `
-    COMMON_KEYS SAFETENSORS_DTYPES bytesSource checkpointName encodeModelWeights encodeSafetensors hashFile
-    isJsonObject isTemporary lastGoodCheckpoint listCheckpoints memoryFolder normaliseKeys openFile openFolder openModelWeights
-    openSafetensors parseConfig parseConfigText parseJson parseModelConfig readConfigJson readText removeLeftovers saveModelWeights
-    verifyCheckpoint writeCheckpoint writeFileAtomic writeFolderAtomic
+    COMMON_KEYS DEQUANTIZED GGML_TYPES QUANTIZED SAFETENSORS_DTYPES bytesSource checkpointName dequantizeBlocks encodeGguf
+    encodeModelWeights encodeSafetensors hashFile isJsonObject isTemporary lastGoodCheckpoint listCheckpoints memoryFolder
+    normaliseKeys openFile openFolder openGguf openModelWeights openSafetensors parseConfig parseConfigText parseJson
+    parseModelConfig quantizeBlocks readConfigJson readText removeLeftovers saveModelWeights verifyCheckpoint writeCheckpoint
+    writeFileAtomic writeFolderAtomic
   `,
   models: `
     CausalLM CausalLMOutput GPT2 Llama architectureNamed architectures configKeys configText contextOf countsFrom createModel
-    defineArchitecture describeModel fromPretrained gpt2ConfigSchema gpt2Counts llamaConfigSchema llamaCounts loadWeights modelCounts
-    outputOf parameterCountOf registerArchitecture saveModel shiftLabels sizedConfig sizedKeys weightEntries
+    defineArchitecture describeGguf describeModel fromPretrained gpt2ConfigSchema gpt2Counts llamaConfigSchema llamaCounts
+    loadWeights modelCounts outputOf parameterCountOf registerArchitecture saveModel shiftLabels sizedConfig sizedKeys weightEntries
   `,
   train: `
     END_OF_TEXT accumulateGradients bars chart checkMemory checkPrompts checkSameData createProgress differences emulationNote evaluateLoss

@@ -3,9 +3,9 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
-import { ConfigError } from "../errors.ts";
-import { listCheckpoints, openFile, openFolder, openModelWeights, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
-import { architectures, describeModel, type ModelCounts, modelCounts } from "../models/index.ts";
+import { ConfigError, GroundupError } from "../errors.ts";
+import { listCheckpoints, openFile, openFolder, openGguf, openModelWeights, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
+import { architectures, describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts } from "../models/index.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
@@ -19,7 +19,8 @@ interface Report {
 }
 
 export const command = defineCommand({
-  about: "Shows what is in a model's folder, a checkpoint, a safetensors file, a tokenizer, a folder of token shards or a run, without loading weights.",
+  about:
+    "Shows what is in a model's folder, a checkpoint, a safetensors or GGUF file, a tokenizer, a folder of token shards or a run, without loading weights.",
   arguments: [{ name: "PATH", description: "a folder or file" }],
   options: z.object({ tensors: z.boolean().default(false).describe("list every tensor") }),
   examples: ["groundup inspect runs/quickstart", "groundup inspect ./gpt2 --tensors", "groundup inspect model.safetensors --json"],
@@ -49,10 +50,11 @@ async function inspect(path: string, tensors: boolean): Promise<Inspected> {
       `${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${readdirSync(path).slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`,
     );
   }
+  if (path.endsWith(".gguf")) return inspectGguf(path, tensors);
   if (path.endsWith(".safetensors")) return inspectWeights(path, await openSafetensors(await openFile(path)), tensors);
   if (/\.(json|tiktoken|txt|bpe)$/.test(path) && basename(path) !== "config.json") return inspectTokenizer(path);
   throw new ConfigError(
-    `${path}: nothing that groundup knows, expected .safetensors or a tokenizer's file, got ${basename(path)}. Name the model's folder in place of a file in it.`,
+    `${path}: nothing that groundup knows, expected .safetensors, .gguf or a tokenizer's file, got ${basename(path)}. Name the model's folder in place of a file in it.`,
   );
 }
 
@@ -66,15 +68,7 @@ async function inspectModel(path: string, tensors: boolean): Promise<Inspected> 
   if (modelType in architectures) {
     const model = describeModel(json, `${path}/config.json`);
     counts = modelCounts(model);
-    const parts = Object.entries(counts.parameters).filter(([name, n]) => name !== "total" && n > 0);
-    lines.push(
-      `parameters ${grouped(counts.parameters.total)}: ${parts.map(([name, n]) => `${name} ${grouped(n)}`).join(", ")}`,
-      `arithmetic ${metric(counts.forwardFlops(1), "FLOP")} a token, ${metric(counts.trainingFlops(1), "FLOP")} to train on one (without attention's share, which grows with length)`,
-      `state      ${grouped(counts.stateBytesPerToken)} bytes a position`,
-      `config     ${Object.entries(model.config)
-        .map(([k, v]) => `${k} ${typeof v === "object" && v !== null ? JSON.stringify(v) : v}`)
-        .join(", ")}`,
-    );
+    lines.push(...modelLines(model, counts));
   } else lines.push(`config     an architecture that groundup does not run; it runs ${Object.keys(architectures).join(", ")}`);
   const parts: Record<string, unknown> = { config: json, parameters: counts?.parameters ?? null, stateBytesPerToken: counts?.stateBytesPerToken ?? null };
   if ((await folder.has("model.safetensors")) || (await folder.has("model.safetensors.index.json"))) {
@@ -90,34 +84,107 @@ async function inspectModel(path: string, tensors: boolean): Promise<Inspected> 
   return { report: { ...head, ...parts }, lines };
 }
 
-async function inspectWeights(path: string, reader: TensorReader, tensors: boolean): Promise<Inspected> {
-  const list = [...reader.tensors.values()];
-  await reader.close();
-  const dtypes: Record<string, number> = {};
-  for (const { dtype } of list) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1;
-  const [bytes, values] = [list.reduce((n, t) => n + t.bytes, 0), list.reduce((n, t) => n + t.shape.reduce((a, b) => a * b, 1), 0)];
-  const files = new Set(list.map((t) => t.file)).size;
-  const lines = [
-    `safetensors ${path}`,
-    `weights    ${list.length} tensors, ${grouped(values)} values, ${byteSize(bytes)} in ${files} ${files === 1 ? "file" : "files"}: ${Object.entries(dtypes)
-      .map(([d, n]) => `${n} ${d}`)
+function modelLines(model: ModelDescription, counts: ModelCounts): string[] {
+  const parts = Object.entries(counts.parameters).filter(([name, n]) => name !== "total" && n > 0);
+  return [
+    `parameters ${grouped(counts.parameters.total)}: ${parts.map(([name, n]) => `${name} ${grouped(n)}`).join(", ")}`,
+    `arithmetic ${metric(counts.forwardFlops(1), "FLOP")} a token, ${metric(counts.trainingFlops(1), "FLOP")} to train on one (without attention's share, which grows with length)`,
+    `state      ${grouped(counts.stateBytesPerToken)} bytes a position`,
+    `config     ${Object.entries(model.config)
+      .map(([k, v]) => `${k} ${typeof v === "object" && v !== null ? JSON.stringify(v) : v}`)
       .join(", ")}`,
   ];
-  if (Object.keys(reader.metadata).length > 0) lines.push(`metadata   ${JSON.stringify(reader.metadata)}`);
-  if (tensors) {
-    const width = Math.max(0, ...list.map((t) => t.name.length));
-    for (const t of list) lines.push(`  ${t.name.padEnd(width)}  ${t.dtype.padEnd(5)} (${t.shape.join(", ")})`);
+}
+
+interface Weight {
+  name: string;
+  dtype: string;
+  shape: readonly number[];
+  bytes: number;
+}
+
+const valuesIn = (weights: readonly Weight[]): number => weights.reduce((n, { shape }) => n + shape.reduce((a, b) => a * b, 1), 0);
+const bytesIn = (weights: readonly Weight[]): number => weights.reduce((n, { bytes }) => n + bytes, 0);
+
+function countByDtype(weights: readonly Weight[]): Record<string, number> {
+  const dtypes: Record<string, number> = {};
+  for (const { dtype } of weights) dtypes[dtype] = (dtypes[dtype] ?? 0) + 1;
+  return dtypes;
+}
+
+/** How many, how large and of which dtypes; and each of them where asked. */
+function weightLines(weights: readonly Weight[], files: number, tensors: boolean): string[] {
+  const dtypes = Object.entries(countByDtype(weights)).map(([dtype, n]) => `${n} ${dtype}`);
+  const width = Math.max(0, ...weights.map(({ name }) => name.length));
+  return [
+    `weights    ${weights.length} tensors, ${grouped(valuesIn(weights))} values, ${byteSize(bytesIn(weights))} in ${files} ${files === 1 ? "file" : "files"}: ${dtypes.join(", ")}`,
+    ...(tensors ? weights.map(({ name, dtype, shape }) => `  ${name.padEnd(width)}  ${dtype.padEnd(5)} (${shape.join(", ")})`) : []),
+  ];
+}
+
+async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
+  const reader = await openGguf(await openFile(path));
+  await reader.close();
+  const weights = [...reader.tensors.values()].map(({ name, type, shape, bytes }) => ({ name, dtype: type, shape, bytes }));
+  const architecture = reader.metadata.get("general.architecture")?.value ?? "unknown";
+  const lines = [`GGUF       ${path}, version ${reader.version}`, `model      ${architecture}`];
+  let counts: ModelCounts | null = null;
+  let unsupported: string | null = null;
+  try {
+    const model = describeGguf(reader);
+    counts = modelCounts(model);
+    lines.push(...modelLines(model, counts));
+  } catch (error) {
+    if (!(error instanceof GroundupError)) throw error;
+    unsupported = error.message;
+    lines.push(`does not run: ${unsupported}`);
   }
-  const described = list.map(({ name, dtype, shape, bytes: b }) => ({ name, dtype, shape, bytes: b }));
+  lines.push(...weightLines(weights, 1, tensors), "metadata");
+  const metadata = Object.fromEntries(
+    [...reader.metadata].map(([key, value]) => [key, value.kind === "array" ? `${value.value.length} × ${value.of}` : value.value]),
+  );
+  const width = Math.max(0, ...Object.keys(metadata).map((key) => key.length));
+  for (const [key, value] of Object.entries(metadata)) lines.push(`  ${key.padEnd(width)}  ${onOneLine(String(value))}`);
+  return {
+    report: {
+      kind: "gguf",
+      path,
+      version: reader.version,
+      architecture,
+      unsupported,
+      parameters: counts?.parameters ?? null,
+      tensors: weights.length,
+      values: valuesIn(weights),
+      bytes: bytesIn(weights),
+      dtypes: countByDtype(weights),
+      metadata: Object.fromEntries(Object.entries(metadata).map(([key, value]) => [key, typeof value === "bigint" ? value.toString() : value])),
+      ...(tensors ? { list: weights } : {}),
+    },
+    lines,
+  };
+}
+
+const onOneLine = (text: string): string => {
+  const line = text.replace(/\s+/g, " ");
+  return line.length > 100 ? `${line.slice(0, 99)}…` : line;
+};
+
+async function inspectWeights(path: string, reader: TensorReader, tensors: boolean): Promise<Inspected> {
+  const weights = [...reader.tensors.values()];
+  await reader.close();
+  const files = new Set(weights.map((t) => t.file)).size;
+  const lines = [`safetensors ${path}`, ...weightLines(weights, files, tensors)];
+  if (Object.keys(reader.metadata).length > 0) lines.splice(2, 0, `metadata   ${JSON.stringify(reader.metadata)}`);
+  const described = weights.map(({ name, dtype, shape, bytes }) => ({ name, dtype, shape, bytes }));
   return {
     report: {
       kind: "safetensors",
       path,
-      tensors: list.length,
-      values,
-      bytes,
+      tensors: weights.length,
+      values: valuesIn(weights),
+      bytes: bytesIn(weights),
       files,
-      dtypes,
+      dtypes: countByDtype(weights),
       metadata: reader.metadata,
       ...(tensors ? { list: described } : {}),
     },

@@ -19,6 +19,11 @@ export {
   verifyCheckpoint,
   writeCheckpoint,
 } from "./checkpoint-folder.ts";
+export { DEQUANTIZED, dequantizeBlocks } from "./gguf/dequantize.ts";
+export { QUANTIZED, type QuantizedType, quantizeBlocks } from "./gguf/quantize.ts";
+export { type GgufNumbers, type GgufReader, type GgufTensor, type GgufValue, openGguf } from "./gguf/read.ts";
+export { GGML_TYPES, type GgmlType } from "./gguf/types.ts";
+export { encodeGguf, type GgufEntry, type GgufFile } from "./gguf/write.ts";
 export {
   COMMON_KEYS,
   type ConfigKeys,

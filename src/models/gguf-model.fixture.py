@@ -1,6 +1,6 @@
 """Tiny random models as GGUF files with the logits that transformers computes from the same (quantised) weights.
 
-    python src/models/gguf-model.fixture.py     # transformers 5.24.0, accelerate, gguf 0.19.0, torch 2.15; writes gguf-model.fixture.json beside it
+    python src/models/gguf-model.fixture.py     # transformers 5.24.0, accelerate, gguf 0.19.0, torch 2.15; writes gguf-model.fixture.json beside it (then: npm run format)
 
 The files are written as llama.cpp's converter does it: rows of Llama's q and k shuffled in each head, GPT-2's matrices turned.
 """

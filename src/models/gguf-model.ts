@@ -1,15 +1,15 @@
 /**
- * A model from one GGUF file: its metadata say which architecture and sizes, its tensors (of any layout that `dequantize` knows) become float32 weights under
+ * A model from one GGUF file: its metadata say which architecture and sizes, its tensors (of any layout that `dequantizeBlocks` knows) become float32 weights under
  * Hugging Face's names.
  */
 import { FormatError } from "../errors.ts";
-import { dequantize } from "../formats/gguf/dequantize.ts";
+import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import { type GgufReader, type GgufTensor, openGguf } from "../formats/gguf/read.ts";
 import type { Source } from "../formats/source.ts";
 import type { Tensor } from "../tensor/index.ts";
 import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
-import { architectures } from "./architectures.ts";
-import type { CausalLM } from "./causal-lm.ts";
+import { architectures, describeModel } from "./architectures.ts";
+import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
 import { misfit, ownNames } from "./weight-names.ts";
 
@@ -22,12 +22,8 @@ export async function modelFromGguf(source: Source): Promise<CausalLM> {
     throw error;
   });
   try {
-    const { architecture, form } = architectureOf(reader);
-    const lookup = lookupIn(reader);
-    checkRotary(lookup, reader.name);
-    const ids = { bos_token_id: "bos", eos_token_id: "eos", pad_token_id: "padding" };
-    const tokenIds = Object.fromEntries(Object.entries(ids).map(([key, name]) => [key, lookup.optional(`tokenizer.ggml.${name}_token_id`) ?? null]));
-    const model = createModel({ model_type: architecture.modelType, ...form.config(lookup), ...tokenIds }, reader.name);
+    const { config, form } = configOf(reader);
+    const model = createModel(config, reader.name);
     try {
       await loadTensors(model, reader, form);
     } catch (error) {
@@ -38,6 +34,21 @@ export async function modelFromGguf(source: Source): Promise<CausalLM> {
   } finally {
     await reader.close();
   }
+}
+
+/** What a file's metadata say of its model. @throws FormatError for an architecture or a form of positions that groundup does not have */
+export function describeGguf(reader: GgufReader): ModelDescription {
+  return describeModel(configOf(reader).config, reader.name);
+}
+
+/** The config, as config.json would hold it. */
+function configOf(reader: GgufReader): { config: Record<string, unknown>; form: Form } {
+  const { architecture, form } = architectureOf(reader);
+  const lookup = lookupIn(reader);
+  checkRotary(lookup, reader.name);
+  const ids = { bos_token_id: "bos", eos_token_id: "eos", pad_token_id: "padding" };
+  const tokenIds = Object.fromEntries(Object.entries(ids).map(([key, name]) => [key, lookup.optional(`tokenizer.ggml.${name}_token_id`) ?? null]));
+  return { config: { model_type: architecture.modelType, ...form.config(lookup), ...tokenIds }, form };
 }
 
 function architectureOf(reader: GgufReader): { architecture: Architecture; form: Form } {
@@ -121,7 +132,7 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Pro
       );
   }
   for (const { info, name, target } of pairs) {
-    let values = dequantize(info.type, await reader.read(info.name), `${reader.name}, tensor ${info.name}`);
+    let values = dequantizeBlocks(info.type, await reader.read(info.name), `${reader.name}, tensor ${info.name}`);
     const heads = form.shuffledHeads?.(name, model.config) ?? 0;
     if (heads > 0) values = unshuffled(values, heads, info.shape);
     if (form.transposed?.(name) === true) values = transposed(values, info.shape);

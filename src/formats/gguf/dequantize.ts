@@ -161,14 +161,14 @@ const BLOCKS: Partial<Record<GgmlType, Block>> = {
   },
 };
 
-/** The layouts that `dequantize` knows. */
+/** The layouts that `dequantizeBlocks` knows. */
 export const DEQUANTIZED = Object.keys(BLOCKS) as readonly GgmlType[];
 
 /**
  * Whole blocks as float32.
  * @throws FormatError for a layout that is not known, or bytes that are no whole blocks; `where` says of what
  */
-export function dequantize(type: GgmlType, bytes: Uint8Array, where: string): Float32Array<ArrayBuffer> {
+export function dequantizeBlocks(type: GgmlType, bytes: Uint8Array, where: string): Float32Array<ArrayBuffer> {
   const block = BLOCKS[type];
   const layout = GGML_TYPES[type];
   if (block === undefined)

@@ -1,6 +1,6 @@
 """Blocks of every layout with their values, and a small file, by the reference implementation.
 
-    python src/formats/gguf/gguf.fixture.py        # gguf 0.19.0, numpy; writes gguf.fixture.json beside it
+    python src/formats/gguf/gguf.fixture.py        # gguf 0.19.0, numpy; writes gguf.fixture.json beside it (then: npm run format)
 
 Each layout: random bytes as blocks (with scales that are finite), what `gguf.quants.dequantize` makes of them, and where the package can quantise, its blocks of
 random numbers. The file is written by `gguf.GGUFWriter`.

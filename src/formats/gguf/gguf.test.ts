@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { FormatError } from "../../errors.ts";
 import { bytesSource } from "../source.ts";
-import { DEQUANTIZED, dequantize } from "./dequantize.ts";
-import { QUANTIZED, type QuantizedType, quantize } from "./quantize.ts";
+import { DEQUANTIZED, dequantizeBlocks } from "./dequantize.ts";
+import { QUANTIZED, type QuantizedType, quantizeBlocks } from "./quantize.ts";
 import { openGguf } from "./read.ts";
 import { GGML_TYPES, type GgmlType } from "./types.ts";
 import { encodeGguf } from "./write.ts";
@@ -21,34 +21,36 @@ const open = (content: Uint8Array) => openGguf(bytesSource(content, "small.gguf"
 
 describe("blocks", () => {
   test.each(Object.entries(fixture.dequantised))("%s gives the reference's values bit for bit", (type, { blocks, values }) => {
-    const made = dequantize(type as GgmlType, bytes(blocks), "test");
+    const made = dequantizeBlocks(type as GgmlType, bytes(blocks), "test");
     expect(Buffer.from(made.buffer).equals(Buffer.from(bytes(values)))).toBe(true);
   });
 
   test("every layout that is computed with has a fixture, or is a plain float", () => {
     expect(DEQUANTIZED.filter((type) => !(type in fixture.dequantised))).toEqual(["F32", "F16", "BF16"]);
     const numbers = floats(fixture.inputs);
-    expect(dequantize("F32", new Uint8Array(numbers.buffer), "test")).toEqual(numbers);
+    expect(dequantizeBlocks("F32", new Uint8Array(numbers.buffer), "test")).toEqual(numbers);
     for (const type of ["F16", "BF16"] as const) {
-      const values = dequantize(type, bytes(fixture.quantised[type]), "test");
+      const values = dequantizeBlocks(type, bytes(fixture.quantised[type]), "test");
       for (const [i, value] of values.entries())
         expect(Math.abs(value - numbers[i])).toBeLessThanOrEqual(Math.abs(numbers[i]) * 2 ** (type === "F16" ? -11 : -8) + 2 ** -25);
     }
   });
 
   test.each(Object.entries(fixture.quantised))("%s is made as the reference makes it, bit for bit", (type, blocks) => {
-    expect(Buffer.from(quantize(type as QuantizedType, floats(fixture.inputs), "test")).equals(Buffer.from(bytes(blocks)))).toBe(true);
+    expect(Buffer.from(quantizeBlocks(type as QuantizedType, floats(fixture.inputs), "test")).equals(Buffer.from(bytes(blocks)))).toBe(true);
   });
 
   test("every layout that can be made has a fixture", () => {
     expect(QUANTIZED.filter((type) => !(type in fixture.quantised))).toEqual(["F32"]);
-    expect(quantize("F32", Float32Array.of(1.5, -2), "test")).toEqual(new Uint8Array(Float32Array.of(1.5, -2).buffer));
-    expect(() => quantize("Q8_0", new Float32Array(33), "tensor a")).toThrow("tensor a: can't be Q8_0, expected a multiple of 32 numbers, got 33");
+    expect(quantizeBlocks("F32", Float32Array.of(1.5, -2), "test")).toEqual(new Uint8Array(Float32Array.of(1.5, -2).buffer));
+    expect(() => quantizeBlocks("Q8_0", new Float32Array(33), "tensor a")).toThrow("tensor a: can't be Q8_0, expected a multiple of 32 numbers, got 33");
   });
 
   test("other layouts and broken blocks are refused", () => {
-    expect(() => dequantize("IQ1_S", new Uint8Array(50), "m.gguf, tensor a")).toThrow(/^m\.gguf, tensor a: a layout that is not computed with, .*, got IQ1_S/);
-    expect(() => dequantize("Q8_0", new Uint8Array(33), "m.gguf")).toThrow("expected a multiple of 34 bytes for Q8_0, got 33");
+    expect(() => dequantizeBlocks("IQ1_S", new Uint8Array(50), "m.gguf, tensor a")).toThrow(
+      /^m\.gguf, tensor a: a layout that is not computed with, .*, got IQ1_S/,
+    );
+    expect(() => dequantizeBlocks("Q8_0", new Uint8Array(33), "m.gguf")).toThrow("expected a multiple of 34 bytes for Q8_0, got 33");
   });
 });
 
@@ -84,9 +86,9 @@ describe("a file of the reference's writer", () => {
       ["two", "Q8_0", [4, 64]],
       ["three", "F16", [5]],
     ]);
-    expect(dequantize("F32", await reader.read("one"), "one")).toEqual(Float32Array.of(0, 1, 2, 3, 4, 5));
+    expect(dequantizeBlocks("F32", await reader.read("one"), "one")).toEqual(Float32Array.of(0, 1, 2, 3, 4, 5));
     expect(await reader.read("two")).toEqual(bytes(fixture.quantised.Q8_0));
-    expect(dequantize("F16", await reader.read("three"), "three")).toEqual(Float32Array.of(0, 1, 2, 3, 4));
+    expect(dequantizeBlocks("F16", await reader.read("three"), "three")).toEqual(Float32Array.of(0, 1, 2, 3, 4));
     await expect(reader.read("tow")).rejects.toThrow('no tensor "tow", expected one of its 3 tensors, got an unknown name. Did you mean "two"?');
   });
 

@@ -117,15 +117,16 @@ const BLOCKS = {
 
 const distance = (x: number, d: number, q: number): number => Math.abs(fround(fround(d * E2M1_VALUES[q]) - x));
 
-/** The layouts that `quantize` knows. */
+/** A layout that `quantizeBlocks` knows. */
 export type QuantizedType = keyof typeof BLOCKS;
+/** Their names. */
 export const QUANTIZED = Object.keys(BLOCKS) as readonly QuantizedType[];
 
 /**
  * Numbers as blocks.
  * @throws FormatError where their number is no multiple of a block's; `where` says of what
  */
-export function quantize(type: QuantizedType, values: Float32Array, where: string): Uint8Array<ArrayBuffer> {
+export function quantizeBlocks(type: QuantizedType, values: Float32Array, where: string): Uint8Array<ArrayBuffer> {
   const { elements, bytes } = GGML_TYPES[type];
   if (values.length % elements !== 0)
     throw new FormatError(`${where}: can't be ${type}, expected a multiple of ${elements} numbers, got ${values.length}. Choose another layout for it.`);

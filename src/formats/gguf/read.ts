@@ -7,6 +7,7 @@ import { FormatError } from "../../errors.ts";
 import type { Source } from "../source.ts";
 import { GGML_TYPES, type GgmlType, ggmlTypeOf, VALUE_KINDS, type ValueKind } from "./types.ts";
 
+/** Items of a numeric array. */
 export type GgufNumbers =
   | Uint8Array
   | Int8Array

@@ -17,7 +17,7 @@ interface Layout {
   readonly bytes: number;
 }
 
-/** The layouts by ggml's names, all that a file may name; `dequantize` and `quantize` say which they know. */
+/** The layouts by ggml's names, all that a file may name; `dequantizeBlocks` and `quantizeBlocks` say which they know. */
 export const GGML_TYPES = {
   F32: { code: 0, elements: 1, bytes: 4 },
   F16: { code: 1, elements: 1, bytes: 2 },
@@ -55,6 +55,7 @@ export const GGML_TYPES = {
   Q1_0: { code: 41, elements: 128, bytes: 18 },
 } as const satisfies Record<string, Layout>;
 
+/** The name of a layout. */
 export type GgmlType = keyof typeof GGML_TYPES;
 
 /** The layout with this number, or undefined. */
