@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { setMemoryLimit } from "../../src/tensor/index.ts";
 import { fuzzConfigs } from "../fuzz/configs.ts";
-import { fuzzSafetensors, fuzzTiktoken, fuzzTokenizerJson } from "../fuzz/files.ts";
+import { fuzzGguf, fuzzSafetensors, fuzzTiktoken, fuzzTokenizerJson } from "../fuzz/files.ts";
 import { fuzzNative } from "../fuzz/native-calls.ts";
 import { whereNative } from "../where-native.ts";
 
@@ -20,6 +20,7 @@ test("forty thousand changed configs", { timeout: 600_000 }, async () => {
 
 test.each([
   ["safetensors", fuzzSafetensors, 10_000],
+  ["GGUF", fuzzGguf, 10_000],
   ["tokenizer.json", fuzzTokenizerJson, 3000],
   ["tiktoken", fuzzTiktoken, 3000],
 ])("changed files: %s", { timeout: 600_000 }, async (_, fuzz, rounds) => {

@@ -1,9 +1,10 @@
 /** Files from outside, changed at random. A long run is in tests/full. */
 import { expect, test } from "vitest";
-import { fuzzSafetensors, fuzzTiktoken, fuzzTokenizerJson } from "./files.ts";
+import { fuzzGguf, fuzzSafetensors, fuzzTiktoken, fuzzTokenizerJson } from "./files.ts";
 
 test.each([
   ["safetensors and their index", fuzzSafetensors, 3000],
+  ["GGUF", fuzzGguf, 3000],
   ["tokenizer.json", fuzzTokenizerJson, 1500],
   ["tiktoken", fuzzTiktoken, 600],
 ])("%s", async (_, fuzz, rounds) => {

@@ -1,9 +1,11 @@
 /** Real files, changed by structure and by bytes: what the readers make of them is a value or a typed error. */
 import { readFileSync } from "node:fs";
 import { FormatError, GroundupError } from "../../src/errors.ts";
+import { DEQUANTIZED, dequantizeBlocks } from "../../src/formats/gguf/dequantize.ts";
+import { openGguf } from "../../src/formats/gguf/read.ts";
 import { openModelWeights } from "../../src/formats/safetensors-shards.ts";
 import { encodeModelWeights, type SafetensorsFile, type TensorEntry } from "../../src/formats/safetensors-write.ts";
-import { memoryFolder } from "../../src/formats/source.ts";
+import { bytesSource, memoryFolder } from "../../src/formats/source.ts";
 import { createTokenizer, readTiktoken, readTokenizerJson } from "../../src/tokenizers/index.ts";
 import { type Random, random } from "../random.ts";
 
@@ -159,6 +161,35 @@ export async function fuzzSafetensors(seed: number, rounds: number): Promise<Out
     } finally {
       await reader.close();
     }
+  });
+}
+
+const gguf = Buffer.from(
+  (JSON.parse(readFileSync(new URL("../../src/formats/gguf/gguf.fixture.json", import.meta.url), "utf8")) as { file: string }).file,
+  "base64",
+);
+
+/** A GGUF file with some of its numbers, lengths and texts changed: what is opened can be read to its end. */
+export async function fuzzGguf(seed: number, rounds: number): Promise<Outcome> {
+  const r = random(seed);
+  const header = 1100;
+  return count(`GGUF, seed ${seed}`, rounds, FormatError, async () => {
+    let bytes = new Uint8Array(gguf);
+    for (let edits = r.below(3); edits >= 0; edits--) {
+      if (bytes.length < 16) break;
+      const at = r.below(Math.min(header, bytes.length - 8));
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      if (r.once(3)) view.setUint32(at, r.pick([0, 1, 8, 9, 12, 13, 31, 32, 64, 255, 65536, 2 ** 31, 2 ** 32 - 1]), true);
+      else if (r.once(2)) view.setBigUint64(at, r.pick([0n, 1n, 32n, 33n, 2n ** 20n, 2n ** 32n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 1n]), true);
+      else bytes = new Uint8Array([...changeBytes(bytes.subarray(0, header), r), ...bytes.subarray(header)]);
+    }
+    const reader = await openGguf(bytesSource(bytes, "f.gguf"));
+    for (const [name, info] of reader.tensors) {
+      const blocks = await reader.read(name);
+      if (blocks.length !== info.bytes) throw new Error(`${name} has ${blocks.length} bytes`);
+      if (DEQUANTIZED.includes(info.type)) dequantizeBlocks(info.type, blocks, name);
+    }
+    if (reader.metadata.size > 1000) throw new Error("more keys than the file has room for");
   });
 }
 
