@@ -33,7 +33,7 @@ const NAMES: Record<string, string> = {
     trainBpeStream writeTokenizerJson
   `,
   data: `
-    IGNORE MAX_DOCUMENT_CHARACTERS batchesOnce countDocument dataLoader decodeText documentOfJsonLine emptyStatistics hashHex hashText
+    IGNORE MAX_DOCUMENT_CHARACTERS batchesOnce countDocument dataLoader decodeText documentModeSchema documentOfJsonLine emptyStatistics hashHex hashText
     manifestSchema memoryTokens openDocuments openShards openTokenFile packedDocuments planSplit readBatch sampledWindows
     sequentialWindows splitIntoDocuments weightedMix withStatistics writeShards
   `,

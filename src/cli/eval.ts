@@ -1,6 +1,6 @@
 /** `groundup eval`: measures a model. */
 import * as z from "zod";
-import { type DocumentMode, openDocuments } from "../data/index.ts";
+import { type DocumentMode, documentModeSchema, openDocuments } from "../data/index.ts";
 import { tasks, tasksNamed } from "../eval/index.ts";
 import { grouped } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
@@ -12,11 +12,7 @@ export const command = defineCommand({
   options: z.object({
     tasks: z.string().default("perplexity").describe("tasks by name, with commas between them").meta({ placeholder: "NAMES" }),
     data: z.string().describe("text file, JSONL, or a folder of them (also .gz, .zst)").meta({ placeholder: "FILE" }),
-    document: z
-      .string()
-      .default("file")
-      .describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"')
-      .meta({ placeholder: "WAY" }),
+    document: documentModeSchema.meta({ placeholder: "WAY" }),
     field: z.string().default("text").describe("key of the text in .jsonl files"),
     context: z.int().min(2).optional().describe("tokens in a window (default: the model's context)"),
     stride: z.int().min(1).optional().describe("new tokens that each window scores (default: half of the window)"),

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { openFile } from "../formats/index.ts";
+import { openFile, writeCheckpoint } from "../formats/index.ts";
 import { GPT2, saveModel } from "../models/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
 import { type CommandTable, dispatch } from "./dispatch.ts";
@@ -86,6 +86,24 @@ describe("generate", () => {
     expect(await model("--checkpoint", "best")).toBe(at("runs/mine/checkpoints/step-000010"));
     expect(await model("--checkpoint", "5")).toBe(at("runs/mine/checkpoints/step-000005"));
     expect((await groundup("generate", at("runs/mine"), "--prompt", "a", "--checkpoint", "7")).err).toContain("expected best, last or one of 5, 10, 15");
+  });
+
+  test("a checkpoint that differs from its own list is refused", async () => {
+    const run = at("runs/changed");
+    const { path } = await writeCheckpoint(join(run, "checkpoints"), 5, async (folder) => {
+      for (const name of ["config.json", "model.safetensors", "tokenizer.json"])
+        await folder.write(name, readFileSync(at("runs/mine/checkpoints/step-000005", name)));
+    });
+    const whole = await json("generate", run, "--prompt", "a", "--max-new-tokens", "1");
+    expect(whole.model).toBe(path);
+    const weights = readFileSync(join(path, "model.safetensors"));
+    weights[weights.length - 2] ^= 1;
+    writeFileSync(join(path, "model.safetensors"), weights);
+    const { err, code } = await groundup("generate", run, "--prompt", "a");
+    expect(err).toMatch(
+      /model\.safetensors: damaged, expected SHA-256 \w+, got another\. Use another checkpoint; or, if you changed it on purpose, delete files\.json/,
+    );
+    expect(code).toBe(1);
   });
 
   test("files of another kind are named, with what to take instead", async () => {

@@ -3,7 +3,7 @@ import { closeSync, existsSync, lstatSync, openSync, readdirSync, readFileSync, 
 import { basename, dirname, join } from "node:path";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
-import { isJsonObject, listCheckpoints, parseJson } from "../formats/index.ts";
+import { isJsonObject, listCheckpoints, parseJson, verifyCheckpoint } from "../formats/index.ts";
 import { endIds } from "../generate/index.ts";
 import { type CausalLM, fromPretrained } from "../models/index.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
@@ -27,6 +27,8 @@ export const MODEL_ARGUMENT = { name: "MODEL", description: "a Hugging Face mode
  */
 export async function openModel(path: string, checkpoint: string | undefined, log: (line: string) => void): Promise<OpenedModel> {
   const folder = await findModel(path, checkpoint);
+  // What a checkpoint's list says of its files, as --resume checks it: a few changed bytes make a model that only writes worse.
+  if (existsSync(join(folder, "files.json"))) await verifyCheckpoint(folder, { hashes: true });
   const model = await fromPretrained(folder);
   const tokenizer = await loadTokenizer(folder);
   const { vocabulary } = model.dimensions;
@@ -57,7 +59,7 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
     const run = existsSync(join(path, "config.yaml"));
     throw new ConfigError(
       run
-        ? `${path}: a run without a checkpoint yet, expected checkpoints/step-…, got none. Wait for the first one.`
+        ? `${path}: a run without a checkpoint yet, expected checkpoints/step-…, got none. Wait for the first one, or go on with the run by pretrain ${path} --resume.`
         : `${path}: no model here, expected a folder with config.json and model.safetensors, or a run's folder with checkpoints, got ${isFolder(path) ? list(readdirSync(path)) : kindOfFile(path)}. ${adviceOn(path)}`,
     );
   }

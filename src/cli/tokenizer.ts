@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
-import { type DocumentMode, decodeText, openDocuments } from "../data/index.ts";
+import { type DocumentMode, decodeText, documentModeSchema, openDocuments } from "../data/index.ts";
 import { readBytes, replacedNote } from "../data/read-documents.ts";
 import { ConfigError, DataError } from "../errors.ts";
 import { grouped } from "../quantities.ts";
@@ -56,11 +56,7 @@ const train = defineCommand({
     pattern: z.enum(PATTERNS).default("gpt2").describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
     special: z.array(z.string().min(1)).default(["<|endoftext|>"]).describe("special tokens; they get the first ids").meta({ placeholder: "TOKEN" }),
     minFrequency: z.int().min(0).default(0).describe("pairs seen less often are not merged"),
-    document: z
-      .string()
-      .default("file")
-      .describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"')
-      .meta({ placeholder: "WAY" }),
+    document: documentModeSchema.meta({ placeholder: "WAY" }),
     field: z.string().default("text").describe("of a JSONL line that holds the text"),
   }),
   examples: [

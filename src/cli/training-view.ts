@@ -108,6 +108,10 @@ export async function watchTraining(session: PretrainSession, io: Io): Promise<O
       } else if (event.type === "end") outcome.end = event;
     }
     await report();
+  } catch (error) {
+    // What there is until then is what one looks at first. Where it can't be written either, the first failure is the one to tell of.
+    await report().catch(() => undefined);
+    throw error;
   } finally {
     progress.clear();
   }

@@ -1,5 +1,5 @@
 /** Documents: the unit that is split, counted, shuffled and never attended across. */
-
+import * as z from "zod";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, DataError } from "../errors.ts";
 
@@ -19,6 +19,22 @@ export interface Document {
  * `<|endoftext|>` (any string that begins with `<`; the line breaks beside it belong to it).
  */
 export type DocumentMode = "file" | "line" | "blank-line" | `<${string}`;
+
+const NAMED_MODES = ["file", "line", "blank-line"];
+
+/** A `DocumentMode` in recipes and flags. */
+export const documentModeSchema = z
+  .string()
+  .superRefine((mode, ctx) => {
+    if (!isMode(mode)) ctx.addIssue({ code: "custom", message: unknownMode(mode) });
+  })
+  .default("file")
+  .describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"');
+
+const isMode = (mode: string): mode is DocumentMode => NAMED_MODES.includes(mode) || (mode.length > 1 && mode.startsWith("<"));
+
+const unknownMode = (mode: string): string =>
+  `unknown way of cutting, expected "file", "line", "blank-line" or a separator that begins with "<", got ${JSON.stringify(mode)}.${didYouMean(mode, NAMED_MODES)} Correct it.`;
 
 /** Longer documents are cut into several at a line's end, so that memory stays bounded. */
 export const MAX_DOCUMENT_CHARACTERS = 1 << 24;
@@ -58,11 +74,8 @@ function separatorFor(mode: DocumentMode): Separator | undefined {
   if (mode === "file") return undefined;
   if (mode === "line") return literal("\n");
   if (mode === "blank-line") return blankLine;
-  if (mode.length > 1 && mode.startsWith("<")) return literal(mode);
-  throw new ConfigError(
-    `document: unknown way of cutting, expected "file", "line", "blank-line" or a separator that begins with "<", ` +
-      `got ${JSON.stringify(mode)}.${didYouMean(mode, ["file", "line", "blank-line"])} Correct it.`,
-  );
+  if (isMode(mode)) return literal(mode);
+  throw new ConfigError(`document: ${unknownMode(mode)}`);
 }
 
 /**

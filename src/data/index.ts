@@ -2,6 +2,7 @@
 export {
   type Document,
   type DocumentMode,
+  documentModeSchema,
   documentOfJsonLine,
   MAX_DOCUMENT_CHARACTERS,
   splitIntoDocuments,

@@ -95,6 +95,8 @@ async function sizeOfFile(file: string): Promise<number | undefined> {
   }
 }
 
+const OTHERWISE = "Use another checkpoint; or, if you changed it on purpose, delete files.json beside it.";
+
 /**
  * Checks a checkpoint against its `files.json`: every size, and with `hashes` every byte.
  *
@@ -110,10 +112,10 @@ export async function verifyCheckpoint(path: string, options: { hashes?: boolean
     const file = join(path, name);
     const size = await sizeOfFile(file);
     if (size !== bytes) {
-      throw new FormatError(`${file}: damaged, expected ${bytes} bytes, got ${size ?? "no file"}. Resume from an earlier checkpoint.`);
+      throw new FormatError(`${file}: damaged, expected ${bytes} bytes, got ${size ?? "no file"}. ${OTHERWISE}`);
     }
     if (options.hashes && (await hashFile(file)) !== sha256) {
-      throw new FormatError(`${file}: damaged, expected SHA-256 ${sha256}, got another. Resume from an earlier checkpoint.`);
+      throw new FormatError(`${file}: damaged, expected SHA-256 ${sha256}, got another. ${OTHERWISE}`);
     }
   }
 }

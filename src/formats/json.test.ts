@@ -20,6 +20,7 @@ test.each([
   ["01", "text after the value"],
   ["1e999", "number too large"],
   ["9007199254740993", "integer too large"],
+  ["[1152921504606846976]", 'in size, got "1152921504606846976"'],
   ['"a\nb"', "bad string"],
   ['"\\x"', "bad escape"],
   ['"\\u12g4"', "bad escape"],

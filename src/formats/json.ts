@@ -46,9 +46,9 @@ export function parseJson(text: string, where: string, options: JsonOptions = {}
   const maxDepth = options.maxDepth ?? 64;
   let at = 0;
 
-  function fail(what: string, expected: string, place = at): never {
+  function fail(what: string, expected: string, place = at, length = 16): never {
     const before = text.slice(0, place).split("\n");
-    const found = place < text.length ? JSON.stringify(text.slice(place, place + 16)) : "the end of the file";
+    const found = place < text.length ? JSON.stringify(text.slice(place, place + length)) : "the end of the file";
     throw new FormatError(
       `${where}, line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1}: ${what}, expected ${expected}, ` +
         `got ${found}. ${place < text.length ? "Correct the file at this place." : "The file is cut off; fetch or copy it again."}`,
@@ -102,7 +102,7 @@ export function parseJson(text: string, where: string, options: JsonOptions = {}
       const value = Number(digits);
       if (!Number.isFinite(value)) fail("number too large", "a finite number", start);
       if (Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?[0-9]+$/.test(digits)) {
-        fail("integer too large", "at most 9007199254740991 in size", start);
+        fail("integer too large", "at most 9007199254740991 in size", start, Math.min(digits.length, 40));
       }
       return value;
     }

@@ -184,6 +184,8 @@ describe("generate", () => {
     );
     await expect(generate(model, "abc")).rejects.toThrow(/without a tokenizer/);
     await expect(generate(model, new Int32Array(0))).rejects.toThrow(/prompt 0 is empty/);
+    const knowsNothing = { ...tokenizer, encode: () => tokenizer.encode("") };
+    await expect(generate(model, ["", "abc"], { tokenizer: knowsNothing })).rejects.toThrow(/prompt 1 has no tokens, .* got none from 3 characters of text/);
     await expect(generate(model, Int32Array.of(300))).rejects.toThrow(/id 300 at place 0/);
     await expect(generate(model, ["a", "b"], { tokenizer, seed: [1], maxNewTokens: -1, stop: [""] })).rejects.toThrow(
       /maxNewTokens: .*; stop: .*; seed: expected 2 of them/,

@@ -246,6 +246,10 @@ function promptIds(model: CausalLM, prompt: Prompt, index: number, tokenizer: To
     throw new ConfigError("generate: a prompt of text without a tokenizer, expected options.tokenizer, got none. Pass the model's tokenizer, or token ids.");
   else {
     ids = tokenizer.encode(prompt).ids;
+    if (ids.length === 0 && prompt.trim() !== "")
+      throw new DataError(
+        `generate: prompt ${index} has no tokens, expected at least one, got none from ${prompt.length} characters of text. The tokenizer's vocabulary is empty or not of this text; use the model's own.`,
+      );
     // An empty text begins where the one before it ended.
     if (ids.length === 0) ids = Int32Array.from(endIds(tokenizer).slice(0, 1));
   }

@@ -51,6 +51,11 @@ describe("finding the native library", () => {
   test("GROUNDUP_NATIVE names a file", () => {
     const env = { GROUNDUP_NATIVE: "/tmp/mine.node" };
     expect(findNative(host({ env, files: { "/tmp/mine.node": library } })).binding).toBe(library);
+    const script = findNative(host({ env: { GROUNDUP_NATIVE: "/tmp/mine.js" }, files: { "/tmp/mine.js": library } }));
+    expect([script.binding, script.reason]).toEqual([
+      null,
+      "GROUNDUP_NATIVE names no native library: expected a path that ends in .node, got /tmp/mine.js. Correct the path, or unset it.",
+    ]);
     expect(findNative(host({ env })).reason).toBe("GROUNDUP_NATIVE names a file that does not exist: /tmp/mine.node. Correct the path, or unset it.");
   });
 

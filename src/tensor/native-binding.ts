@@ -126,6 +126,9 @@ function look(host: Host): NativeSearch {
   const { env, platform } = host;
   const override = env.GROUNDUP_NATIVE ?? "";
   if (override !== "") {
+    // Anything else would be run as JavaScript.
+    if (!override.endsWith(".node"))
+      return none(`GROUNDUP_NATIVE names no native library: expected a path that ends in .node, got ${override}. Correct the path, or unset it.`);
     return host.exists(override)
       ? take(host, override, `the file that GROUNDUP_NATIVE names (${override})`, "Build that file again, or unset GROUNDUP_NATIVE.")
       : none(`GROUNDUP_NATIVE names a file that does not exist: ${override}. Correct the path, or unset it.`);

@@ -42,6 +42,9 @@ export function isSpike(watch: LossWatch, loss: number, sigmas: number): boolean
   return false;
 }
 
+// A run goes on by the recipe that it began with.
+const NEW_RUN = "Begin a new run with a lower training.learning_rate or more training.warmup_steps";
+
 function firstBad(t: Tensor): string | null {
   if (t.dtype !== "f32") return null;
   const at = firstNonFinite(t);
@@ -54,7 +57,7 @@ export function checkWeights(model: CausalLM, step: number): void {
     const place = firstBad(p);
     if (place !== null)
       throw new NonFiniteError(
-        `training: step ${step}: the weight ${name} is not finite, expected numbers, got NaN or infinity ${place}; no checkpoint was written. Resume from the last one with a lower training.learning_rate.`,
+        `training: step ${step}: the weight ${name} is not finite, expected numbers, got NaN or infinity ${place}; no checkpoint was written. ${NEW_RUN}; the checkpoints before it are good.`,
       );
   }
 }
@@ -87,16 +90,16 @@ export function findNonFinite(model: CausalLM, batches: readonly Batch[]): strin
   return "the loss itself";
 }
 
-/** The error for a loss that is NaN or infinite at `step`. */
-export function nonFiniteLoss(step: number, loss: number, model: CausalLM, batches: readonly Batch[]): NonFiniteError {
+/** The error for a loss that is NaN or infinite at `step`; with `rollback` the run goes on and needs no advice. */
+export function nonFiniteLoss(step: number, loss: number, model: CausalLM, batches: readonly Batch[], rollback: boolean): NonFiniteError {
+  const advice = rollback ? "" : ` ${NEW_RUN}, or with training.on_non_finite=rollback.`;
   return new NonFiniteError(
-    `training: step ${step}: the loss is not finite, expected a number, got ${loss}; the first bad tensor is ${findNonFinite(model, batches)}. ` +
-      "Lower training.learning_rate, raise training.warmup_steps, or set training.on_non_finite=rollback. Checkpoints written so far are good.",
+    `training: step ${step}: the loss is not finite, expected a number, got ${loss}; the first bad tensor is ${findNonFinite(model, batches)}.${advice}`,
   );
 }
 
 /** What went wrong last, with the reason why the run does not go back once more. */
 export function rollbacksSpent(trouble: NonFiniteError | RunError, spent: number, allowed: number): NonFiniteError | RunError {
   const ErrorClass = trouble instanceof NonFiniteError ? NonFiniteError : RunError;
-  return new ErrorClass(`${trouble.message} All rollbacks are spent: ${spent} of training.max_rollbacks ${allowed}.`, { cause: trouble });
+  return new ErrorClass(`${trouble.message} All rollbacks are spent: ${spent} of training.max_rollbacks ${allowed}. ${NEW_RUN}.`, { cause: trouble });
 }

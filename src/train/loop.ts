@@ -202,14 +202,14 @@ export async function* trainingLoop(parts: TrainingParts, options: { signal?: Ab
     let gradNorm = 0;
     let trouble: NonFiniteError | RunError | null = null;
     let rule = training.on_non_finite;
-    if (!Number.isFinite(loss)) trouble = nonFiniteLoss(state.step + 1, loss, model, batches);
+    if (!Number.isFinite(loss)) trouble = nonFiniteLoss(state.step + 1, loss, model, batches, training.on_non_finite === "rollback");
     else if (isSpike(state.watch, loss, training.spike_sigmas)) {
       if (training.on_spike === "note")
         yield { type: "note", text: `Step ${state.step + 1}: the loss leapt to ${loss.toFixed(3)} from about ${state.watch.mean.toFixed(3)}.` };
       else {
         rule = training.on_spike;
         trouble = new RunError(
-          `training: step ${state.step + 1}: the loss leapt, expected about ${state.watch.mean.toFixed(4)}, got ${loss}. Lower training.learning_rate or look at the data of this step.`,
+          `training: step ${state.step + 1}: the loss leapt, expected about ${state.watch.mean.toFixed(4)}, got ${loss}. Look at the data of this step, or begin a new run with a lower training.learning_rate.`,
         );
       }
     }

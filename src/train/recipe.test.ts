@@ -31,6 +31,24 @@ test.each([
   parse(...set.slice(1), bad);
 });
 
+test.each([
+  ["training.betas=[0.9,2]", /training\.betas\.1 is too large, expected less than 1, got 2/],
+  ["training.alpha=1", /training\.alpha is too large, expected less than 1, got 1/],
+  ["training.momentum=7", /training\.momentum is too large, expected less than 1, got 7/],
+  ["data.document=lines", /data\.document: unknown way of cutting, expected .*, got "lines"\. Did you mean "line"\?/],
+  ["model.max_position_embeddings=4", /model\.max_position_embeddings: too small, expected at least training\.context_length 16, got 4/],
+  ["run.name=..", /run\.name: must be letters, .* and begin with a letter or digit\. Got "\.\."/],
+  ["run.name=.", /run\.name: must be letters/],
+])("what a later part would refuse is a problem of the recipe, beside the others: %s", (setting, message) => {
+  expect(() => parse(setting)).toThrow(message);
+  expect(() => parse(setting, "eval.batch_size=0")).toThrow(/r\.yaml: 2 problems/);
+});
+
+test("Nesterov's momentum needs a momentum", () => {
+  parse("training.optimizer=sgd", "training.nesterov=true", "training.momentum=0.9");
+  expect(() => parse("training.optimizer=sgd", "training.nesterov=true")).toThrow(/training\.nesterov: has nothing to look ahead with/);
+});
+
 test("a tokenizer to load needs its path", () => {
   parse("tokenizer.type=file", "tokenizer.path=some/folder");
   expect(() => parse("tokenizer.type=file")).toThrow(

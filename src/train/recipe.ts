@@ -4,6 +4,7 @@
  */
 import { basename, resolve } from "node:path";
 import * as z from "zod";
+import { documentModeSchema } from "../data/documents.ts";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/index.ts";
@@ -11,6 +12,7 @@ import { architectures, parameterCountOf, sizedConfig, sizedKeys } from "../mode
 
 const count = z.int().min(1);
 const factor = z.number().nonnegative();
+const share = factor.lt(1);
 
 /** What others call a key: `parseConfig` answers these with "did you mean". */
 const known = (...aliases: string[]) => ({ aliases });
@@ -78,7 +80,7 @@ const dataSchema = z
       .default(null)
       .describe("in place of path: a folder with train.bin and val.bin of 16-bit token ids, as nanoGPT writes them; tokenizer.type must be file")
       .meta(known("bin", "token_folder", "tokens_path")),
-    document: z.string().default("file").describe('what a document is in text files: file, line, blank-line, or a separator such as "<|endoftext|>"'),
+    document: documentModeSchema,
     text_field: z
       .string()
       .default("text")
@@ -108,7 +110,7 @@ const sections = z.strictObject({
     .strictObject({
       name: z
         .string()
-        .regex(/^[\w.-]+$/, "must be letters, digits, dots, dashes")
+        .regex(/^\w[\w.-]*$/, "must be letters, digits, dots, dashes, and begin with a letter or digit")
         .default("pretrain")
         .describe("name of the run; its folder is runs/<name> unless --out says otherwise"),
       seed: z.int().min(0).default(0).describe("seed of initialisation, data order, dropout and sampling"),
@@ -141,14 +143,14 @@ const sections = z.strictObject({
     optimizer: z.enum(["adamw", "adam", "sgd", "rmsprop"]).default("adamw").meta(known("optim")),
     learning_rate: factor.default(1e-3).describe("highest learning rate").meta(known("lr", "max_lr")),
     betas: z
-      .tuple([factor, factor])
+      .tuple([share, share])
       .default([0.9, 0.95])
       .describe("adam, adamw")
       .meta(known("beta1", "beta2", "adam_beta1", "adam_beta2")),
     eps: factor.default(1e-8).describe("adam, adamw, rmsprop").meta(known("epsilon", "adam_epsilon")),
-    momentum: factor.default(0).describe("sgd"),
+    momentum: share.default(0).describe("sgd"),
     nesterov: z.boolean().default(false).describe("sgd"),
-    alpha: factor.default(0.99).describe("rmsprop"),
+    alpha: share.default(0.99).describe("rmsprop"),
     weight_decay: factor.default(0.1).describe("of matrices and embeddings; norms and biases have none"),
     max_grad_norm: z
       .number()
@@ -221,18 +223,31 @@ const sections = z.strictObject({
 export const decayStepsOf = ({ decay_steps, max_steps }: z.output<typeof sections>["training"]): number => decay_steps ?? Math.ceil(max_steps / 5);
 
 /** What a recipe may hold: its keys with their defaults and ranges, and which of them go together. */
-export const recipeSchema = sections.superRefine(({ data, tokenizer, training }, ctx) => {
+export const recipeSchema = sections.superRefine(({ data, tokenizer, model, training }, ctx) => {
   if (data.tokens !== null && tokenizer.type !== "file")
     ctx.addIssue({
       code: "custom",
       path: ["tokenizer", "type"],
       message: `ids mean something by their tokenizer only, expected "file" and tokenizer.path with data.tokens, got "${tokenizer.type}". Name the tokenizer that made them.`,
     });
+  const context = architectures[model.model_type]?.keyOf.context;
+  if (context !== undefined && context in model && Number(model[context]) < training.context_length)
+    ctx.addIssue({
+      code: "custom",
+      path: ["model", context],
+      message: `too small, expected at least training.context_length ${training.context_length}, got ${model[context]}. Raise it or shorten the context.`,
+    });
   if (tokenizer.type === "file" && tokenizer.path === null)
     ctx.addIssue({
       code: "custom",
       path: ["tokenizer", "path"],
       message: "missing, expected a tokenizer's folder or tokenizer.json with tokenizer.type file, got null. Set it.",
+    });
+  if (training.optimizer === "sgd" && training.nesterov && training.momentum === 0)
+    ctx.addIssue({
+      code: "custom",
+      path: ["training", "nesterov"],
+      message: "has nothing to look ahead with, expected training.momentum above 0, got 0. Set training.momentum, or leave nesterov out.",
     });
   // Found here, before a tokenizer is trained and the folder belongs to the wrong recipe.
   const { warmup_steps, max_steps, lr_scheduler_type } = training;
@@ -309,9 +324,5 @@ export function modelConfig(recipe: Recipe, tokens: number): Record<string, unkn
   const config: Record<string, unknown> = { vocab_size: tokens, [key]: training.context_length, ...model };
   if (Number(config.vocab_size) < tokens)
     throw new ConfigError(`recipe: model.vocab_size is too small, expected at least the tokenizer's ${tokens} tokens, got ${config.vocab_size}. Leave it out.`);
-  if (Number(config[key]) < training.context_length)
-    throw new ConfigError(
-      `recipe: model.${key} is too small, expected at least training.context_length ${training.context_length}, got ${config[key]}. Raise it or shorten the context.`,
-    );
   return size === undefined ? config : sizedConfig(config, parameterCountOf(size));
 }

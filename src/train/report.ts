@@ -116,7 +116,7 @@ export function reportHtml(
       format: (y) => (y === 0 ? "0" : y.toExponential(1).replace("e-", "e−").replace("e+", "e")),
     }),
     chart({
-      title: "Gradient norm before clipping",
+      title: "Gradient norm before clipping (logarithmic)",
       logarithmic: true,
       series: [
         { name: "each step", colour: 1, points: of((m) => m.grad_norm), faint: true },

@@ -41,7 +41,7 @@ test("every function of ops/ is an operation or has samples among the compositio
   for (const file of readdirSync(new URL(".", import.meta.url))) {
     // These hold no functions of tensors: the runner itself, and writes in place with tests of their own.
     if (file.endsWith(".test.ts") || ["run-sample.ts", "optimise.ts", "state.ts"].includes(file)) continue;
-    for (const [name, value] of Object.entries((await import(`./${file.slice(0, -3)}.ts`)) as Record<string, unknown>)) {
+    for (const [name, value] of Object.entries((await import(/* @vite-ignore */ `./${file}`)) as Record<string, unknown>)) {
       if (typeof value === "function" && !known.has(plain(name)) && !helpers.has(plain(name)))
         throw new Error(`${file}: ${name} has no samples. Declare it with defineOp, or add it to compositions.ts`);
     }
