@@ -162,7 +162,8 @@ class Parser {
     };
     if (!this.take("?")) {
       if (this.source[this.at] === "*") this.fail("a callout", start);
-      return closed(this.choice(options));
+      // A sequence of its own, for a capturing group may be repeated whatever it holds.
+      return { type: "sequence", items: [closed(this.choice(options))] };
     }
     if (this.take(":")) return closed(this.choice(options));
     if (this.take(">")) return closed({ type: "atomic", item: this.choice(options) });
@@ -200,26 +201,22 @@ class Parser {
       this.at++;
       return { type: "assertion", kind: assertions[next] };
     }
-    if (next === "w" || next === "W") {
-      this.at++;
-      return { type: "set", set: next === "w" ? outerWord() : outerWord().negate() };
-    }
-    const set = this.escapedSet(start);
+    const set = this.escapedSet(start, false);
     return set === undefined ? this.literal(this.escapedCharacter(start), options) : { type: "set", set };
   }
 
   /** `\d`, `\P{Lu}` and their like behind the backslash. */
-  private escapedSet(start: number): CharacterSet | undefined {
+  private escapedSet(start: number, inBrackets: boolean): CharacterSet | undefined {
     const next = this.source[this.at] ?? "";
     const small = next.toLowerCase();
     if (Object.hasOwn(ESCAPED_SETS, small)) {
       this.at++;
-      const set = unicodeClass(ESCAPED_SETS[small]);
+      const set = small === "w" && !inBrackets ? outerWord() : unicodeClass(ESCAPED_SETS[small]);
       return small === next ? set : set.negate();
     }
     const property = this.takeMatch(/([pP])\{(\^?)([^}]*)\}/y);
     if (property === null) return undefined;
-    const set = findUnicodeClass(property[3]);
+    const set = !inBrackets && property[3].toLowerCase() === "word" ? outerWord() : findUnicodeClass(property[3]);
     if (set === undefined) this.fail(`class "${property[3].slice(0, 40)}", which is not known,`, start);
     return (property[1] === "P") === (property[2] === "^") ? set : set.negate();
   }
@@ -298,7 +295,7 @@ class Parser {
     if (this.take("[")) return this.bracket(options, start);
     if (this.source[this.at] !== "\\") return undefined;
     this.at++;
-    const set = this.escapedSet(start);
+    const set = this.escapedSet(start, true);
     if (set === undefined) this.at = start;
     return set;
   }

@@ -19,8 +19,8 @@ SCRIPTS = (
 TEXT = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
 
 
-def by_hf(name):
-    kept = pre_tokenizers.Split(Regex(rf"\p{{{name}}}"), "removed").pre_tokenize_str(TEXT)
+def by_hf(name, pattern=r"\p{%s}"):
+    kept = pre_tokenizers.Split(Regex(pattern.replace("%s", name)), "removed").pre_tokenize_str(TEXT)
     return set(map(ord, TEXT)) - {ord(c) for piece, _ in kept for c in piece}
 
 
@@ -46,8 +46,8 @@ def both(name):
 
 
 tables = {name: both(name) for name in CLASSES + SCRIPTS}
-# What \w has beyond letters, marks, decimal digits and connectors; what two parts of tokenizers have from crates of another Unicode version.
-tables["WordMore"] = by_hf("Word").difference(*(tables[name] for name in ["Lu", "Ll", "Lt", "Lm", "Lo", "M", "Nd", "Pc"]))
+# What [\w] has beyond letters, marks, decimal digits and connectors; what two parts of tokenizers have from crates of another Unicode version.
+tables["WordMore"] = by_hf("Word", r"[\w]").difference(*(tables[name] for name in ["Lu", "Ll", "Lt", "Lm", "Lo", "M", "Nd", "Pc"]))
 parted = lambda part: {ord(c) for c in TEXT if len(part.pre_tokenize_str("a" + c)) == 2}
 tables["HfPunctuation"] = parted(pre_tokenizers.Punctuation())
 tables["HfNumericMore"] = parted(pre_tokenizers.Digits(False)) - tables["N"]
