@@ -18,7 +18,7 @@ export class AlignedText {
   text: string;
   /** Start and end of each unit's place, two numbers a unit; null where each unit stands in its own place. */
   private places: Int32Array | null;
-  /** Where the text begins in the whole, while `places` is null. */
+  /** Where the text begins in the whole: the place of what is put before everything. */
   private readonly start: number;
 
   constructor(text: string, start = 0, places: Int32Array | null = null) {
@@ -37,7 +37,14 @@ export class AlignedText {
   slice(start: number, end: number): AlignedText {
     const { text, places } = this;
     if (places === null) return new AlignedText(text.slice(start, end), this.start + start);
-    return new AlignedText(text.slice(start, end), 0, places.subarray(2 * start, 2 * end));
+    return new AlignedText(text.slice(start, end), start < end ? places[2 * start] : this.start, places.subarray(2 * start, 2 * end));
+  }
+
+  /** Leaves the units from `start` up to `end` only. */
+  keep(start: number, end: number): void {
+    if (start === 0 && end === this.text.length) return;
+    this.places = this.placesNow().subarray(2 * start, 2 * end);
+    this.text = this.text.slice(start, end);
   }
 
   /**
@@ -45,33 +52,67 @@ export class AlignedText {
    * @param removed how many old characters are gone before the first new one
    */
   transform(changes: Iterable<Change>, removed = 0, start = 0, end = this.text.length): void {
-    const old = Array.from(this.text.slice(start, end));
-    const before = this.placesNow();
-    const places: number[] = [];
-    const lengthOf = (from: number, count: number): number => {
-      let length = 0;
-      for (let i = from; i < Math.min(from + count, old.length); i++) length += old[i].length;
-      return length;
+    const { text } = this;
+    const old = this.placesNow();
+    const made = new Units(text.length + 16);
+    const after = (unit: number, characters: number): number => {
+      let to = unit;
+      for (let i = 0; i < characters && to < end; i++) to += (text.codePointAt(to) as number) > 0xffff ? 2 : 1;
+      return to;
     };
-    let text = "";
-    let taken = removed;
-    let at = start + lengthOf(0, removed);
+    made.copy(text, old, 0, start);
+    let at = after(start, removed);
     for (const [character, change] of changes) {
-      const unit = change > 0 ? at - 1 : at;
-      const place = unit < 0 ? [0, 0] : [before[2 * unit], before[2 * unit + 1]];
-      for (let i = 0; i < character.length; i++) places.push(place[0], place[1]);
-      if (change <= 0) {
-        at += lengthOf(taken, 1 - change);
-        taken += 1 - change;
-      }
-      text += character;
+      this.add(made, character, old, change > 0 ? at - 1 : at);
+      if (change <= 0) at = after(at, 1 - change);
     }
-    const all = new Int32Array(2 * (start + text.length + this.text.length - end));
-    all.set(before.subarray(0, 2 * start));
-    all.set(places, 2 * start);
-    all.set(before.subarray(2 * end), 2 * (start + text.length));
-    this.places = all;
-    this.text = this.text.slice(0, start) + text + this.text.slice(end);
+    made.copy(text, old, end, text.length);
+    this.take(made);
+  }
+
+  /** Puts `content` in the place of each match (start and end, in order). It all stands where the match's last unit stood. */
+  replaceMatches(matches: Iterable<readonly [start: number, end: number]>, content: string): void {
+    this.replace(
+      matches,
+      () => content,
+      (_start, end) => end - 1,
+    );
+  }
+
+  /** Replaces single characters, those that `affected` (a class, global) finds. What comes for a character stands where it stood. */
+  replaceCharacters(affected: RegExp, content: (character: string) => string): void {
+    this.replace(indexesOf(this.text, affected), content, (start) => start);
+  }
+
+  private replace(
+    matches: Iterable<readonly [start: number, end: number]>,
+    content: (match: string) => string,
+    unit: (start: number, end: number) => number,
+  ): void {
+    const { text } = this;
+    let made: Units | undefined;
+    let old: Int32Array = new Int32Array(0);
+    let done = 0;
+    for (const [start, end] of matches) {
+      if (made === undefined) [made, old] = [new Units(text.length + 16), this.placesNow()];
+      made.copy(text, old, done, start);
+      this.add(made, content(text.slice(start, end)), old, unit(start, end));
+      done = end;
+    }
+    if (made === undefined) return;
+    made.copy(text, old, done, text.length);
+    this.take(made);
+  }
+
+  /** Adds new characters to `made`, all in the place of an old unit, or before everything. */
+  private add(made: Units, characters: string, old: Int32Array, unit: number): void {
+    if (unit < 0) made.add(characters, this.start, this.start);
+    else made.add(characters, old[2 * unit], old[2 * unit + 1]);
+  }
+
+  private take(made: Units): void {
+    this.places = made.places.subarray(0, 2 * made.length);
+    this.text = made.toString();
   }
 
   private placesNow(): Int32Array {
@@ -83,5 +124,51 @@ export class AlignedText {
       at += character.length;
     }
     return places;
+  }
+}
+
+function* indexesOf(text: string, affected: RegExp): Generator<readonly [start: number, end: number]> {
+  for (const match of text.matchAll(affected)) yield [match.index, match.index + match[0].length];
+}
+
+/** A text that grows, with places: strings that grow a character at a time take many times their size. */
+class Units {
+  length = 0;
+  places: Int32Array;
+  private units: Uint16Array;
+
+  constructor(capacity: number) {
+    this.units = new Uint16Array(capacity);
+    this.places = new Int32Array(2 * capacity);
+  }
+
+  add(characters: string, start: number, end: number): void {
+    this.reserve(characters.length);
+    for (let i = 0; i < characters.length; i++) {
+      this.places[2 * this.length] = start;
+      this.places[2 * this.length + 1] = end;
+      this.units[this.length++] = characters.charCodeAt(i);
+    }
+  }
+
+  copy(text: string, places: Int32Array, start: number, end: number): void {
+    this.reserve(end - start);
+    this.places.set(places.subarray(2 * start, 2 * end), 2 * this.length);
+    for (let i = start; i < end; i++) this.units[this.length++] = text.charCodeAt(i);
+  }
+
+  private reserve(count: number): void {
+    if (this.length + count <= this.units.length) return;
+    const capacity = 2 * (this.length + count);
+    const [units, places] = [new Uint16Array(capacity), new Int32Array(2 * capacity)];
+    units.set(this.units);
+    places.set(this.places);
+    [this.units, this.places] = [units, places];
+  }
+
+  toString(): string {
+    let text = "";
+    for (let i = 0; i < this.length; i += 4096) text += String.fromCharCode(...this.units.subarray(i, Math.min(i + 4096, this.length)));
+    return text;
   }
 }

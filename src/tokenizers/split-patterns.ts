@@ -7,6 +7,7 @@
  * expressions are built from the classes of Unicode 16.0 (unicode16.ts), which are those of tiktoken and Hugging Face.
  */
 import { DataError } from "../errors.ts";
+import { classOf } from "./code-points.ts";
 import { UNICODE_16 } from "./unicode16.ts";
 
 /** How text is cut. `whole`: not at all. */
@@ -22,22 +23,8 @@ export interface SplitPattern {
   readonly expression: () => RegExp | null;
 }
 
-const pointEscape = (point: number): string => `\\u{${point.toString(16)}}`;
-
 /** Ranges of a class in the form that stands between `[` and `]`. */
-function classBody(...names: (keyof typeof UNICODE_16)[]): string {
-  let body = "";
-  for (const name of names) {
-    const numbers = UNICODE_16[name].split(" ").map((word) => Number.parseInt(word, 36));
-    let at = 0;
-    for (let i = 0; i < numbers.length; i += 2) {
-      at += numbers[i];
-      body += `${pointEscape(at)}-${pointEscape(at + numbers[i + 1] - 1)}`;
-      at += numbers[i + 1];
-    }
-  }
-  return body;
-}
+const classBody = (...names: (keyof typeof UNICODE_16)[]): string => names.map((name) => classOf(UNICODE_16[name])).join("");
 
 interface Classes {
   L: string;
