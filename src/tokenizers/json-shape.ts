@@ -58,26 +58,26 @@ export function asFinite(value: unknown, place: Place): number {
   return value as number;
 }
 
-/** A part with its type: its fields by the shape of that type. `Sequence` holds parts under `listKey`. */
-export function readPart<S extends Readonly<Record<string, Shape>>>(
+/** A part with its type and the fields that the table has for it. A `Sequence` holds parts under `listKey`. */
+export function readPart<S extends Readonly<Record<string, Shape>>, const L extends string>(
   what: string,
   shapes: S,
-  listKey: string,
+  listKey: L,
   value: unknown,
   place: Place,
   depth = 0,
-): Part<S, string> {
+): Part<S, L> {
   const object = asObject(value, place);
   const type = asString(field(object, "type"), place.at("type"));
   if (type === "Sequence") {
     if (depth >= DEEPEST) place.fail("sequences nested too deep", `at most ${DEEPEST} levels`, value);
-    const inner: Reader<Part<S, string>> = (item, here) => readPart(what, shapes, listKey, item, here, depth + 1);
-    return { type, ...readShape(object, { [listKey]: listOf(inner) }, place, ["type"]) } as Part<S, string>;
+    const inner: Reader<Part<S, L>> = (item, here) => readPart(what, shapes, listKey, item, here, depth + 1);
+    return { type, ...readShape(object, { [listKey]: listOf(inner) }, place, ["type"]) } as Part<S, L>;
   }
   if (!Object.hasOwn(shapes, type)) {
     place.at("type").fail(`unknown ${what}`, `${Object.keys(shapes).join(", ")} or Sequence`, type, "This kind of tokenizer is not supported (yet).");
   }
-  return { type, ...readShape(object, shapes[type], place, ["type"]) } as Part<S, string>;
+  return { type, ...readShape(object, shapes[type], place, ["type"]) } as Part<S, L>;
 }
 
 /** The union of a table's parts, with sequences of them. */
