@@ -175,9 +175,8 @@ function fill(spec: Template, texts: readonly Encoded[], special: boolean): Enco
   });
 }
 
-// Blanks of the byte alphabet (Ġ) and Unicode's White_Space.
-const BLANKS_BEFORE = /^[\u0120\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*/;
-const BLANKS_AFTER = /[\u0120\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/;
+/** A blank of the byte alphabet (Ġ), or Unicode's White_Space. */
+const BLANK = /[\u0120\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 
 /** Takes the blanks that tokens begin and end with out of their places. */
 function trim(text: Encoded, addPrefixSpace: boolean): Encoded {
@@ -187,8 +186,10 @@ function trim(text: Encoded, addPrefixSpace: boolean): Encoded {
 
 function trimPlace(token: string, place: Offset, first: boolean, addPrefixSpace: boolean): Offset {
   let [start, end] = place;
-  const before = (BLANKS_BEFORE.exec(token) as RegExpExecArray)[0].length;
-  const after = (BLANKS_AFTER.exec(token) as RegExpExecArray)[0].length;
+  let before = 0;
+  while (before < token.length && BLANK.test(token[before])) before++;
+  let after = 0;
+  while (after < token.length && BLANK.test(token[token.length - 1 - after])) after++;
   // A lone blank before the first token may be the one that the tokenizer put there, which has no place in the text.
   const ownBlank = (first || start === 0) && addPrefixSpace && before === 1;
   if (!ownBlank) start = Math.min(start + before, end);
