@@ -31,8 +31,18 @@ export function tokensById(value: unknown, place: Place): { tokens: (string | un
   return { tokens, idOf };
 }
 
-/** Merges, as pairs (`["a", "b"]`) or in the older spelling (`"a b"`), as ids. */
-export function mergesFromPairs(value: unknown, tokens: readonly (string | undefined)[], idOf: ReadonlyMap<string, number>, place: Place): Int32Array {
+/**
+ * Merges, as pairs (`["a", "b"]`) or in the older spelling (`"a b"`), as ids.
+ *
+ * @param prefix what marks tokens that do not begin a word: the right one of a pair loses it
+ */
+export function mergesFromPairs(
+  value: unknown,
+  tokens: readonly (string | undefined)[],
+  idOf: ReadonlyMap<string, number>,
+  place: Place,
+  prefix = "",
+): Int32Array {
   const list = asArray(value, place);
   const merges = new Int32Array(list.length * 2);
   for (const [rank, item] of list.entries()) {
@@ -43,7 +53,9 @@ export function mergesFromPairs(value: unknown, tokens: readonly (string | undef
       if (id === undefined) return place.at(rank).fail("merge of an unknown token", "two tokens of the vocabulary", parts[side]);
       merges[rank * 2 + side] = id;
     }
-    const made = `${tokens[merges[rank * 2]]}${tokens[merges[rank * 2 + 1]]}`;
+    const right = tokens[merges[rank * 2 + 1]] as string;
+    if (!right.startsWith(prefix)) place.at(rank).fail("merge of a token without its mark", `one that begins with ${JSON.stringify(prefix)}`, right);
+    const made = `${tokens[merges[rank * 2]]}${right.slice(prefix.length)}`;
     if (!idOf.has(made)) place.at(rank).fail("merge without a result", "a token of the vocabulary", made);
   }
   return merges;
