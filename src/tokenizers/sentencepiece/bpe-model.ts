@@ -61,12 +61,13 @@ export function cutByMerges(vocabulary: Vocabulary): (text: string) => Pieces {
       for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
         const [from, to] = part;
         const piece = text.slice(from, to);
-        const id = vocabulary.find(piece) ?? unknownId;
-        const half = vocabulary.is(id, "unused") ? halves.get(piece) : undefined;
+        const id = spelled.get(piece) ?? unknownId;
+        const unused = vocabulary.is(id, "unused");
+        const half = unused ? halves.get(piece) : undefined;
         if (half !== undefined) parts.push([from + half, to], [from, from + half]);
         else {
           pieces.ends.push(to);
-          pieces.ids.push(id);
+          pieces.ids.push(unused ? unknownId : id);
         }
       }
     }

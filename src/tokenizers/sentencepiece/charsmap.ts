@@ -22,6 +22,8 @@ export interface Charsmap {
   find(text: string, at: number): Replacement | null;
 }
 
+/** Units come in blocks of 256, so that the children of a unit, which differ in the low 8 bits, are all there or none is. */
+const BLOCK = 4 * 256;
 /** Far above every rule that means something (NFKC's longest is 33 bytes). */
 const LONGEST_REPLACEMENT = 1000;
 const ENDS_KEY = 1 << 8;
@@ -39,8 +41,8 @@ function baseOf(unit: number, at: number): number {
 export function openCharsmap(bytes: Uint8Array, place: Place): Charsmap {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const size = bytes.length < 4 ? 0 : view.getUint32(0, true);
-  if (size === 0 || size % 4 !== 0 || size > bytes.length - 4) {
-    place.fail("bad size of the trie", `a multiple of 4 from 4 to ${Math.max(bytes.length - 4, 4)}`, size);
+  if (size === 0 || size % BLOCK !== 0 || size >= bytes.length - 4) {
+    place.fail("bad size of the trie", `a multiple of ${BLOCK} above 0 and below ${bytes.length - 4}`, size);
   }
   const units = Int32Array.from({ length: size / 4 }, (_, i) => view.getInt32(4 + 4 * i, true));
   const replacements = bytes.subarray(4 + size);
@@ -60,7 +62,7 @@ export function openCharsmap(bytes: Uint8Array, place: Place): Charsmap {
 
   function child(at: number, byte: number): number {
     const next = baseOf(units[at], at) ^ byte;
-    return next < units.length && (units[next] & LABEL) === byte ? next : -1;
+    return (units[next] & LABEL) === byte ? next : -1;
   }
 
   /** Follows the UTF-8 of a character; -1 where the trie ends. */
@@ -120,6 +122,7 @@ function checkTrie(units: Int32Array, replacements: Uint8Array, place: Place): v
     const base = baseOf(units[at], at);
     if (base >= units.length) place.at(`unit ${at}`).fail("children outside the trie", `a place below ${units.length}`, base);
     if ((units[at] & ENDS_KEY) !== 0) {
+      if (units[base] >= 0) place.at(`unit ${base}`).fail("no place of a replacement", "a unit with the highest bit", units[base]);
       const value = units[base] & VALUE;
       const whole = value < replacements.length && (replacements[value] & 0xc0) !== 0x80;
       if (!whole) place.at(`unit ${at}`).fail("bad place of a replacement", `the start of a character below ${replacements.length}`, value);
@@ -137,7 +140,7 @@ function checkTrie(units: Int32Array, replacements: Uint8Array, place: Place): v
     }
     const byte = top.nextByte++;
     const next = baseOf(units[top.at], top.at) ^ byte;
-    if (next >= units.length || (units[next] & LABEL) !== byte || state[next] === DONE) continue;
+    if ((units[next] & LABEL) !== byte || state[next] === DONE) continue;
     if (state[next] === OPEN) place.at(`unit ${next}`).fail("a cycle in the trie", "branches that end", `unit ${next} below itself`);
     enter(next);
   }

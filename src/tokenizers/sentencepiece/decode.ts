@@ -24,8 +24,7 @@ export function createDecoder(vocabulary: Vocabulary): (ids: ArrayLike<number>) 
     let bytes: number[] = [];
     let prefixGone = false;
     for (let i = 0; i < ids.length; i++) {
-      // An id whose spelling is also a name is read as the name, as the library does.
-      const id = vocabulary.find(spec.pieces[ids[i]]) as number;
+      const id = ids[i];
       if (vocabulary.is(id, "byte")) {
         bytes.push(pieceByte(spec.pieces[id]));
         continue;

@@ -6,7 +6,7 @@
  */
 import { Place } from "../strict-json.ts";
 import { openCharsmap } from "./charsmap.ts";
-import { checkPieces, MODEL_KINDS, PIECE_TYPES, type SentencePieceNormalizer, type SentencePieceSpec } from "./spec.ts";
+import { checkPieces, MODEL_KINDS, NUL, PIECE_TYPES, type SentencePieceNormalizer, type SentencePieceSpec } from "./spec.ts";
 import { WireReader } from "./wire.ts";
 
 /** U+2047 between spaces: what the library decodes the unknown piece to where the file does not say. */
@@ -49,6 +49,7 @@ export function readSentencePiece(bytes: Uint8Array, file: string): SentencePiec
     else if (reader.field === 5) denormalizer = readNormalizer(new WireReader(reader.message(), place.at("denormalizer_spec")), denormalizer ?? unsaid);
     else reader.skip();
   }
+  if (trainer.byteFallback) for (const [id, piece] of pieces.entries()) if (piece === NUL) types[id] = PIECE_TYPES.unused;
   const spec = { ...trainer, pieces, scores: Float32Array.from(scores), types: Uint8Array.from(types), normalizer, denormalizer };
   checkPieces(spec, place);
   return spec;

@@ -40,8 +40,8 @@ export interface SentencePiece {
   readonly spec: SentencePieceSpec;
   /** How many ids there are. */
   readonly size: number;
-  readonly unkId: number;
-  /** null where the vocabulary has no such control piece. */
+  /** null where the vocabulary has no such piece; the next three are control pieces. */
+  readonly unkId: number | null;
   readonly bosId: number | null;
   readonly eosId: number | null;
   readonly padId: number | null;
@@ -86,7 +86,7 @@ export function createSentencePiece(spec: SentencePieceSpec): SentencePiece {
   return {
     spec,
     size: spec.pieces.length,
-    unkId: unknownId,
+    unkId: unknownId < 0 ? null : unknownId,
     bosId,
     eosId,
     padId,
@@ -116,8 +116,7 @@ export function createSentencePiece(spec: SentencePieceSpec): SentencePiece {
       for (const [i, to] of found.ends.entries()) {
         const piece = normalized.text.slice(from, to);
         const [start, end] = [normalized.places[from], normalized.places[to]];
-        // A control piece has no spelling: text that looks like one is unknown.
-        const id = vocabulary.is(found.ids[i], "control") ? unknownId : found.ids[i];
+        const id = found.ids[i];
         const unknown = id === unknownId;
         if (unknown && byteIds !== null) {
           const bytes = utf8.encode(piece);

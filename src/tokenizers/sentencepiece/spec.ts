@@ -41,6 +41,9 @@ export interface SentencePieceSpec {
   readonly padPiece: string;
 }
 
+/** A piece that some converters add beside `<0x00>`, and that no text may be cut into. */
+export const NUL = "\0";
+const LONGEST_PIECE = 7999;
 const BYTE_PIECE = /^<0x[0-9A-F]{2}>$/;
 
 export function bytePiece(byte: number): string {
@@ -58,7 +61,7 @@ export function isSpelled(type: number): boolean {
 }
 
 /**
- * The rules of the library's own loader: one unknown piece, no piece empty or given twice, all 256 bytes or none.
+ * The rules of the library's own loader: one unknown piece (none with byte fallback), no piece empty or given twice, all 256 bytes or none.
  * @throws FormatError that names the piece
  */
 export function checkPieces(spec: Pick<SentencePieceSpec, "kind" | "pieces" | "scores" | "types" | "byteFallback">, place: Place): void {
@@ -71,6 +74,9 @@ export function checkPieces(spec: Pick<SentencePieceSpec, "kind" | "pieces" | "s
   for (const [id, piece] of pieces.entries()) {
     const fail = (what: string, expected: string, got: unknown): never => place.at("pieces").at(id).fail(what, expected, got);
     if (piece === "") fail("empty piece", "at least one character", piece);
+    if (piece.length > LONGEST_PIECE) fail("an absurdly long piece", `at most ${LONGEST_PIECE} characters`, piece.length);
+    if (piece === NUL && types[id] === PIECE_TYPES.unused) continue;
+    if (piece.includes(NUL)) fail("NUL in a piece", "other characters", piece);
     if (!Number.isFinite(spec.scores[id])) fail("bad score", "a finite number", spec.scores[id]);
     const among = isSpelled(types[id]) ? spelled : named;
     const earlier = among.get(piece);
@@ -86,7 +92,7 @@ export function checkPieces(spec: Pick<SentencePieceSpec, "kind" | "pieces" | "s
       bytes++;
     }
   }
-  if (unknown < 0) place.fail("no unknown piece", "one piece of type UNKNOWN", `${pieces.length} pieces without one`);
+  if (unknown < 0 && !spec.byteFallback) place.fail("no unknown piece", "one piece of type UNKNOWN", `${pieces.length} pieces without one`);
   if (spec.byteFallback && bytes !== 256) place.fail("byte fallback without its bytes", "256 byte pieces", bytes);
   if (spec.kind === "unigram" && spelled.size === 0) place.fail("nothing that text could be cut into", "pieces of type NORMAL", pieces.length);
 }

@@ -1,11 +1,12 @@
 /** The look-ups of a SentencePiece vocabulary. */
 import { PrefixTrie } from "./prefix-trie.ts";
-import { isSpelled, PIECE_TYPES, type SentencePieceSpec } from "./spec.ts";
+import { isSpelled, NUL, PIECE_TYPES, type SentencePieceSpec } from "./spec.ts";
 
 export interface Vocabulary {
   readonly spec: SentencePieceSpec;
   /** Ids of the pieces that text may be cut into by their spelling, unused ones included. */
   readonly spelled: ReadonlyMap<string, number>;
+  /** -1 where byte fallback leaves nothing unknown and there is no such piece. */
   readonly unknownId: number;
   /** The symbols that stay whole wherever they stand; null where there are none. */
   readonly userDefined: PrefixTrie | null;
@@ -19,6 +20,7 @@ export function createVocabulary(spec: SentencePieceSpec): Vocabulary {
   const named = new Map<string, number>();
   let userDefined: PrefixTrie | null = null;
   for (const [id, piece] of spec.pieces.entries()) {
+    if (piece === NUL && spec.types[id] === PIECE_TYPES.unused) continue;
     (isSpelled(spec.types[id]) ? spelled : named).set(piece, id);
     if (spec.types[id] === PIECE_TYPES.userDefined) {
       userDefined ??= new PrefixTrie();
