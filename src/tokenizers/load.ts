@@ -1,7 +1,9 @@
 /** Opening tokenizers. */
 import { FormatError } from "../errors.ts";
 import { checkOptions } from "../options.ts";
+import { ggufTokenizer } from "./gguf-tokenizer.ts";
 import type { Engine } from "./native-text.ts";
+import { sentencePieceTokenizer } from "./sentencepiece-tokenizer.ts";
 import type { PatternName } from "./split-patterns.ts";
 import { readTiktoken } from "./tiktoken-file.ts";
 import { createTokenizer, type Tokenizer } from "./tokenizer.ts";
@@ -27,16 +29,28 @@ const PAIRS = [
   ["encoder.json", "vocab.bpe"],
 ] as const;
 
+/** What folders call SentencePiece's file: Llama's and most others; T5's. */
+const MODEL_FILES = ["tokenizer.model", "spiece.model"];
+
 /**
- * Opens a tokenizer: a Hugging Face folder (tokenizer.json, or vocab.json with merges.txt), one of these files, or a tiktoken
- * rank file.
+ * Opens a tokenizer: a Hugging Face folder (tokenizer.json, vocab.json with merges.txt, or a SentencePiece model), one of these files, a tiktoken
+ * rank file, or a GGUF file with a model.
  *
  * @throws FormatError when a file is missing, cut off, damaged or of a kind that is not supported
  */
 export async function loadTokenizer(from: string | TokenizerFiles, options: LoadOptions = {}): Promise<Tokenizer> {
   checkOptions("loadTokenizer", options, { file: true, pattern: true, specialTokens: true, engine: true });
+  if (typeof from === "string" && /\.gguf$/i.test(from) && options.file === undefined) return createTokenizer(await specOfGguf(from), options.engine);
   const files: TokenizerFiles & { only?: string } = typeof from === "string" ? await diskFiles(from) : from;
   return createTokenizer(await readSpec(files, options.file ?? files.only, options), options.engine);
+}
+
+/** Only the file's header is read. */
+async function specOfGguf(path: string): Promise<TokenizerSpec> {
+  const [{ openFile }, { openGguf }] = await Promise.all([import("../formats/node-file.ts"), import("../formats/gguf/read.ts")]);
+  const source = await openFile(path);
+  const { metadata } = await openGguf(source).finally(() => source.close());
+  return ggufTokenizer(metadata, path);
 }
 
 async function readSpec(files: TokenizerFiles, only: string | undefined, options: LoadOptions): Promise<TokenizerSpec> {
@@ -58,8 +72,17 @@ async function readSpec(files: TokenizerFiles, only: string | undefined, options
     return content;
   }
 
+  async function sentencePiece(file: string): Promise<TokenizerSpec | null> {
+    const bytes = await files.read(file);
+    return bytes === null ? null : sentencePieceTokenizer(bytes, full(file));
+  }
+
   const pair = PAIRS.find((names) => only !== undefined && (names as readonly string[]).includes(only));
   if (only !== undefined && pair === undefined) {
+    if (only.endsWith(".model")) {
+      const spec = await sentencePiece(only);
+      if (spec !== null) return spec;
+    }
     const content = await needed(only);
     if (only.endsWith(".json")) return readTokenizerJson(content, full(only));
     const { pattern, specialTokens } = options;
@@ -77,8 +100,12 @@ async function readSpec(files: TokenizerFiles, only: string | undefined, options
       { pattern: options.pattern, specialTokens },
     );
   }
+  for (const file of MODEL_FILES) {
+    const spec = await sentencePiece(file);
+    if (spec !== null) return spec;
+  }
   throw new FormatError(
-    `${files.name}: no tokenizer here, expected tokenizer.json, vocab.json with merges.txt, or encoder.json with vocab.bpe, got none of them. ` +
+    `${files.name}: no tokenizer here, expected tokenizer.json, vocab.json with merges.txt, encoder.json with vocab.bpe, or ${MODEL_FILES.join(" or ")}, got none of them. ` +
       "Name a tiktoken rank file itself.",
   );
 }

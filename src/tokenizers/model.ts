@@ -4,7 +4,7 @@ import { textToString } from "./bpe.ts";
 import type { BpeTables, EncodedBatch, Text } from "./bpe-engine.ts";
 import { writeAlphabetBytes } from "./byte-alphabet.ts";
 import { createBpeEngine, type Engine } from "./native-text.ts";
-import { type CharacterModel, specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
+import { type BpeModel, type CharacterModel, specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
 
 /** What every model offers. Ids that reach `decode` are within the vocabulary. */
 export interface Model {
@@ -19,8 +19,8 @@ export interface Model {
   dispose(): void;
 }
 
-export function createModel(spec: TokenizerSpec, engine: Engine): Model {
-  return spec.model.kind === "bpe" ? createBpeModel(spec, engine) : createCharacterModel(spec, spec.model);
+export function createModel(spec: TokenizerSpec, model: BpeModel | CharacterModel, engine: Engine): Model {
+  return model.kind === "bpe" ? createBpeModel(spec, engine) : createCharacterModel(spec, model);
 }
 
 /** The bytes of all ids, special tokens included, laid one after the other. */

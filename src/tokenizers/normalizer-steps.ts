@@ -95,8 +95,11 @@ export function strip(left: boolean, right: boolean): Runner {
   return { change: (text) => text.keep(...inner(text.text)), text: (text) => text.slice(...inner(text)) };
 }
 
+/** What finds a pattern in a text. */
+type Matcher = Pick<Regex, "matches">;
+
 /** Finds a text; an empty one before each character and behind the last. */
-export function literal(pattern: string): Regex {
+export function literal(pattern: string): Matcher {
   return {
     *matches(text) {
       if (pattern === "") {
@@ -113,7 +116,7 @@ export function literal(pattern: string): Regex {
   };
 }
 
-export function replace(pattern: Regex, content: string): Runner {
+export function replace(pattern: Matcher, content: string): Runner {
   const matches = (text: string): Iterable<readonly [start: number, end: number]> => (text === "" ? [] : pattern.matches(text));
   return {
     change: (text) => text.replaceMatches(matches(text.text), content),

@@ -61,7 +61,7 @@ export async function diskFiles(at: string): Promise<TokenizerFiles & { readonly
 }
 
 /** Writes files into a folder, which is made if it is not there. Each appears whole or not at all. */
-export async function writeFiles(folder: string, files: Readonly<Record<string, string>>): Promise<void> {
+export async function writeFiles(folder: string, files: Readonly<Record<string, string | Uint8Array>>): Promise<void> {
   const { path } = nodeModules();
   const { writeFileAtomic } = await import("../formats/atomic-write.ts");
   for (const [name, content] of Object.entries(files)) await writeFileAtomic(path.join(folder, name), content);

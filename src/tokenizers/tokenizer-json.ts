@@ -2,12 +2,28 @@
  * Reads and writes tokenizer.json, the one-file format of Hugging Face tokenizers. The reader is strict: a component, option or
  * value that is not known is refused by name and place, never guessed.
  */
+import { ConfigError } from "../errors.ts";
 import type { AddedToken } from "./added-tokens.ts";
 import { BYTE_TO_CHARACTER, isAlphabet } from "./byte-alphabet.ts";
-import { checkDecoder, EACH_CHARACTER, type PreTokenizer, readNormalizer, readPostProcessor, readPreTokenizer } from "./components.ts";
-import { splitPattern } from "./split-patterns.ts";
+import {
+  checkDecoder,
+  EACH_CHARACTER,
+  NO_POST_PROCESSOR,
+  type PreTokenizer,
+  readPreTokenizer as readCut,
+  readNormalizer as readForms,
+  readPostProcessor as readTemplateAround,
+} from "./components.ts";
+import { type DecoderSpec, readDecoder } from "./decoders.ts";
+import { type NormalizerSpec, readNormalizer } from "./normalizers.ts";
+import { readPadding } from "./padding.ts";
+import { type PieceModelSpec, readPieceModel, writePieceModel } from "./piece-models.ts";
+import { type PostProcessorSpec, readPostProcessor } from "./post-processors.ts";
+import { type PreTokenizerSpec, readPreTokenizer } from "./pre-tokenizers.ts";
+import { SPLIT_PATTERNS, splitPattern } from "./split-patterns.ts";
 import { asArray, asBoolean, asId, asObject, asString, field, type JsonObject, onlyKeys, optionalBoolean, Place, parseJsonText } from "./strict-json.ts";
-import type { BpeModel, CharacterModel, ModelSpec, TokenizerSpec } from "./tokenizer-spec.ts";
+import type { BpeModel, CharacterModel, ModelSpec, PipelineModel, TokenizerSpec } from "./tokenizer-spec.ts";
+import { readTruncation } from "./truncation.ts";
 import { checkGaps, mergesFromPairs, mergesOf, tokensById, vocabText } from "./vocab-merges.ts";
 
 const TOP_KEYS = ["version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"];
@@ -28,25 +44,96 @@ export function readTokenizerJson(text: string, file: string): TokenizerSpec {
   const version = field(object, "version");
   if (version !== "1.0") top.at("version").fail("unknown version", '"1.0"', version);
   const addedTokens = readAddedTokens(field(object, "added_tokens") ?? [], top.at("added_tokens"));
-  const cut = readPreTokenizer(field(object, "pre_tokenizer"), top.at("pre_tokenizer"));
-  checkDecoder(field(object, "decoder"), cut.kind, top.at("decoder"));
-  const postProcessor = readPostProcessor(field(object, "post_processor"), top.at("post_processor"));
-  const spec: TokenizerSpec = {
-    model: readModel(asObject(field(object, "model"), top.at("model")), cut, addedTokens, top.at("model")),
+  const parts = {
     normalizer: readNormalizer(field(object, "normalizer"), top.at("normalizer")),
+    preTokenizer: readPreTokenizer(field(object, "pre_tokenizer"), top.at("pre_tokenizer")),
+    postProcessor: readPostProcessor(field(object, "post_processor"), top.at("post_processor")),
+    decoder: readDecoder(field(object, "decoder"), top.at("decoder")),
+  };
+  const model = asObject(field(object, "model"), top.at("model"));
+  const kept = {
+    truncation: readTruncation(field(object, "truncation"), top.at("truncation")),
+    padding: readPadding(field(object, "padding"), top.at("padding")),
+    postProcessor: field(object, "post_processor") ?? null,
+  };
+  if (!hasFastWay(parts, model)) {
+    const pieces = readPieceModel(model, top.at("model"));
+    const spec: TokenizerSpec = {
+      model: { kind: "pipeline", ...parts, pieces, tokens: tokensOf(pieces) },
+      normalizer: [],
+      postProcessor: NO_POST_PROCESSOR,
+      addedTokens,
+      kept,
+    };
+    checkAddedIds(parts.postProcessor, spec, top.at("post_processor"));
+    return spec;
+  }
+  const cut = readCut(field(object, "pre_tokenizer"), top.at("pre_tokenizer"));
+  checkDecoder(field(object, "decoder"), cut.kind, top.at("decoder"));
+  const postProcessor = readTemplateAround(field(object, "post_processor"), top.at("post_processor"));
+  const spec: TokenizerSpec = {
+    model: readModel(model, cut, addedTokens, top.at("model")),
+    normalizer: readForms(field(object, "normalizer"), top.at("normalizer")),
     postProcessor,
     addedTokens,
-    kept: {
-      truncation: field(object, "truncation") ?? null,
-      padding: field(object, "padding") ?? null,
-      postProcessor: field(object, "post_processor") ?? null,
-    },
+    kept,
   };
   const known = (id: number): boolean => spec.model.tokens[id] !== undefined || addedTokens.some((token) => token.id === id);
   for (const { id } of [...postProcessor.before, ...postProcessor.after]) {
     if (!known(id)) top.at("post_processor").fail("id without a token", "an id of the vocabulary", id);
   }
   return spec;
+}
+
+interface Parts {
+  normalizer: NormalizerSpec | null;
+  preTokenizer: PreTokenizerSpec | null;
+  postProcessor: PostProcessorSpec | null;
+  decoder: DecoderSpec | null;
+}
+
+/** Whether a tokenizer is one of the two kinds with engines of their own: byte-level BPE with a published pattern, and single characters. */
+function hasFastWay({ normalizer, preTokenizer, postProcessor, decoder }: Parts, model: JsonObject): boolean {
+  const type = field(model, "type") ?? (Object.hasOwn(model, "merges") ? "BPE" : undefined);
+  const around = flat(postProcessor, "processors").filter(({ type }) => type !== "ByteLevel");
+  if (!flat(normalizer, "normalizers").every(({ type }) => /^NFK?[CD]$/.test(type)) || around.length > 1) return false;
+  if (!around.every((part) => part.type === "TemplateProcessing" && part.single.some((piece) => "Sequence" in piece))) return false;
+  const cuts = flat(preTokenizer, "pretokenizers");
+  const expression = (part: PreTokenizerSpec): string | null =>
+    part.type === "Split" && "Regex" in part.pattern && (part.invert ? part.behavior === "Removed" : part.behavior === "Isolated") ? part.pattern.Regex : null;
+  if (type === "WordLevel") return cuts.length === 1 && expression(cuts[0]) === EACH_CHARACTER && decoder?.type === "Fuse";
+  const plain = ["continuing_subword_prefix", "end_of_word_suffix"].every((key) => (field(model, key) ?? "") === "");
+  if (type !== "BPE" || decoder?.type !== "ByteLevel" || !plain || (field(model, "dropout") ?? 0) !== 0 || field(model, "byte_fallback") === true) return false;
+  const [first, second] = cuts;
+  if (cuts.length === 1) return first.type === "ByteLevel";
+  if (cuts.length !== 2 || second.type !== "ByteLevel" || second.use_regex || second.add_prefix_space) return false;
+  const source = expression(first);
+  return source !== null && SPLIT_PATTERNS.some(({ spellings }) => spellings.includes(source));
+}
+
+/** A part without its sequences. */
+function flat<P extends { readonly type: string }, K extends string>(part: P | null, key: K): Exclude<P, { readonly type: "Sequence" }>[] {
+  if (part === null) return [];
+  if (part.type !== "Sequence") return [part as Exclude<P, { readonly type: "Sequence" }>];
+  return (part as unknown as Record<K, readonly P[]>)[key].flatMap((inner) => flat(inner, key));
+}
+
+function tokensOf(pieces: PieceModelSpec): (string | undefined)[] {
+  return pieces.type === "Unigram" ? pieces.vocab.map(([token]) => token) : [...pieces.vocab.tokens];
+}
+
+/** Ids that a template puts around a text must have a token. */
+function checkAddedIds(postProcessor: PostProcessorSpec | null, spec: TokenizerSpec, place: Place): void {
+  const known = (id: number): boolean => spec.model.tokens[id] !== undefined || spec.addedTokens.some((token) => token.id === id);
+  for (const part of flat(postProcessor, "processors")) {
+    const ids =
+      part.type === "TemplateProcessing"
+        ? Object.values(part.special_tokens).flatMap((token) => token.ids)
+        : part.type === "ByteLevel"
+          ? []
+          : [part.sep[1], part.cls[1]];
+    for (const id of ids) if (!known(id)) place.fail("id without a token", "an id of the vocabulary", id);
+  }
 }
 
 function readAddedTokens(value: unknown, place: Place): AddedToken[] {
@@ -163,18 +250,39 @@ function checkAdded(added: readonly AddedToken[], idOf: ReadonlyMap<string, numb
 
 /** The text of a tokenizer.json that Hugging Face tokenizers (0.20 or newer) opens with the same ids. */
 export function writeTokenizerJson(spec: TokenizerSpec): string {
+  const { model } = spec;
+  if (model.kind === "pipeline") return pipelineText(spec, model);
+  if (model.kind === "sentencepiece")
+    throw new ConfigError(
+      "tokenizer.json: a SentencePiece model, expected another kind of tokenizer, got a .model file's. Save it: that writes tokenizer.model.",
+    );
   const parts: [string, string][] = [
     ["version", '"1.0"'],
     ["truncation", JSON.stringify(spec.kept?.truncation ?? null)],
     ["padding", JSON.stringify(spec.kept?.padding ?? null)],
     ["added_tokens", `[${spec.addedTokens.map((token) => `\n    ${addedText(token)}`).join(",")}${spec.addedTokens.length > 0 ? "\n  " : ""}]`],
     ["normalizer", normalizerText(spec)],
-    ["pre_tokenizer", JSON.stringify(preTokenizer(spec.model))],
+    ["pre_tokenizer", JSON.stringify(preTokenizer(model))],
     ["post_processor", JSON.stringify(spec.kept?.postProcessor ?? null)],
-    ["decoder", JSON.stringify(decoder(spec.model))],
-    ["model", modelText(spec)],
+    ["decoder", JSON.stringify(decoder(model))],
+    ["model", modelText(spec, model)],
   ];
   return `{\n${parts.map(([key, value]) => `  ${JSON.stringify(key)}: ${value}`).join(",\n")}\n}\n`;
+}
+
+function pipelineText(spec: TokenizerSpec, model: PipelineModel): string {
+  const file = {
+    version: "1.0",
+    truncation: spec.kept?.truncation ?? null,
+    padding: spec.kept?.padding ?? null,
+    added_tokens: spec.addedTokens.map((token) => JSON.parse(addedText(token))),
+    normalizer: model.normalizer,
+    pre_tokenizer: model.preTokenizer,
+    post_processor: model.postProcessor,
+    decoder: model.decoder,
+    model: writePieceModel(model.pieces),
+  };
+  return `${JSON.stringify(file, null, 1)}\n`;
 }
 
 function addedText(token: AddedToken): string {
@@ -188,7 +296,7 @@ function normalizerText(spec: TokenizerSpec): string {
   return JSON.stringify(list.length === 1 ? list[0] : { type: "Sequence", normalizers: list });
 }
 
-function preTokenizer(model: ModelSpec): object {
+function preTokenizer(model: BpeModel | CharacterModel): object {
   if (model.kind === "characters") {
     return { type: "Split", pattern: { Regex: EACH_CHARACTER }, behavior: "Isolated", invert: false };
   }
@@ -198,13 +306,12 @@ function preTokenizer(model: ModelSpec): object {
   return { type: "Sequence", pretokenizers: [{ type: "Split", pattern: { Regex }, behavior: "Isolated", invert: false }, byteLevel(false)] };
 }
 
-function decoder(model: ModelSpec): object {
+function decoder(model: BpeModel | CharacterModel): object {
   if (model.kind === "characters") return { type: "Fuse" };
   return { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true };
 }
 
-function modelText(spec: TokenizerSpec): string {
-  const { model } = spec;
+function modelText(spec: TokenizerSpec, model: BpeModel | CharacterModel): string {
   if (model.kind === "characters") {
     const unknown = spec.addedTokens.find((token) => token.id === model.unknownId)?.content ?? model.tokens[model.unknownId ?? -1] ?? "<unk>";
     return `{"type": "WordLevel", "vocab": ${vocabText(spec)}, "unk_token": ${JSON.stringify(unknown)}}`;

@@ -1,6 +1,12 @@
 /** A tokenizer as data: what is read from files, made by training, and written back. */
 import type { AddedToken } from "./added-tokens.ts";
 import type { Normalizer, PostProcessor } from "./components.ts";
+import type { DecoderSpec } from "./decoders.ts";
+import type { NormalizerSpec } from "./normalizers.ts";
+import type { PieceModelSpec } from "./piece-models.ts";
+import type { PostProcessorSpec } from "./post-processors.ts";
+import type { PreTokenizerSpec } from "./pre-tokenizers.ts";
+import type { SentencePieceSpec } from "./sentencepiece/spec.ts";
 import type { PatternName } from "./split-patterns.ts";
 
 /** A byte-level BPE vocabulary. */
@@ -24,8 +30,32 @@ export interface CharacterModel {
   readonly unknownId?: number;
 }
 
-/** The models there are. Others (WordPiece, Unigram) join here and in model.ts. */
-export type ModelSpec = BpeModel | CharacterModel;
+/** Any other tokenizer.json: its parts as the file has them. What stands beside the model in `TokenizerSpec` is empty then. */
+export interface PipelineModel {
+  readonly kind: "pipeline";
+  /** Each token by id, as the file spells it. */
+  readonly tokens: readonly (string | undefined)[];
+  readonly normalizer: NormalizerSpec | null;
+  readonly preTokenizer: PreTokenizerSpec | null;
+  readonly pieces: PieceModelSpec;
+  readonly postProcessor: PostProcessorSpec | null;
+  readonly decoder: DecoderSpec | null;
+}
+
+/** A SentencePiece model, with what is put around a text. */
+export interface SentencePieceModel {
+  readonly kind: "sentencepiece";
+  readonly tokens: readonly string[];
+  readonly sentencePiece: SentencePieceSpec;
+  /** Whether its beginning and end pieces stand around a text. */
+  readonly bos: boolean;
+  readonly eos: boolean;
+  /** The `.model` file, to save it again; null where it came from elsewhere. */
+  readonly file: Uint8Array | null;
+}
+
+/** The models there are. */
+export type ModelSpec = BpeModel | CharacterModel | PipelineModel | SentencePieceModel;
 
 /** All that a tokenizer is, as plain values: what files say, and `createTokenizer` runs. */
 export interface TokenizerSpec {

@@ -9,6 +9,7 @@ import { createDecodeStream, type DecodeStream } from "./decode-stream.ts";
 import { createEncoding, type Encoding } from "./encoding.ts";
 import { createModel } from "./model.ts";
 import type { Engine } from "./native-text.ts";
+import { createPipelineTokenizer } from "./pipeline-tokenizer.ts";
 import { saveTokenizer } from "./save.ts";
 import { specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
 
@@ -23,6 +24,8 @@ export interface EncodeOptions {
   allowSpecial?: boolean | readonly string[];
   /** Threads for long texts and batches; 0, the default, takes as many as the machine offers. The ids are the same for any. */
   threads?: number;
+  /** A second text that belongs to this one: the template puts the tokenizer's special tokens around both. */
+  pair?: Text;
 }
 
 /** How ids become text. */
@@ -31,7 +34,7 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean;
 }
 
-const ENCODE: KnownOptions<EncodeOptions> = { addSpecialTokens: true, allowSpecial: true, threads: true };
+const ENCODE: KnownOptions<EncodeOptions> = { addSpecialTokens: true, allowSpecial: true, threads: true, pair: true };
 const DECODE: KnownOptions<DecodeOptions> = { skipSpecialTokens: true };
 
 /** The ids of many texts in one array. */
@@ -87,7 +90,8 @@ const OF_OTHERS = { advice: "The ids were made with another tokenizer, or the mo
  * @throws GroundupError where "native" was asked for and its library does not load
  */
 export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): Tokenizer {
-  const model = createModel(spec, engine);
+  if (spec.model.kind === "pipeline" || spec.model.kind === "sentencepiece") return createPipelineTokenizer(spec, spec.model);
+  const model = createModel(spec, spec.model, engine);
   const size = specSize(spec);
   const added = new Map(spec.addedTokens.map((token) => [token.id, token]));
   const specialTokens = new Map(spec.addedTokens.filter((t) => t.special).map((t) => [t.content, t.id]));

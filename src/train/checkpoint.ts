@@ -54,7 +54,7 @@ export interface CheckpointParts {
   model: CausalLM;
   optimizer: Optimizer;
   /** File name → content, beside the weights. */
-  tokenizerFiles: Record<string, string>;
+  tokenizerFiles: Record<string, string | Uint8Array>;
   /** What the model is trained by; kept so that a run goes on by no other. */
   recipe?: Recipe;
 }

@@ -1,0 +1,272 @@
+/**
+ * Tokenizers whose parts are run one after the other, in plain TypeScript: every tokenizer.json, and SentencePiece's models. Byte-level BPE has a faster way
+ * (tokenizer.ts), which gives the same ids.
+ */
+import { DataError } from "../errors.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
+import { checkTokenIds } from "../token-ids.ts";
+import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
+import { AlignedText } from "./aligned-text.ts";
+import { textToString } from "./bpe.ts";
+import type { Text } from "./bpe-engine.ts";
+import { alphabetToBytes } from "./byte-alphabet.ts";
+import { createTokenStream } from "./decoder-stream.ts";
+import { decodeTokens, fallbackByte } from "./decoders.ts";
+import { addedTokens, type Encoded, emptyEncoded, joinEncoded } from "./encoded.ts";
+import type { Encoding, Offset } from "./encoding.ts";
+import { normalize } from "./normalizers.ts";
+import { createPieceModel } from "./piece-models.ts";
+import { postProcess } from "./post-processors.ts";
+import { preTokenize } from "./pre-tokenizers.ts";
+import { saveTokenizer } from "./save.ts";
+import { createSentencePiece } from "./sentencepiece/sentencepiece.ts";
+import { PIECE_TYPES } from "./sentencepiece/spec.ts";
+import type { DecodeOptions, EncodeOptions, Tokenizer } from "./tokenizer.ts";
+import { type PipelineModel, type SentencePieceModel, specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
+
+/** What differs between the two kinds. Ids that reach it are within the vocabulary. */
+interface Core {
+  /** Adds the tokens of a stretch of the text that holds no added token. */
+  encode(text: AlignedText, first: boolean, late: (text: AlignedText) => Segment[], out: Encoded): void;
+  postProcess(texts: readonly [Encoded] | readonly [Encoded, Encoded], special: boolean): Encoded;
+  decode(tokens: readonly string[]): string;
+  decodeStream(): { push(token: string): string; end(): string };
+  byteLength(id: number): number;
+}
+
+/** A part of a text: an added token, or what stands between two. */
+interface Segment {
+  readonly text: AlignedText;
+  readonly token?: AddedToken;
+}
+
+const ENCODE: KnownOptions<EncodeOptions> = { addSpecialTokens: true, allowSpecial: true, threads: true, pair: true };
+const DECODE: KnownOptions<DecodeOptions> = { skipSpecialTokens: true };
+const OF_OTHERS = { advice: "The ids were made with another tokenizer, or the model's vocabulary is larger than the tokenizer's." };
+
+function pipelineCore(model: PipelineModel): Core {
+  const pieces = createPieceModel(model.pieces);
+  const encoder = new TextEncoder();
+  const byteLevel = model.decoder?.type === "ByteLevel";
+  return {
+    encode(text, first, late, out) {
+      normalize(model.normalizer, text);
+      let start = first;
+      for (const segment of late(text)) {
+        if (segment.token !== undefined) addToken(out, segment.token, segment.text);
+        else for (const piece of preTokenize(model.preTokenizer, segment.text, start)) addPiece(out, piece, pieces.tokenize(piece.text));
+        start = false;
+      }
+    },
+    postProcess: (texts, special) => postProcess(model.postProcessor, texts, special),
+    decode: (tokens) => decodeTokens(model.decoder, tokens),
+    decodeStream: () => createTokenStream(model.decoder),
+    byteLength(id) {
+      const token = model.tokens[id] ?? "";
+      if (byteLevel) return alphabetToBytes(token)?.length ?? encoder.encode(token).length;
+      if (fallbackByte(token) !== undefined) return 1;
+      // In the middle of a text, where no blank is taken off.
+      const before = decodeTokens(model.decoder, ["a"]);
+      return encoder.encode(decodeTokens(model.decoder, ["a", token]).slice(before.length)).length;
+    },
+  };
+}
+
+function sentencePieceCore(model: SentencePieceModel): Core {
+  const { sentencePiece, bos, eos } = model;
+  const run = createSentencePiece(sentencePiece);
+  const idOf = (token: string): number => run.tokenToId(token) as number;
+  const around = (wanted: boolean, id: number | null): Encoded =>
+    wanted && id !== null ? addedTokens([id], [run.idToToken(id) as string], 0) : emptyEncoded();
+  return {
+    encode(text, _first, late, out) {
+      for (const segment of late(text)) {
+        if (segment.token !== undefined) {
+          addToken(out, segment.token, segment.text);
+          continue;
+        }
+        const { ids, pieces, places } = run.encode(segment.text.text);
+        const tokens = Array.from(ids, (id, i) => ({ id, token: pieces[i], place: places[i] }));
+        const word = nextWord(out);
+        for (const { id, token, place } of tokens) add(out, id, token, segment.text.place(place[0], Math.max(place[1], place[0] + 1)), word);
+      }
+    },
+    postProcess(texts, special) {
+      const whole = texts.map((text, i) =>
+        joinEncoded([around(special && bos, run.bosId), { ...text, sequences: text.ids.map(() => i) }, around(special && eos, run.eosId)]),
+      );
+      return joinEncoded(whole);
+    },
+    decode: (tokens) => run.decode(tokens.map(idOf)),
+    decodeStream() {
+      // Only the very first piece loses its blank, and only bytes stand together. So a text is that of the last piece that is no byte and of what follows.
+      let before: number[] = [];
+      let pending: number[] = [];
+      let given = 0;
+      const text = () => run.decode([...before, ...pending]).slice(run.decode(before).length);
+      return {
+        push(token) {
+          const id = idOf(token);
+          pending.push(id);
+          const whole = sentencePiece.types[id] !== PIECE_TYPES.byte;
+          const found = whole ? text() : text().replace(/\ufffd+$/, "");
+          const fresh = found.slice(given);
+          given = whole ? 0 : Math.max(given, found.length);
+          if (whole) [before, pending] = [[id], []];
+          return fresh;
+        },
+        end: () => text().slice(given),
+      };
+    },
+    byteLength(id) {
+      if (sentencePiece.types[id] === PIECE_TYPES.byte) return 1;
+      if (sentencePiece.types[id] === PIECE_TYPES.control) return 0;
+      return new TextEncoder().encode((sentencePiece.pieces[id] ?? "").replaceAll("▁", " ")).length;
+    },
+  };
+}
+
+function nextWord(out: Encoded): number {
+  return Number(out.words.at(-1) ?? -1) + 1;
+}
+
+function add(out: Encoded, id: number, token: string, place: Offset, word: number): void {
+  out.ids.push(id);
+  out.tokens.push(token);
+  out.places.push(place);
+  out.typeIds.push(0);
+  out.words.push(word);
+  out.specialMask.push(0);
+  out.attentionMask.push(1);
+  out.sequences.push(0);
+}
+
+function addToken(out: Encoded, token: AddedToken, text: AlignedText): void {
+  add(out, token.id, token.content, text.place(0, text.text.length), nextWord(out));
+}
+
+function addPiece(out: Encoded, piece: AlignedText, tokens: readonly { id: number; token: string; place: Offset }[]): void {
+  const word = nextWord(out);
+  for (const { id, token, place } of tokens) add(out, id, token, piece.place(place[0], place[1]), word);
+}
+
+/** @param spec of a pipeline or a SentencePiece model */
+export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineModel | SentencePieceModel): Tokenizer {
+  const core = model.kind === "pipeline" ? pipelineCore(model) : sentencePieceCore(model);
+  const normalizes = model.kind === "pipeline" && model.normalizer !== null;
+  const size = specSize(spec);
+  const added = new Map(spec.addedTokens.map((token) => [token.id, token]));
+  const specialTokens = new Map(spec.addedTokens.filter((t) => t.special).map((t) => [t.content, t.id]));
+  let ids: Map<string, number> | undefined;
+
+  function tokenIds(): Map<string, number> {
+    if (ids === undefined) {
+      ids = new Map();
+      for (const [id, token] of model.tokens.entries()) if (token !== undefined) ids.set(token, id);
+      for (const token of spec.addedTokens) ids.set(token.content, token.id);
+    }
+    return ids;
+  }
+  const tokenOf = (id: number): string | undefined => added.get(id)?.content ?? model.tokens[id];
+
+  function allowed(options: EncodeOptions): readonly AddedToken[] {
+    checkOptions("tokenizer.encode", options, ENCODE);
+    const { allowSpecial = false } = options;
+    if (allowSpecial === true) return spec.addedTokens;
+    for (const name of allowSpecial === false ? [] : allowSpecial) {
+      if (!specialTokens.has(name))
+        throw new DataError(
+          `tokenizer.encode: allowSpecial names ${JSON.stringify(name)}, expected special tokens of this tokenizer ` +
+            `(${[...specialTokens.keys()].slice(0, 8).join(", ") || "it has none"}), got another text. Correct the name.`,
+        );
+    }
+    return spec.addedTokens.filter((token) => !token.special || (allowSpecial !== false && allowSpecial.includes(token.content)));
+  }
+
+  /** The text's tokens, before anything is put around. */
+  function rows(text: string, tokens: readonly AddedToken[]): Encoded {
+    const out = emptyEncoded();
+    const whole = new AlignedText(text);
+    const cut = (part: AlignedText, at: readonly AddedToken[]): Segment[] =>
+      cutAtTokens(part.text, at).map(({ start, end, token }) => ({ text: part.slice(start, end), ...(token === undefined ? {} : { token }) }));
+    // Tokens with `normalized` are looked for in normalised text, the others before that.
+    const early = tokens.filter((token) => !token.normalized || !normalizes);
+    const late = tokens.filter((token) => token.normalized && normalizes);
+    let first = true;
+    for (const segment of cut(whole, early)) {
+      if (segment.token !== undefined) addToken(out, segment.token, segment.text);
+      else core.encode(segment.text, first, (part) => cut(part, late), out);
+      first = false;
+    }
+    return out;
+  }
+
+  function encoded(text: Text, options: EncodeOptions): { found: Encoded; replaced: number } {
+    const tokens = allowed(options);
+    const clean = textToString(text);
+    const special = options.addSpecialTokens !== false;
+    const one = rows(clean.text, tokens);
+    if (options.pair === undefined) return { found: core.postProcess([one], special), replaced: clean.replaced };
+    const other = textToString(options.pair);
+    return { found: core.postProcess([one, rows(other.text, tokens)], special), replaced: clean.replaced + other.replaced };
+  }
+
+  function encode(text: Text, options: EncodeOptions = {}): Encoding {
+    const { found } = encoded(text, options);
+    return {
+      ids: Int32Array.from(found.ids),
+      tokens: found.tokens,
+      offsets: found.places,
+      typeIds: Int32Array.from(found.typeIds),
+      attentionMask: Int32Array.from(found.attentionMask),
+      specialTokensMask: Int32Array.from(found.ids, (id, i) => (found.specialMask[i] === 1 || added.get(id)?.special === true ? 1 : 0)),
+    };
+  }
+
+  /** The spellings of ids of the vocabulary, special ones left out where asked. */
+  function spellings(list: ArrayLike<number>, options: DecodeOptions): string[] {
+    checkOptions("tokenizer.decode", options, DECODE);
+    checkTokenIds("tokenizer.decode", list, size, OF_OTHERS);
+    const found: string[] = [];
+    for (const id of Array.from(list)) {
+      const token = options.skipSpecialTokens === true && added.get(id)?.special === true ? undefined : tokenOf(id);
+      if (token !== undefined) found.push(token);
+    }
+    return found;
+  }
+
+  return {
+    vocabSize: size,
+    specialTokens,
+    spec,
+    engine: "reference",
+    encode,
+    encodeBatch: (texts, options) => texts.map((text) => encode(text, options)),
+    encodeAll(texts, options = {}) {
+      const lists = texts.map((text) => encoded(text, options));
+      const starts = new Int32Array(texts.length + 1);
+      for (const [i, { found }] of lists.entries()) starts[i + 1] = starts[i] + found.ids.length;
+      return { ids: Int32Array.from(lists.flatMap(({ found }) => found.ids)), starts, replaced: lists.reduce((sum, { replaced }) => sum + replaced, 0) };
+    },
+    count: (text, options = {}) => encoded(text, options).found.ids.length,
+    decode: (list, options = {}) => core.decode(spellings(list, options)),
+    decodeStream(options = {}) {
+      const stream = core.decodeStream();
+      return {
+        push: (id) =>
+          spellings([id], options)
+            .map((token) => stream.push(token))
+            .join(""),
+        end: () => stream.end(),
+      };
+    },
+    tokenToId: (token) => tokenIds().get(token),
+    idToToken: tokenOf,
+    byteLength(id) {
+      const token = added.get(id);
+      return token === undefined ? core.byteLength(id) : token.special ? 0 : new TextEncoder().encode(token.content).length;
+    },
+    save: (folder) => saveTokenizer(spec, folder),
+    dispose() {},
+  };
+}
