@@ -125,6 +125,41 @@ export class AlignedText {
     }
     return places;
   }
+
+  /**
+   * The text with each character spelled otherwise, what is spelled in the place of the character; behind `prefix`, which has the place of the
+   * first character.
+   */
+  respell(spell: (character: string) => string, prefix = ""): AlignedText {
+    const { text } = this;
+    if (text === "") return this;
+    const parts: string[] = [prefix];
+    let same = prefix === "";
+    let length = prefix.length;
+    for (const character of text) {
+      const spelled = spell(character);
+      same &&= spelled.length === character.length;
+      length += spelled.length;
+      parts.push(spelled);
+    }
+    const spelled = parts.join("");
+    if (spelled === text) return this;
+    if (same) return new AlignedText(spelled, this.start, this.places);
+    const before = this.placesNow();
+    const places = new Int32Array(2 * length);
+    for (let i = 0; i < prefix.length; i++) places.set([before[0], before[1]], 2 * i);
+    let at = 0;
+    let to = 2 * prefix.length;
+    let part = 1;
+    for (const character of text) {
+      for (let i = parts[part++].length; i > 0; i--) {
+        places[to++] = before[2 * at];
+        places[to++] = before[2 * at + 1];
+      }
+      at += character.length;
+    }
+    return new AlignedText(spelled, 0, places);
+  }
 }
 
 function* indexesOf(text: string, affected: RegExp): Generator<readonly [start: number, end: number]> {
