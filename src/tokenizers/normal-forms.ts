@@ -139,7 +139,7 @@ function* asChanges(characters: Iterable<number>): Generator<Change> {
 function* compose(characters: Iterable<number>): Generator<Change> {
   let base = -1;
   let baseChange = 0;
-  let between: Change[] = [];
+  let between: number[] = [];
   let highest = -1;
   for (const character of characters) {
     const [point, change, own] = [character & POINT, (character & NEW) === 0 ? 0 : 1, character >> CLASS_SHIFT];
@@ -148,16 +148,16 @@ function* compose(characters: Iterable<number>): Generator<Change> {
       base = one;
       baseChange += change - 1;
     } else if (own !== 0 && base >= 0) {
-      between.push(changeOf(point, change));
+      between.push(character);
       highest = own;
     } else if (own !== 0) {
       yield changeOf(point, change);
     } else {
       if (base >= 0) yield changeOf(base, baseChange);
-      yield* between;
+      yield* asChanges(between);
       [base, baseChange, between, highest] = [point, change, [], -1];
     }
   }
   if (base >= 0) yield changeOf(base, baseChange);
-  yield* between;
+  yield* asChanges(between);
 }

@@ -1,6 +1,6 @@
 /** What each normalizer does, with places and without. Hugging Face tokenizers, `tokenizers/src/normalizers`; BERT's is google-research/bert's `BasicTokenizer`. */
 import type { AlignedText, Change } from "./aligned-text.ts";
-import { BYTE_TO_CHARACTER } from "./byte-alphabet.ts";
+import { bytesToAlphabet } from "./byte-alphabet.ts";
 import { classOf } from "./code-points.ts";
 import { isNormal, type NormalForm, normalForm } from "./normal-forms.ts";
 import { BERT_ACCENTS, BERT_REMOVED, MARKS, NEW_LOWERCASE } from "./normalizer-tables.ts";
@@ -51,7 +51,8 @@ export function stripAccents(): Runner {
 /** The bytes of the text in UTF-8, each as a character of the byte alphabet. */
 export function byteLevel(): Runner {
   const encoder = new TextEncoder();
-  return characters(/[^!-~]/gu, (character) => Array.from(encoder.encode(character), (byte) => BYTE_TO_CHARACTER[byte]).join(""));
+  const inAlphabet = (text: string): string => bytesToAlphabet(encoder.encode(text));
+  return { change: characters(/[^!-~]/gu, inAlphabet).change, text: inAlphabet };
 }
 
 /** What SentencePiece's rules for translation take for nothing, and for a blank. */
@@ -147,10 +148,7 @@ export function prepend(before: string): Runner {
 
 export function precompiled(map: Charsmap): Runner {
   return {
-    change: (text) => {
-      const changes = charsmapChanges(map, text.text);
-      if (changes !== null) text.transform(changes);
-    },
+    change: (text) => text.transform(charsmapChanges(map, text.text)),
     text: (text) => replaceByCharsmap(map, text),
   };
 }

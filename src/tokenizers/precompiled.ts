@@ -133,24 +133,22 @@ export function replaceByCharsmap(map: Charsmap, text: string): string {
   return pieces.join("");
 }
 
-/** The new characters and what became of the old ones; null when nothing is replaced. */
-export function charsmapChanges(map: Charsmap, text: string): Change[] | null {
-  const changes: [string, number][] = [];
-  let replaced = false;
+/** The new characters and what became of the old ones. */
+export function* charsmapChanges(map: Charsmap, text: string): Generator<Change> {
+  // Held back, because characters that are gone count with the last one before them, whatever it stands for. At the start of a text there is none, so that the
+  // places behind lag, as Hugging Face's do.
+  let last: [character: string, change: number] | undefined;
   for (const [old, now] of partsOf(map, text)) {
-    if (now === undefined) {
-      changes.push([old, 0]);
-      continue;
-    }
-    replaced = true;
     let oldCount = 0;
     for (const _ of old) oldCount++;
     let count = 0;
-    for (const character of now) changes.push([character, ++count > oldCount ? 1 : 0]);
-    // The last character so far, whatever it stands for, takes what is gone. At the start of a text there is none, so that the places behind lag, as theirs do.
-    if (count < oldCount && changes.length > 0) changes[changes.length - 1][1] += count - oldCount;
+    for (const character of now ?? old) {
+      if (last !== undefined) yield last;
+      last = [character, ++count > oldCount ? 1 : 0];
+    }
+    if (last !== undefined && count < oldCount) last[1] += count - oldCount;
   }
-  return replaced ? changes : null;
+  if (last !== undefined) yield last;
 }
 
 /** Between two of these no grapheme cluster goes on: ASCII and letters of Latin-1, Cyrillic, kana, CJK ideographs. */
@@ -158,16 +156,41 @@ const PLAIN = /[ -~¡-¬®-ʯЀ-҂Ҋ-ԯ、-〩ぁ-ゖァ-ヺ一-鿿]/;
 
 /** Grapheme clusters. Intl.Segmenter takes microseconds for each, so that it gets only what needs it. */
 function* graphemes(text: string): Generator<string> {
-  const segmenter = new Intl.Segmenter("en", { granularity: "grapheme" });
   let start = 0;
   let before = PLAIN.test(text.charAt(0));
   for (let i = 1; i <= text.length; i++) {
     const plain = i < text.length && PLAIN.test(text[i]);
     if (i === text.length || (plain && before)) {
       if (i - start === 1) yield text[start];
-      else for (const { segment } of segmenter.segment(text.slice(start, i))) yield segment;
+      else yield* segments(text.slice(start, i));
       start = i;
     }
     before = plain;
+  }
+}
+
+/**
+ * The clusters that Intl.Segmenter finds. It looks back along flags and so takes quadratic time over many of them; what stands before a cluster never decides
+ * where it ends, though, so that a stretch at a time is enough. A stretch's last cluster may go on behind it, and begins the next.
+ */
+function* segments(text: string): Generator<string> {
+  const STRETCH = 256;
+  const segmenter = new Intl.Segmenter("en", { granularity: "grapheme" });
+  let size = STRETCH;
+  for (let start = 0; start < text.length; ) {
+    const half = /[\ud800-\udbff]/.test(text.charAt(start + size - 1)) ? 1 : 0;
+    const stretch = text.slice(start, start + size + half);
+    const isLast = start + stretch.length === text.length;
+    let open = "";
+    for (const { segment } of segmenter.segment(stretch)) {
+      if (open !== "") yield open;
+      start += open.length;
+      open = segment;
+    }
+    size = open.length === stretch.length ? 2 * size : STRETCH;
+    if (isLast) {
+      yield open;
+      return;
+    }
   }
 }
