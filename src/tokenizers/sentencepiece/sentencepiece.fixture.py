@@ -1,6 +1,7 @@
 """Writes sentencepiece.fixture.json: small models trained on our own text, and what the sentencepiece library makes of hostile strings with them.
 Made with sentencepiece 0.2.3, from the repository's root:
-  python src/tokenizers/sentencepiece/sentencepiece.fixture.py > src/tokenizers/sentencepiece/sentencepiece.fixture.json"""
+  python src/tokenizers/sentencepiece/sentencepiece.fixture.py > src/tokenizers/sentencepiece/sentencepiece.fixture.json
+  npm run format"""
 import base64
 import gzip
 import io

@@ -53,8 +53,8 @@ describe.each(fixture.models)("$name", (theirs) => {
   });
 
   it("takes time in proportion to the text", () => {
-    // Quadratic steps over so many characters would take hours.
-    for (const text of ["a", " ", "語", "\u2581", "e\u0301", "whale ", "Ahab"].map((part) => part.repeat(400_000 / part.length))) {
+    // Quadratic steps over so many characters would take minutes.
+    for (const text of ["a", " ", "e\u0301", "whale Ahab's "].map((part) => part.repeat(200_000 / part.length))) {
       const { ids, places } = ours.encode(text);
       expect(ids.length).toBe(places.length);
       ours.decode(ids);
@@ -79,7 +79,9 @@ it("bos and eos stand around the text where they are asked for", () => {
   expect(around.pieces).toEqual(["<s>", ...plain.pieces, "</s>"]);
   expect(around.places).toEqual([[0, 0], ...plain.places, [7, 7]]);
   expect(sp.decode(around.ids)).toBe(sp.decode(plain.ids));
-  expect(() => open("word").encode("", { eos: true })).toThrow(new DataError('encode: no piece for eos, expected a control piece "</s>", got a vocabulary without one. Leave eos out.'));
+  expect(() => open("word").encode("", { eos: true })).toThrow(
+    new DataError('encode: no piece for eos, expected a control piece "</s>", got a vocabulary without one. Leave eos out.'),
+  );
   expect(() => sp.encode("", { addBos: true } as object)).toThrow(ConfigError);
 });
 
