@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import os
 import random
 import tempfile
 
@@ -45,12 +46,12 @@ PARTS = ["the ", "whale", "Ahab", "'s", " ", "  ", "\u2581", "Ã©", "e\u0301", "Ã
 TEXTS += ["".join(random.choice(PARTS) for _ in range(random.randint(3, 14))) for _ in range(14)]
 
 
-def rule_file(rules):
-    file = tempfile.NamedTemporaryFile("w", suffix=".tsv")
-    for source, target in sorted(rules.items()):
-        file.write("\t".join(" ".join(f"{ord(c):X}" for c in side) for side in (source, target)) + "\n")
-    file.flush()
-    return file
+def rule_file(name, rules):
+    """In the current folder: the model keeps the file's name, which must be the same each time."""
+    with open(name, "w") as file:
+        for source, target in sorted(rules.items()):
+            file.write("\t".join(" ".join(f"{ord(c):X}" for c in side) for side in (source, target)) + "\n")
+    return name
 
 
 def mark_unused(model, every):
@@ -78,11 +79,11 @@ def mark_unused(model, every):
 
 def train(rules=None, denormal_rules=None, unused=0, added=b"", **options):
     files = {"normalization_rule_tsv": rules, "denormalization_rule_tsv": denormal_rules}
-    files = {name: rule_file(value) for name, value in files.items() if value}
+    files = {option: rule_file(f"{option}.tsv", value) for option, value in files.items() if value}
     writer = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXT), model_writer=writer, num_threads=1, hard_vocab_limit=False, character_coverage=0.998, minloglevel=2,
-        **options, **{name: file.name for name, file in files.items()})
+        **options, **files)
     model = writer.getvalue() + added
     return mark_unused(model, unused) if unused else model
 
@@ -96,6 +97,7 @@ def expected(processor, text):
     return [result["ids"], result["pieces"], places, processor.decode(result["ids"])]
 
 
+os.chdir(tempfile.mkdtemp())
 models = []
 for name, options in MODELS.items():
     model = train(**options)
