@@ -30,7 +30,7 @@ const NAMES: Record<string, string> = {
   `,
   tokenizers: `
     byteTokenizer charTokenizer createTokenizer loadTokenizer memoryFiles readTiktoken readTokenizerJson tokenizerFiles trainBpe
-    trainBpeStream writeTokenizerJson
+    trainBpeStream unknownId writeTokenizerJson
   `,
   data: `
     IGNORE MAX_DOCUMENT_CHARACTERS batchesOnce countDocument dataLoader decodeText documentModeSchema documentOfJsonLine emptyStatistics hashHex hashText

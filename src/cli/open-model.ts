@@ -11,7 +11,7 @@ import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
 export interface OpenedModel {
   model: CausalLM;
   tokenizer: Tokenizer;
-  /** The folder that holds the weights. */
+  /** The folder that holds the weights, or the GGUF file. */
   folder: string;
   /** Ids that end a text, as config.json, generation_config.json and the tokenizer say. */
   stopIds: number[];
@@ -19,7 +19,7 @@ export interface OpenedModel {
 
 /** The flag of every command that takes a MODEL. */
 export const CHECKPOINT_FLAG = "of a run: best (on validation, the default where there was one), last, or a step's number";
-export const MODEL_ARGUMENT = { name: "MODEL", description: "a Hugging Face model folder, a run's folder, or one of its checkpoints" } as const;
+export const MODEL_ARGUMENT = { name: "MODEL", description: "a Hugging Face model folder, a GGUF file, a run's folder, or one of its checkpoints" } as const;
 
 /**
  * @param log receives what is odd about the model but no error
@@ -42,15 +42,16 @@ export async function openModel(path: string, checkpoint: string | undefined, lo
     log(
       `${folder}: the tokenizer knows ${tokenizer.vocabSize} of the model's ${vocabulary} tokens, and more are missing than padding explains. If the text makes no sense, use the tokenizer that the model was trained with.`,
     );
-  return { model, tokenizer, folder, stopIds: stopIdsOf(folder, tokenizer) };
+  return { model, tokenizer, folder, stopIds: stopIdsOf(folder, model, tokenizer) };
 }
 
-/** The folder with config.json and weights that a path means. */
+/** The folder with config.json and weights, or the GGUF file, that a path means. */
 export async function findModel(path: string, checkpoint?: string): Promise<string> {
   checkPath(path);
-  if (existsSync(join(path, "config.json"))) {
+  const single = isGguf(path) ? "one file" : existsSync(join(path, "config.json")) ? "config.json" : null;
+  if (single !== null) {
     if (checkpoint !== undefined)
-      throw new ConfigError(`${path}: a model folder, expected a run's folder with --checkpoint, got config.json. Leave --checkpoint out.`);
+      throw new ConfigError(`${path}: a single model, expected a run's folder with --checkpoint, got ${single}. Leave --checkpoint out.`);
     return path;
   }
   const root = join(path, "checkpoints");
@@ -60,7 +61,7 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
     throw new ConfigError(
       run
         ? `${path}: a run without a checkpoint yet, expected checkpoints/step-…, got none. Wait for the first one, or go on with the run by pretrain ${path} --resume.`
-        : `${path}: no model here, expected a folder with config.json and model.safetensors, or a run's folder with checkpoints, got ${isFolder(path) ? list(readdirSync(path)) : kindOfFile(path)}. ${adviceOn(path)}`,
+        : `${path}: no model here, expected a folder with config.json and model.safetensors, a GGUF file, or a run's folder with checkpoints, got ${isFolder(path) ? list(readdirSync(path)) : kindOfFile(path)}. ${adviceOn(path)}`,
     );
   }
   const last = steps[steps.length - 1].path;
@@ -82,6 +83,8 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
     );
   return found.path;
 }
+
+const isGguf = (path: string): boolean => /\.gguf$/i.test(path) && statSync(path).isFile();
 
 /** How files begin that people take for models. */
 const BEGINNINGS: [bytes: string, kind: string][] = [
@@ -108,8 +111,9 @@ function kindOfFile(path: string): string {
 
 function adviceOn(path: string): string {
   const names = isFolder(path) ? readdirSync(path) : [path];
-  if (names.some((name) => /\.(gguf|bin|pt|pth|ckpt)$/.test(name)))
-    return "Get the model's safetensors files with their config.json, which this version reads.";
+  const gguf = names.find((name) => name.endsWith(".gguf"));
+  if (gguf !== undefined) return `Name the file itself: ${isFolder(path) ? join(path, gguf) : path}.`;
+  if (names.some((name) => /\.(bin|pt|pth|ckpt)$/.test(name))) return "Get the model's safetensors files with their config.json, which this version reads.";
   return "Name the folder.";
 }
 
@@ -159,8 +163,13 @@ function bestOf(run: string): string | null {
   return join(run, name);
 }
 
-function stopIdsOf(folder: string, tokenizer: Tokenizer): number[] {
+function stopIdsOf(folder: string, model: CausalLM, tokenizer: Tokenizer): number[] {
   const ids = new Set(endIds(tokenizer));
+  if (isGguf(folder)) {
+    const end = model.tokenIds.eos_token_id ?? [];
+    for (const id of Array.isArray(end) ? end : [end]) ids.add(id);
+    return [...ids];
+  }
   for (const name of ["generation_config.json", "config.json"]) {
     const file = join(folder, name);
     if (!existsSync(file)) continue;

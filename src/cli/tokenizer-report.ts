@@ -1,6 +1,6 @@
 /** What a tokenizer is, for `tokenizer inspect` and `inspect`. */
 import { grouped } from "../quantities.ts";
-import type { Tokenizer } from "../tokenizers/index.ts";
+import type { ModelSpec, Tokenizer } from "../tokenizers/index.ts";
 
 export interface TokenizerReport {
   kind: string;
@@ -8,6 +8,8 @@ export interface TokenizerReport {
   merges: number | null;
   pattern: string | null;
   normalizer: readonly string[];
+  /** The steps that cut text into words, where they have no pattern's name. */
+  cut: readonly string[];
   specialTokens: Record<string, number>;
   /** Put around every text. */
   template: { before: number[]; after: number[] };
@@ -21,16 +23,52 @@ export function tokenizerReport(tokenizer: Tokenizer): TokenizerReport {
   const lengths = model.tokens.map((token, id) => ({ id, length: token?.length ?? 0 })).filter(({ length }) => length > 0);
   const longest = lengths.sort((a, b) => b.length - a.length || a.id - b.id).slice(0, 8);
   return {
-    kind: model.kind === "bpe" ? "byte-level BPE" : "characters",
+    kind: kindOf(model),
     vocabSize: tokenizer.vocabSize,
-    merges: model.kind === "bpe" && model.merges !== null ? model.merges.length / 2 : null,
+    merges: mergesIn(model),
     pattern: model.kind === "bpe" ? model.pattern : null,
-    normalizer: [...spec.normalizer],
+    normalizer: model.kind === "pipeline" ? typesOf(model.normalizer) : [...spec.normalizer],
+    cut: model.kind === "pipeline" ? typesOf(model.preTokenizer) : [],
     specialTokens: Object.fromEntries(tokenizer.specialTokens),
-    template: { before: spec.postProcessor.before.map(({ id }) => id), after: spec.postProcessor.after.map(({ id }) => id) },
+    template: templateOf(tokenizer),
     longestTokens: longest.map(({ id }) => ({ id, text: tokenizer.decode([id]) })),
     engine: tokenizer.engine,
   };
+}
+
+function kindOf(model: ModelSpec): string {
+  switch (model.kind) {
+    case "bpe":
+      return "byte-level BPE";
+    case "characters":
+      return "characters";
+    case "pipeline":
+      return model.pieces.type;
+    case "sentencepiece":
+      return `SentencePiece, ${model.sentencePiece.kind}`;
+  }
+}
+
+function mergesIn(model: ModelSpec): number | null {
+  const merges = model.kind === "bpe" ? model.merges : model.kind === "pipeline" && model.pieces.type === "BPE" ? model.pieces.merges : null;
+  return merges === null ? null : merges.length / 2;
+}
+
+/** The types of a part's steps, in order. */
+function typesOf(part: { readonly type: string } | null): string[] {
+  if (part === null) return [];
+  const inner = Object.values(part).find(Array.isArray) as { readonly type: string }[] | undefined;
+  return part.type === "Sequence" && inner !== undefined ? inner.flatMap(typesOf) : [part.type];
+}
+
+/** What stands around an empty text. */
+function templateOf(tokenizer: Tokenizer): { before: number[]; after: number[] } {
+  const { model, postProcessor } = tokenizer.spec;
+  const list = (pieces: readonly { id: number }[]) => pieces.map(({ id }) => id);
+  if (model.kind === "bpe" || model.kind === "characters") return { before: list(postProcessor.before), after: list(postProcessor.after) };
+  const { ids, offsets } = tokenizer.encode("a");
+  const own = [...ids.keys()].filter((i) => offsets[i][1] > offsets[i][0]);
+  return { before: [...ids.slice(0, own[0] ?? ids.length)], after: own.length === 0 ? [] : [...ids.slice((own.at(-1) as number) + 1)] };
 }
 
 export function tokenizerLines(r: TokenizerReport): string[] {
@@ -47,6 +85,7 @@ export function tokenizerLines(r: TokenizerReport): string[] {
             .map(([text, id]) => `${text} (${id})`)
             .join(", ") + (special.length > 12 ? `, … ${special.length} in all` : "")
     }`,
+    ...(r.cut.length > 0 ? [`cut by     ${r.cut.join(", ")}`] : []),
     ...(r.normalizer.length > 0 ? [`normalised ${r.normalizer.join(", ")}`] : []),
     ...(before.length + after.length > 0 ? [`template   ${[...before, "text", ...after].join(" ")}`] : []),
     `longest    ${r.longestTokens.map(({ text }) => JSON.stringify(text.length > 24 ? `${text.slice(0, 24)}…` : text)).join(" ")}`,

@@ -3,7 +3,7 @@ import { ConfigError, DataError } from "../errors.ts";
 import { logprobs } from "../generate/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
-import type { Tokenizer } from "../tokenizers/index.ts";
+import type { Encoding, Tokenizer } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
 import { type Likelihood, likelihood } from "./likelihood.ts";
 
@@ -47,13 +47,14 @@ export async function perplexity(
   const all = progress && !(Symbol.asyncIterator in documents) ? documents.reduce((n, document) => n + Math.max(0, tokenizer.count(document) - 1), 0) : null;
   let [sum, tokens, bytes, words] = [0, 0, 0, 0];
   for await (const document of documents) {
-    const { ids } = tokenizer.encode(document);
+    const encoding = tokenizer.encode(document);
+    const { ids } = encoding;
     if (ids.length < 2) continue;
     const before = tokens;
     const fit = await negativeLogLikelihood(model, ids, { ...options, progress: (scored) => progress?.(before + scored - 1, all) });
     sum += fit.sum;
     tokens += fit.tokens;
-    bytes += bytesOf(document) - ownBytes(tokenizer, ids[0], document);
+    bytes += bytesOf(document) - ownBytes(tokenizer, encoding, document);
     words += document.split(/\s+/).filter((w) => w !== "").length;
   }
   if (tokens === 0) throw new DataError("perplexity: the text is too short, expected at least 2 tokens, got fewer. Give a longer text.");
@@ -61,9 +62,11 @@ export async function perplexity(
 }
 
 /** Bytes of the text that its first token stands for; a blank that the tokenizer puts before it is none of them. */
-function ownBytes({ spec: { model }, byteLength }: Tokenizer, id: number, text: string): number {
+function ownBytes({ spec: { model }, byteLength }: Tokenizer, encoding: Encoding, text: string): number {
+  if (model.kind === "pipeline" || model.kind === "sentencepiece") return new TextEncoder().encode(text.slice(...encoding.offsets[0])).length;
+  // These have no places yet, and working them out takes a pass over the text.
   const blank = model.kind === "bpe" && model.addPrefixSpace && !text.startsWith(" ") ? 1 : 0;
-  return Math.max(0, byteLength(id) - blank);
+  return Math.max(0, byteLength(encoding.ids[0]) - blank);
 }
 
 /** The same for token ids of any length: Σ −log p in nats over all but the first, and how many they are. */

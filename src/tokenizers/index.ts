@@ -11,5 +11,13 @@ export { readTiktoken, type TiktokenOptions } from "./tiktoken-file.ts";
 export { createTokenizer, type DecodeOptions, type EncodedTexts, type EncodeOptions, type Tokenizer } from "./tokenizer.ts";
 export { memoryFiles, type TokenizerFiles } from "./tokenizer-files.ts";
 export { readTokenizerJson, writeTokenizerJson } from "./tokenizer-json.ts";
-export type { BpeModel, CharacterModel, ModelSpec, TokenizerSpec } from "./tokenizer-spec.ts";
+export {
+  type BpeModel,
+  type CharacterModel,
+  type ModelSpec,
+  type PipelineModel,
+  type SentencePieceModel,
+  type TokenizerSpec,
+  unknownId,
+} from "./tokenizer-spec.ts";
 export { byteTokenizer, charTokenizer, type SimpleOptions, type TrainBpeOptions, trainBpe, trainBpeStream } from "./train.ts";

@@ -6,7 +6,7 @@ import type { NormalizerSpec } from "./normalizers.ts";
 import type { PieceModelSpec } from "./piece-models.ts";
 import type { PostProcessorSpec } from "./post-processors.ts";
 import type { PreTokenizerSpec } from "./pre-tokenizers.ts";
-import type { SentencePieceSpec } from "./sentencepiece/spec.ts";
+import { PIECE_TYPES, type SentencePieceSpec } from "./sentencepiece/spec.ts";
 import type { PatternName } from "./split-patterns.ts";
 
 /** A byte-level BPE vocabulary. */
@@ -69,6 +69,19 @@ export interface TokenizerSpec {
     readonly padding: unknown;
     readonly postProcessor: unknown;
   };
+}
+
+/** The id that stands for text which the vocabulary lacks; undefined where there is none. */
+export function unknownId(model: ModelSpec): number | undefined {
+  if (model.kind === "characters") return model.unknownId;
+  if (model.kind === "sentencepiece") {
+    const id = model.sentencePiece.types.indexOf(PIECE_TYPES.unknown);
+    return id < 0 ? undefined : id;
+  }
+  if (model.kind === "bpe") return undefined;
+  const { pieces } = model;
+  if (pieces.type === "Unigram") return pieces.unk_id ?? undefined;
+  return pieces.unk_token === null ? undefined : pieces.vocab.idOf.get(pieces.unk_token);
 }
 
 /** A special token with ordinary settings. */

@@ -5,7 +5,7 @@ import { openTokenFile, type Side, type TokenData } from "../data/index.ts";
 import { didYouMean } from "../did-you-mean.ts";
 import { DataError } from "../errors.ts";
 import { openFile } from "../formats/index.ts";
-import type { Tokenizer } from "../tokenizers/index.ts";
+import { type Tokenizer, unknownId } from "../tokenizers/index.ts";
 
 /** Ids that are read at a time where all are looked at. */
 const PIECE = 1 << 20;
@@ -41,8 +41,8 @@ export async function openTokenFolder(folder: string, vocabSize?: number): Promi
  */
 export async function textBytes(data: TokenData, tokenizer: Tokenizer, signal?: AbortSignal): Promise<number | null> {
   const lengths = Float64Array.from({ length: tokenizer.vocabSize }, (_, id) => tokenizer.byteLength(id));
-  const { model } = tokenizer.spec;
-  if (model.kind === "characters" && model.unknownId !== undefined) lengths[model.unknownId] = Number.NaN;
+  const unknown = unknownId(tokenizer.spec.model);
+  if (unknown !== undefined) lengths[unknown] = Number.NaN;
   let bytes = 0;
   for (let at = 0; at < data.tokens; at += PIECE) {
     signal?.throwIfAborted();
