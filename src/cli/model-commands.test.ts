@@ -109,7 +109,7 @@ describe("generate", () => {
   test("files of another kind are named, with what to take instead", async () => {
     const files: [name: string, content: string, got: string, advice: string][] = [
       ["picture.png", "\x89PNG\r\n\x1a\n", "got a PNG picture", "Name the folder."],
-      ["model.gguf", "GGUF\x03", "got a GGUF file", "Get the model's safetensors files"],
+      ["model.part", "GGUF\x03", "got a GGUF file", "Give it a name that ends in .gguf"],
       ["pytorch_model.bin", "PK\x03\x04", "got a zip or PyTorch file", "Get the model's safetensors files"],
       ["weights.safetensors", "", "got one file of weights", "Name the folder."],
       ["notes.txt", "", "got a file", "Name the folder."],
@@ -120,6 +120,12 @@ describe("generate", () => {
       expect([err, code]).toEqual([expect.stringMatching(`^${at(name)}: no model here, expected a folder .*${got}\\. ${advice}`), 1]);
       rmSync(at(name));
     }
+    writeFileSync(at("empty", "small.gguf"), "GGUF\x03\0\0\0");
+    expect((await groundup("generate", at("empty"), "--prompt", "a")).err).toContain(`got small.gguf. Name the file itself: ${at("empty", "small.gguf")}.`);
+    expect((await groundup("generate", at("empty", "small.gguf"), "--prompt", "a")).err).toContain(
+      "small.gguf: cut off, expected a header of more than 8 bytes",
+    );
+    rmSync(at("empty", "small.gguf"));
   });
 
   test("a prompt that is refused is not shown first", async () => {

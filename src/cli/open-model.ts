@@ -112,7 +112,8 @@ function kindOfFile(path: string): string {
 function adviceOn(path: string): string {
   const names = isFolder(path) ? readdirSync(path) : [path];
   const gguf = names.find((name) => name.endsWith(".gguf"));
-  if (gguf !== undefined) return `Name the file itself: ${isFolder(path) ? join(path, gguf) : path}.`;
+  if (gguf !== undefined) return `Name the file itself: ${join(path, gguf)}.`;
+  if (!isFolder(path) && kindOfFile(path) === BEGINNINGS[0][1]) return "Give it a name that ends in .gguf.";
   if (names.some((name) => /\.(bin|pt|pth|ckpt)$/.test(name))) return "Get the model's safetensors files with their config.json, which this version reads.";
   return "Name the folder.";
 }

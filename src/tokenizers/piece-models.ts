@@ -2,7 +2,7 @@
 import { type BpeSpec, createBpe, readBpe, writeBpe } from "./general-bpe.ts";
 import type { PieceModel } from "./pipeline.ts";
 import { asObject, field, type JsonObject, type Place } from "./strict-json.ts";
-import { createUnigram, readUnigram, type UnigramSpec, writeUnigram } from "./unigram.ts";
+import { createUnigram, readUnigram, type ScoredToken, type UnigramSpec, writeUnigram } from "./unigram.ts";
 import { createWordLevel, readWordLevel, type WordLevelSpec, writeWordLevel } from "./word-level.ts";
 import { createWordPiece, readWordPiece, type WordPieceSpec, writeWordPiece } from "./wordpiece.ts";
 
@@ -46,6 +46,22 @@ export function writePieceModel(spec: PieceModelSpec): unknown {
     case "Unigram":
       return writeUnigram(spec);
   }
+}
+
+/** The model without some of its tokens: no text becomes one of them. Ids stay what they are. */
+export function withoutTokens(spec: PieceModelSpec, hidden: ReadonlySet<number>): PieceModelSpec {
+  if (hidden.size === 0) return spec;
+  if (spec.type === "Unigram") return { ...spec, vocab: spec.vocab.map((scored, id): ScoredToken => (hidden.has(id) ? ["", scored[1]] : scored)) };
+  const { tokens, idOf } = spec.vocab;
+  const vocab = { tokens, idOf: new Map([...idOf].filter(([, id]) => !hidden.has(id))) };
+  if (spec.type !== "BPE") return { ...spec, vocab };
+  const prefix = spec.continuing_subword_prefix?.length ?? 0;
+  const merges: number[] = [];
+  for (let i = 0; i < spec.merges.length; i += 2) {
+    const [left, right] = spec.merges.subarray(i, i + 2);
+    if (!hidden.has(left) && !hidden.has(right) && vocab.idOf.has(`${tokens[left]}${tokens[right]?.slice(prefix)}`)) merges.push(left, right);
+  }
+  return { ...spec, vocab, merges: Int32Array.from(merges) };
 }
 
 /** @param random for a BPE with dropout, see createBpe */

@@ -15,14 +15,14 @@ import { decodeTokens, fallbackByte } from "./decoders.ts";
 import { addedTokens, type Encoded, emptyEncoded, joinEncoded } from "./encoded.ts";
 import type { Encoding, Offset } from "./encoding.ts";
 import { normalize } from "./normalizers.ts";
-import { createPieceModel } from "./piece-models.ts";
+import { createPieceModel, withoutTokens } from "./piece-models.ts";
 import { postProcess } from "./post-processors.ts";
 import { preTokenize } from "./pre-tokenizers.ts";
 import { saveTokenizer } from "./save.ts";
 import { createSentencePiece } from "./sentencepiece/sentencepiece.ts";
 import { PIECE_TYPES } from "./sentencepiece/spec.ts";
 import type { DecodeOptions, EncodeOptions, Tokenizer } from "./tokenizer.ts";
-import { type PipelineModel, type SentencePieceModel, specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
+import { type PipelineModel, type SentencePieceModel, specSize, type TokenizerSpec, unknownId } from "./tokenizer-spec.ts";
 
 /** What differs between the two kinds. Ids that reach it are within the vocabulary. */
 interface Core {
@@ -44,8 +44,12 @@ const ENCODE: KnownOptions<EncodeOptions> = { addSpecialTokens: true, allowSpeci
 const DECODE: KnownOptions<DecodeOptions> = { skipSpecialTokens: true };
 const OF_OTHERS = { advice: "The ids were made with another tokenizer, or the model's vocabulary is larger than the tokenizer's." };
 
-function pipelineCore(model: PipelineModel): Core {
-  const pieces = createPieceModel(model.pieces);
+function pipelineCore(model: PipelineModel, added: readonly AddedToken[]): Core {
+  // Special tokens are found before the model sees the text, where that is allowed; elsewhere their spelling is ordinary text. The unknown token and the bytes
+  // of others are no one's to forge.
+  const unknown = unknownId(model);
+  const hidden = added.filter(({ id, content, special }) => special && id !== unknown && fallbackByte(content) === undefined);
+  const pieces = createPieceModel(withoutTokens(model.pieces, new Set(hidden.map(({ id }) => id))));
   const encoder = new TextEncoder();
   const byteLevel = model.decoder?.type === "ByteLevel";
   return {
@@ -152,7 +156,7 @@ function addPiece(out: Encoded, piece: AlignedText, tokens: readonly { id: numbe
 
 /** @param spec of a pipeline or a SentencePiece model */
 export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineModel | SentencePieceModel): Tokenizer {
-  const core = model.kind === "pipeline" ? pipelineCore(model) : sentencePieceCore(model);
+  const core = model.kind === "pipeline" ? pipelineCore(model, spec.addedTokens) : sentencePieceCore(model);
   const normalizes = model.kind === "pipeline" && model.normalizer !== null;
   const size = specSize(spec);
   const added = new Map(spec.addedTokens.map((token) => [token.id, token]));
@@ -184,7 +188,7 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
   }
 
   /** The text's tokens, before anything is put around. */
-  function rows(text: string, tokens: readonly AddedToken[]): Encoded {
+  function rows(text: string, tokens: readonly AddedToken[], typeId: number): Encoded {
     const out = emptyEncoded();
     const whole = new AlignedText(text);
     const cut = (part: AlignedText, at: readonly AddedToken[]): Segment[] =>
@@ -198,17 +202,17 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
       else core.encode(segment.text, first, (part) => cut(part, late), out);
       first = false;
     }
-    return out;
+    return { ...out, typeIds: out.ids.map(() => typeId) };
   }
 
   function encoded(text: Text, options: EncodeOptions): { found: Encoded; replaced: number } {
     const tokens = allowed(options);
     const clean = textToString(text);
     const special = options.addSpecialTokens !== false;
-    const one = rows(clean.text, tokens);
+    const one = rows(clean.text, tokens, 0);
     if (options.pair === undefined) return { found: core.postProcess([one], special), replaced: clean.replaced };
     const other = textToString(options.pair);
-    return { found: core.postProcess([one, rows(other.text, tokens)], special), replaced: clean.replaced + other.replaced };
+    return { found: core.postProcess([one, rows(other.text, tokens, 1)], special), replaced: clean.replaced + other.replaced };
   }
 
   function encode(text: Text, options: EncodeOptions = {}): Encoding {

@@ -192,6 +192,8 @@ function trimPlace(token: string, place: Offset, first: boolean, addPrefixSpace:
   while (after < token.length && BLANK.test(token[token.length - 1 - after])) after++;
   // A lone blank before the first token may be the one that the tokenizer put there, which has no place in the text.
   const ownBlank = (first || start === 0) && addPrefixSpace && before === 1;
+  // Nothing of the text is left to such a token.
+  if (ownBlank && after === token.length) return [start, start];
   if (!ownBlank) start = Math.min(start + before, end);
   if (end >= after) end = Math.max(end - after, start);
   return [start, end];
