@@ -20,7 +20,7 @@ export class CharacterSet {
   }
 
   /** From ranges in any order, which may overlap. */
-  static of(...pairs: (readonly [start: number, end: number])[]): CharacterSet {
+  static of(pairs: readonly (readonly [start: number, end: number])[]): CharacterSet {
     const sorted = pairs.filter(([start, end]) => start < end).sort((a, b) => a[0] - b[0]);
     const ranges: number[] = [];
     for (const [start, end] of sorted) {
@@ -31,7 +31,7 @@ export class CharacterSet {
   }
 
   static ofText(text: string): CharacterSet {
-    return CharacterSet.of(...Array.from(text, (c) => [c.codePointAt(0) as number, (c.codePointAt(0) as number) + 1] as const));
+    return CharacterSet.of(Array.from(text, (c) => [c.codePointAt(0) as number, (c.codePointAt(0) as number) + 1]));
   }
 
   has(point: number): boolean {
@@ -49,7 +49,7 @@ export class CharacterSet {
   }
 
   union(...others: CharacterSet[]): CharacterSet {
-    return CharacterSet.of(...[this, ...others].flatMap((set) => set.pairs()));
+    return CharacterSet.of([this, ...others].flatMap((set) => set.pairs()));
   }
 
   negate(): CharacterSet {
@@ -109,12 +109,12 @@ function engineSet(property: string): CharacterSet {
     const expression = new RegExp(`\\p{${property}}`, "u");
     const pairs: [number, number][] = [];
     for (let point = 0; point < CODE_POINTS; point++) if (expression.test(String.fromCodePoint(point))) pairs.push([point, point + 1]);
-    return CharacterSet.of(...pairs);
+    return CharacterSet.of(pairs);
   });
 }
 
 const tables = (...names: (keyof typeof UNICODE_16)[]): CharacterSet => tableSet(names[0]).union(...names.slice(1).map(tableSet));
-const points = (...pairs: [number, number][]): CharacterSet => CharacterSet.of(...pairs);
+const points = (...pairs: [number, number][]): CharacterSet => CharacterSet.of(pairs);
 
 /** White_Space, in Oniguruma's `\s` and in Rust's `char::is_whitespace`. */
 export const WHITE_SPACE = points(

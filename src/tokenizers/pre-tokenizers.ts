@@ -188,7 +188,7 @@ function lazySet(name: string, build: () => CharacterSet): () => CharacterSet {
 const punctuation = () => tableSet("HfPunctuation");
 const numeric = lazySet("numeric", () => tableSet("N").union(tableSet("HfNumericMore")));
 // The word characters of Rust's regex crate: with the joiners, which are none to Oniguruma.
-const word = lazySet("word", () => unicodeClass("word").union(CharacterSet.of([0x200c, 0x200e])));
+const word = lazySet("word", () => unicodeClass("word").union(CharacterSet.of([[0x200c, 0x200e]])));
 
 const compiled = new WeakMap<SplitSpec, Regex>();
 

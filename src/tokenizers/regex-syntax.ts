@@ -245,7 +245,7 @@ class Parser {
     let sets: CharacterSet[] = [];
     let pairs: [number, number][] = [];
     const join = () => {
-      let set = CharacterSet.of(...pairs).union(...sets);
+      let set = CharacterSet.of(pairs).union(...sets);
       // The classes of properties inside of brackets do follow `(?i)`.
       if (options.ignoreCase) set = this.anyCase(set, negated, start);
       all = all === undefined ? set : all.intersect(set);
@@ -313,6 +313,6 @@ class Parser {
     if (!negated && [...longFoldPoints()].some((point) => set.has(point))) {
       this.fail("brackets without regard to case that hold a character which is also several", start);
     }
-    return set.union(CharacterSet.of(...more));
+    return set.union(CharacterSet.of(more));
   }
 }
