@@ -244,9 +244,9 @@ function replace(pattern: string, content: string, next: Stage): Stage {
         result += all.slice(at, found) + content;
         at = found + pattern.length;
       }
-      // The last units may be the beginning of a match. A character's two units stay together.
+      // The end may be the beginning of a match.
       let settled = Math.max(at, all.length - pattern.length + 1);
-      if (settled > at && (all.codePointAt(settled - 1) as number) > 0xffff) settled--;
+      while (!pattern.startsWith(all.slice(settled))) settled++;
       next.part(result + all.slice(at, settled));
       tail = all.slice(settled);
     },

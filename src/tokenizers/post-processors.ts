@@ -165,9 +165,10 @@ function fill(spec: Template, texts: readonly Encoded[], special: boolean): Enco
   return pieces.flatMap((piece) => {
     if ("Sequence" in piece) {
       const { id, type_id } = piece.Sequence;
-      const text = texts[id === "A" ? 0 : 1];
+      const index = id === "A" ? 0 : 1;
+      const text = texts[index];
       // Parts that overflowed keep the type they had, as in Hugging Face's.
-      return [{ ...text, typeIds: text.ids.map(() => type_id) }];
+      return [{ ...text, typeIds: text.ids.map(() => type_id), sequences: text.ids.map(() => index) }];
     }
     if (!special) return [];
     const { ids, tokens } = spec.special_tokens[piece.SpecialToken.id];

@@ -24,6 +24,7 @@ export function createWordLevel(spec: WordLevelSpec): PieceModel {
   const { tokens, idOf } = spec.vocab;
   return {
     tokenize(piece) {
+      if (piece === "") return [];
       const known = idOf.has(piece);
       const token = known ? piece : spec.unk_token;
       const id = idOf.get(token);
