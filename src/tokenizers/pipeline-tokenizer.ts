@@ -146,7 +146,8 @@ function add(out: Encoded, id: number, token: string, place: Offset, word: numbe
 }
 
 function addToken(out: Encoded, token: AddedToken, text: AlignedText): void {
-  add(out, token.id, token.content, text.place(0, text.text.length), nextWord(out));
+  // With the blanks that it took along: post-processors trim them off its place.
+  add(out, token.id, text.text, text.place(0, text.text.length), nextWord(out));
 }
 
 function addPiece(out: Encoded, piece: AlignedText, tokens: readonly { id: number; token: string; place: Offset }[]): void {
@@ -219,7 +220,7 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     const { found } = encoded(text, options);
     return {
       ids: Int32Array.from(found.ids),
-      tokens: found.tokens,
+      tokens: found.tokens.map((token, i) => added.get(found.ids[i])?.content ?? token),
       offsets: found.places,
       typeIds: Int32Array.from(found.typeIds),
       attentionMask: Int32Array.from(found.attentionMask),
