@@ -80,8 +80,8 @@ function sentencePieceCore(model: SentencePieceModel): Core {
   const { sentencePiece, bos, eos } = model;
   const run = createSentencePiece(sentencePiece);
   const idOf = (token: string): number => run.tokenToId(token) as number;
-  const around = (wanted: boolean, id: number | null): Encoded =>
-    wanted && id !== null ? addedTokens([id], [run.idToToken(id) as string], 0) : emptyEncoded();
+  const around = (wanted: boolean, id: number | null, typeId: number): Encoded =>
+    wanted && id !== null ? addedTokens([id], [run.idToToken(id) as string], typeId) : emptyEncoded();
   return {
     encode(text, _first, late, out) {
       for (const segment of late(text)) {
@@ -97,7 +97,7 @@ function sentencePieceCore(model: SentencePieceModel): Core {
     },
     postProcess(texts, special) {
       const whole = texts.map((text, i) =>
-        joinEncoded([around(special && bos, run.bosId), { ...text, sequences: text.ids.map(() => i) }, around(special && eos, run.eosId)]),
+        joinEncoded([around(special && bos, run.bosId, i), { ...text, sequences: text.ids.map(() => i) }, around(special && eos, run.eosId, i)]),
       );
       return joinEncoded(whole);
     },
@@ -154,6 +154,9 @@ function addPiece(out: Encoded, piece: AlignedText, tokens: readonly { id: numbe
   const word = nextWord(out);
   for (const { id, token, place } of tokens) add(out, id, token, piece.place(place[0], place[1]), word);
 }
+
+/** An added token as files spell it, without the blanks that it took along. What is unknown keeps the text that it stands for. */
+const withoutBlanks = (token: string, content: string | undefined): string => (content !== undefined && token.trim() === content.trim() ? content : token);
 
 /** @param spec of a pipeline or a SentencePiece model */
 export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineModel | SentencePieceModel): Tokenizer {
@@ -220,7 +223,7 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     const { found } = encoded(text, options);
     return {
       ids: Int32Array.from(found.ids),
-      tokens: found.tokens.map((token, i) => added.get(found.ids[i])?.content ?? token),
+      tokens: found.tokens.map((token, i) => withoutBlanks(token, added.get(found.ids[i])?.content)),
       offsets: found.places,
       typeIds: Int32Array.from(found.typeIds),
       attentionMask: Int32Array.from(found.attentionMask),
