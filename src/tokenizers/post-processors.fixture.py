@@ -32,7 +32,7 @@ def template(single, pair):
 
 LIKE_BERT = template([special("<s>"), text("A"), special("many")], [special("<s>"), text("A"), special("many"), text("B", 1), special("<s>", 1)])
 LIKE_XLNET = template([text("A"), special("<s>"), special("many", 2)], [text("B", 3), special("none"), special("<s>", 1), text("A", 1), special("many", 2)])
-PROCESSORS = [None, level(True), level(False), level(True, False), {"type": "BertProcessing", **BERT}, roberta(True, True), roberta(False, True), roberta(False, False), LIKE_BERT, LIKE_XLNET]
+PROCESSORS = [None, level(True), level(False), {"type": "BertProcessing", **BERT}, roberta(True, True), roberta(False, True), roberta(False, False), LIKE_BERT, LIKE_XLNET]
 PROCESSORS += [{"type": "Sequence", "processors": inner} for inner in ([], [level(True), LIKE_BERT], [roberta(True, True), LIKE_XLNET])]
 TEXTS = ["", " ", "the the", " the  語a ", "a  the   the thea ", "  the ÿ"]
 

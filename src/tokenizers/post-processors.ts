@@ -126,14 +126,14 @@ function process(spec: PostProcessorSpec, texts: readonly Encoded[], special: bo
     case "ByteLevel":
       return spec.trim_offsets ? texts.map((text) => trim(text, spec.add_prefix_space)) : texts;
     case "BertProcessing":
-      return special ? texts.map((text, i) => surround(text, i === 0 ? [spec.cls] : [], [spec.sep], i === 0 ? 0 : 1)) : texts;
+      return special ? texts.map((text, i) => surround(text, i === 0 ? [spec.cls] : [], [spec.sep], Math.min(i, 1), Math.min(i, 1))) : texts;
     case "RobertaProcessing": {
       const trimmed = spec.trim_offsets ? texts.map((text) => trim(text, spec.add_prefix_space)) : texts;
       const first = trimmed.map((text) => ({ ...text, typeIds: text.ids.map(() => 0) }));
       if (!special) return first;
       return first.map((text, i) => {
         const overflowing = text.overflowing.map((part) => ({ ...part, typeIds: part.ids.map(() => 0) }));
-        return surround({ ...text, overflowing }, [i === 0 ? spec.cls : spec.sep], [spec.sep], 0);
+        return surround({ ...text, overflowing }, [i === 0 ? spec.cls : spec.sep], [spec.sep], Math.min(i, 1), 0);
       });
     }
     case "TemplateProcessing":
@@ -142,7 +142,7 @@ function process(spec: PostProcessorSpec, texts: readonly Encoded[], special: bo
 }
 
 /** Puts special tokens before and behind a text, and behind and before each part that overflowed. */
-function surround(text: Encoded, before: readonly TokenAndId[], after: readonly TokenAndId[], typeId: number): Encoded {
+function surround(text: Encoded, before: readonly TokenAndId[], after: readonly TokenAndId[], sequence: number, typeId: number): Encoded {
   const added = (pairs: readonly TokenAndId[]): Encoded =>
     addedTokens(
       pairs.map(([, id]) => id),
@@ -150,7 +150,12 @@ function surround(text: Encoded, before: readonly TokenAndId[], after: readonly 
       typeId,
     );
   // Tokens that another processor had added are text for this one.
-  const plain = (part: Encoded): Encoded => ({ ...part, specialMask: part.ids.map(() => 0), attentionMask: part.ids.map(() => 1) });
+  const plain = (part: Encoded): Encoded => ({
+    ...part,
+    specialMask: part.ids.map(() => 0),
+    attentionMask: part.ids.map(() => 1),
+    sequences: part.ids.map(() => sequence),
+  });
   const whole = { ...plain(text), overflowing: text.overflowing.map(plain) };
   return joinEncoded([added(before), whole, added(after)]);
 }
