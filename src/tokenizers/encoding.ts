@@ -1,8 +1,10 @@
 /** The result of encoding one text. Only the ids are made at once; the rest is worked out when it is first read. */
 import { DataError } from "../errors.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
+import type { AlignedText } from "./aligned-text.ts";
 import { textToString } from "./bpe.ts";
 import type { Text } from "./bpe-engine.ts";
+import { utf8Length } from "./byte-places.ts";
 import type { TokenizerSpec } from "./tokenizer-spec.ts";
 
 /** Where a token stands in the text: UTF-16 units from `start` up to `end`. */
@@ -34,7 +36,8 @@ export interface EncodingParts {
   /** How many ids the template put around. */
   readonly around: { readonly before: number; readonly after: number };
   readonly spec: TokenizerSpec;
-  readonly normalize: (text: string) => string;
+  /** The normalised text with the places of its characters. */
+  readonly normalize: (text: string) => AlignedText;
   readonly addPrefixSpace: boolean;
   readonly added: ReadonlyMap<number, AddedToken>;
   readonly byteLength: (id: number) => number;
@@ -112,15 +115,13 @@ function findOffsets(parts: EncodingParts): Offset[] {
 /** For each byte that the model saw the place of its character in the text before normalising. */
 function byteMap(text: string, parts: EncodingParts): { start: number; end: number }[] {
   const map: { start: number; end: number }[] = [];
-  const encoder = new TextEncoder();
-  if (parts.addPrefixSpace && text !== "" && !parts.normalize(text).startsWith(" ")) map.push({ start: 0, end: 0 });
   const clean = parts.normalize(text);
-  // Unchanged text is mapped character by character; changed text by clusters of a base and its marks, which normalise alone.
-  const clusters = clean === text ? /./gsu : /[\u1100-\u11ff]+|.\p{M}*/gsu;
-  for (const match of text.matchAll(clusters)) {
-    const place = { start: match.index, end: match.index + match[0].length };
-    const length = encoder.encode(clean === text ? match[0] : parts.normalize(match[0])).length;
-    for (let i = 0; i < length; i++) map.push(place);
+  if (parts.addPrefixSpace && clean.text !== "" && !clean.text.startsWith(" ")) map.push({ start: 0, end: 0 });
+  let at = 0;
+  for (const character of clean.text) {
+    const [start, end] = clean.place(at, at + character.length);
+    at += character.length;
+    for (let i = utf8Length(character.codePointAt(0) as number); i > 0; i--) map.push({ start, end });
   }
   return map;
 }

@@ -158,6 +158,18 @@ function addPiece(out: Encoded, piece: AlignedText, tokens: readonly { id: numbe
 /** An added token as files spell it, without the blanks that it took along. What is unknown keeps the text that it stands for. */
 const withoutBlanks = (token: string, content: string | undefined): string => (content !== undefined && token.trim() === content.trim() ? content : token);
 
+/** What callers see. */
+export function encodingFrom(found: Encoded, added: ReadonlyMap<number, AddedToken>): Encoding {
+  return {
+    ids: Int32Array.from(found.ids),
+    tokens: found.tokens.map((token, i) => withoutBlanks(token, added.get(found.ids[i])?.content)),
+    offsets: found.places,
+    typeIds: Int32Array.from(found.typeIds),
+    attentionMask: Int32Array.from(found.attentionMask),
+    specialTokensMask: Int32Array.from(found.ids, (id, i) => (found.specialMask[i] === 1 || added.get(id)?.special === true ? 1 : 0)),
+  };
+}
+
 /** @param spec of a pipeline or a SentencePiece model */
 export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineModel | SentencePieceModel): Tokenizer {
   const core = model.kind === "pipeline" ? pipelineCore(model, spec.addedTokens) : sentencePieceCore(model);
@@ -220,15 +232,7 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
   }
 
   function encode(text: Text, options: EncodeOptions = {}): Encoding {
-    const { found } = encoded(text, options);
-    return {
-      ids: Int32Array.from(found.ids),
-      tokens: found.tokens.map((token, i) => withoutBlanks(token, added.get(found.ids[i])?.content)),
-      offsets: found.places,
-      typeIds: Int32Array.from(found.typeIds),
-      attentionMask: Int32Array.from(found.attentionMask),
-      specialTokensMask: Int32Array.from(found.ids, (id, i) => (found.specialMask[i] === 1 || added.get(id)?.special === true ? 1 : 0)),
-    };
+    return encodingFrom(encoded(text, options).found, added);
   }
 
   /** The spellings of ids of the vocabulary, special ones left out where asked. */

@@ -3,14 +3,19 @@ import { DataError } from "../errors.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
+import { AlignedText } from "./aligned-text.ts";
 import { textToString } from "./bpe.ts";
 import type { Text } from "./bpe-engine.ts";
 import { createDecodeStream, type DecodeStream } from "./decode-stream.ts";
+import type { Encoded } from "./encoded.ts";
 import { createEncoding, type Encoding } from "./encoding.ts";
 import { createModel } from "./model.ts";
 import type { Engine } from "./native-text.ts";
-import { createPipelineTokenizer } from "./pipeline-tokenizer.ts";
+import { normalize as normalizeAligned } from "./normalizers.ts";
+import { createPipelineTokenizer, encodingFrom } from "./pipeline-tokenizer.ts";
+import { postProcess, readPostProcessor } from "./post-processors.ts";
 import { saveTokenizer } from "./save.ts";
+import { Place } from "./strict-json.ts";
 import { specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
 
 /** How text becomes ids. */
@@ -83,6 +88,15 @@ export interface Tokenizer {
 
 const OF_OTHERS = { advice: "The ids were made with another tokenizer, or the model's vocabulary is larger than the tokenizer's." };
 
+/** Lists of ids as one. */
+function joinIds(lists: readonly Int32Array[]): EncodedTexts {
+  const starts = new Int32Array(lists.length + 1);
+  for (const [i, list] of lists.entries()) starts[i + 1] = starts[i] + list.length;
+  const ids = new Int32Array(starts[lists.length]);
+  for (const [i, list] of lists.entries()) ids.set(list, starts[i]);
+  return { ids, starts, replaced: 0 };
+}
+
 /**
  * A tokenizer from its description, as `loadTokenizer` and `trainBpe` make one.
  *
@@ -126,6 +140,11 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
   }
 
   const normalize = (text: string): string => spec.normalizer.reduce((t, form) => t.normalize(form), text);
+  const aligned = (text: string): AlignedText => {
+    const found = new AlignedText(text);
+    for (const type of spec.normalizer) normalizeAligned({ type }, found);
+    return found;
+  };
   const prefixed = (text: string): string => (addPrefixSpace && text !== "" && !text.startsWith(" ") ? ` ${text}` : text);
 
   /** The pieces of a text in order: ordinary text that the model encodes, or the id of an added token. */
@@ -188,13 +207,41 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     return out;
   }
 
+  /** Two texts with the template that the tokenizer's file has for them. */
+  function encodePair(text: Text, pair: Text, options: EncodeOptions): Encoding {
+    const special = options.addSpecialTokens !== false;
+    const template = spec.kept?.postProcessor ?? null;
+    if (special && template === null && before.length + after.length > 0)
+      throw new DataError(
+        "tokenizer.encode: this tokenizer has no template for two texts, expected one from a tokenizer.json, got one for a single text. Encode each by itself.",
+      );
+    const [one, two] = [text, pair].map((each, typeId): Encoded => {
+      const { ids: list, tokens, offsets } = encode(each, { ...options, pair: undefined, addSpecialTokens: false });
+      const column = <T>(value: T): T[] => Array.from(list, () => value);
+      return {
+        ids: [...list],
+        tokens: [...tokens],
+        places: [...offsets],
+        typeIds: column(typeId),
+        words: column(null),
+        specialMask: column(0),
+        attentionMask: column(1),
+        sequences: column(typeId),
+        overflowing: [],
+      };
+    });
+    return encodingFrom(postProcess(readPostProcessor(template, new Place("tokenizer", "post_processor")), [one, two], special), added);
+  }
+
   function encode(text: Text, options: EncodeOptions = {}): Encoding {
+    if (options.pair !== undefined) return encodePair(text, options.pair, options);
     const list = withTemplate(encodeOrdinary(text, options), options);
     const around = options.addSpecialTokens === false ? { before: 0, after: 0 } : { before: before.length, after: after.length };
-    return createEncoding({ text, ids: list, around, spec, normalize, addPrefixSpace, added, byteLength: model.byteLength, postTypeId: typeId });
+    return createEncoding({ text, ids: list, around, spec, normalize: aligned, addPrefixSpace, added, byteLength: model.byteLength, postTypeId: typeId });
   }
 
   function encodeAll(texts: readonly Text[], options: EncodeOptions = {}): EncodedTexts {
+    if (options.pair !== undefined) return joinIds(texts.map((text) => encode(text, options).ids));
     const starts = new Int32Array(texts.length + 1);
     const template = options.addSpecialTokens !== false && before.length + after.length > 0;
     if (isPlain(allowed(options)) && !template) {
@@ -208,10 +255,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
       replaced += clean.replaced;
       return withTemplate(encodeOrdinary(clean.text, options), options);
     });
-    for (const [i, list] of lists.entries()) starts[i + 1] = starts[i] + list.length;
-    const all = new Int32Array(starts[texts.length]);
-    for (const [i, list] of lists.entries()) all.set(list, starts[i]);
-    return { ids: all, starts, replaced };
+    return { ...joinIds(lists), replaced };
   }
 
   /** Ids as an Int32Array of the vocabulary, special ones left out where asked. */
@@ -235,6 +279,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     engine: model.engine,
     encode,
     encodeBatch: (texts, options) => {
+      if (options?.pair !== undefined) return texts.map((text) => encode(text, options));
       const { ids: list, starts } = encodeAll(texts, options);
       const templated = options?.addSpecialTokens !== false;
       const around = templated ? { before: before.length, after: after.length } : { before: 0, after: 0 };
@@ -244,7 +289,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
           ids: list.slice(starts[i], starts[i + 1]),
           around,
           spec,
-          normalize,
+          normalize: aligned,
           addPrefixSpace,
           added,
           byteLength: model.byteLength,
@@ -254,6 +299,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     },
     encodeAll,
     count(text, options = {}) {
+      if (options.pair !== undefined) return encode(text, options).ids.length;
       const template = options.addSpecialTokens === false ? 0 : before.length + after.length;
       if (isPlain(allowed(options))) return model.count([text], options.threads ?? 0)[0] + template;
       return encodeOrdinary(text, options).length + template;
