@@ -55,12 +55,23 @@ describe("normalizers do what Hugging Face's do", () => {
     expect(resultOf(part)).toEqual(["CE\u0301😀", [2, 2, 5, 6, 5, 6, 6, 8]]);
     expect(resultOf(part.slice(1, 3))).toEqual(["E\u0301", [5, 6, 5, 6]]);
     normalize(read({ type: "Lowercase" }), whole);
-    expect(resultOf(whole.slice(4, 6))).toEqual(["cé", [4, 5, 5, 6]]);
+    const end = whole.slice(4, 6);
+    expect(resultOf(end)).toEqual(["cé", [4, 5, 5, 6]]);
+    normalize(read({ type: "Prepend", prepend: "" }), end);
+    expect(resultOf(end)).toEqual(["cé", [4, 4, 5, 6]]);
   });
 
   it("half a surrogate pair stays, and is U+FFFD as bytes", () => {
     for (const type of ["NFC", "NFKD", "Lowercase", "StripAccents", "Nmt"]) expect(normalizeString(read({ type }), "a\ud800b")).toBe("a\ud800b");
     expect(normalizeString(read({ type: "ByteLevel" }), "\udc00")).toBe(normalizeString(read({ type: "ByteLevel" }), "\ufffd"));
+  });
+
+  it("a cluster is found whole wherever a stretch of the segmenter ends", () => {
+    // 0x41 and a selector of two units: together the cluster begins with the key "A", and all of it becomes "a".
+    for (let before = 250; before < 260; before++) {
+      const row = "א".repeat(before);
+      expect(normalizeString(read(charsmap), `${row}A\u{e0100}`)).toBe(`${row}a`);
+    }
   });
 
   it("long rows take linear time", () => {
@@ -138,6 +149,12 @@ describe("a damaged charsmap", () => {
 
   it("children outside the trie", () => {
     expect(() => readMap(unit(0, (2 ** 21 - 1) << 10))).toThrow(/bad unit 0 of the charsmap's trie, expected children below/);
+  });
+
+  it("a replacement that begins inside a character", () => {
+    const leaves = Array.from({ length: trieBytes / 4 }, (_, i) => [i, good.readUInt32LE(4 + 4 * i)]).filter(([, value]) => value >= 2 ** 31);
+    const wide = leaves.find(([, value]) => good[4 + trieBytes + value - 2 ** 31] >= 0xc0) ?? [0, 0];
+    expect(() => readMap(unit(wide[0], wide[1] + 1))).toThrow(/bad replacement of unit [0-9]+ of the charsmap's trie, expected the start of a character/);
   });
 
   it("a node below itself", () => {
