@@ -39,6 +39,20 @@ export function writeUnigram(spec: UnigramSpec): unknown {
   return spec;
 }
 
+/**
+ * A score as Hugging Face's reader has it: digits as one whole number, then divided by a power of ten, each step rounded. That is sometimes the neighbour of
+ * the number that the file means, and of two ways with equal sums it decides which one is found.
+ */
+function asRead(score: number): number {
+  const [digits, exponent] = Math.abs(score).toExponential().split("e");
+  const fraction = digits.length > 1 ? digits.length - 2 : 0;
+  const power = Number(exponent) - fraction;
+  const whole = Number(digits.replace(".", ""));
+  // Beyond 1e308 the reader divides in two steps; no score is that small.
+  const size = power < 0 && power >= -308 ? whole / Number(`1e${-power}`) : Math.abs(score);
+  return score < 0 ? -size : size;
+}
+
 /** How much worse than the worst token an unknown character is. */
 const UNKNOWN_PENALTY = 10;
 
@@ -48,7 +62,8 @@ export function createUnigram(spec: UnigramSpec): PieceModel {
   const idOf = new Map(vocab.map(([token], id) => [token, id]));
   const trie = buildTrie(idOf);
   let least = Number.POSITIVE_INFINITY;
-  for (const [, score] of vocab) least = Math.min(least, score);
+  const scoreOf = Float64Array.from(vocab, ([, score]) => asRead(score));
+  for (const score of scoreOf) least = Math.min(least, score);
   const unknownScore = least - UNKNOWN_PENALTY;
 
   function unknown(): number {
@@ -71,7 +86,7 @@ export function createUnigram(spec: UnigramSpec): PieceModel {
       const next = start + ((piece.codePointAt(start) as number) > 0xffff ? 2 : 1);
       let single = false;
       for (const [end, id] of trie.prefixes(piece, start)) {
-        offer(start, end, () => id, vocab[id][1] + scores[start]);
+        offer(start, end, () => id, scoreOf[id] + scores[start]);
         single ||= end === next;
       }
       if (!single) offer(start, next, unknown, unknownScore + scores[start]);
