@@ -1,4 +1,6 @@
-/** SentencePiece files that are cut off, contradict themselves or are hostile end in a FormatError that says where; nothing crashes or hangs. */
+/**
+ * Models made by hand: what no training gives, and files that are cut off, contradict themselves or are hostile, which end in a FormatError that says where.
+ */
 import { readFileSync } from "node:fs";
 import { expect, it, test } from "vitest";
 import { FormatError } from "../../errors.ts";
@@ -96,6 +98,40 @@ test("a NUL beside the byte pieces is never used, and no unknown piece is needed
   const sp = createSentencePiece(readSentencePiece(Uint8Array.from([...all, ...piece("\0"), ...piece("a"), ...trainer(...number(35, 1))]), "m.model"));
   expect(sp.unkId).toBe(null);
   expect(sp.encode("a\0é").pieces).toEqual(["<0xE2>", "<0x96>", "<0x81>", "a", "<0x00>", "<0xC3>", "<0xA9>"]);
+});
+
+/** A model without a dummy prefix. */
+const make = (kind: number, ...pieces: Bytes) =>
+  createSentencePiece(readSentencePiece(Uint8Array.from([...UNK, ...pieces, ...trainer(...number(3, kind)), ...bytes(3, number(3, 0))]), "m.model"));
+const [UNIGRAM, BPE, WORD, CHAR] = [1, 2, 3, 4];
+
+test("a user-defined symbol stays whole whatever its score", () => {
+  const pieces = [...piece("a", 1, -1), ...piece("b", 1, -1), ...piece("abc", 1, -0.5), ...piece("ab", 4, -100)];
+  expect(make(UNIGRAM, ...piece("a"), ...piece("b"), ...piece("ab", 4, -100)).encode("bab").pieces).toEqual(["b", "ab"]);
+  expect(make(BPE, ...pieces).encode("abca").pieces).toEqual(["ab", "c", "a"]);
+  expect(make(CHAR, ...pieces).encode("abca").pieces).toEqual(["ab", "c", "a"]);
+});
+
+test("of equal merges the leftmost goes first", () => {
+  expect(make(BPE, ...piece("a"), ...piece("aa")).encode("aaa").pieces).toEqual(["aa", "a"]);
+});
+
+test("unused pieces are never given", () => {
+  const pieces = [...piece("a", 1, -9), ...piece("b", 5, -1), ...piece("ab", 5, -1)];
+  for (const kind of [UNIGRAM, BPE, CHAR]) expect(Array.from(make(kind, ...pieces).encode("aba").ids), `${kind}`).toEqual([1, 0, 1]);
+  expect(Array.from(make(WORD, ...pieces).encode("ab a").ids)).toEqual([0]);
+});
+
+test("names are not spellings", () => {
+  const pieces = [...piece("a"), ...piece("<", 3), ...piece("<s>", 3)];
+  for (const kind of [UNIGRAM, BPE, WORD, CHAR]) expect(Array.from(make(kind, ...pieces).encode("<").ids)).toEqual([0]);
+  expect(Array.from(make(WORD, ...pieces).encode("<s>").ids)).toEqual([0]);
+});
+
+test("the scores of a long text do not drown in their sum", () => {
+  // As float32, sums of 1e7 and more are whole numbers: the fifth by which "aa" is worse would be lost.
+  const { ids } = make(UNIGRAM, ...piece("a", 1, -1000), ...piece("aa", 1, -2000.2)).encode("a".repeat(100_000));
+  expect(ids.length).toBe(100_000);
 });
 
 /** Reads and uses a file; anything but a result or a FormatError is thrown on. */
