@@ -6,8 +6,8 @@ import { type DocumentMode, decodeText, documentModeSchema, openDocuments } from
 import { readBytes, replacedNote } from "../data/read-documents.ts";
 import { ConfigError, DataError } from "../errors.ts";
 import { grouped } from "../quantities.ts";
+import { BPE_FILES } from "../tokenizers/files/save.ts";
 import { type EncodeOptions, loadTokenizer, type PatternName, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
-import { BPE_FILES } from "../tokenizers/save.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
 import type { CommandTable } from "./dispatch.ts";

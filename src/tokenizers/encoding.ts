@@ -1,10 +1,10 @@
 /** The result of encoding one text. Only the ids are made at once; the rest is worked out when it is first read. */
 import { DataError } from "../errors.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
-import type { AlignedText } from "./aligned-text.ts";
-import { textToString } from "./bpe.ts";
-import type { Text } from "./bpe-engine.ts";
-import { utf8Length } from "./byte-places.ts";
+import { textToString } from "./byte-level/bpe.ts";
+import type { Text } from "./byte-level/bpe-engine.ts";
+import { utf8Length } from "./models/byte-places.ts";
+import type { AlignedText } from "./normalizers/aligned-text.ts";
 import type { TokenizerSpec } from "./tokenizer-spec.ts";
 
 /** Where a token stands in the text: UTF-16 units from `start` up to `end`. */

@@ -1,16 +1,16 @@
 /** Tokenizers: open, train, encode, decode, save. */
 export type { AddedToken } from "./added-tokens.ts";
-export type { Text } from "./bpe-engine.ts";
-export type { DecodeStream } from "./decode-stream.ts";
+export type { Text } from "./byte-level/bpe-engine.ts";
+export type { Engine } from "./byte-level/native-text.ts";
+export type { PatternName } from "./byte-level/split-patterns.ts";
+export type { DecodeStream } from "./decoders/decode-stream.ts";
 export type { Encoding, Offset } from "./encoding.ts";
-export { type LoadOptions, loadTokenizer } from "./load.ts";
-export type { Engine } from "./native-text.ts";
-export { tokenizerFiles } from "./save.ts";
-export type { PatternName } from "./split-patterns.ts";
-export { readTiktoken, type TiktokenOptions } from "./tiktoken-file.ts";
+export { type LoadOptions, loadTokenizer } from "./files/load.ts";
+export { tokenizerFiles } from "./files/save.ts";
+export { readTiktoken, type TiktokenOptions } from "./files/tiktoken-file.ts";
+export { memoryFiles, type TokenizerFiles } from "./files/tokenizer-files.ts";
+export { readTokenizerJson, writeTokenizerJson } from "./files/tokenizer-json.ts";
 export { createTokenizer, type DecodeOptions, type EncodedTexts, type EncodeOptions, type Tokenizer } from "./tokenizer.ts";
-export { memoryFiles, type TokenizerFiles } from "./tokenizer-files.ts";
-export { readTokenizerJson, writeTokenizerJson } from "./tokenizer-json.ts";
 export {
   type BpeModel,
   type CharacterModel,

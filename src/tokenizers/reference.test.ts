@@ -2,10 +2,10 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { loadNative } from "../tensor/native-binding.ts";
+import type { Engine } from "./byte-level/native-text.ts";
+import { type PatternName, splitPattern, splitWords } from "./byte-level/split-patterns.ts";
+import { tokenizerFiles } from "./files/save.ts";
 import { createTokenizer, loadTokenizer, memoryFiles, readTiktoken, readTokenizerJson, trainBpe, writeTokenizerJson } from "./index.ts";
-import type { Engine } from "./native-text.ts";
-import { tokenizerFiles } from "./save.ts";
-import { type PatternName, splitPattern, splitWords } from "./split-patterns.ts";
 
 interface Reference {
   text: string;

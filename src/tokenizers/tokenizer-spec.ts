@@ -1,13 +1,13 @@
 /** A tokenizer as data: what is read from files, made by training, and written back. */
 import type { AddedToken } from "./added-tokens.ts";
-import type { Normalizer, PostProcessor } from "./components.ts";
-import type { DecoderSpec } from "./decoders.ts";
-import type { NormalizerSpec } from "./normalizers.ts";
-import type { PieceModelSpec } from "./piece-models.ts";
-import type { PostProcessorSpec } from "./post-processors.ts";
-import type { PreTokenizerSpec } from "./pre-tokenizers.ts";
+import type { PatternName } from "./byte-level/split-patterns.ts";
+import type { DecoderSpec } from "./decoders/decoders.ts";
+import type { Normalizer, PostProcessor } from "./files/components.ts";
+import type { PieceModelSpec } from "./models/piece-models.ts";
+import type { NormalizerSpec } from "./normalizers/normalizers.ts";
+import type { PostProcessorSpec } from "./post-processors/post-processors.ts";
+import type { PreTokenizerSpec } from "./pre-tokenizers/pre-tokenizers.ts";
 import { PIECE_TYPES, type SentencePieceSpec } from "./sentencepiece/spec.ts";
-import type { PatternName } from "./split-patterns.ts";
 
 /** A byte-level BPE vocabulary. */
 export interface BpeModel {

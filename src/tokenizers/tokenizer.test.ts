@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ConfigError, DataError, GroundupError } from "../errors.ts";
 import { loadNative } from "../tensor/native-binding.ts";
+import type { Engine } from "./byte-level/native-text.ts";
 import {
   byteTokenizer,
   charTokenizer,
@@ -15,7 +16,6 @@ import {
   trainBpeStream,
   writeTokenizerJson,
 } from "./index.ts";
-import type { Engine } from "./native-text.ts";
 import { specialToken } from "./tokenizer-spec.ts";
 
 const TEXT = "the cat sat on the mat; the cats sat. naïve café 語 🙂 <|end|> ".repeat(40);

@@ -1,12 +1,12 @@
 /** Making tokenizers: byte-level BPE from text, characters of a text, bytes. */
 import { ConfigError, DataError } from "../errors.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
-import { tokenBytes } from "./bpe.ts";
-import type { BpeTrainer, Text, TrainedBpe } from "./bpe-engine.ts";
-import { alphabetToBytes, BYTE_TO_CHARACTER, bytesToAlphabet } from "./byte-alphabet.ts";
-import { NO_POST_PROCESSOR } from "./components.ts";
-import { createBpeTrainer, type Engine } from "./native-text.ts";
-import { type PatternName, SPLIT_PATTERNS } from "./split-patterns.ts";
+import { tokenBytes } from "./byte-level/bpe.ts";
+import type { BpeTrainer, Text, TrainedBpe } from "./byte-level/bpe-engine.ts";
+import { alphabetToBytes, BYTE_TO_CHARACTER, bytesToAlphabet } from "./byte-level/byte-alphabet.ts";
+import { createBpeTrainer, type Engine } from "./byte-level/native-text.ts";
+import { type PatternName, SPLIT_PATTERNS } from "./byte-level/split-patterns.ts";
+import { NO_POST_PROCESSOR } from "./files/components.ts";
 import { createTokenizer, type Tokenizer } from "./tokenizer.ts";
 import { specialToken } from "./tokenizer-spec.ts";
 

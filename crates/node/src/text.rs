@@ -1,5 +1,5 @@
 //! Tokenizers: handles to vocabularies, encode, count, decode, train. Every function is declared in
-//! `src/tokenizers/native-text.ts`.
+//! `src/tokenizers/byte-level/native-text.ts`.
 
 mod input;
 mod table;

@@ -1,4 +1,4 @@
-"""Writes src/tokenizers/hf-scripts.ts: the scripts as the UnicodeScripts pre-tokenizer of Hugging Face tokenizers tells them apart (its table
+"""Writes src/tokenizers/pre-tokenizers/hf-scripts.ts: the scripts as the UnicodeScripts pre-tokenizer of Hugging Face tokenizers tells them apart (its table
 is of an older Unicode version than the rest, and it counts Hiragana and Katakana as Han).
 
   python make_hf_scripts.py     (made with tokenizers 0.23.3)
@@ -35,7 +35,7 @@ for piece, _ in split(text):
         words += [base36(points[i] - end), base36(j - i + 1), base36(script)]
         end = points[j] + 1
         i = j + 1
-(pathlib.Path(__file__).parent / "../../../src/tokenizers/hf-scripts.ts").resolve().write_text(
+(pathlib.Path(__file__).parent / "../../../src/tokenizers/pre-tokenizers/hf-scripts.ts").resolve().write_text(
     "/**\n"
     " * The scripts that the UnicodeScripts pre-tokenizer of Hugging Face tokenizers tells apart, as triples \"gap length script\" in base 36 (a\n"
     " * range starts `gap` code points after the end of the last). What stands in no range belongs to every script.\n"

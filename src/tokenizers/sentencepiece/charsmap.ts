@@ -9,7 +9,7 @@
  * Format: Darts-clone (github.com/s-yata/darts-clone), a static double array after Aoe 1989, "An efficient digital search algorithm by using a double-array
  * structure".
  */
-import type { Place } from "../strict-json.ts";
+import type { Place } from "../files/strict-json.ts";
 
 export interface Replacement {
   /** UTF-16 units that are replaced. */

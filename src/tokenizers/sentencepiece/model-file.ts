@@ -4,7 +4,7 @@
  *
  * Format: google/sentencepiece, src/sentencepiece_model.proto.
  */
-import { Place } from "../strict-json.ts";
+import { Place } from "../files/strict-json.ts";
 import { openCharsmap } from "./charsmap.ts";
 import { checkPieces, MODEL_KINDS, NUL, PIECE_TYPES, type SentencePieceNormalizer, type SentencePieceSpec } from "./spec.ts";
 import { WireReader } from "./wire.ts";

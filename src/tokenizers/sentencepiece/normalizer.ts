@@ -1,5 +1,5 @@
 /** Text as the pieces spell it, with the place in the given text for each of its units. */
-import { Place } from "../strict-json.ts";
+import { Place } from "../files/strict-json.ts";
 import { openCharsmap } from "./charsmap.ts";
 import type { PrefixTrie } from "./prefix-trie.ts";
 import type { SentencePieceNormalizer } from "./spec.ts";

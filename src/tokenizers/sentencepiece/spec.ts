@@ -1,5 +1,5 @@
 /** What a SentencePiece model is made of, whatever file it came from, and the rules that it must keep. */
-import { LARGEST_ID, type Place } from "../strict-json.ts";
+import { LARGEST_ID, type Place } from "../files/strict-json.ts";
 
 /** What a piece may be used for; the numbers are those of the file. */
 export const PIECE_TYPES = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;

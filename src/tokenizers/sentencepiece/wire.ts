@@ -4,7 +4,7 @@
  *
  * Format: https://protobuf.dev/programming-guides/encoding/
  */
-import type { Place } from "../strict-json.ts";
+import type { Place } from "../files/strict-json.ts";
 
 const TYPE_NAMES = ["a varint", "8 bytes", "bytes with their length", "the start of a group", "the end of a group", "4 bytes", "wire type 6", "wire type 7"];
 const [VARINT, FIXED64, BYTES, FIXED32] = [0, 1, 2, 5];

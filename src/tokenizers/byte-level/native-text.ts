@@ -1,0 +1,112 @@
+/** Chooses what runs byte-level BPE: the native part where it loads, else the TypeScript twin. The only caller of crates/text. */
+import { DataError, GroundupError } from "../../errors.ts";
+import { loadNative } from "../../tensor/native-binding.ts";
+import { createReferenceBpe } from "./bpe.ts";
+import type { BpeEngine, BpeTables, BpeTrainer, Text } from "./bpe-engine.ts";
+import { createReferenceTrainer } from "./bpe-train.ts";
+import { type PatternName, splitPattern } from "./split-patterns.ts";
+
+/** The functions of crates/node/src/text.rs. Handles are positive integers. */
+interface TextBinding {
+  textEncoderNew(bytes: Uint8Array, lengths: Int32Array, merges: Int32Array, byRank: boolean, hidden: Int32Array, wholeWords: boolean, pattern: number): number;
+  textEncoderFree(encoder: number): boolean;
+  textEncode(encoder: number, text: Text, threads: number): Int32Array;
+  textEncodeBatch(encoder: number, texts: readonly Text[], threads: number): [ids: Int32Array, counts: Int32Array, replaced: number];
+  textCount(encoder: number, texts: readonly Text[], threads: number): Int32Array;
+  textDecode(encoder: number, ids: Int32Array): Uint8Array;
+  textTrainerNew(pattern: number): number;
+  textTrainerFeed(trainer: number, texts: readonly Text[], threads: number): number;
+  textTrainerFinish(
+    trainer: number,
+    vocabSize: number,
+    minFrequency: number,
+    specialBytes: Uint8Array,
+    specialLengths: Int32Array,
+  ): [bytes: Uint8Array, lengths: Int32Array, merges: Int32Array];
+  textTrainerFree(trainer: number): boolean;
+}
+
+/** Which implementation to use; `auto` is the native one where it loads. */
+export type Engine = "auto" | "native" | "reference";
+
+function findBinding(engine: Engine): TextBinding | null {
+  if (engine === "reference") return null;
+  const { binding, reason } = loadNative();
+  if (binding !== null) return binding as unknown as TextBinding;
+  if (engine === "native") {
+    throw new GroundupError(`tokenizer: the native engine is not there, expected the native library, got: ${reason}. Use engine "auto" or "reference".`);
+  }
+  return null;
+}
+
+// A net for tokenizers that nobody disposed. What it holds must not reach the tokenizer, or nothing is ever collected.
+const forgotten = new FinalizationRegistry<() => void>((free) => free());
+
+function freeEncoder(binding: TextBinding, encoder: number): () => void {
+  return () => {
+    binding.textEncoderFree(encoder);
+  };
+}
+
+/** A call into the native part with its errors as ours. */
+function guarded<T>(where: string, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw new DataError(`${where}: ${(error as Error).message}. Check the vocabulary, ids or text that were given.`, { cause: error });
+  }
+}
+
+export function createBpeEngine(tables: BpeTables, engine: Engine = "auto"): BpeEngine {
+  const binding = findBinding(engine);
+  return binding === null ? createReferenceBpe(tables) : createNativeBpe(binding, tables);
+}
+
+function createNativeBpe(binding: TextBinding, tables: BpeTables): BpeEngine {
+  const { bytes, lengths, merges, hidden, wholeWords } = tables;
+  const code = splitPattern(tables.pattern).code;
+  let handle = guarded("tokenizer", () => binding.textEncoderNew(bytes, lengths, merges ?? new Int32Array(0), merges === null, hidden, wholeWords, code));
+  const free = freeEncoder(binding, handle);
+  const live = (): number => {
+    if (handle === 0) throw new GroundupError("tokenizer: was disposed, expected a live tokenizer, got a freed one. Load it again.");
+    return handle;
+  };
+  const result: BpeEngine = {
+    name: "native",
+    encode: (text, threads) => guarded("tokenizer.encode", () => binding.textEncode(live(), text, threads)),
+    encodeBatch(texts, threads) {
+      const [ids, counts, replaced] = guarded("tokenizer.encodeBatch", () => binding.textEncodeBatch(live(), texts, threads));
+      return { ids, counts, replaced };
+    },
+    count: (texts, threads) => guarded("tokenizer.count", () => binding.textCount(live(), texts, threads)),
+    decode: (ids) => guarded("tokenizer.decode", () => binding.textDecode(live(), ids)),
+    dispose() {
+      if (handle !== 0) free();
+      handle = 0;
+      forgotten.unregister(result);
+    },
+  };
+  forgotten.register(result, free, result);
+  return result;
+}
+
+export function createBpeTrainer(pattern: PatternName, engine: Engine = "auto", threads = 0): BpeTrainer {
+  const binding = findBinding(engine);
+  if (binding === null) return createReferenceTrainer(pattern);
+  let trainer = binding.textTrainerNew(splitPattern(pattern).code);
+  return {
+    feed: (texts) => void guarded("trainBpe", () => binding.textTrainerFeed(trainer, texts, threads)),
+    finish({ vocabSize, minFrequency, specials }) {
+      const specialBytes = Uint8Array.from(specials.flatMap((special) => [...(special ?? [])]));
+      const specialLengths = Int32Array.from(specials, (special) => special?.length ?? -1);
+      const used = trainer;
+      trainer = 0;
+      const [bytes, lengths, merges] = guarded("trainBpe", () => binding.textTrainerFinish(used, vocabSize, minFrequency, specialBytes, specialLengths));
+      return { bytes, lengths, merges };
+    },
+    dispose() {
+      if (trainer !== 0) binding.textTrainerFree(trainer);
+      trainer = 0;
+    },
+  };
+}

@@ -1,0 +1,111 @@
+/** Opening tokenizers. */
+import { FormatError } from "../../errors.ts";
+import { checkOptions } from "../../options.ts";
+import type { Engine } from "../byte-level/native-text.ts";
+import type { PatternName } from "../byte-level/split-patterns.ts";
+import { sentencePieceTokenizer } from "../sentencepiece/sentencepiece-tokenizer.ts";
+import { createTokenizer, type Tokenizer } from "../tokenizer.ts";
+import type { TokenizerSpec } from "../tokenizer-spec.ts";
+import { ggufTokenizer } from "./gguf-tokenizer.ts";
+import { readTiktoken } from "./tiktoken-file.ts";
+import { diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
+import { readTokenizerJson } from "./tokenizer-json.ts";
+import { readVocabAndMerges } from "./vocab-merges.ts";
+
+/** What a folder or file does not say by itself. */
+export interface LoadOptions {
+  /** Which file to read; by default the first there is of tokenizer.json, vocab.json with merges.txt, and encoder.json with vocab.bpe. */
+  file?: string;
+  /** The split pattern, for files that do not say it (vocab.json with merges.txt: GPT-2's; tiktoken rank files). */
+  pattern?: PatternName;
+  /** Special tokens and their ids, for files that do not say them. */
+  specialTokens?: Readonly<Record<string, number>>;
+  /** What runs it; `auto` is the native part where it loads. */
+  engine?: Engine;
+}
+
+const PAIRS = [
+  ["vocab.json", "merges.txt"],
+  ["encoder.json", "vocab.bpe"],
+] as const;
+
+/** What folders call SentencePiece's file: Llama's and most others; T5's. */
+const MODEL_FILES = ["tokenizer.model", "spiece.model"];
+
+/**
+ * Opens a tokenizer: a Hugging Face folder (tokenizer.json, vocab.json with merges.txt, or a SentencePiece model), one of these files, a tiktoken
+ * rank file, or a GGUF file with a model.
+ *
+ * @throws FormatError when a file is missing, cut off, damaged or of a kind that is not supported
+ */
+export async function loadTokenizer(from: string | TokenizerFiles, options: LoadOptions = {}): Promise<Tokenizer> {
+  checkOptions("loadTokenizer", options, { file: true, pattern: true, specialTokens: true, engine: true });
+  if (typeof from === "string" && /\.gguf$/i.test(from) && options.file === undefined) return createTokenizer(await specOfGguf(from), options.engine);
+  const files: TokenizerFiles & { only?: string } = typeof from === "string" ? await diskFiles(from) : from;
+  return createTokenizer(await readSpec(files, options.file ?? files.only, options), options.engine);
+}
+
+/** Only the file's header is read. */
+async function specOfGguf(path: string): Promise<TokenizerSpec> {
+  const [{ openFile }, { openGguf }] = await Promise.all([import("../../formats/node-file.ts"), import("../../formats/gguf/read.ts")]);
+  const source = await openFile(path);
+  const { metadata } = await openGguf(source).finally(() => source.close());
+  return ggufTokenizer(metadata, path);
+}
+
+async function readSpec(files: TokenizerFiles, only: string | undefined, options: LoadOptions): Promise<TokenizerSpec> {
+  const full = (file: string): string => `${files.name}/${file}`;
+  async function text(file: string): Promise<string | null> {
+    const bytes = await files.read(file);
+    if (bytes === null) return null;
+    try {
+      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    } catch (cause) {
+      throw new FormatError(`${full(file)}: not UTF-8 text, expected a tokenizer file, got ${bytes.length} other bytes. The file is damaged, or compressed.`, {
+        cause,
+      });
+    }
+  }
+  async function needed(file: string): Promise<string> {
+    const content = await text(file);
+    if (content === null) throw new FormatError(`${full(file)}: not there, expected a tokenizer file, got nothing. Check the folder.`);
+    return content;
+  }
+
+  async function sentencePiece(file: string): Promise<TokenizerSpec | null> {
+    const bytes = await files.read(file);
+    return bytes === null ? null : sentencePieceTokenizer(bytes, full(file));
+  }
+
+  const pair = PAIRS.find((names) => only !== undefined && (names as readonly string[]).includes(only));
+  if (only !== undefined && pair === undefined) {
+    if (only.endsWith(".model")) {
+      const spec = await sentencePiece(only);
+      if (spec !== null) return spec;
+    }
+    const content = await needed(only);
+    if (only.endsWith(".json")) return readTokenizerJson(content, full(only));
+    const { pattern, specialTokens } = options;
+    return readTiktoken(content, full(only), { ...(pattern === undefined ? {} : { pattern }), ...(specialTokens === undefined ? {} : { specialTokens }) });
+  }
+  const whole = pair === undefined ? await text("tokenizer.json") : null;
+  if (whole !== null) return readTokenizerJson(whole, full("tokenizer.json"));
+  for (const [vocabFile, mergesFile] of pair === undefined ? PAIRS : [pair]) {
+    const vocab = await text(vocabFile);
+    if (vocab === null) continue;
+    const specialTokens = options.specialTokens === undefined ? undefined : Object.keys(options.specialTokens);
+    return readVocabAndMerges(
+      { text: vocab, file: full(vocabFile) },
+      { text: await needed(mergesFile), file: full(mergesFile) },
+      { pattern: options.pattern, specialTokens },
+    );
+  }
+  for (const file of MODEL_FILES) {
+    const spec = await sentencePiece(file);
+    if (spec !== null) return spec;
+  }
+  throw new FormatError(
+    `${files.name}: no tokenizer here, expected tokenizer.json, vocab.json with merges.txt, encoder.json with vocab.bpe, or ${MODEL_FILES.join(" or ")}, got none of them. ` +
+      "Name a tiktoken rank file itself.",
+  );
+}
