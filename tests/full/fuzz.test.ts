@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { setMemoryLimit } from "../../src/tensor/index.ts";
 import { fuzzConfigs } from "../fuzz/configs.ts";
-import { fuzzGguf, fuzzSafetensors, fuzzTiktoken, fuzzTokenizerJson } from "../fuzz/files.ts";
+import { fuzzGguf, fuzzPipelines, fuzzSafetensors, fuzzSentencePiece, fuzzTiktoken, fuzzTokenizerJson } from "../fuzz/files.ts";
 import { fuzzNative } from "../fuzz/native-calls.ts";
 import { whereNative } from "../where-native.ts";
 
@@ -22,6 +22,8 @@ test.each([
   ["safetensors", fuzzSafetensors, 10_000],
   ["GGUF", fuzzGguf, 10_000],
   ["tokenizer.json", fuzzTokenizerJson, 3000],
+  ["tokenizers of every kind", fuzzPipelines, 2000],
+  ["SentencePiece", fuzzSentencePiece, 5000],
   ["tiktoken", fuzzTiktoken, 3000],
 ])("changed files: %s", { timeout: 600_000 }, async (_, fuzz, rounds) => {
   for (let seed = 100; seed < 110; seed++) await fuzz(seed, rounds);

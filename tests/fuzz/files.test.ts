@@ -1,11 +1,13 @@
 /** Files from outside, changed at random. A long run is in tests/full. */
 import { expect, test } from "vitest";
-import { fuzzGguf, fuzzSafetensors, fuzzTiktoken, fuzzTokenizerJson } from "./files.ts";
+import { fuzzGguf, fuzzPipelines, fuzzSafetensors, fuzzSentencePiece, fuzzTiktoken, fuzzTokenizerJson } from "./files.ts";
 
 test.each([
   ["safetensors and their index", fuzzSafetensors, 3000],
   ["GGUF", fuzzGguf, 3000],
   ["tokenizer.json", fuzzTokenizerJson, 1500],
+  ["tokenizers of every kind", fuzzPipelines, 600],
+  ["SentencePiece", fuzzSentencePiece, 1500],
   ["tiktoken", fuzzTiktoken, 600],
 ])("%s", async (_, fuzz, rounds) => {
   const { accepted, refused } = await fuzz(21, rounds);

@@ -6,7 +6,7 @@ import { openGguf } from "../../src/formats/gguf/read.ts";
 import { openModelWeights } from "../../src/formats/safetensors-shards.ts";
 import { encodeModelWeights, type SafetensorsFile, type TensorEntry } from "../../src/formats/safetensors-write.ts";
 import { bytesSource, memoryFolder } from "../../src/formats/source.ts";
-import { createTokenizer, readTiktoken, readTokenizerJson } from "../../src/tokenizers/index.ts";
+import { createTokenizer, loadTokenizer, memoryFiles, readTiktoken, readTokenizerJson } from "../../src/tokenizers/index.ts";
 import { type Random, random } from "../random.ts";
 
 export async function bytesOf(file: SafetensorsFile): Promise<Uint8Array> {
@@ -215,6 +215,39 @@ export function fuzzTokenizerJson(seed: number, rounds: number): Promise<Outcome
     let text = JSON.stringify(document);
     if (r.once(3)) text = new TextDecoder().decode(changeBytes(encoder.encode(text), r));
     tryTokenizer(readTokenizerJson(text, "tokenizer.json"));
+  });
+}
+
+const pipelines = JSON.parse(readFileSync(new URL("../../src/tokenizers/pipeline-tokenizer.fixture.json", import.meta.url), "utf8")) as {
+  tokenizers: Record<string, { file: string }>;
+};
+
+/** tokenizer.json of every other kind, changed. */
+export function fuzzPipelines(seed: number, rounds: number): Promise<Outcome> {
+  const r = random(seed);
+  const files = Object.values(pipelines.tokenizers).map(({ file }) => file);
+  return count(`pipelines, seed ${seed}`, rounds, GroundupError, () => {
+    const document = JSON.parse(r.pick(files)) as { [key: string]: Json };
+    // The vocabulary is most of the file; what stands around it has its turn as often.
+    const part = r.pick(["normalizer", "pre_tokenizer", "post_processor", "decoder", "added_tokens", "model"]);
+    for (let edits = r.below(3); edits >= 0; edits--) changeJson(r.once(4) ? document : ((document[part] ?? document) as Json), r);
+    tryTokenizer(readTokenizerJson(JSON.stringify(document), "tokenizer.json"));
+  });
+}
+
+const sentencePieces = JSON.parse(readFileSync(new URL("../../src/tokenizers/sentencepiece/sentencepiece.fixture.json", import.meta.url), "utf8")) as {
+  models: { model: string }[];
+};
+
+/** SentencePiece's files, changed. */
+export function fuzzSentencePiece(seed: number, rounds: number): Promise<Outcome> {
+  const r = random(seed);
+  const files = sentencePieces.models.map(({ model }) => Uint8Array.from(Buffer.from(model, "base64")));
+  return count(`SentencePiece, seed ${seed}`, rounds, GroundupError, async () => {
+    let bytes = r.pick(files);
+    for (let edits = r.below(3); edits >= 0; edits--) bytes = changeBytes(bytes, r) as Uint8Array<ArrayBuffer>;
+    const tokenizer = await loadTokenizer(memoryFiles({ "tokenizer.model": bytes }));
+    if (typeof tokenizer.decode(tokenizer.encode("some text, 12 💥 \ud800", { allowSpecial: true }).ids) !== "string") throw new Error("not text");
   });
 }
 
