@@ -5,7 +5,9 @@
  * merges equal those of the `BpeTrainer` of Hugging Face tokenizers: of pairs of equal count the smaller (left, right) ids
  * go first, and a waiting pair's count is looked at again only when the pair comes up.
  */
+
 import { DataError } from "../../errors.ts";
+import { createHeap } from "../heap.ts";
 import { textToString } from "./bpe.ts";
 import type { BpeTrainer, BpeTrainOptions, Text, TrainedBpe } from "./bpe-engine.ts";
 import { BYTE_TO_CHARACTER, bytesInFileOrder } from "./byte-alphabet.ts";
@@ -24,37 +26,6 @@ function goesBefore(a: Candidate, b: Candidate): boolean {
   if (a.count !== b.count) return a.count > b.count;
   if (a.left !== b.left) return a.left < b.left;
   return a.right !== b.right ? a.right < b.right : a.step < b.step;
-}
-
-/** A binary heap with the candidate that goes first on top. */
-function createQueue(): { push(item: Candidate): void; pop(): Candidate | undefined } {
-  const heap: Candidate[] = [];
-  return {
-    push(item) {
-      let at = heap.length;
-      while (at > 0 && goesBefore(item, heap[(at - 1) >> 1])) {
-        heap[at] = heap[(at - 1) >> 1];
-        at = (at - 1) >> 1;
-      }
-      heap[at] = item;
-    },
-    pop() {
-      const top = heap[0];
-      const last = heap.pop();
-      if (last === undefined || heap.length === 0) return top;
-      let at = 0;
-      for (;;) {
-        let child = at * 2 + 1;
-        if (child >= heap.length) break;
-        if (child + 1 < heap.length && goesBefore(heap[child + 1], heap[child])) child++;
-        if (!goesBefore(heap[child], last)) break;
-        heap[at] = heap[child];
-        at = child;
-      }
-      heap[at] = last;
-      return top;
-    },
-  };
 }
 
 export function createReferenceTrainer(patternName: PatternName): BpeTrainer {
@@ -106,7 +77,7 @@ function train(wordCounts: ReadonlyMap<string, number>, options: BpeTrainOptions
   const SIZE = 2 ** 26;
   const pairCounts = new Map<number, number>();
   const fresh = new Map<number, Set<number>>();
-  const queue = createQueue();
+  const queue = createHeap(goesBefore);
   function more(left: number, right: number, word: number): void {
     const pair = left * SIZE + right;
     pairCounts.set(pair, (pairCounts.get(pair) ?? 0) + counts[word]);

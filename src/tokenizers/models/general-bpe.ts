@@ -10,8 +10,8 @@ import { ConfigError, DataError } from "../../errors.ts";
 import { asFinite, type FromShape, listOf, nullAs, type Reader, readShape } from "../files/json-shape.ts";
 import { asArray, asBoolean, asString, field, type JsonObject, LARGEST_ID, type Place } from "../files/strict-json.ts";
 import { mergesFromPairs } from "../files/vocab-merges.ts";
+import { createHeap } from "../heap.ts";
 import { byteTokens, placesByBytes, utf8Length } from "./byte-places.ts";
-import { createNumberHeap } from "./number-heap.ts";
 import type { PieceModel, PieceToken } from "./pipeline.ts";
 import { readVocab, type Vocab, vocabObject } from "./vocabulary.ts";
 
@@ -137,7 +137,7 @@ export function createBpe(spec: BpeSpec, random?: () => number): PieceModel {
     const count = ids.length;
     const before = Int32Array.from(ids, (_, i) => i - 1);
     const after = Int32Array.from(ids, (_, i) => i + 1);
-    const heap = createNumberHeap();
+    const heap = createHeap<number>((a, b) => a < b);
     const offer = (left: number, right: number): void => {
       const rank = ranks.get(ids[left] * IDS + ids[right]);
       if (rank !== undefined) heap.push(rank * POSITIONS + left);

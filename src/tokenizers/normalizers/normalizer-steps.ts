@@ -3,10 +3,11 @@
 import { bytesToAlphabet } from "../byte-level/byte-alphabet.ts";
 import type { Regex } from "../regex/regex.ts";
 import type { AlignedText, Change } from "./aligned-text.ts";
+import type { Charsmap } from "./charsmap.ts";
 import { classOf } from "./code-points.ts";
 import { isNormal, type NormalForm, normalForm } from "./normal-forms.ts";
 import { BERT_ACCENTS, BERT_REMOVED, MARKS, NEW_LOWERCASE } from "./normalizer-tables.ts";
-import { type Charsmap, charsmapChanges, replaceByCharsmap } from "./precompiled.ts";
+import { charsmapChanges, replaceByCharsmap } from "./precompiled.ts";
 
 /** What runs a normalizer: both make the same text. */
 export interface Runner {

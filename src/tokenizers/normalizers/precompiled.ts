@@ -1,24 +1,11 @@
 /**
- * SentencePiece's compiled table of replacements (`precompiled_charsmap`): how many bytes its trie has (uint32, little-endian), the trie, then the replacements
- * in UTF-8, each ended by a NUL. The trie is a double array of Darts: a unit of 32 bits for each node.
- *
- *   bit 31 and bits 0-7   the byte that leads here (with bit 31 set: a leaf, bits 0-30 say where its replacement begins)
- *   bit 8                 a key ends here; its leaf is the child by byte 0
- *   bits 10-31, bit 9     how far the children are (bit 9: in steps of 256); child by byte b: own index xor distance xor b
- *
- * Formats: google/sentencepiece `src/normalizer.cc`, s-yata/darts-clone. Which part of a text is looked up is Hugging Face's way (crate spm_precompiled): a
- * grapheme cluster of fewer than 6 bytes as a whole, where it is not found its characters; and what is found is the shortest key that it begins with.
+ * SentencePiece's compiled replacements (charsmap.ts) as Hugging Face applies them (crate spm_precompiled): a grapheme cluster of fewer than 6 bytes is looked up
+ * as a whole, where it is not found its characters; and what is found is the shortest key that it begins with.
  */
-
 import type { Place } from "../files/strict-json.ts";
+import { utf8Length } from "../models/byte-places.ts";
 import type { Change } from "./aligned-text.ts";
-
-export interface Charsmap {
-  readonly trie: Uint32Array;
-  readonly replacements: Uint8Array;
-  /** Replacements by where they begin, as text. */
-  readonly texts: Map<number, string>;
-}
+import { type Charsmap, openCharsmap } from "./charsmap.ts";
 
 /** A cluster of so many bytes is looked up by its characters only. */
 const TOO_LONG = 6;
@@ -27,93 +14,18 @@ const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
 /** @throws FormatError at `place` when the table is damaged, so that a look-up can't leave it */
 export function readCharsmap(base64: string, place: Place): Charsmap {
   if (!BASE64.test(base64) || base64.length % 4 !== 0) place.fail("not base64", "a charsmap in base64", base64);
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  if (bytes.length < 4) place.fail("charsmap cut off", "at least 4 bytes", bytes.length);
-  const view = new DataView(bytes.buffer);
-  const size = view.getUint32(0, true);
-  if (size === 0 || size % 4 !== 0 || size > bytes.length - 4) {
-    place.fail("bad size of the charsmap's trie", `a multiple of 4 from 4 to ${bytes.length - 4} bytes`, size);
-  }
-  const trie = Uint32Array.from({ length: size / 4 }, (_, i) => view.getUint32(4 + 4 * i, true));
-  const replacements = bytes.subarray(4 + size);
-  try {
-    new TextDecoder("utf-8", { fatal: true }).decode(replacements);
-  } catch {
-    place.fail("bad replacements of the charsmap", "UTF-8", `${replacements.length} bytes that are not`);
-  }
-  checkTrie(trie, replacements, place);
-  return { trie, replacements, texts: new Map() };
+  return openCharsmap(
+    Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)),
+    place,
+  );
 }
-
-const childrenOf = (trie: Uint32Array, node: number): number => (node ^ ((trie[node] >>> 10) << ((trie[node] & 0x200) >>> 6))) >>> 0;
-const hasLeaf = (unit: number): boolean => (unit & 0x100) !== 0;
-const labelOf = (unit: number): number => (unit & 0x800000ff) >>> 0;
-const replacementAt = (unit: number): number => unit & 0x7fffffff;
-
-/** Every node that can be reached has its children and its replacement inside the table, and none is below itself. Nodes may be shared. */
-function checkTrie(trie: Uint32Array, replacements: Uint8Array, place: Place): void {
-  const OPEN = 1;
-  const DONE = 2;
-  const state = new Uint8Array(trie.length);
-  // Nodes from the root to where the walk is, and which of their bytes comes next.
-  const path = [0];
-  const bytes = [1];
-  state[0] = OPEN;
-  while (path.length > 0) {
-    const node = path[path.length - 1];
-    const children = childrenOf(trie, node);
-    const byte = bytes[bytes.length - 1]++;
-    if (byte === 1) {
-      if ((children | 0xff) >>> 0 >= trie.length) place.fail(`bad unit ${node} of the charsmap's trie`, `children below ${trie.length}`, children);
-      if (hasLeaf(trie[node])) {
-        const value = replacementAt(trie[children]);
-        const isStart = value <= replacements.length && (replacements[value] & 0xc0) !== 0x80;
-        if (!isStart) place.fail(`bad replacement of unit ${node} of the charsmap's trie`, `the start of a character below ${replacements.length}`, value);
-      }
-    }
-    if (byte > 0xff) {
-      state[node] = DONE;
-      path.pop();
-      bytes.pop();
-      continue;
-    }
-    const child = children ^ byte;
-    if (labelOf(trie[child]) !== byte || state[child] === DONE) continue;
-    if (state[child] === OPEN) place.fail(`unit ${child} of the charsmap's trie is below itself`, "a trie", `a way from unit ${node} back to it`);
-    state[child] = OPEN;
-    path.push(child);
-    bytes.push(1);
-  }
-}
-
-/** The replacement of the shortest key that the bytes begin with. */
-function find({ trie, replacements, texts }: Charsmap, key: Uint8Array, length: number): string | undefined {
-  let children = childrenOf(trie, 0);
-  for (let i = 0; i < length && key[i] !== 0; i++) {
-    const node = children ^ key[i];
-    if (labelOf(trie[node]) !== key[i]) return undefined;
-    children = childrenOf(trie, node);
-    if (!hasLeaf(trie[node])) continue;
-    const start = replacementAt(trie[children]);
-    let text = texts.get(start);
-    if (text === undefined) {
-      const end = replacements.indexOf(0, start);
-      text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(replacements.subarray(start, end < 0 ? replacements.length : end));
-      texts.set(start, text);
-    }
-    return text;
-  }
-  return undefined;
-}
-
-const encoder = new TextEncoder();
-const keyBytes = new Uint8Array(8);
 
 /** What a part of the text becomes, undefined where it stays. */
 function replacementOf(map: Charsmap, part: string): string | undefined {
   if (part.length >= TOO_LONG) return undefined;
-  const { read, written } = encoder.encodeInto(part, keyBytes);
-  return read < part.length || written >= TOO_LONG ? undefined : find(map, keyBytes, written);
+  let bytes = 0;
+  for (const character of part) bytes += utf8Length(character.codePointAt(0) as number);
+  return bytes >= TOO_LONG ? undefined : map.findShortest(part, 0)?.text;
 }
 
 /** The parts of a text that are looked up, and what they become. */

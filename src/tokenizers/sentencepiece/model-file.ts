@@ -5,7 +5,7 @@
  * Format: google/sentencepiece, src/sentencepiece_model.proto.
  */
 import { Place } from "../files/strict-json.ts";
-import { openCharsmap } from "./charsmap.ts";
+import { openCharsmap } from "../normalizers/charsmap.ts";
 import { checkPieces, MODEL_KINDS, NUL, PIECE_TYPES, type SentencePieceNormalizer, type SentencePieceSpec } from "./spec.ts";
 import { WireReader } from "./wire.ts";
 

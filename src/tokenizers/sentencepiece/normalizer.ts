@@ -1,6 +1,6 @@
 /** Text as the pieces spell it, with the place in the given text for each of its units. */
 import { Place } from "../files/strict-json.ts";
-import { openCharsmap } from "./charsmap.ts";
+import { openCharsmap } from "../normalizers/charsmap.ts";
 import type { PrefixTrie } from "./prefix-trie.ts";
 import type { SentencePieceNormalizer } from "./spec.ts";
 
@@ -34,7 +34,7 @@ export function createNormalizer(spec: SentencePieceNormalizer, options: Normali
   function replace(text: string, at: number): { length: number; text: string } {
     const untouched = options.untouched?.longest(text, at) ?? 0;
     if (untouched > 0) return { length: untouched, text: text.slice(at, at + untouched) };
-    const found = charsmap?.find(text, at) ?? null;
+    const found = charsmap?.findLongest(text, at) ?? null;
     if (found !== null) return found;
     const length = (text.codePointAt(at) as number) > 0xffff ? 2 : 1;
     return { length, text: text.slice(at, at + length) };

@@ -10,7 +10,7 @@ export const MODEL_KINDS = { unigram: 1, bpe: 2, word: 3, char: 4 } as const;
 export interface SentencePieceNormalizer {
   /** What the rules are called, for people (`nmt_nfkc`). */
   readonly name: string;
-  /** Replacements of characters (see charsmap.ts); null where there are none. */
+  /** Replacements of characters (see normalizers/charsmap.ts); null where there are none. */
   readonly charsmap: Uint8Array | null;
   /** Puts a space before the text (or behind it, with `treatWhitespaceAsSuffix`). */
   readonly addDummyPrefix: boolean;

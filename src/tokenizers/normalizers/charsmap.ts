@@ -1,5 +1,5 @@
 /**
- * A normaliser's replacements as SentencePiece compiles them: a trie of the UTF-8 of what is replaced, and the replacements, each ended by NUL.
+ * A normaliser's replacements as SentencePiece compiles them (`precompiled_charsmap`): a trie of the UTF-8 of what is replaced, and the replacements, each ended by NUL.
  *
  *   u32 size of the trie in bytes | the trie, u32 units of a double array | replacements
  *
@@ -19,7 +19,9 @@ export interface Replacement {
 
 export interface Charsmap {
   /** The longest key that begins at `at`. */
-  find(text: string, at: number): Replacement | null;
+  findLongest(text: string, at: number): Replacement | null;
+  /** The shortest. */
+  findShortest(text: string, at: number): Replacement | null;
 }
 
 /** Units come in blocks of 256, so that the children of a unit, which differ in the low 8 bits, are all there or none is. */
@@ -75,24 +77,24 @@ export function openCharsmap(bytes: Uint8Array, place: Place): Charsmap {
     return at;
   }
 
-  return {
-    find(text, from) {
-      let found = -1;
-      let end = from;
-      let unit = 0;
-      for (let at = from; at < text.length; ) {
-        const character = text.codePointAt(at) as number;
-        unit = follow(unit, character);
-        if (unit < 0) break;
-        at += character > 0xffff ? 2 : 1;
-        if ((units[unit] & ENDS_KEY) !== 0) {
-          found = units[baseOf(units[unit], unit)] & VALUE;
-          end = at;
-        }
+  function find(text: string, from: number, longest: boolean): Replacement | null {
+    let found = -1;
+    let end = from;
+    let unit = 0;
+    for (let at = from; at < text.length && (longest || found < 0); ) {
+      const character = text.codePointAt(at) as number;
+      unit = follow(unit, character);
+      if (unit < 0) break;
+      at += character > 0xffff ? 2 : 1;
+      if ((units[unit] & ENDS_KEY) !== 0) {
+        found = units[baseOf(units[unit], unit)] & VALUE;
+        end = at;
       }
-      return found < 0 ? null : { length: end - from, text: replacementAt(found) };
-    },
-  };
+    }
+    return found < 0 ? null : { length: end - from, text: replacementAt(found) };
+  }
+
+  return { findLongest: (text, at) => find(text, at, true), findShortest: (text, at) => find(text, at, false) };
 }
 
 function checkReplacements(replacements: Uint8Array, place: Place): void {
