@@ -173,7 +173,9 @@ function issueLine(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): s
     case "invalid_value": {
       const expected = issue.values.map((value) => describe(value)).join(", ");
       const hint = typeof got === "string" ? didYouMean(got, issue.values.map(String)) : "";
-      return [`${at(path)} is ${got === undefined ? "missing" : "not one of its values"}, expected ${expected}, got ${describe(got)}.${hint}`];
+      return [
+        `${at(path)} is ${got === undefined ? "missing" : "not one of its values"}, expected ${expected}, got ${describe(got)}.${hint || (got === undefined ? " Add it." : " Choose one of them.")}`,
+      ];
     }
     case "invalid_type":
       if (got === undefined) return [`${at(path)} is missing, expected ${typeName(issue.expected)}, got nothing. Add it.`];

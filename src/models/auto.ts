@@ -87,7 +87,7 @@ export async function loadWeights(model: Module & { readonly architecture?: Arch
       const info = reader.tensors.get(file);
       if (info === undefined || info.shape.join() !== target.shape.join()) {
         throw new FormatError(
-          `${reader.name}: tensor ${file} has the wrong shape, expected (${target.shape.join(", ")}), got (${info?.shape.join(", ")}). The model and these weights do not belong together`,
+          `${reader.name}: tensor ${file} has the wrong shape, expected (${target.shape.join(", ")}), got (${info?.shape.join(", ")}). The model and these weights do not belong together; use the config.json that came with them.`,
         );
       }
     }

@@ -33,7 +33,7 @@ const modelSchema = z
       ctx.addIssue({
         code: "custom",
         path: ["model_type"],
-        message: `unknown architecture, expected one of ${known.join(", ")}.${didYouMean(model.model_type, known)}`,
+        message: `unknown architecture, expected one of ${known.join(", ")}, got ${JSON.stringify(model.model_type)}.${didYouMean(model.model_type, known)} Choose one of them.`,
       });
       return;
     }
