@@ -255,7 +255,8 @@ function parseHeader(bytes: Uint8Array<ArrayBuffer>, fileSize: number, file: str
     const layout = GGML_TYPES[type];
     const elements = sizes.reduce((n, size) => n * size, 1);
     const bytesOf = (elements / layout.elements) * layout.bytes;
-    if (!Number.isSafeInteger(elements) || bytesOf > fileSize) fail(where, "absurd shape", `at most ${fileSize} bytes`, `(${sizes.join(", ")}) of ${type}`);
+    if (!Number.isSafeInteger(elements) || bytesOf > fileSize)
+      fail(where, "absurd shape (or the file is cut off)", `at most ${fileSize} bytes`, `(${sizes.join(", ")}) of ${type}`);
     if ((sizes[0] ?? 1) % layout.elements !== 0) fail(where, "broken blocks", `rows of a multiple of ${layout.elements} for ${type}`, sizes[0]);
     listed.push({ name, type, shape: sizes.reverse(), bytes: bytesOf, from });
   }
