@@ -23,6 +23,38 @@ function inUnits(text: string, [start, end]: readonly [number, number]): [number
   return [units[start], units[end]];
 }
 
+/** A tokenizer of the fixture with more added tokens, and other changes. */
+function changed(name: string, added: object[], change: (file: { pre_tokenizer: Record<string, unknown> }) => void = () => {}) {
+  const file = JSON.parse(fixture.tokenizers[name].file);
+  for (const token of added) file.added_tokens.push({ single_word: false, lstrip: false, rstrip: false, normalized: false, special: false, ...token });
+  change(file);
+  return createTokenizer(readTokenizerJson(JSON.stringify(file), "tokenizer.json"));
+}
+
+// What Hugging Face tokenizers 0.23.3 gives.
+test("added tokens: in normalised text as they are spelled there, and in the raw text", () => {
+  const tokenizer = changed("bert", [
+    { id: 500, content: "WhÀle", normalized: true },
+    { id: 501, content: "Ship" },
+    { id: 502, content: "s\u0308ea", normalized: true, single_word: true },
+  ]);
+  const { ids, offsets } = tokenizer.encode("the whÀle and the WHALE, Whàle", { addSpecialTokens: false });
+  expect([...ids]).toEqual([107, 500, 120, 107, 500, 11, 500]);
+  expect(offsets[4]).toEqual([18, 23]);
+  expect([...tokenizer.encode("Ship ship", { addSpecialTokens: false }).ids]).toEqual([501, 245]);
+  expect([...tokenizer.encode("the sea, seas; SEA", { addSpecialTokens: false }).ids]).toEqual([107, 502, 11, 345, 68, 25, 502]);
+});
+
+test("only what stands at the very beginning counts as the first", () => {
+  const tokenizer = changed("t5", [{ id: 400, content: "<x>" }], (file) => {
+    file.pre_tokenizer.prepend_scheme = "first";
+  });
+  const tokens = (text: string) => tokenizer.encode(text, { addSpecialTokens: false }).tokens;
+  expect(tokens("a<x>b")).toEqual(["▁a", "<x>", "b"]);
+  expect(tokens("<x>b")).toEqual(["<x>", "b"]);
+  expect(tokens(" a<x> b")).toEqual(["▁a", "<x>", "▁b"]);
+});
+
 describe.each(Object.entries(fixture.tokenizers))("%s", (_, { file, texts, bare, pairs }) => {
   const tokenizer = createTokenizer(readTokenizerJson(file, "tokenizer.json"));
 

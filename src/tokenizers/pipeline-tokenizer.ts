@@ -15,7 +15,7 @@ import type { Encoding, Offset } from "./encoding.ts";
 import { saveTokenizer } from "./files/save.ts";
 import { createPieceModel, withoutTokens } from "./models/piece-models.ts";
 import { AlignedText } from "./normalizers/aligned-text.ts";
-import { normalize } from "./normalizers/normalizers.ts";
+import { normalize, normalizeString } from "./normalizers/normalizers.ts";
 import { addedTokens, type Encoded, emptyEncoded, joinEncoded } from "./post-processors/encoded.ts";
 import { postProcess } from "./post-processors/post-processors.ts";
 import { preTokenize } from "./pre-tokenizers/pre-tokenizers.ts";
@@ -174,6 +174,7 @@ export function encodingFrom(found: Encoded, added: ReadonlyMap<number, AddedTok
 export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineModel | SentencePieceModel): Tokenizer {
   const core = model.kind === "pipeline" ? pipelineCore(model, spec.addedTokens) : sentencePieceCore(model);
   const normalizes = model.kind === "pipeline" && model.normalizer !== null;
+  const normalized = (content: string): string => (model.kind === "pipeline" ? normalizeString(model.normalizer, content) : content);
   const size = specSize(spec);
   const added = new Map(spec.addedTokens.map((token) => [token.id, token]));
   const specialTokens = new Map(spec.addedTokens.filter((t) => t.special).map((t) => [t.content, t.id]));
@@ -209,9 +210,9 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     const whole = new AlignedText(text);
     const cut = (part: AlignedText, at: readonly AddedToken[]): Segment[] =>
       cutAtTokens(part.text, at).map(({ start, end, token }) => ({ text: part.slice(start, end), ...(token === undefined ? {} : { token }) }));
-    // Tokens with `normalized` are looked for in normalised text, the others before that.
+    // Tokens with `normalized` are looked for in normalised text, as they are spelled there, the others before that.
     const early = tokens.filter((token) => !token.normalized || !normalizes);
-    const late = tokens.filter((token) => token.normalized && normalizes);
+    const late = tokens.filter((token) => token.normalized && normalizes).map((token) => ({ ...token, content: normalized(token.content) }));
     let first = true;
     for (const segment of cut(whole, early)) {
       if (segment.token !== undefined) addToken(out, segment.token, segment.text);

@@ -219,6 +219,8 @@ it("templates, normalisers, a blank before the text, stripping tokens", async ()
   expect(Array.from(tokenizer.encode("x", { addSpecialTokens: false }).ids)).toEqual([32, 120]);
   expect(Array.from(tokenizer.encodeAll(["x", "y"]).ids)).toEqual([256, 32, 120, 257, 256, 32, 121, 257]);
   expect(tokenizer.count("x")).toBe(4);
+  const spelled = createTokenizer({ ...tokenizer.spec, addedTokens: [{ ...specialToken("e\u0301", 258), special: false, normalized: true }] });
+  expect(Array.from(spelled.encode("\u00e9e\u0301", { addSpecialTokens: false }).ids)).toEqual([258, 258]);
   // This template is for one text: it came from no file that says how two stand together.
   expect(() => tokenizer.encode("x", { pair: "y" })).toThrow(/no template for two texts/);
 });
@@ -253,6 +255,8 @@ it("two texts that belong together", () => {
   expect([...both.specialTokensMask]).toEqual([1, 0, 0, 0, 1, 0]);
   expect([...tokenizer.encode("h", { pair: "b", addSpecialTokens: false }).ids]).toEqual([104, 98]);
   expect(tokenizer.count("h", { pair: "b" })).toBe(4);
+  // Without a template the second text has a type of its own all the same.
+  expect([...plain.encode("hi", { pair: "b" }).typeIds]).toEqual([0, 0, 1]);
   expect([...tokenizer.encodeAll(["h", "i"], { pair: "b" }).ids]).toEqual([256, 104, 256, 98, 256, 105, 256, 98]);
 });
 

@@ -151,7 +151,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
   function piecesOf(text: string, tokens: readonly AddedToken[]): (string | number)[] {
     // Tokens with `normalized` are looked for in normalised text, the others before that.
     const raw = tokens.filter((t) => !t.normalized || spec.normalizer.length === 0);
-    const late = tokens.filter((t) => t.normalized && spec.normalizer.length > 0);
+    const late = tokens.filter((t) => t.normalized && spec.normalizer.length > 0).map((t) => ({ ...t, content: normalize(t.content) }));
     const pieces: (string | number)[] = [];
     for (const segment of cutAtTokens(text, raw)) {
       if (segment.token !== undefined) {
