@@ -109,8 +109,8 @@ export async function watchTraining(session: PretrainSession, io: Io): Promise<O
     }
     await report();
   } catch (error) {
-    // What there is until then is what one looks at first. Where it can't be written either, the first failure is the one to tell of.
-    await report().catch(() => undefined);
+    // What there is until then is what one looks at first. Where that can't be written either, both are told, and the first failure ends the run.
+    await report().catch((failed: Error) => io.log(failed.message));
     throw error;
   } finally {
     progress.clear();

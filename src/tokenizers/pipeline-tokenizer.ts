@@ -27,7 +27,7 @@ import { type PipelineModel, type SentencePieceModel, specSize, type TokenizerSp
 /** What differs between the two kinds. Ids that reach it are within the vocabulary. */
 interface Core {
   /** Adds the tokens of a stretch of the text that holds no added token. */
-  encode(text: AlignedText, first: boolean, late: (text: AlignedText) => Segment[], out: Encoded): void;
+  encode(text: AlignedText, late: (text: AlignedText) => Segment[], out: Encoded): void;
   postProcess(texts: readonly [Encoded] | readonly [Encoded, Encoded], special: boolean): Encoded;
   decode(tokens: readonly string[]): string;
   decodeStream(): { push(token: string): string; end(): string };
@@ -53,13 +53,11 @@ function pipelineCore(model: PipelineModel, added: readonly AddedToken[]): Core 
   const encoder = new TextEncoder();
   const byteLevel = model.decoder?.type === "ByteLevel";
   return {
-    encode(text, first, late, out) {
+    encode(text, late, out) {
       normalize(model.normalizer, text);
-      let start = first;
       for (const segment of late(text)) {
         if (segment.token !== undefined) addToken(out, segment.token, segment.text);
-        else for (const piece of preTokenize(model.preTokenizer, segment.text, start)) addPiece(out, piece, pieces.tokenize(piece.text));
-        start = false;
+        else for (const piece of preTokenize(model.preTokenizer, segment.text)) addPiece(out, piece, pieces.tokenize(piece.text));
       }
     },
     postProcess: (texts, special) => postProcess(model.postProcessor, texts, special),
@@ -83,7 +81,7 @@ function sentencePieceCore(model: SentencePieceModel): Core {
   const around = (wanted: boolean, id: number | null, typeId: number): Encoded =>
     wanted && id !== null ? addedTokens([id], [run.idToToken(id) as string], typeId) : emptyEncoded();
   return {
-    encode(text, _first, late, out) {
+    encode(text, late, out) {
       for (const segment of late(text)) {
         if (segment.token !== undefined) {
           addToken(out, segment.token, segment.text);
@@ -213,11 +211,9 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     // Tokens with `normalized` are looked for in normalised text, as they are spelled there, the others before that.
     const early = tokens.filter((token) => !token.normalized || !normalizes);
     const late = tokens.filter((token) => token.normalized && normalizes).map((token) => ({ ...token, content: normalized(token.content) }));
-    let first = true;
     for (const segment of cut(whole, early)) {
       if (segment.token !== undefined) addToken(out, segment.token, segment.text);
-      else core.encode(segment.text, first, (part) => cut(part, late), out);
-      first = false;
+      else core.encode(segment.text, (part) => cut(part, late), out);
     }
     return { ...out, typeIds: out.ids.map(() => typeId) };
   }

@@ -21,7 +21,7 @@ describe("preTokenize", () => {
     for (const [s, t, pieces, characters] of fixture.cases) {
       const text = fixture.texts[t];
       const points = codePointPlaces(text);
-      const found = preTokenize(read(fixture.specs[s]), new AlignedText(text), true);
+      const found = preTokenize(read(fixture.specs[s]), new AlignedText(text));
       const place = (piece: AlignedText, start: number, end: number) => piece.place(start, end).map((unit) => points[unit]);
       const each = found.flatMap((piece) => {
         let at = 0;
@@ -38,21 +38,20 @@ describe("preTokenize", () => {
 
   it("prepends for the scheme first where the input begins, and only there", () => {
     const spec = read({ type: "Metaspace", replacement: "▁", prepend_scheme: "first", split: true });
-    const texts = (text: AlignedText, first: boolean) => preTokenize(spec, text, first).map((piece) => piece.text);
-    expect(texts(new AlignedText("a b"), true)).toEqual(["▁a", "▁b"]);
-    expect(texts(new AlignedText("a b"), false)).toEqual(["a", "▁b"]);
-    expect(texts(new AlignedText("a b", 4), true)).toEqual(["a", "▁b"]);
+    const texts = (text: AlignedText) => preTokenize(spec, text).map((piece) => piece.text);
+    expect(texts(new AlignedText("a b"))).toEqual(["▁a", "▁b"]);
+    expect(texts(new AlignedText("a b", 4))).toEqual(["a", "▁b"]);
   });
 
   it("is no pre-tokenizer without one", () => {
-    expect(preTokenize(null, new AlignedText("a b"), true).map((piece) => piece.text)).toEqual(["a b"]);
-    expect(preTokenize(null, new AlignedText(""), true)).toEqual([]);
+    expect(preTokenize(null, new AlignedText("a b")).map((piece) => piece.text)).toEqual(["a b"]);
+    expect(preTokenize(null, new AlignedText(""))).toEqual([]);
   });
 
   it("takes time linear in the text", () => {
     const start = performance.now();
     for (const spec of fixture.specs) {
-      for (const letter of ["a", " ", "!"]) preTokenize(read(spec), new AlignedText(letter.repeat(50_000)), true);
+      for (const letter of ["a", " ", "!"]) preTokenize(read(spec), new AlignedText(letter.repeat(50_000)));
     }
     expect(performance.now() - start).toBeLessThan(60_000);
   }, 120_000);

@@ -138,11 +138,8 @@ function oneCharacter(object: JsonObject, key: string, place: Place): string {
   return value;
 }
 
-/**
- * The pieces of `text`, none of them empty.
- * @param first whether the text stands at the very beginning of the input, where Metaspace's scheme "first" prepends
- */
-export function preTokenize(spec: PreTokenizerSpec | null, text: AlignedText, first: boolean): AlignedText[] {
+/** The pieces of `text`, none of them empty. */
+export function preTokenize(spec: PreTokenizerSpec | null, text: AlignedText): AlignedText[] {
   if (text.text === "") return [];
   if (spec === null) return [text];
   switch (spec.type) {
@@ -155,7 +152,7 @@ export function preTokenize(spec: PreTokenizerSpec | null, text: AlignedText, fi
     case "WhitespaceSplit":
       return splitCharacters(text, WHITE_SPACE, "Removed");
     case "Metaspace":
-      return metaspace(spec, text, first);
+      return metaspace(spec, text);
     case "Digits":
       return splitCharacters(text, numeric(), spec.individual_digits ? "Isolated" : "Contiguous");
     case "Punctuation":
@@ -169,7 +166,7 @@ export function preTokenize(spec: PreTokenizerSpec | null, text: AlignedText, fi
     case "FixedLength":
       return splitAt(text, findLengths(text.text, spec.length), "Isolated");
     case "Sequence":
-      return spec.pretokenizers.reduce((pieces, part) => pieces.flatMap((piece) => preTokenize(part, piece, first)), [text]);
+      return spec.pretokenizers.reduce((pieces, part) => pieces.flatMap((piece) => preTokenize(part, piece)), [text]);
   }
 }
 
@@ -218,11 +215,11 @@ function spellBytes(character: string): string {
   return spelled;
 }
 
-function metaspace(spec: PreTokenizerSpec & { type: "Metaspace" }, text: AlignedText, first: boolean): AlignedText[] {
+function metaspace(spec: PreTokenizerSpec & { type: "Metaspace" }, text: AlignedText): AlignedText[] {
   const { replacement, prepend_scheme } = spec;
   const start = text.text.startsWith(" ") || text.text.startsWith(replacement);
   // The very first piece is the one that begins where the input begins.
-  const prepends = prepend_scheme === "always" || (prepend_scheme === "first" && first && text.place(0, 1)[0] === 0);
+  const prepends = prepend_scheme === "always" || (prepend_scheme === "first" && text.place(0, 1)[0] === 0);
   const marked = text.respell((character) => (character === " " ? replacement : character), prepends && !start ? replacement : "");
   return spec.split ? splitAt(marked, findString(marked.text, replacement), "MergedWithNext") : [marked];
 }

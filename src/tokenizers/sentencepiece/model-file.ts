@@ -47,7 +47,7 @@ export function readSentencePiece(bytes: Uint8Array, file: string): SentencePiec
     } else if (reader.field === 2) trainer = readTrainer(new WireReader(reader.message(), place.at("trainer_spec")), trainer);
     else if (reader.field === 3) normalizer = readNormalizer(new WireReader(reader.message(), place.at("normalizer_spec")), normalizer);
     else if (reader.field === 5) denormalizer = readNormalizer(new WireReader(reader.message(), place.at("denormalizer_spec")), denormalizer ?? unsaid);
-    else reader.skip();
+    else reader.ignore();
   }
   if (trainer.byteFallback) for (const [id, piece] of pieces.entries()) if (piece === NUL) types[id] = PIECE_TYPES.unused;
   const spec = { ...trainer, pieces, scores: Float32Array.from(scores), types: Uint8Array.from(types), normalizer, denormalizer };
@@ -65,7 +65,7 @@ function readPiece(reader: WireReader): { piece: string; score: number; type: nu
     else if (reader.field === 3) {
       type = reader.varint();
       if (!Object.values<number>(PIECE_TYPES).includes(type)) reader.place.fail("unknown type of piece", "1 to 6", type);
-    } else reader.skip();
+    } else reader.ignore();
   }
   return { piece, score, type };
 }
@@ -81,7 +81,7 @@ function readTrainer(reader: WireReader, before: Trainer): Trainer {
     else if (reader.field === 46) trainer.bosPiece = reader.string() || "<s>";
     else if (reader.field === 47) trainer.eosPiece = reader.string() || "</s>";
     else if (reader.field === 48) trainer.padPiece = reader.string() || "<pad>";
-    else reader.skip();
+    else reader.ignore();
   }
   return trainer;
 }
@@ -104,7 +104,7 @@ function readNormalizer(reader: WireReader, before: SentencePieceNormalizer): Se
     } else if (reader.field === 3) normalizer.addDummyPrefix = reader.boolean();
     else if (reader.field === 4) normalizer.removeExtraWhitespaces = reader.boolean();
     else if (reader.field === 5) normalizer.escapeWhitespaces = reader.boolean();
-    else reader.skip();
+    else reader.ignore();
   }
   return normalizer;
 }

@@ -69,7 +69,8 @@ export class WireReader {
     }
   }
 
-  skip(): void {
+  /** Takes a field that the reader has no use for (training settings, self tests): Protocol Buffers has readers ignore what they do not know. */
+  ignore(): void {
     if (this.wireType === VARINT) this.takeVarint();
     else if (this.wireType === FIXED64) this.take(8);
     else if (this.wireType === FIXED32) this.take(4);
