@@ -3,6 +3,7 @@
  * `contract.test.ts` runs what must hold of every architecture on its samples.
  */
 import type * as z from "zod";
+import type { GgufValue } from "../formats/gguf/read.ts";
 import type { ConfigKeys } from "../formats/hf-config.ts";
 import type { CausalLM, ModelDimensions } from "./causal-lm.ts";
 import type { ModelCounts } from "./counts.ts";
@@ -64,18 +65,24 @@ export interface GgufLookup {
   shape(tensor: string): readonly number[];
 }
 
-/** How GGUF files hold an architecture. */
+/** A file's name and ours, of a tensor or of what stands before `.weight` and `.bias`; `{i}` in both stands for a layer's number. */
+export type GgufName = readonly [file: string, ours: string];
+
+/** How GGUF files hold an architecture, for reading and writing. */
 export interface GgufForm<Config> {
   /** `general.architecture`. */
   readonly architecture: string;
   /** The config that the metadata tell of. */
   config(file: GgufLookup): Partial<Config>;
-  /** The file's names → ours, as `WeightNames.names`. */
-  readonly names: readonly (readonly [pattern: RegExp, ours: string | null])[];
-  /** For one of our names: how many heads' rows llama.cpp has shuffled so that the two numbers that turn together are neighbours; 0 for none. */
-  shuffledHeads?(name: string, config: Config): number;
+  /** What the metadata say of a config, by key, `{arch}` standing for the architecture: `config` reads the same config back. */
+  metadata(config: Config): Readonly<Record<string, GgufValue>>;
+  readonly names: readonly GgufName[];
+  /** For one of our weights of so many rows: which of our rows each row of the file is (`neighbouringHalves`); null where they stand as ours do. */
+  rowOrder?(name: string, rows: number, config: Config): Int32Array | null;
   /** Whether our weight of this name lies the other way round, (in, out). */
   transposed?(name: string): boolean;
+  /** What files have added to each value of our weight of this name: norms that multiply by 1 + w are stored as 1 + w. */
+  added?(name: string): number;
 }
 
 /** In floats, for each row (token) of a layer's input. */

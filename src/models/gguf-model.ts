@@ -4,14 +4,15 @@
  */
 import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
-import { type GgufReader, type GgufTensor, openGguf } from "../formats/gguf/read.ts";
+import { type GgufReader, openGguf } from "../formats/gguf/read.ts";
 import type { Source } from "../formats/source.ts";
 import type { Tensor } from "../tensor/index.ts";
 import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
-import { misfit, ownNames } from "./weight-names.ts";
+import { ggufNames } from "./gguf-names.ts";
+import { misfit } from "./weight-names.ts";
 
 type Form = GgufForm<Readonly<Record<string, unknown>>>;
 
@@ -118,12 +119,13 @@ function checkRotary(file: GgufLookup, name: string): void {
 
 async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Promise<void> {
   const wanted = model.stateDict();
-  const ours = ownNames([...reader.tensors.keys()], wanted, { base: "", names: form.names });
-  const found = new Set(ours.values());
+  const { toOurs } = ggufNames(form.names);
+  const there = [...reader.tensors.values()].map((info) => ({ info, name: toOurs(info.name) ?? info.name }));
+  const found = new Set(there.map(({ name }) => name));
   const missing = [...wanted.keys()].filter((name) => !found.has(name));
-  const unexpected = [...ours].filter(([, name]) => !wanted.has(name)).map(([file]) => file);
+  const unexpected = there.flatMap(({ info, name }) => (wanted.has(name) ? [] : [info.name]));
   if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(reader.name, missing, unexpected, "metadata"));
-  const pairs = [...ours].map(([file, name]) => ({ info: reader.tensors.get(file) as GgufTensor, name, target: wanted.get(name) as Tensor }));
+  const pairs = there.map(({ info, name }) => ({ info, name, target: wanted.get(name) as Tensor }));
   for (const { info, name, target } of pairs) {
     const shape = form.transposed?.(name) === true ? target.shape.toReversed() : target.shape;
     if (info.shape.join() !== shape.join())
@@ -133,23 +135,20 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Pro
   }
   for (const { info, name, target } of pairs) {
     let values = dequantizeBlocks(info.type, await reader.read(info.name), `${reader.name}, tensor ${info.name}`);
-    const heads = form.shuffledHeads?.(name, model.config) ?? 0;
-    if (heads > 0) values = unshuffled(values, heads, info.shape);
+    const order = form.rowOrder?.(name, info.shape[0] as number, model.config) ?? null;
+    if (order !== null) values = inOurOrder(values, order);
+    const added = form.added?.(name) ?? 0;
+    if (added !== 0) for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) - added;
     if (form.transposed?.(name) === true) values = transposed(values, info.shape);
     target.write(values);
   }
 }
 
-/** In a head of d rows llama.cpp puts row d/2 + i behind row i; this puts the halves one behind the other again. */
-function unshuffled(values: Float32Array<ArrayBuffer>, heads: number, shape: readonly number[]): Float32Array<ArrayBuffer> {
-  const [rows, width] = [shape[0], shape[1] ?? 1];
-  const d = rows / heads;
+/** Row r of the file is row order[r] of ours. */
+function inOurOrder(values: Float32Array<ArrayBuffer>, order: Int32Array): Float32Array<ArrayBuffer> {
+  const width = values.length / order.length;
   const out = new Float32Array(values.length);
-  for (let row = 0; row < rows; row++) {
-    const [head, i] = [Math.floor(row / d), row % d];
-    const to = head * d + (i % 2) * (d / 2) + (i >> 1);
-    out.set(values.subarray(row * width, (row + 1) * width), to * width);
-  }
+  for (const [row, to] of order.entries()) out.set(values.subarray(row * width, (row + 1) * width), to * width);
   return out;
 }
 

@@ -3,6 +3,7 @@
  * Property names are the names in the weight file.
  */
 import * as z from "zod";
+import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
 import { type Activation, dropout, linear, mlp, type Tensor, zeros } from "../tensor/index.ts";
@@ -270,17 +271,26 @@ export const gpt2 = defineArchitecture<GPT2Config>({
       layer_norm_epsilon: file.number("{arch}.attention.layer_norm_epsilon"),
       tie_word_embeddings: !file.has("output.weight"),
     }),
+    metadata: (config) => ({
+      "{arch}.vocab_size": u32(config.vocab_size),
+      "{arch}.context_length": u32(config.n_positions),
+      "{arch}.embedding_length": u32(config.n_embd),
+      "{arch}.block_count": u32(config.n_layer),
+      "{arch}.attention.head_count": u32(config.n_head),
+      "{arch}.feed_forward_length": u32(config.n_inner ?? 4 * config.n_embd),
+      "{arch}.attention.layer_norm_epsilon": f32(config.layer_norm_epsilon),
+    }),
     names: [
-      [/^token_embd\./, "transformer.wte."],
-      [/^position_embd\./, "transformer.wpe."],
-      [/^output_norm\./, "transformer.ln_f."],
-      [/^output\./, "lm_head."],
-      [/^blk\.(\d+)\.attn_norm\./, "transformer.h.$1.ln_1."],
-      [/^blk\.(\d+)\.attn_qkv\./, "transformer.h.$1.attn.c_attn."],
-      [/^blk\.(\d+)\.attn_output\./, "transformer.h.$1.attn.c_proj."],
-      [/^blk\.(\d+)\.ffn_norm\./, "transformer.h.$1.ln_2."],
-      [/^blk\.(\d+)\.ffn_up\./, "transformer.h.$1.mlp.c_fc."],
-      [/^blk\.(\d+)\.ffn_down\./, "transformer.h.$1.mlp.c_proj."],
+      ["token_embd", "transformer.wte"],
+      ["position_embd", "transformer.wpe"],
+      ["output_norm", "transformer.ln_f"],
+      ["output", "lm_head"],
+      ["blk.{i}.attn_norm", "transformer.h.{i}.ln_1"],
+      ["blk.{i}.attn_qkv", "transformer.h.{i}.attn.c_attn"],
+      ["blk.{i}.attn_output", "transformer.h.{i}.attn.c_proj"],
+      ["blk.{i}.ffn_norm", "transformer.h.{i}.ln_2"],
+      ["blk.{i}.ffn_up", "transformer.h.{i}.mlp.c_fc"],
+      ["blk.{i}.ffn_down", "transformer.h.{i}.mlp.c_proj"],
     ],
     transposed: (name) => /\.(c_attn|c_proj|c_fc)\.weight$/.test(name),
   },

@@ -3,6 +3,7 @@
  * biases unless the config says so. SmolLM and many others are this architecture. Property names are the names in the weight file.
  */
 import * as z from "zod";
+import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
@@ -10,6 +11,7 @@ import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRo
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { configKeys, depth, doesNotDivide, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
+import { neighbouringHalves } from "./gguf-names.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 
 /** What `config.json` of a Llama may hold. */
@@ -304,18 +306,41 @@ export const llama = defineArchitecture<LlamaConfig>({
         mlp_bias: file.has("blk.0.ffn_up.bias"),
       };
     },
+    metadata: (config) => {
+      const { kvHeads, headDim } = dimensionsOf(config);
+      return {
+        "{arch}.vocab_size": u32(config.vocab_size),
+        "{arch}.embedding_length": u32(config.hidden_size),
+        "{arch}.feed_forward_length": u32(config.intermediate_size),
+        "{arch}.block_count": u32(config.num_hidden_layers),
+        "{arch}.attention.head_count": u32(config.num_attention_heads),
+        "{arch}.attention.head_count_kv": u32(kvHeads),
+        "{arch}.attention.key_length": u32(headDim),
+        "{arch}.attention.value_length": u32(headDim),
+        "{arch}.context_length": u32(config.max_position_embeddings),
+        "{arch}.attention.layer_norm_rms_epsilon": f32(config.rms_norm_eps),
+        "{arch}.rope.dimension_count": u32(headDim),
+        "{arch}.rope.freq_base": f32(config.rope_theta),
+      };
+    },
     names: [
-      [/^token_embd\./, "model.embed_tokens."],
-      [/^output_norm\./, "model.norm."],
-      [/^output\./, "lm_head."],
-      [/^blk\.(\d+)\.attn_(q|k|v)\./, "model.layers.$1.self_attn.$2_proj."],
-      [/^blk\.(\d+)\.attn_output\./, "model.layers.$1.self_attn.o_proj."],
-      [/^blk\.(\d+)\.ffn_(gate|up|down)\./, "model.layers.$1.mlp.$2_proj."],
-      [/^blk\.(\d+)\.attn_norm\./, "model.layers.$1.input_layernorm."],
-      [/^blk\.(\d+)\.ffn_norm\./, "model.layers.$1.post_attention_layernorm."],
+      ["token_embd", "model.embed_tokens"],
+      ["output_norm", "model.norm"],
+      ["output", "lm_head"],
+      ["blk.{i}.attn_q", "model.layers.{i}.self_attn.q_proj"],
+      ["blk.{i}.attn_k", "model.layers.{i}.self_attn.k_proj"],
+      ["blk.{i}.attn_v", "model.layers.{i}.self_attn.v_proj"],
+      ["blk.{i}.attn_output", "model.layers.{i}.self_attn.o_proj"],
+      ["blk.{i}.ffn_gate", "model.layers.{i}.mlp.gate_proj"],
+      ["blk.{i}.ffn_up", "model.layers.{i}.mlp.up_proj"],
+      ["blk.{i}.ffn_down", "model.layers.{i}.mlp.down_proj"],
+      ["blk.{i}.attn_norm", "model.layers.{i}.input_layernorm"],
+      ["blk.{i}.ffn_norm", "model.layers.{i}.post_attention_layernorm"],
     ],
-    shuffledHeads: (name, config) =>
-      /\.q_proj\./.test(name) ? config.num_attention_heads : /\.k_proj\./.test(name) ? (config.num_key_value_heads ?? config.num_attention_heads) : 0,
+    rowOrder: (name, rows, config) => {
+      const { heads, kvHeads } = dimensionsOf(config);
+      return name.includes(".q_proj.") ? neighbouringHalves(rows, heads) : name.includes(".k_proj.") ? neighbouringHalves(rows, kvHeads) : null;
+    },
   },
   dimensions: dimensionsOf,
   create: (config) => new Llama(config),
