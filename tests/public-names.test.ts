@@ -29,8 +29,8 @@ const NAMES: Record<string, string> = {
     adam adamw clipFactor clipGradNorm constant cosine decayGroups linear oneCycle rmsprop sgd wsd
   `,
   tokenizers: `
-    byteTokenizer charTokenizer createTokenizer loadTokenizer memoryFiles readTiktoken readTokenizerJson tokenizerFiles trainBpe
-    trainBpeStream unknownId writeTokenizerJson
+    byteTokenizer charTokenizer createTokenizer loadTokenizer memoryFiles readTiktoken readTokenizerJson tokenizerFiles traceEncoding
+    trainBpe trainBpeStream trainUnigram trainWordPiece unknownId writeTokenizerJson
   `,
   data: `
     IGNORE MAX_DOCUMENT_CHARACTERS batchesOnce countDocument dataLoader decodeText documentModeSchema documentOfJsonLine emptyStatistics hashHex hashText

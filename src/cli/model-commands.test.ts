@@ -191,6 +191,34 @@ test("tokenizer train, encode, decode, inspect", async () => {
   expect((await groundup("tokenizer", "decode", at("tok"), "999")).err).toContain("outside the vocabulary");
 });
 
+test("tokenizer train makes WordPiece and Unigram, inspect follows a text and compares", async () => {
+  const train = (model: string, ...flags: string[]) =>
+    json("tokenizer", "train", at("text.txt"), "--model", model, "--vocab-size", "80", "--out", at(model), ...flags);
+  expect(await train("wordpiece")).toMatchObject({ model: "wordpiece", documents: 1 });
+  expect(await train("unigram")).toMatchObject({ model: "unigram" });
+  await groundup("tokenizer", "train", at("text.txt"), "--vocab-size", "290", "--out", at("tok"), "--overwrite");
+  expect((await loadTokenizer(at("wordpiece"))).decode((await loadTokenizer(at("wordpiece"))).encode("The clocks").ids, { skipSpecialTokens: true })).toBe(
+    "the clocks",
+  );
+  const { trace } = await json("tokenizer", "inspect", at("tok"), "--text", "the clocks");
+  expect(trace.words.map(({ text }: { text: string }) => text)).toEqual(["the", " clocks"]);
+  expect((await groundup("tokenizer", "inspect", at("tok"), "--text", "the")).out).toContain('"the"  t h e → ');
+  const { compared, bytes } = await json("tokenizer", "inspect", at("tok"), at("wordpiece"), at("unigram"), "--file", at("text.txt"));
+  expect(bytes).toBe(readFileSync(at("text.txt")).length);
+  for (const { tokens, bytesPerToken } of compared) expect(bytesPerToken).toBeCloseTo(bytes / tokens, 10);
+  expect(compared.map(({ kind }: { kind: string }) => kind)).toEqual(["byte-level BPE", "WordPiece", "Unigram"]);
+  expect((await groundup("tokenizer", "inspect", at("tok"), at("wordpiece"), "--text", "It was")).out).toContain("It│ w│as");
+  expect(await groundup("tokenizer", "inspect", at("tok"), at("unigram"))).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("--text or --file to compare"),
+  });
+  expect(await groundup("tokenizer", "train", at("text.txt"), "--model", "unigram", "--pattern", "gpt2", "--out", at("no"))).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("got --pattern, which is of bpe"),
+  });
+  expect((await groundup("tokenizer", "inspect", at("tok"), "--text", "x".repeat(1001))).err).toContain("expected at most 1000 characters, got 1001");
+});
+
 test("tokenizer train cuts text as eval does", async () => {
   const train = (...flags: string[]) => json("tokenizer", "train", at("text.txt"), "--vocab-size", "290", ...flags);
   expect(await train("--out", at("cut"))).toMatchObject({ documents: 1 });

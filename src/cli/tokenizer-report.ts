@@ -1,6 +1,6 @@
-/** What a tokenizer is, for `tokenizer inspect` and `inspect`. */
+/** What a tokenizer is, how it cuts a text, and how several compare: for `tokenizer inspect` and `inspect`. */
 import { grouped } from "../quantities.ts";
-import type { ModelSpec, Tokenizer } from "../tokenizers/index.ts";
+import type { EncodingTrace, ModelSpec, Tokenizer } from "../tokenizers/index.ts";
 
 export interface TokenizerReport {
   kind: string;
@@ -91,4 +91,56 @@ export function tokenizerLines(r: TokenizerReport): string[] {
     `longest    ${r.longestTokens.map(({ text }) => JSON.stringify(text.length > 24 ? `${text.slice(0, 24)}…` : text)).join(" ")}`,
     `engine     ${r.engine}`,
   ];
+}
+
+/** A text's way through a tokenizer, a line for each word: its parts after each merge, then its tokens. */
+export function traceLines(text: string, { normalized, words }: EncodingTrace): string[] {
+  const quoted = words.map((word) => JSON.stringify(word.text));
+  const width = Math.min(24, Math.max(0, ...quoted.map((word) => word.length)));
+  const lines = words.map(({ merges, tokens }, i) => {
+    const way = merges.length > 1 ? `${merges.map((parts) => parts.join(" ")).join(" → ")}   ` : "";
+    return `  ${quoted[i].padEnd(width)}  ${way}${tokens.map(({ id, token }) => `${JSON.stringify(token)} ${id}`).join(", ")}`;
+  });
+  return [
+    `text       ${JSON.stringify(text)}`,
+    ...(normalized === text ? [] : [`normalised ${JSON.stringify(normalized)}`]),
+    `words      ${grouped(words.length)}, each with its merges and tokens`,
+    ...lines,
+  ];
+}
+
+/** What one tokenizer makes of a text, beside others. */
+export interface TokenizerComparison {
+  tokenizer: string;
+  kind: string;
+  vocabSize: number;
+  tokens: number;
+  /** Bytes of the text in UTF-8 for each token: more is a shorter sequence. */
+  bytesPerToken: number;
+}
+
+export function comparedOn(name: string, tokenizer: Tokenizer, text: string): TokenizerComparison {
+  const tokens = tokenizer.count(text, { addSpecialTokens: false });
+  return { tokenizer: name, kind: kindOf(tokenizer.spec.model), vocabSize: tokenizer.vocabSize, tokens, bytesPerToken: Buffer.byteLength(text) / tokens };
+}
+
+/** A table, and for a short text where each tokenizer cuts it. */
+export function comparisonLines(rows: readonly TokenizerComparison[], cuts: readonly string[] | null): string[] {
+  const names = rows.map(({ tokenizer }) => tokenizer);
+  const width = Math.max(9, ...names.map((name) => name.length));
+  const number = (value: string) => value.padStart(12);
+  return [
+    `${"tokenizer".padEnd(width)}${number("vocabulary")}${number("tokens")}${number("bytes/token")}  kind`,
+    ...rows.map(
+      (r) => `${r.tokenizer.padEnd(width)}${number(grouped(r.vocabSize))}${number(grouped(r.tokens))}${number(r.bytesPerToken.toFixed(2))}  ${r.kind}`,
+    ),
+    ...(cuts === null ? [] : ["", ...cuts.map((cut, i) => `${(names[i] as string).padEnd(width)}  ${cut}`)]),
+  ];
+}
+
+/** The text with a bar at each cut between two tokens. */
+export function cutText(tokenizer: Tokenizer, text: string): string {
+  const { offsets } = tokenizer.encode(text, { addSpecialTokens: false });
+  const cuts = new Set(offsets.map(([start]) => start));
+  return Array.from({ length: text.length }, (_, i) => (i > 0 && cuts.has(i) ? "│" : "") + text[i]).join("");
 }

@@ -7,13 +7,22 @@ import { readBytes, replacedNote } from "../data/read-documents.ts";
 import { ConfigError, DataError } from "../errors.ts";
 import { grouped } from "../quantities.ts";
 import { BPE_FILES } from "../tokenizers/files/save.ts";
-import { type EncodeOptions, loadTokenizer, type PatternName, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
+import {
+  type EncodeOptions,
+  loadTokenizer,
+  type PatternName,
+  type Tokenizer,
+  traceEncoding,
+  trainBpeStream,
+  trainUnigram,
+  trainWordPiece,
+} from "../tokenizers/index.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
 import type { CommandTable } from "./dispatch.ts";
 import { UsageError } from "./failure.ts";
 import { checkPath } from "./open-model.ts";
-import { tokenizerLines, tokenizerReport } from "./tokenizer-report.ts";
+import { comparedOn, comparisonLines, cutText, tokenizerLines, tokenizerReport, traceLines } from "./tokenizer-report.ts";
 
 const TOKENIZER = {
   name: "TOKENIZER",
@@ -45,27 +54,53 @@ async function textOf(file: string, io: Io): Promise<string> {
   return pieces.join("");
 }
 
+const MODELS = ["bpe", "wordpiece", "unigram"] as const;
+/** Special tokens where none are named. */
+const SPECIAL = { bpe: ["<|endoftext|>"], wordpiece: ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], unigram: ["<unk>", "<s>", "</s>"] };
+
 const train = defineCommand({
   about:
-    "Trains a byte-level BPE tokenizer on text and writes tokenizer.json, vocab.json and merges.txt, which Hugging Face tokenizers opens. The result depends on the text and the flags only.",
+    "Trains a tokenizer on text and writes tokenizer.json, which Hugging Face tokenizers opens (of a byte-level BPE vocab.json and merges.txt too). The result depends on the text and the flags only.",
   arguments: [{ name: "FILES", description: "text files, JSONL, or folders of them (also .gz, .zst)", variadic: true }],
   options: z.object({
     out: z.string().min(1).describe("folder to write").meta({ placeholder: "FOLDER" }),
     overwrite: z.boolean().default(false).describe("replace the files of a tokenizer that are in that folder"),
-    vocabSize: z.int().min(256).default(8192).describe("tokens, the 256 bytes and special tokens included"),
-    pattern: z.enum(PATTERNS).default("gpt2").describe("how text is cut into words: gpt2, cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
-    special: z.array(z.string().min(1)).default(["<|endoftext|>"]).describe("special tokens; they get the first ids").meta({ placeholder: "TOKEN" }),
-    minFrequency: z.int().min(0).default(0).describe("pairs seen less often are not merged"),
+    model: z
+      .enum(MODELS)
+      .default("bpe")
+      .describe("bpe: bytes, merged (GPT); wordpiece: letters, merged (BERT); unigram: the likeliest pieces (T5, SentencePiece)"),
+    vocabSize: z.int().min(1).default(8192).describe("tokens, letters or the 256 bytes, and special tokens included"),
+    pattern: z
+      .enum(PATTERNS)
+      .optional()
+      .describe("of bpe: how text is cut into words, gpt2 (the default), cl100k (GPT-4), o200k (GPT-4o), qwen2; whole is not at all"),
+    special: z
+      .array(z.string().min(1))
+      .optional()
+      .describe("special tokens, which get the first ids; by default <|endoftext|>, or those of BERT or SentencePiece")
+      .meta({ placeholder: "TOKEN" }),
+    minFrequency: z.int().min(0).optional().describe("of bpe and wordpiece: pairs seen less often are not merged; default 0"),
+    byteFallback: z.boolean().default(false).describe("of unigram: spell unknown characters in bytes"),
     document: documentModeSchema.meta({ placeholder: "WAY" }),
     field: z.string().default("text").describe("of a JSONL line that holds the text"),
   }),
   examples: [
     "groundup tokenizer train book.txt --vocab-size 4096 --out my-tokenizer",
     "groundup tokenizer train corpus/ --pattern cl100k --vocab-size 32768 --out tok32k",
+    "groundup tokenizer train corpus/ --model unigram --vocab-size 16000 --out pieces",
   ],
-  async run(paths, { out, overwrite, vocabSize, pattern, special, minFrequency, document, field }, io) {
+  async run(paths, { out, overwrite, model, vocabSize, pattern, special, minFrequency, byteFallback, document, field }, io) {
     const { signal } = io;
     const started = performance.now();
+    const misplaced = [
+      ...(model !== "bpe" && pattern !== undefined ? ["--pattern, which is of bpe"] : []),
+      ...(model === "unigram" && minFrequency !== undefined ? ["--min-frequency, which is of bpe and wordpiece"] : []),
+      ...(model !== "unigram" && byteFallback ? ["--byte-fallback, which is of unigram"] : []),
+    ];
+    if (misplaced.length > 0)
+      throw new UsageError(
+        `groundup tokenizer train: flags of another model, expected those of ${model}, got ${misplaced.join(" and ")}. Leave them out, or change --model.`,
+      );
     for (const path of paths) if (!/[*?]/.test(path)) checkPath(path);
     const taken = BPE_FILES.filter((file) => existsSync(join(out, file)));
     if (taken.length > 0 && !overwrite)
@@ -82,16 +117,23 @@ const train = defineCommand({
         yield text;
       }
     }
-    const tokenizer = await trainBpeStream(texts(), { vocabSize, pattern, specialTokens: special, minFrequency });
+    const common = { vocabSize, specialTokens: special ?? SPECIAL[model] };
+    const tokenizer = await {
+      bpe: () => trainBpeStream(texts(), { ...common, pattern: pattern ?? "gpt2", minFrequency: minFrequency ?? 0 }),
+      wordpiece: () => trainWordPiece(texts(), { ...common, minFrequency: minFrequency ?? 0 }),
+      unigram: () => trainUnigram(texts(), { ...common, byteFallback }),
+    }[model]();
     await tokenizer.save(out);
     const seconds = (performance.now() - started) / 1000;
     io.print(
       `${grouped(tokenizer.vocabSize)} tokens from ${grouped(bytes)} bytes in ${grouped(documents)} ${documents === 1 ? "document" : "documents"}, ${seconds.toFixed(1)} s`,
     );
     if (tokenizer.vocabSize < vocabSize)
-      io.print(`The text has no more pairs to merge, so there are fewer than the ${grouped(vocabSize)} that were asked for.`);
+      io.print(
+        `The text has no more ${model === "unigram" ? "pieces" : "pairs to merge"}, so there are fewer than the ${grouped(vocabSize)} that were asked for.`,
+      );
     io.print(`Written to ${out}. Look at it with: ${commandName()} tokenizer inspect ${word(out)}`);
-    return { out, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
+    return { out, model, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
   },
 });
 
@@ -152,21 +194,58 @@ const decode = defineCommand({
   },
 });
 
+/** Longer texts are counted, not shown. */
+const MOST_SHOWN = 1000;
+
 const inspect = defineCommand({
-  about: "Shows what a tokenizer is: its model, vocabulary, special tokens and longest tokens.",
-  arguments: [TOKENIZER],
-  options: z.object({ pattern: PATTERN }),
-  examples: ["groundup tokenizer inspect runs/quickstart/tokenizer"],
-  async run([path], { pattern }, io) {
-    const report = tokenizerReport(await open(path, pattern));
+  about:
+    "Shows what a tokenizer is: its model, vocabulary, special tokens and longest tokens. With a text it shows how that is cut, step by step; with several tokenizers, how they compare on it.",
+  arguments: [{ ...TOKENIZER, name: "TOKENIZERS", variadic: true }],
+  options: z.object({
+    pattern: PATTERN,
+    text: z.string().optional().describe("a text to follow through the tokenizer, or to compare on").meta({ placeholder: "TEXT" }),
+    file: z.string().optional().describe("a text file to compare on; - is standard input").meta({ placeholder: "FILE" }),
+  }),
+  examples: [
+    "groundup tokenizer inspect runs/quickstart/tokenizer",
+    'groundup tokenizer inspect gpt2/ --text "Call me Ishmael."',
+    "groundup tokenizer inspect gpt2/ bert/ my-tokenizer/ --file book.txt",
+  ],
+  async run(paths, { pattern, text, file }, io) {
+    if (text !== undefined && file !== undefined)
+      throw new UsageError("groundup tokenizer inspect: expected one of --text and --file, got both. Leave one out.");
+    const compares = paths.length > 1 || file !== undefined;
+    if (compares && text === undefined && file === undefined)
+      throw new UsageError("groundup tokenizer inspect: expected --text or --file to compare tokenizers on, got neither. Add one, or name a single tokenizer.");
+    if (file !== undefined && file !== "-") checkPath(file);
+    const tokenizers: Tokenizer[] = [];
+    for (const path of paths) tokenizers.push(await open(path, pattern));
+    if (compares) {
+      const input = text ?? (await textOf(file as string, io));
+      if (input === "") throw new DataError("groundup tokenizer inspect: an empty text, expected at least one character, got none. Give another one.");
+      const compared = tokenizers.map((tokenizer, i) => comparedOn(paths[i] as string, tokenizer, input));
+      const cuts = input.length <= MOST_SHOWN ? tokenizers.map((tokenizer) => cutText(tokenizer, input)) : null;
+      for (const line of comparisonLines(compared, cuts)) io.print(line);
+      return { bytes: Buffer.byteLength(input), compared };
+    }
+    const [tokenizer] = tokenizers as [Tokenizer];
+    const report = tokenizerReport(tokenizer);
     for (const line of tokenizerLines(report)) io.print(line);
-    return report;
+    if (text === undefined) return report;
+    if (text.length > MOST_SHOWN)
+      throw new DataError(
+        `groundup tokenizer inspect: --text is too long to show, expected at most ${MOST_SHOWN} characters, got ${text.length}. Shorten it, or count a file with --file.`,
+      );
+    const trace = traceEncoding(tokenizer.spec, text);
+    io.print();
+    for (const line of traceLines(text, trace)) io.print(line);
+    return { ...report, trace };
   },
 });
 
 export const commands: CommandTable = [
-  ["train", "a byte-level BPE from text", async () => ({ command: train })],
+  ["train", "a BPE, WordPiece or Unigram from text", async () => ({ command: train })],
   ["encode", "text to ids", async () => ({ command: encode })],
   ["decode", "ids to text", async () => ({ command: decode })],
-  ["inspect", "what a tokenizer is", async () => ({ command: inspect })],
+  ["inspect", "what a tokenizer is, how it cuts a text, how several compare", async () => ({ command: inspect })],
 ];

@@ -20,4 +20,6 @@ export {
   type TokenizerSpec,
   unknownId,
 } from "./tokenizer-spec.ts";
+export { type EncodingTrace, type TracedToken, type TracedWord, traceEncoding } from "./trace.ts";
 export { byteTokenizer, charTokenizer, type SimpleOptions, type TrainBpeOptions, trainBpe, trainBpeStream } from "./train.ts";
+export { type Documents, type TrainUnigramOptions, type TrainWordPieceOptions, trainUnigram, trainWordPiece } from "./trainers/train-pieces.ts";

@@ -261,7 +261,8 @@ let scripts: { starts: number[]; numbers: number[] } | undefined;
 /** The script of what belongs to every one. */
 const ANY = -1;
 
-function scriptOf(point: number): number {
+/** A number for the script of a code point, as Hugging Face tokenizers tell them apart; what every script uses has one of its own. */
+export function scriptOf(point: number): number {
   if (scripts === undefined) {
     scripts = { starts: [0], numbers: [ANY] };
     const values = HF_SCRIPTS.split(" ").map((value) => Number.parseInt(value, 36));

@@ -1,0 +1,143 @@
+import { readFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
+import { describe, expect, it } from "vitest";
+import { ConfigError, DataError } from "../../errors.ts";
+import { readTokenizerJson, trainUnigram, trainWordPiece, writeTokenizerJson } from "../index.ts";
+import { createTokenizer } from "../tokenizer.ts";
+import { seedPieces } from "./seed-pieces.ts";
+
+const fixture = JSON.parse(readFileSync(new URL("trainers.fixture.json", import.meta.url), "utf8")) as {
+  wordpiece: { vocabSize: number; minFrequency: number; limitAlphabet: number; tokens: string[] }[];
+  unigram: { vocabSize: number; heldOutTokens: number }[];
+};
+const lines = gunzipSync(readFileSync(new URL("../../../data/moby-dick.jsonl.gz", import.meta.url)))
+  .toString("utf8")
+  .split("\n")
+  .filter((document) => document !== "")
+  .flatMap((document) => (JSON.parse(document) as { text: string }).text.split("\n"))
+  .slice(0, 6000);
+const cut = Math.floor((lines.length * 9) / 10);
+const [train, held] = [lines.slice(0, cut), lines.slice(cut)];
+
+describe("trainWordPiece", () => {
+  it.each(fixture.wordpiece)(
+    "$vocabSize tokens, pairs seen $minFrequency times, $limitAlphabet letters: Hugging Face's vocabulary",
+    async ({ tokens, ...options }) => {
+      const tokenizer = await trainWordPiece(train, options);
+      expect(tokenizer.spec.model.tokens).toEqual(tokens);
+    },
+  );
+
+  it("is saved and opened again, with [CLS] and [SEP] around a text", async () => {
+    const tokenizer = await trainWordPiece("a whale, a whale, a WHALE", { vocabSize: 30 });
+    const again = createTokenizer(readTokenizerJson(writeTokenizerJson(tokenizer.spec), "tokenizer.json"));
+    for (const t of [tokenizer, again]) {
+      expect(t.encode("A whale").tokens).toEqual(["[CLS]", "a", "whale", "[SEP]"]);
+      expect(t.encode("wha?").tokens).toEqual(["[CLS]", "wh", "##a", "[UNK]", "[SEP]"]);
+    }
+  });
+
+  it("keeps letters that the text lacks, and case where it is asked to", async () => {
+    const tokenizer = await trainWordPiece("Aa Aa", { vocabSize: 12, lowercase: false, initialAlphabet: ["z"], specialTokens: ["[UNK]"] });
+    expect(tokenizer.spec.model.tokens).toEqual(["[UNK]", "A", "a", "z", "##a", "Aa"]);
+  });
+});
+
+describe("trainUnigram", () => {
+  it.each(fixture.unigram)("$vocabSize tokens: a text outside the training is no longer than with SentencePiece's", async ({ vocabSize, heldOutTokens }) => {
+    const tokenizer = await trainUnigram(train, { vocabSize });
+    expect(tokenizer.vocabSize).toBe(vocabSize);
+    const count = held.reduce((sum, line) => sum + tokenizer.count(line), 0);
+    // Up to a hundredth shorter was seen: SentencePiece does not begin with substrings that stand at the end of words only.
+    expect(count / heldOutTokens).toBeLessThan(1.005);
+    expect(count / heldOutTokens).toBeGreaterThan(0.98);
+  });
+
+  it("gives the same tokenizer again, and one that is saved and opened", async () => {
+    const options = { vocabSize: 200, byteFallback: false };
+    const [first, second] = [await trainUnigram(train.slice(0, 500), options), await trainUnigram(train.slice(0, 500), options)];
+    const file = writeTokenizerJson(first.spec);
+    expect(writeTokenizerJson(second.spec)).toBe(file);
+    const again = createTokenizer(readTokenizerJson(file, "tokenizer.json"));
+    expect([...again.encode(held[3]).ids]).toEqual([...first.encode(held[3]).ids]);
+    expect(again.decode(again.encode("Call me Ishmael.").ids)).toBe("Call me Ishmael.");
+  });
+
+  it("spells what it never saw in bytes, where it is asked to", async () => {
+    const [plain, bytes] = [
+      await trainUnigram(train.slice(0, 200), { vocabSize: 120 }),
+      await trainUnigram(train.slice(0, 200), { vocabSize: 380, byteFallback: true }),
+    ];
+    expect(plain.encode("é", { addSpecialTokens: false }).tokens.at(-1)).toBe("é");
+    expect(plain.encode("é").ids.at(-1)).toBe(0);
+    expect(bytes.encode("é").tokens.slice(-2)).toEqual(["<0xC3>", "<0xA9>"]);
+    expect(bytes.decode(bytes.encode("a 鯨 é").ids)).toBe("a 鯨 é");
+  });
+
+  it("makes no pieces of two scripts, of blanks inside, or longer than asked", async () => {
+    const tokens = async (maxPieceLength: number) => {
+      const { spec } = await trainUnigram("ab1 abя abcdef abcdef ".repeat(99), { vocabSize: 40, maxPieceLength });
+      return spec.model.tokens.slice(3) as string[];
+    };
+    const [short, long] = [await tokens(4), await tokens(16)];
+    for (const token of [...short, ...long]) expect(token).toMatch(/^▁?([a-z]*|1|я)$/);
+    expect(long).toContain("▁abcdef");
+    expect(Math.max(...short.map((token) => token.length))).toBeLessThanOrEqual(4);
+  });
+
+  it("leaves the rarest letters out", async () => {
+    const tokenizer = await trainUnigram(`${"ab ".repeat(999)}q`, { vocabSize: 12, characterCoverage: 0.99 });
+    expect(new Set(tokenizer.spec.model.tokens)).toEqual(new Set(["<unk>", "<s>", "</s>", "▁ab", "▁", "a", "b", "ab"]));
+    expect(tokenizer.encode("q").ids).toContain(0);
+  });
+});
+
+describe("seedPieces", () => {
+  const corpus = (words: Record<string, number>) => {
+    const list = Object.keys(words).map((word) => Int32Array.from(word, (c) => c.charCodeAt(0)));
+    const starts = new Int32Array(list.length + 1);
+    for (const [i, word] of list.entries()) starts[i + 1] = starts[i] + word.length;
+    return { characters: Int32Array.from(list.flatMap((word) => [...word])), starts, counts: Float64Array.from(Object.values(words)) };
+  };
+  const found = (words: Record<string, number>, longest = 16) =>
+    Object.fromEntries(seedPieces(corpus(words), longest, 100, () => true).map(({ characters, cover }) => [String.fromCharCode(...characters), cover]));
+
+  it("counts substrings over all words, the longest of those that are always followed alike", () => {
+    expect(found({ whale: 3, whales: 2, ale: 5 })).toEqual(naive({ whale: 3, whales: 2, ale: 5 }));
+    expect(found({ banana: 1, nan: 4 })).toEqual(naive({ banana: 1, nan: 4 }));
+    expect(found({ aaaa: 7, aab: 2 }, 3)).toEqual(naive({ aaaa: 7, aab: 2 }, 3));
+  });
+
+  /** Every substring with its count and what follows it. */
+  function naive(words: Record<string, number>, longest = 16): Record<string, number> {
+    const seen = new Map<string, { count: number; next: Set<string> }>();
+    for (const [word, count] of Object.entries(words)) {
+      for (let i = 0; i < word.length; i++) {
+        for (let j = i + 2; j <= Math.min(word.length, i + longest); j++) {
+          const entry = seen.get(word.slice(i, j)) ?? { count: 0, next: new Set() };
+          entry.count += count;
+          entry.next.add(word[j] ?? `end of ${word}`);
+          if (j === word.length) entry.next.add("end");
+          seen.set(word.slice(i, j), entry);
+        }
+      }
+    }
+    const kept = [...seen].filter(([, { count, next }]) => count >= 2 && next.size > 1);
+    return Object.fromEntries(kept.map(([piece, { count }]) => [piece, count * piece.length]));
+  }
+});
+
+const wrong: [string, () => Promise<unknown>, typeof ConfigError | typeof DataError, RegExp][] = [
+  ["no text", () => trainWordPiece([], { vocabSize: 100 }), DataError, /trainWordPiece: no text/],
+  ["only blanks", () => trainUnigram("  \n ", { vocabSize: 100 }), DataError, /trainUnigram: no text/],
+  ["fewer tokens than letters", () => trainWordPiece("abc", { vocabSize: 6 }), DataError, /expected at least 10 tokens, got 6/],
+  ["fewer pieces than letters", () => trainUnigram("abc", { vocabSize: 6 }), DataError, /expected at least 4 and the special tokens, got room for 3 pieces/],
+  ["no unknown token", () => trainUnigram("abc", { vocabSize: 60, specialTokens: ["<s>"] }), ConfigError, /expected "<unk>" among specialTokens/],
+  ["an unknown option", () => trainUnigram("abc", { vocabsize: 60 } as never), ConfigError, /vocabSize/],
+  ["half a letter", () => trainWordPiece("abc", { vocabSize: 60, initialAlphabet: ["ab"] }), ConfigError, /bad initialAlphabet/],
+  ["a share above 1", () => trainUnigram("abc", { vocabSize: 60, characterCoverage: 2 }), ConfigError, /bad characterCoverage/],
+];
+it.each(wrong)("%s is refused in words", async (_, run, error, message) => {
+  await expect(run()).rejects.toThrow(error);
+  await expect(run()).rejects.toThrow(message);
+});
