@@ -16,6 +16,7 @@ export * from "./ops/attention.ts";
 export * from "./ops/dropout.ts";
 export * from "./ops/einsum.ts";
 export * from "./ops/elementwise.ts";
+export * from "./ops/grouped-linear.ts";
 export * from "./ops/indexing.ts";
 export * from "./ops/joining.ts";
 export * from "./ops/linear.ts";

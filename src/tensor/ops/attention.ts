@@ -1,6 +1,7 @@
 /** Scaled dot-product attention over rectangles and ragged rows, with its composed twin. */
 import { ShapeError } from "../../errors.ts";
 import { checkOptions, type KnownOptions } from "../../options.ts";
+import { sinksGradient, withSinks } from "../attention-sinks.ts";
 import { attentionGrad, attention as attentionKernel } from "../autocast.ts";
 import { type Context, noGrad } from "../autograd.ts";
 import type { Operand } from "../kernels.ts";
@@ -9,9 +10,10 @@ import { values } from "../samples.ts";
 import { contiguousStrides, show } from "../shape.ts";
 import { arange, type Tensor, tensor, tensorFrom } from "../tensor.ts";
 import { dropout } from "./dropout.ts";
-import { add, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, sub, tanh } from "./elementwise.ts";
+import { add, f32, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, sub, tanh } from "./elementwise.ts";
+import { concat } from "./joining.ts";
 import { matmul } from "./matmul.ts";
-import { cast, contiguous, expand, packed, permute, reshape, transpose, unsqueeze } from "./movement.ts";
+import { cast, contiguous, expand, narrow, packed, permute, reshape, transpose, unsqueeze } from "./movement.ts";
 import { softmax } from "./softmax.ts";
 
 export interface AttentionOptions {
@@ -27,6 +29,11 @@ export interface AttentionOptions {
   slopes?: Tensor;
   /** Added to the scores; f32, broadcasts to (B, heads, T, S). It gets no gradient. Rectangles only. */
   mask?: Tensor;
+  /**
+   * One number a head that stands beside the scores in the softmax, and whose share goes nowhere: a query may attend to nothing (gpt-oss; Xiao et al. 2024). f32 (heads).
+   * It gets a gradient.
+   */
+  sinks?: Tensor;
   /** Drops probabilities while training. Runs the composed form, which holds the T×T matrix. */
   dropout?: number;
   /** Ragged rows: where each sequence begins and ends among the query rows, as 0, t₁, t₁+t₂, …; q is then (rows, heads, dim). */
@@ -43,6 +50,7 @@ export const ATTENTION_OPTIONS: KnownOptions<AttentionOptions> = {
   window: true,
   softcap: true,
   slopes: true,
+  sinks: true,
   mask: true,
   dropout: true,
   cuSeqlens: true,
@@ -158,20 +166,24 @@ function gradientsOf(ctx: Context, l: Layout, q: Rows, k: Rows, v: Rows): { gq: 
   return { gq: part(q.x, 0), gk: part(k.x, rowQ), gv: part(v.x, rowQ + rowK), rowQ: row, rowK: row };
 }
 
-const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions]>({
+const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, sinks?: Tensor[]]>({
   name: "attention",
   tensors: 3,
-  shape: (q, k, v, options) => {
-    layout(q, k, v, options);
+  shape: (q, k, v, options, sinks = []) => {
+    const { heads } = layout(q, k, v, options);
+    const [s] = sinks;
+    if (s !== undefined && (s.rank !== 1 || s.shape[0] !== heads))
+      throw new ShapeError(`attention: expected sinks (${heads},), one for each head, got ${show(s.shape)}`);
     return q.shape;
   },
-  forward: (ctx, shape, q, k, v, options) => {
+  forward: (ctx, shape, q, k, v, options, sinks = []) => {
     const l = layout(q, k, v, options);
     const rq = asRows(q);
     const rk = asRows(k);
     const rv = asRows(v);
     const out = ctx.out(shape);
-    const lse = ctx.records ? ctx.out([l.heads, l.rowsQ]) : null;
+    const [sink] = sinks;
+    let lse = ctx.records || sink !== undefined ? ctx.out([l.heads, l.rowsQ]) : null;
     const { mask, strides } = maskOf(q, k, options);
     const { scale, causal, window, softcap, slopes } = rules(options, l.dim);
     const cuts = boundaries(l.sequences, options);
@@ -204,7 +216,8 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       mask,
       strides,
     );
-    ctx.save(rq.x, rk.x, rv.x, out, lse, cuts);
+    if (sink !== undefined) lse = withSinks(out, lse as Tensor, f32(sink));
+    ctx.save(rq.x, rk.x, rv.x, out, lse, cuts, sink ?? null);
     return out;
   },
   backward: (ctx, args, g) => {
@@ -253,9 +266,10 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       mask,
       strides,
     );
-    return [gq, gk, gv];
+    const sink = ctx.maybe(6);
+    return sink === null ? [gq, gk, gv] : [gq, gk, gv, sinksGradient(ctx.get(3), ctx.get(4), f32(sink), packed(g as Tensor))];
   },
-  composed: composedAttention,
+  composed: (q, k, v, options, sinks = []) => composedAttention(q, k, v, { ...options, sinks: sinks[0] }),
   samples: () => {
     const qkv = (b: number, t: number, h: number, kv: number, d: number, s = t): [Tensor, Tensor, Tensor] => [
       values([b, t, h, d]),
@@ -279,6 +293,22 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       { name: "window", args: () => [...qkv(1, 9, 2, 2, 4), { window: 3 }], torch: long("s", "(p <= t) & (p > t - 3)") },
       { name: "softcap", args: () => [...qkv(1, 6, 2, 2, 4), { softcap: 1.5 }], torch: long("1.5 * (s / 1.5).tanh()", "p <= t") },
       { name: "ALiBi", args: () => [...qkv(1, 6, 2, 2, 4), { slopes: tensor([0.5, 0.25]) }], torch: long("s + slopes[:, None, None] * (p - t)", "p <= t") },
+      {
+        name: "sinks",
+        args: () => [...qkv(2, 5, 4, 2, 4), {}, [values([4], { seed: 6 })]],
+        torch:
+          "(lambda q, k, v: torch.cat([(q @ k.mT / math.sqrt(q.size(-1))).masked_fill(torch.ones(5, 5).tril() == 0, -math.inf), x3[:, None, None].expand(2, 4, 5, 1)], -1).softmax(-1)[..., :-1] @ v)(*[y.transpose(1, 2).repeat_interleave(x0.size(-2) // y.size(-2), 1) for y in (x0, x1, x2)]).transpose(1, 2)",
+      },
+      {
+        name: "sinks, ragged, window",
+        args: () => [
+          values([7, 2, 4]),
+          values([7, 1, 4], { seed: 2 }),
+          values([7, 1, 4], { seed: 3 }),
+          { cuSeqlens: Int32Array.of(0, 3, 3, 7), window: 2 },
+          [values([2], { seed: 6 })],
+        ],
+      },
       {
         name: "mask",
         args: () => [...qkv(2, 4, 2, 2, 4), { causal: false, mask: values([2, 1, 4, 4], { seed: 5, requiresGrad: false }) }],
@@ -355,7 +385,12 @@ function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, seque
   if (options.window) seen = logicalAnd(seen, gt(key, sub(position, options.window)));
   if (options.window && options.causal === false) seen = logicalAnd(seen, lt(key, add(position, options.window)));
   scores = maskedFill(scores, logicalNot(expand(seen, [t, s])), Number.NEGATIVE_INFINITY);
-  const probabilities = see("probabilities", softmax(scores), sequence);
+  const { sinks } = options;
+  const weights =
+    sinks === undefined
+      ? softmax(scores)
+      : narrow(softmax(concat([scores, expand(reshape(sinks, [heads, 1, 1]), [...scores.shape.slice(0, 3), 1])], -1)), -1, 0, s);
+  const probabilities = see("probabilities", weights, sequence);
   return permute(matmul(dropout(probabilities, options.dropout ?? 0), repeat(v)), [0, 2, 1, 3]); // (B, T, H, D)
 }
 
@@ -365,5 +400,7 @@ function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, seque
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   checkOptions("attention", options, ATTENTION_OPTIONS);
-  return options.dropout || options.watch ? composedAttention(q, k, v, options) : attentionOp(q, k, v, options);
+  if (options.dropout || options.watch) return composedAttention(q, k, v, options);
+  const { sinks } = options;
+  return sinks === undefined ? attentionOp(q, k, v, options) : attentionOp(q, k, v, options, [sinks]);
 }

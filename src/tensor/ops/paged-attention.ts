@@ -1,11 +1,13 @@
 /** Attention over keys and values that lie in pages, for generation. */
 import { ShapeError } from "../../errors.ts";
+import { withSinks } from "../attention-sinks.ts";
 import { attention as attentionKernel } from "../autocast.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
 import { type Tensor, tensor } from "../tensor.ts";
 import { type AttentionOptions, asRows, attention, rules } from "./attention.ts";
+import { f32 } from "./elementwise.ts";
 import { indexSelect } from "./indexing.ts";
 
 /** Keys and values of many sequences in pages of 64 positions, and where each sequence's pages are. */
@@ -69,6 +71,8 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
     const kvHeads = k.shape[1] as number;
     const rq = asRows(q);
     const out = ctx.out(shape);
+    const { sinks } = options;
+    const lse = sinks === undefined ? null : ctx.out([heads, shape[0] as number]);
     attentionKernel(
       rq.x,
       rq.row,
@@ -78,7 +82,7 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       kvHeads * dim,
       out,
       heads * dim,
-      null,
+      lse,
       places,
       null,
       { storage, offset: offset + filled.length + 1 },
@@ -98,6 +102,7 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       null,
       [0, 0, 0, 0],
     );
+    if (sinks !== undefined) withSinks(out, lse as Tensor, f32(sinks));
     return out;
   },
   backward: "none: generation runs without a graph",
@@ -112,7 +117,11 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       lengths,
       places: placesOf(cuSeqlens, lengths, pageTable),
     });
-    return [{ name: "two sequences", args: () => [values([4, 2, 4], { requiresGrad: false }), paged(), { cuSeqlens }] }];
+    const q = () => values([4, 2, 4], { requiresGrad: false });
+    return [
+      { name: "two sequences", args: () => [q(), paged(), { cuSeqlens }] },
+      { name: "sinks", args: () => [q(), paged(), { cuSeqlens, sinks: values([2], { requiresGrad: false, seed: 4 }) }] },
+    ];
   },
 });
 
