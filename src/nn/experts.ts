@@ -17,6 +17,7 @@ export interface Routes {
   readonly logits: Tensor;
 }
 
+/** How tokens are sent. */
 export interface RouteOptions {
   /** Experts for each token. */
   topK: number;
@@ -45,6 +46,7 @@ export function routeTokens(logits: Tensor, options: RouteOptions): Routes {
   return { weights: chosen.values, experts: chosen.indices, logits };
 }
 
+/** How answers are added up. */
 export interface MixOptions {
   /** Tokens that an expert takes at most, as a multiple of its even share tokens · topK / experts (the capacity factor of Fedus et al.); what comes later in the batch gets no answer from it. Default: no limit. */
   capacity?: number;
