@@ -99,7 +99,7 @@ export interface SavedPerRow {
 
 /**
  * `attend`'s part of `SavedPerRow`. Fused, it keeps its result and a log-sum for each head. With dropout it runs as plain operations: masked scores, probabilities
- * and what dropout left of them, each a number for every key; keys and values repeated for every head that shares them; two gradients as large as the scores.
+ * and what dropout left of them, each a number for every key (and three more where a soft cap bends the scores); keys and values repeated for every head that shares them; two gradients as large as the scores.
  */
 export function attentionPerRow(attention: {
   heads: number;
@@ -107,11 +107,12 @@ export function attentionPerRow(attention: {
   headDim: number;
   dropout: number;
   length: number;
+  softcap?: boolean;
 }): Pick<SavedPerRow, "layer" | "gradients"> {
-  const { heads, kvHeads, headDim, dropout, length } = attention;
+  const { heads, kvHeads, headDim, dropout, length, softcap = false } = attention;
   const result = heads * headDim;
   if (dropout === 0) return { layer: result + heads, gradients: 0 };
-  return { layer: result + 3 * heads * length + 2 * (heads - kvHeads) * headDim, gradients: 2 * heads * length };
+  return { layer: result + (softcap ? 6 : 3) * heads * length + 2 * (heads - kvHeads) * headDim, gradients: 2 * heads * length };
 }
 
 /** A model's shape, as `sizedConfig` chooses it. */

@@ -5,21 +5,33 @@ import { attention, memory, noGrad, randn, resetPeakMemory, scope, tensor } from
 import type { CausalLM } from "./causal-lm.ts";
 import { GPT2 } from "./gpt2.ts";
 import { Llama } from "./llama.ts";
+import { Mistral } from "./mistral.ts";
+import { Qwen2 } from "./qwen2.ts";
+import { Qwen3 } from "./qwen3.ts";
+import { SmolLM3 } from "./smollm3.ts";
 
+/** Sizes of Llama and those after it. */
+const sizes = {
+  vocab_size: 43,
+  hidden_size: 32,
+  intermediate_size: 40,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  head_dim: 8,
+  max_position_embeddings: 128,
+  initializer_range: 0.3,
+};
 const llama = (heads: number, kvHeads: number) =>
-  new Llama({
-    vocab_size: 43,
-    hidden_size: 32,
-    intermediate_size: 40,
-    num_hidden_layers: 2,
-    num_attention_heads: heads,
-    num_key_value_heads: kvHeads,
-    max_position_embeddings: 128,
-    initializer_range: 0.3,
-  }).eval();
+  new Llama({ ...sizes, num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: 32 / heads }).eval();
 const MODELS: [string, () => CausalLM][] = [
   ["gpt2", () => new GPT2({ vocab_size: 43, n_positions: 128, n_embd: 32, n_layer: 2, n_head: 4, initializer_range: 0.3 }).eval()],
   ["llama", () => llama(4, 2)],
+  // Windows that begin inside of a block of keys.
+  ["qwen2", () => new Qwen2({ ...sizes, use_sliding_window: true, sliding_window: 7, max_window_layers: 1 }).eval()],
+  ["qwen3", () => new Qwen3({ ...sizes, use_sliding_window: true, sliding_window: 70, max_window_layers: 1 }).eval()],
+  ["mistral", () => new Mistral({ ...sizes, sliding_window: 20 }).eval()],
+  ["smollm3", () => new SmolLM3({ ...sizes, no_rope_layer_interval: 2, use_sliding_window: true, sliding_window: 33 }).eval()],
 ];
 
 const logitsOf = (model: CausalLM, ids: Int32Array, cuSeqlens?: Int32Array): Float32Array =>

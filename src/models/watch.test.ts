@@ -6,6 +6,10 @@ import { concat, keep, linear, memory, noGrad, scope, type Tensor, tensor, tenso
 import type { CausalLM, CausalLMInputs } from "./causal-lm.ts";
 import { GPT2 } from "./gpt2.ts";
 import { Llama } from "./llama.ts";
+import { Mistral } from "./mistral.ts";
+import { Qwen2 } from "./qwen2.ts";
+import { Qwen3 } from "./qwen3.ts";
+import { SmolLM3 } from "./smollm3.ts";
 
 /** Weights far from zero, so that scores, activations and probabilities differ from place to place. */
 function loud<M extends CausalLM>(model: M): M {
@@ -13,6 +17,24 @@ function loud<M extends CausalLM>(model: M): M {
   for (const p of model.parameters()) init.normal(p, { std: 0.5, stream });
   return model.eval();
 }
+/** Llama and those after it. */
+const sizes = {
+  vocab_size: 31,
+  hidden_size: 16,
+  intermediate_size: 20,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  head_dim: 4,
+  max_position_embeddings: 80,
+};
+const family = (name: string, make: () => CausalLM): [string, () => CausalLM, string, string, string] => [
+  name,
+  () => loud(make()),
+  "model.layers.1.self_attn",
+  "o_proj",
+  "model.layers.1.mlp",
+];
 const MODELS: [name: string, make: () => CausalLM, attention: string, out: string, mlp: string][] = [
   [
     "gpt2",
@@ -21,24 +43,11 @@ const MODELS: [name: string, make: () => CausalLM, attention: string, out: strin
     "c_proj",
     "transformer.h.1.mlp",
   ],
-  [
-    "llama with grouped queries",
-    () =>
-      loud(
-        new Llama({
-          vocab_size: 31,
-          hidden_size: 16,
-          intermediate_size: 20,
-          num_hidden_layers: 2,
-          num_attention_heads: 4,
-          num_key_value_heads: 2,
-          max_position_embeddings: 80,
-        }),
-      ),
-    "model.layers.1.self_attn",
-    "o_proj",
-    "model.layers.1.mlp",
-  ],
+  family("llama with grouped queries", () => new Llama(sizes)),
+  family("qwen2", () => new Qwen2(sizes)),
+  family("qwen3", () => new Qwen3(sizes)),
+  family("mistral", () => new Mistral(sizes)),
+  family("smollm3", () => new SmolLM3({ ...sizes, no_rope_layer_interval: 2, tie_word_embeddings: false })),
 ];
 
 const ids = (shape: number[], seed = 1) =>

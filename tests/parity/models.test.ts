@@ -80,6 +80,23 @@ const changes: [fixture: string, key: string, value: unknown][] = [
     "rope_parameters",
     { rope_type: "longrope", factor: 2, rope_theta: 10000, original_max_position_embeddings: 12, short_factor: [1, 1, 1, 1], long_factor: [1, 2, 3, 4.1] },
   ],
+  ["qwen2", "rms_norm_eps", 1e-6],
+  ["qwen2", "rope_parameters", { rope_type: "default", rope_theta: 9000 }],
+  ["qwen2-window-tied", "sliding_window", 6],
+  ["qwen2-window-tied", "layer_types", ["full_attention", "full_attention"]],
+  ["qwen3", "rms_norm_eps", 1e-6],
+  ["qwen3", "rope_parameters", { rope_type: "default", rope_theta: 9000 }],
+  ["qwen3-window-biases", "sliding_window", 6],
+  ["qwen3-window-biases", "layer_types", ["full_attention", "full_attention"]],
+  ["mistral", "rms_norm_eps", 1e-6],
+  ["mistral", "sliding_window", 6],
+  ["mistral-full-tied", "sliding_window", 10],
+  ["mistral-full-tied", "rope_parameters", { rope_type: "default", rope_theta: 9000 }],
+  ["smollm3", "rms_norm_eps", 1e-6],
+  ["smollm3", "no_rope_layers", [0, 1]],
+  ["smollm3", "rope_parameters", { rope_type: "default", rope_theta: 9000 }],
+  ["smollm3-window-biases", "sliding_window", 6],
+  ["smollm3-window-biases", "layer_types", ["full_attention", "full_attention"]],
 ];
 
 test.each(changes)("%s notices another %s", async (name, key, value) => {
