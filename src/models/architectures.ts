@@ -4,6 +4,9 @@ import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import type { Architecture } from "./architecture.ts";
 import type { ModelDescription } from "./causal-lm.ts";
+import { gemma } from "./gemma.ts";
+import { gemma2 } from "./gemma2.ts";
+import { gemma3Text } from "./gemma3_text.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
@@ -12,7 +15,7 @@ import { qwen3 } from "./qwen3.ts";
 import { smollm3 } from "./smollm3.ts";
 
 /** Those that groundup brings along. To add one: its file, and its name here. */
-const BUILT_IN: readonly Architecture[] = [gpt2, llama, mistral, qwen2, qwen3, smollm3];
+const BUILT_IN: readonly Architecture[] = [gpt2, llama, gemma, gemma2, gemma3Text, mistral, qwen2, qwen3, smollm3];
 
 /** Every architecture by its `model_type`, those of `registerArchitecture` too. */
 export const architectures: Record<string, Architecture> = Object.create(null);

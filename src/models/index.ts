@@ -6,6 +6,9 @@ export { CausalLM, type CausalLMInputs, CausalLMOutput, contextOf, type ModelDes
 export { configKeys } from "./config-values.ts";
 export { countsFrom, type ModelCounts, modelCounts, type ParametersByPart } from "./counts.ts";
 export { createModel } from "./create.ts";
+export { Gemma, type GemmaConfig, gemmaConfigSchema, gemmaCounts } from "./gemma.ts";
+export { Gemma2, type Gemma2Config, gemma2ConfigSchema, gemma2Counts } from "./gemma2.ts";
+export { Gemma3Text, type Gemma3TextConfig, gemma3TextConfigSchema, gemma3TextCounts } from "./gemma3_text.ts";
 export { describeGguf } from "./gguf-model.ts";
 export { GPT2, type GPT2Config, gpt2ConfigSchema, gpt2Counts } from "./gpt2.ts";
 export { Llama, type LlamaConfig, llamaConfigSchema, llamaCounts } from "./llama.ts";

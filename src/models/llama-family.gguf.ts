@@ -65,6 +65,16 @@ export const HEAD_NORM_NAMES: readonly GgufName[] = [
   ["blk.{i}.attn_k_norm", "model.layers.{i}.self_attn.k_norm"],
 ];
 
+/** Names of the norms of Gemma 2 and 3, behind attention and around the MLP. */
+export const POST_NORM_NAMES: readonly GgufName[] = [
+  ["blk.{i}.post_attention_norm", "model.layers.{i}.post_attention_layernorm"],
+  ["blk.{i}.ffn_norm", "model.layers.{i}.pre_feedforward_layernorm"],
+  ["blk.{i}.post_ffw_norm", "model.layers.{i}.post_feedforward_layernorm"],
+];
+
+/** `added` of files whose norms are stored as 1 + weight. */
+export const unitOffset = (name: string): number => (name.endsWith("norm.weight") ? 1 : 0);
+
 /** `rowOrder` of files whose query and key heads lie as llama.cpp turns Llama's. */
 export function turnedRows(name: string, rows: number, config: FamilySizes): Int32Array | null {
   const { heads, kvHeads } = familyDimensions(config);

@@ -62,8 +62,8 @@ interface Windows {
   layer_types: readonly LayerType[] | null;
 }
 
-/** The window of each layer, null where it has none: as `layer_types` says, or else as `slides` says of a layer's number, from 0. */
-export function windowsOf({ num_hidden_layers, sliding_window, layer_types }: Windows, slides: (layer: number) => boolean): (number | null)[] {
+/** The window of each layer, null where it has none: as `layer_types` says, or where it is null, as `slides` says of a layer's number, from 0. */
+export function windowsOf({ num_hidden_layers, sliding_window, layer_types }: Windows, slides: (layer: number) => boolean = () => false): (number | null)[] {
   return Array.from({ length: num_hidden_layers }, (_, i) =>
     (layer_types === null ? slides(i) : layer_types[i] === "sliding_attention") ? sliding_window : null,
   );
@@ -81,6 +81,9 @@ export function checkLayerTypes({ num_hidden_layers, sliding_window, layer_types
   if (sliding_window === null && layer_types.includes("sliding_attention"))
     ctx.addIssue({ code: "custom", path: ["sliding_window"], message: "is missing, expected the window of the sliding layers, got null. Set it." });
 }
+
+/** `use_bidirectional_attention`: a config that asks for queries that see what comes after them is refused. */
+export const causalOnly = z.literal(false).nullable().default(false);
 
 /** Other spellings of the keys `rope_theta` and `rope_parameters`. */
 export const ROPE_SPELLINGS = { rope_theta: ["rope_parameters.rope_theta", "rope_scaling.rope_theta"], rope_parameters: ["rope_scaling"] };

@@ -39,7 +39,7 @@ export const mistralConfigSchema = z
     attention_dropout: probability.default(0),
   })
   .superRefine(checkHeads);
-/** `config.json` of a Qwen 2, checked, with its defaults. */
+/** `config.json` of a Mistral, checked, with its defaults. */
 export type MistralConfig = z.output<typeof mistralConfigSchema>;
 
 const keys = configKeys(mistralConfigSchema, { hidden_act: ["hidden_activation"], ...ROPE_SPELLINGS });

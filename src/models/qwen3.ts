@@ -61,7 +61,7 @@ export const qwen3ConfigSchema = z
     checkHeads(config, ctx);
     checkLayerTypes({ ...config, sliding_window: windowOf(config) }, ctx);
   });
-/** `config.json` of a Qwen 2, checked, with its defaults. */
+/** `config.json` of a Qwen 3, checked, with its defaults. */
 export type Qwen3Config = z.output<typeof qwen3ConfigSchema>;
 
 const keys = configKeys(qwen3ConfigSchema, { hidden_act: ["hidden_activation"], ...ROPE_SPELLINGS });

@@ -75,7 +75,7 @@ export const smolLM3ConfigSchema = z
         message: `ends before the last layer, expected a 0 or 1 for each of num_hidden_layers = ${layers}, got ${turning.length}. Add the others.`,
       });
   });
-/** `config.json` of a Qwen 2, checked, with its defaults. */
+/** `config.json` of a SmolLM3, checked, with its defaults. */
 export type SmolLM3Config = z.output<typeof smolLM3ConfigSchema>;
 
 const keys = configKeys(smolLM3ConfigSchema, { hidden_act: ["hidden_activation"], ...ROPE_SPELLINGS });

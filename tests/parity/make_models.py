@@ -61,7 +61,9 @@ for name in sys.argv[1:] or VARIANTS:
     with torch.no_grad():
         for n, p in model.named_parameters():
             gain = ("ln_" in n or "norm" in n) and n.endswith("weight")
-            p.copy_(torch.randn_like(p) * (0.3 if gain else 0.25) + (1.0 if gain else 0.0))
+            # Gemma's norms multiply by 1 + weight.
+            centre = 1.0 if gain and not cls.__name__.startswith("Gemma") else 0.0
+            p.copy_(torch.randn_like(p) * (0.3 if gain else 0.25) + centre)
     ids = torch.randint(0, config.vocab_size, (2, length))
     labels = ids.clone()
     labels[0, 3] = -100
