@@ -16,6 +16,8 @@ export interface ArchitectureDeclaration<Config extends object> {
   readonly schema: z.ZodType<Config>;
   /** Their other spellings, older and newer, and the keys without effect. */
   readonly keys: ConfigKeys;
+  /** Keys whose whole numbers are written with a point, 30 as 30.0: transformers refuses them without. */
+  readonly floats?: readonly (keyof Config & string)[];
   /** The keys of its longest sequence and its number of layers. */
   readonly keyOf: { readonly context: keyof Config & string; readonly layers: keyof Config & string };
   readonly weights: WeightNames;

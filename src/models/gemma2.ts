@@ -52,7 +52,7 @@ export const gemma2ConfigSchema = z
     attention_bias: z.boolean().default(false),
     attention_dropout: probability.default(0),
     /** Scores are divided by its root, where Llama takes head_dim. */
-    query_pre_attn_scalar: z.number().positive().default(256),
+    query_pre_attn_scalar: size.default(256),
     /** Scores are cap·tanh(score/cap); null is no cap. */
     attn_logit_softcapping: z.number().positive().nullable().default(50),
     /** The same of the logits. */
@@ -252,6 +252,7 @@ export const gemma2 = defineArchitecture<Gemma2Config>({
   modelType: "gemma2",
   schema: gemma2ConfigSchema,
   keys,
+  floats: ["attn_logit_softcapping", "final_logit_softcapping"],
   keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
   weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
   gguf: {

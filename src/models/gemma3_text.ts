@@ -63,7 +63,7 @@ export const gemma3TextConfigSchema = z
     attention_bias: z.boolean().default(false),
     attention_dropout: probability.default(0),
     /** Scores are divided by its root, where Llama takes head_dim. */
-    query_pre_attn_scalar: z.number().positive().default(256),
+    query_pre_attn_scalar: size.default(256),
     /** Logits are cap·tanh(logit/cap); null is no cap. */
     final_logit_softcapping: z.number().positive().nullable().default(null),
     /** How many positions a query of a sliding layer sees, its own included. */
@@ -286,6 +286,7 @@ export const gemma3Text = defineArchitecture<Gemma3TextConfig>({
   modelType: "gemma3_text",
   schema: gemma3TextConfigSchema,
   keys,
+  floats: ["final_logit_softcapping"],
   keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
   weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
   gguf: {
@@ -313,7 +314,7 @@ export const gemma3Text = defineArchitecture<Gemma3TextConfig>({
       // llama.cpp's readers take this one for granted.
       checkSayable("gemma3", "rope_local_base_freq", 10000, rope_local_base_freq);
       return {
-        ...ggufSizes(config),
+        ...ggufSizes({ ...config, rope_parameters: config.rope_scaling }),
         ...(logits === null ? {} : { "{arch}.final_logit_softcapping": f32(logits) }),
         ...(pattern === 1 || window === null ? {} : { "{arch}.attention.sliding_window": u32(window) }),
       };
