@@ -12,6 +12,8 @@ import type { ModelCounts } from "./counts.ts";
 export interface ArchitectureDeclaration<Config extends object> {
   /** `model_type` of Hugging Face's config.json. */
   readonly modelType: string;
+  /** Model types whose config holds one of this architecture under `text_config`: models that see or hear too, of which the text part is opened. */
+  readonly textOf?: readonly string[];
   /** The config, under the keys that are written; refuses sizes that do not go together. */
   readonly schema: z.ZodType<Config>;
   /** Their other spellings, older and newer, and the keys without effect. */

@@ -284,11 +284,22 @@ const LINEAR: RopeParameters = { rope_type: "linear", factor: 8 };
 
 export const gemma3Text = defineArchitecture<Gemma3TextConfig>({
   modelType: "gemma3_text",
+  textOf: ["gemma3"],
   schema: gemma3TextConfigSchema,
   keys,
   floats: ["final_logit_softcapping"],
   keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
-  weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
+  weights: {
+    base: "model.",
+    tied: ["lm_head.weight"],
+    names: [
+      [/rotary_emb\.inv_freq$/, null],
+      // A gemma3's parts that see, and both generations of names of the part that speaks.
+      [/^(model\.)?(vision_tower|multi_modal_projector)\./, null],
+      [/^model\.language_model\./, "model."],
+      [/^language_model\./, ""],
+    ],
+  },
   gguf: {
     architecture: "gemma3",
     config: (file) => {

@@ -1,9 +1,11 @@
 /** Configs of Llama's descendants: spellings, contradictions, and what their settings do. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { ConfigError } from "../errors.ts";
+import { encodeSafetensors } from "../formats/safetensors-write.ts";
+import { memoryFolder } from "../formats/source.ts";
 import { init } from "../nn/index.ts";
 import { noGrad, scope, type Tensor, tensor } from "../tensor/index.ts";
-import { configText, createModel, describeModel, Gemma2, modelCounts } from "./index.ts";
+import { configText, createModel, describeModel, fromPretrained, Gemma2, modelCounts, weightEntries } from "./index.ts";
 
 const TINY = { vocab_size: 41, hidden_size: 24, intermediate_size: 20, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 6 };
 type Config = Record<string, unknown>;
@@ -57,6 +59,37 @@ test("Gemma 3's rotary settings in the older and in the newer spelling are one c
   const essence = ({ rope_theta, rope_local_base_freq, rope_scaling }: Config) => [rope_theta, rope_local_base_freq, rope_scaling];
   expect(essence(older)).toEqual([5e5, 5e3, { rope_type: "linear", factor: 8 }]);
   expect(essence(newer)).toEqual([5e5, 5e3, rope_parameters.full_attention]);
+});
+
+describe("the text part of a model that sees", () => {
+  const text = { ...TINY, max_position_embeddings: 24 };
+  const whole = { model_type: "gemma3", text_config: { ...text, model_type: "gemma3_text", bos_token_id: 3 }, vision_config: {}, eos_token_id: [1, 2] };
+
+  test.each<[generation: string, name: (own: string) => string]>([
+    ["older", (own) => `language_model.${own}`],
+    ["newer", (own) => own.replace(/^model\./, "model.language_model.")],
+  ])("is opened under its %s names, and its weights for images passed over", async (generation, name) => {
+    const model = createModel({ model_type: "gemma3_text", ...text, tie_word_embeddings: false });
+    const image = `${generation === "older" ? "" : "model."}vision_tower.embeddings.patch_embedding.bias`;
+    const own = weightEntries(model);
+    const entries = [...own.map((entry) => ({ ...entry, name: name(entry.name) })), { ...(own.at(-1) as (typeof own)[0]), name: image }];
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of encodeSafetensors(entries).content) chunks.push(chunk.slice());
+    const config = { ...whole, text_config: { ...whole.text_config, tie_word_embeddings: false } };
+    const files = { "config.json": JSON.stringify(config), "model.safetensors": new Uint8Array(Buffer.concat(chunks)) };
+    const again = await fromPretrained(memoryFolder(files));
+    expect(again.modelType).toBe("gemma3_text");
+    expect(again.tokenIds).toEqual({ bos_token_id: 3, eos_token_id: [1, 2], pad_token_id: null });
+    for (const [key, t] of again.stateDict()) expect(t.dataSync(), key).toEqual(model.stateDict().get(key)?.dataSync());
+    model.dispose();
+    again.dispose();
+  });
+
+  test("that is not there is named", () => {
+    expect(() => describeModel({ model_type: "gemma3" })).toThrow(
+      "config: a gemma3 without its text part, expected text_config to be an object, got null. Get the complete file.",
+    );
+  });
 });
 
 test("caps are written with a point, as transformers wants them", () => {
