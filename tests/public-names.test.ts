@@ -45,9 +45,11 @@ const NAMES: Record<string, string> = {
     writeFileAtomic writeFolderAtomic
   `,
   models: `
-    CausalLM CausalLMOutput GPT2 Llama architectureNamed architectures configKeys configText contextOf countsFrom createModel
-    defineArchitecture describeGguf describeModel fromPretrained gpt2ConfigSchema gpt2Counts llamaConfigSchema llamaCounts
-    loadWeights modelCounts outputOf parameterCountOf registerArchitecture saveModel shiftLabels sizedConfig sizedKeys weightEntries
+    CausalLM CausalLMOutput GPT2 Gemma Gemma2 Gemma3Text Llama Mistral Qwen2 Qwen3 SmolLM3 architectureNamed architectures configKeys configText contextOf countsFrom createModel
+    defineArchitecture describeGguf describeModel fromPretrained gemma2ConfigSchema gemma2Counts gemma3TextConfigSchema gemma3TextCounts gemmaConfigSchema
+    gemmaCounts gpt2ConfigSchema gpt2Counts llamaConfigSchema llamaCounts
+    loadWeights mistralConfigSchema mistralCounts modelCounts outputOf parameterCountOf qwen2ConfigSchema qwen2Counts qwen3ConfigSchema qwen3Counts
+    registerArchitecture saveModel shiftLabels sizedConfig sizedKeys smolLM3ConfigSchema smolLM3Counts weightEntries
   `,
   train: `
     END_OF_TEXT accumulateGradients bars chart checkMemory checkPrompts checkSameData createProgress differences emulationNote evaluateLoss

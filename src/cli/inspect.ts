@@ -65,7 +65,7 @@ async function inspectModel(path: string, tensors: boolean): Promise<Inspected> 
   const head = { kind: "model", path, modelType };
   const lines = [`model      ${modelType} in ${path}`];
   let counts: ModelCounts | null = null;
-  if (modelType in architectures) {
+  if (Object.values(architectures).some((known) => known.modelType === modelType || known.textOf?.includes(modelType))) {
     const model = describeModel(json, `${path}/config.json`);
     counts = modelCounts(model);
     lines.push(...modelLines(model, counts));

@@ -12,10 +12,14 @@ import type { ModelCounts } from "./counts.ts";
 export interface ArchitectureDeclaration<Config extends object> {
   /** `model_type` of Hugging Face's config.json. */
   readonly modelType: string;
+  /** Model types whose config holds one of this architecture under `text_config`: models that see or hear too, of which the text part is opened. */
+  readonly textOf?: readonly string[];
   /** The config, under the keys that are written; refuses sizes that do not go together. */
   readonly schema: z.ZodType<Config>;
   /** Their other spellings, older and newer, and the keys without effect. */
   readonly keys: ConfigKeys;
+  /** Keys whose whole numbers are written with a point, 30 as 30.0: transformers refuses them without. */
+  readonly floats?: readonly (keyof Config & string)[];
   /** The keys of its longest sequence and its number of layers. */
   readonly keyOf: { readonly context: keyof Config & string; readonly layers: keyof Config & string };
   readonly weights: WeightNames;
@@ -99,7 +103,7 @@ export interface SavedPerRow {
 
 /**
  * `attend`'s part of `SavedPerRow`. Fused, it keeps its result and a log-sum for each head. With dropout it runs as plain operations: masked scores, probabilities
- * and what dropout left of them, each a number for every key; keys and values repeated for every head that shares them; two gradients as large as the scores.
+ * and what dropout left of them, each a number for every key (and three more where a soft cap bends the scores); keys and values repeated for every head that shares them; two gradients as large as the scores.
  */
 export function attentionPerRow(attention: {
   heads: number;
@@ -107,11 +111,12 @@ export function attentionPerRow(attention: {
   headDim: number;
   dropout: number;
   length: number;
+  softcap?: boolean;
 }): Pick<SavedPerRow, "layer" | "gradients"> {
-  const { heads, kvHeads, headDim, dropout, length } = attention;
+  const { heads, kvHeads, headDim, dropout, length, softcap = false } = attention;
   const result = heads * headDim;
   if (dropout === 0) return { layer: result + heads, gradients: 0 };
-  return { layer: result + 3 * heads * length + 2 * (heads - kvHeads) * headDim, gradients: 2 * heads * length };
+  return { layer: result + (softcap ? 6 : 3) * heads * length + 2 * (heads - kvHeads) * headDim, gradients: 2 * heads * length };
 }
 
 /** A model's shape, as `sizedConfig` chooses it. */

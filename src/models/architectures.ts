@@ -2,13 +2,21 @@
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
+import { isJsonObject, type Json } from "../formats/json.ts";
 import type { Architecture } from "./architecture.ts";
 import type { ModelDescription } from "./causal-lm.ts";
+import { gemma } from "./gemma.ts";
+import { gemma2 } from "./gemma2.ts";
+import { gemma3Text } from "./gemma3_text.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
+import { mistral } from "./mistral.ts";
+import { qwen2 } from "./qwen2.ts";
+import { qwen3 } from "./qwen3.ts";
+import { smollm3 } from "./smollm3.ts";
 
 /** Those that groundup brings along. To add one: its file, and its name here. */
-const BUILT_IN: readonly Architecture[] = [gpt2, llama];
+const BUILT_IN: readonly Architecture[] = [gpt2, llama, gemma, gemma2, gemma3Text, mistral, qwen2, qwen3, smollm3];
 
 /** Every architecture by its `model_type`, those of `registerArchitecture` too. */
 export const architectures: Record<string, Architecture> = Object.create(null);
@@ -37,11 +45,28 @@ export function architectureNamed(modelType: unknown, where: string): Architectu
 }
 
 /**
+ * The text part of a config whose model sees or hears too (`textOf`), with the token ids of the whole; any other config as it is.
+ * @throws ConfigError where the text part is missing
+ */
+export function textPart(config: Record<string, unknown>, where: string): Record<string, unknown> {
+  const architecture = Object.values(architectures).find(({ textOf = [] }) => textOf.includes(config.model_type as string));
+  if (architecture === undefined) return config;
+  const { text_config: text = null, bos_token_id, eos_token_id, pad_token_id } = config;
+  if (!isJsonObject(text as Json))
+    throw new ConfigError(
+      `${where}: a ${config.model_type} without its text part, expected text_config to be an object, got ${JSON.stringify(text)}. Get the complete file.`,
+    );
+  const ids = Object.entries({ bos_token_id, eos_token_id, pad_token_id }).filter(([, id]) => id !== undefined);
+  return { ...(text as object), ...Object.fromEntries(ids), model_type: architecture.modelType };
+}
+
+/**
  * What a config as config.json holds it says of the model: nothing is allocated, so it answers for any size.
  * @throws ConfigError listing every problem
  */
 export function describeModel(config: Record<string, unknown>, where = "config"): ModelDescription {
-  const architecture = architectureNamed(config.model_type, where);
-  const complete = parseModelConfig(architecture.schema, architecture.keys, config as never, where);
+  const text = textPart(config, where);
+  const architecture = architectureNamed(text.model_type, where);
+  const complete = parseModelConfig(architecture.schema, architecture.keys, text as never, where);
   return { architecture, modelType: architecture.modelType, config: complete, dimensions: architecture.dimensions(complete) };
 }

@@ -138,5 +138,8 @@ export async function saveModel(model: CausalLM, folder: string, options: { dtyp
 /** config.json's text. */
 export function configText(model: CausalLM, dtype: "f32" | "bf16" | "f16" = "f32"): string {
   const torch = { f32: "float32", bf16: "bfloat16", f16: "float16" }[dtype];
-  return `${JSON.stringify({ ...model.configJson(), ...model.tokenIds, dtype: torch, torch_dtype: torch }, null, 2)}\n`;
+  const text = JSON.stringify({ ...model.configJson(), ...model.tokenIds, dtype: torch, torch_dtype: torch }, null, 2);
+  const { floats = [] } = model.architecture;
+  const whole = new RegExp(`^( {2}"(?:${floats.join("|")})": -?\\d+)(?=,?$)`, "gm");
+  return `${floats.length === 0 ? text : text.replace(whole, "$1.0")}\n`;
 }

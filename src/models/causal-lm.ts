@@ -2,7 +2,7 @@
 import { ShapeError } from "../errors.ts";
 import { type ForwardContext, type LayerState, type Linear, Module, sumOf } from "../nn/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
-import { concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, type Tensor, tensorFrom } from "../tensor/index.ts";
+import { concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, softcapped, type Tensor, tensorFrom } from "../tensor/index.ts";
 import type { Architecture } from "./architecture.ts";
 import type { SequenceLength } from "./rope-tables.ts";
 
@@ -113,13 +113,23 @@ export function shiftLabels(labels: Tensor): Tensor {
   });
 }
 
-/** The loss where there is something to learn from, and the output. `headWeight` is (vocabulary, hidden); who watches the logits makes the loss hold them all. */
-export function outputOf(hidden: Tensor, headWeight: Tensor, inputs: CausalLMInputs, watch?: (logits: Tensor) => Tensor): CausalLMOutput {
+/**
+ * The loss where there is something to learn from, and the output. `headWeight` is (vocabulary, hidden); who watches the logits makes the loss hold them all.
+ * With `softcap` the logits are softcap·tanh(what the head gives/softcap); who watches the head sees them before.
+ */
+export function outputOf(
+  hidden: Tensor,
+  headWeight: Tensor,
+  inputs: CausalLMInputs,
+  watch?: (logits: Tensor) => Tensor,
+  { softcap }: { softcap?: number | undefined } = {},
+): CausalLMOutput {
   const { inputIds, labels, targets, targetCount } = inputs;
   if (labels !== undefined && targets !== undefined)
     throw new ShapeError("forward: expected labels or targets, got both. Labels are shifted inside, targets are not");
   const wanted = targets ?? (labels === undefined ? undefined : shiftLabels(labels));
-  const head = (rows: Tensor) => linear(rows, headWeight, null, { watch });
+  const plain = (rows: Tensor) => linear(rows, headWeight, null, { watch });
+  const head = softcap === undefined ? plain : (rows: Tensor) => softcapped(plain(rows), softcap);
   let loss: Tensor | null = null;
   if (wanted !== undefined) {
     if (wanted.size !== inputIds.size) throw new ShapeError(`forward: expected one label for each of the ${inputIds.size} ids, got ${wanted.size}`);
@@ -129,7 +139,7 @@ export function outputOf(hidden: Tensor, headWeight: Tensor, inputs: CausalLMInp
       const logits = head(hidden);
       return new CausalLMOutput(hidden, crossEntropy(logits, rows, options), head, logits);
     }
-    loss = linearCrossEntropy(hidden, headWeight, rows, options);
+    loss = linearCrossEntropy(hidden, headWeight, rows, { ...options, softcap });
   }
   return new CausalLMOutput(hidden, loss, head);
 }

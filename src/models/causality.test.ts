@@ -3,23 +3,41 @@ import { describe, expect, test } from "vitest";
 import { createPagedState } from "../generate/index.ts";
 import { attention, memory, noGrad, randn, resetPeakMemory, scope, tensor } from "../tensor/index.ts";
 import type { CausalLM } from "./causal-lm.ts";
+import { Gemma } from "./gemma.ts";
+import { Gemma2 } from "./gemma2.ts";
+import { Gemma3Text } from "./gemma3_text.ts";
 import { GPT2 } from "./gpt2.ts";
 import { Llama } from "./llama.ts";
+import { Mistral } from "./mistral.ts";
+import { Qwen2 } from "./qwen2.ts";
+import { Qwen3 } from "./qwen3.ts";
+import { SmolLM3 } from "./smollm3.ts";
 
+/** Sizes of Llama and those after it. */
+const sizes = {
+  vocab_size: 43,
+  hidden_size: 32,
+  intermediate_size: 40,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  head_dim: 8,
+  max_position_embeddings: 128,
+  initializer_range: 0.3,
+};
 const llama = (heads: number, kvHeads: number) =>
-  new Llama({
-    vocab_size: 43,
-    hidden_size: 32,
-    intermediate_size: 40,
-    num_hidden_layers: 2,
-    num_attention_heads: heads,
-    num_key_value_heads: kvHeads,
-    max_position_embeddings: 128,
-    initializer_range: 0.3,
-  }).eval();
+  new Llama({ ...sizes, num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: 32 / heads }).eval();
 const MODELS: [string, () => CausalLM][] = [
   ["gpt2", () => new GPT2({ vocab_size: 43, n_positions: 128, n_embd: 32, n_layer: 2, n_head: 4, initializer_range: 0.3 }).eval()],
   ["llama", () => llama(4, 2)],
+  // Windows that begin inside of a block of keys.
+  ["qwen2", () => new Qwen2({ ...sizes, use_sliding_window: true, sliding_window: 7, max_window_layers: 1 }).eval()],
+  ["qwen3", () => new Qwen3({ ...sizes, use_sliding_window: true, sliding_window: 70, max_window_layers: 1 }).eval()],
+  ["mistral", () => new Mistral({ ...sizes, sliding_window: 20 }).eval()],
+  ["gemma", () => new Gemma(sizes).eval()],
+  ["gemma2", () => new Gemma2({ ...sizes, sliding_window: 30, attn_logit_softcapping: 2, final_logit_softcapping: 3 }).eval()],
+  ["gemma3_text", () => new Gemma3Text({ ...sizes, sliding_window: 66, sliding_window_pattern: 2 }).eval()],
+  ["smollm3", () => new SmolLM3({ ...sizes, no_rope_layer_interval: 2, use_sliding_window: true, sliding_window: 33 }).eval()],
 ];
 
 const logitsOf = (model: CausalLM, ids: Int32Array, cuSeqlens?: Int32Array): Float32Array =>
@@ -41,6 +59,21 @@ describe.each(MODELS)("%s", (_, make) => {
       expect(after.slice(0, place * 43), `before ${place}`).toEqual(before.slice(0, place * 43));
       expect(after.slice(place * 43, (place + 1) * 43), `at ${place}`).not.toEqual(before.slice(place * 43, (place + 1) * 43));
     }
+    model.dispose();
+  });
+
+  test("cached equals uncached, byte for byte", () => {
+    const model = make();
+    const whole = logitsOf(model, ids);
+    const state = createPagedState(model);
+    const sequence = state.allocate();
+    for (let at = 0; at < length; ) {
+      const end = at === 0 ? 40 : at + 1;
+      const last = scope(() => ({ data: state.step([{ sequence, ids: ids.subarray(at, end) }]).dataSync() })).data;
+      expect(last, `after ${end}`).toEqual(whole.slice((end - 1) * 43, end * 43));
+      at = end;
+    }
+    state.dispose();
     model.dispose();
   });
 

@@ -62,8 +62,8 @@ describe.each(SAMPLES)("%s", (_, config) => {
         real.linear(...a);
       },
       attention: (...a) => {
-        const [heads, dim] = [a[17], a[19]];
-        flops += 4 * heads * dim * ((length * (length + 1)) / 2);
+        const [heads, dim, window] = [a[17], a[19], a[22] || length];
+        for (let t = 1; t <= length; t++) flops += 4 * heads * dim * Math.min(t, window);
         real.attention(...a);
       },
     });

@@ -4,7 +4,7 @@ import { OutOfMemoryError } from "../errors.ts";
 import { parseConfig } from "../formats/hf-config.ts";
 import { byteSize } from "../quantities.ts";
 import { memory } from "../tensor/index.ts";
-import { describeModel } from "./architectures.ts";
+import { describeModel, textPart } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 
@@ -14,7 +14,7 @@ import { modelCounts } from "./counts.ts";
  */
 export function createModel(config: Record<string, unknown>, where = "config"): CausalLM {
   const description = describeModel(config, where);
-  const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, config, where);
+  const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, textPart(config, where), where);
   const weights = modelCounts(description).parameters.total;
   const { limitBytes } = memory();
   if (4 * weights > limitBytes) {

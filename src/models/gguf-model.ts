@@ -56,9 +56,9 @@ function architectureOf(reader: GgufReader): { architecture: Architecture; form:
   const named = reader.metadata.get("general.architecture");
   for (const architecture of Object.values(architectures))
     if (architecture.gguf !== undefined && architecture.gguf.architecture === named?.value) return { architecture, form: architecture.gguf };
-  const known = Object.values(architectures).flatMap(({ gguf }) => (gguf === undefined ? [] : [gguf.architecture]));
+  const known = new Set(Object.values(architectures).flatMap(({ gguf }) => (gguf === undefined ? [] : [gguf.architecture])));
   throw new FormatError(
-    `${reader.name}: an architecture that is not supported (yet), expected general.architecture to be one of ${known.join(", ")}, got ${JSON.stringify(named?.value ?? null)}. Choose a supported model.`,
+    `${reader.name}: an architecture that is not supported (yet), expected general.architecture to be one of ${[...known].join(", ")}, got ${JSON.stringify(named?.value ?? null)}. Choose a supported model.`,
   );
 }
 

@@ -101,13 +101,19 @@ class Attention extends Module {
   }
 }
 
-class MLP extends Module {
+/** activation(gate)·up, brought back to the width; added to `residual` where there is one. */
+export class MLP extends Module {
   gate_proj: Linear;
   up_proj: Linear;
   down_proj: Linear;
   private readonly activation: GatedActivation;
 
-  constructor({ hidden_size, intermediate_size, mlp_bias: bias, hidden_act }: LlamaConfig) {
+  constructor({
+    hidden_size,
+    intermediate_size,
+    mlp_bias: bias,
+    hidden_act,
+  }: Pick<LlamaConfig, "hidden_size" | "intermediate_size" | "mlp_bias" | "hidden_act">) {
     super();
     this.gate_proj = new Linear(hidden_size, intermediate_size, { bias });
     this.up_proj = new Linear(hidden_size, intermediate_size, { bias });
@@ -119,7 +125,7 @@ class MLP extends Module {
     return ["activation", "neurons"];
   }
 
-  override forward(x: Tensor, residual: Tensor): Tensor {
+  override forward(x: Tensor, residual: Tensor | null): Tensor {
     const neurons = gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation, this.watching("activation")); // (B, T, I)
     return this.down_proj.fused(this.see("neurons", neurons), { residual });
   }

@@ -4,8 +4,15 @@ import { createPagedState } from "../generate/index.ts";
 import { init } from "../nn/index.ts";
 import { concat, keep, linear, memory, noGrad, scope, type Tensor, tensor, tensorFrom } from "../tensor/index.ts";
 import type { CausalLM, CausalLMInputs } from "./causal-lm.ts";
+import { Gemma } from "./gemma.ts";
+import { Gemma2 } from "./gemma2.ts";
+import { Gemma3Text } from "./gemma3_text.ts";
 import { GPT2 } from "./gpt2.ts";
 import { Llama } from "./llama.ts";
+import { Mistral } from "./mistral.ts";
+import { Qwen2 } from "./qwen2.ts";
+import { Qwen3 } from "./qwen3.ts";
+import { SmolLM3 } from "./smollm3.ts";
 
 /** Weights far from zero, so that scores, activations and probabilities differ from place to place. */
 function loud<M extends CausalLM>(model: M): M {
@@ -13,6 +20,24 @@ function loud<M extends CausalLM>(model: M): M {
   for (const p of model.parameters()) init.normal(p, { std: 0.5, stream });
   return model.eval();
 }
+/** Llama and those after it. */
+const sizes = {
+  vocab_size: 31,
+  hidden_size: 16,
+  intermediate_size: 20,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  head_dim: 4,
+  max_position_embeddings: 80,
+};
+const family = (name: string, make: () => CausalLM): [string, () => CausalLM, string, string, string] => [
+  name,
+  () => loud(make()),
+  "model.layers.1.self_attn",
+  "o_proj",
+  "model.layers.1.mlp",
+];
 const MODELS: [name: string, make: () => CausalLM, attention: string, out: string, mlp: string][] = [
   [
     "gpt2",
@@ -21,24 +46,14 @@ const MODELS: [name: string, make: () => CausalLM, attention: string, out: strin
     "c_proj",
     "transformer.h.1.mlp",
   ],
-  [
-    "llama with grouped queries",
-    () =>
-      loud(
-        new Llama({
-          vocab_size: 31,
-          hidden_size: 16,
-          intermediate_size: 20,
-          num_hidden_layers: 2,
-          num_attention_heads: 4,
-          num_key_value_heads: 2,
-          max_position_embeddings: 80,
-        }),
-      ),
-    "model.layers.1.self_attn",
-    "o_proj",
-    "model.layers.1.mlp",
-  ],
+  family("llama with grouped queries", () => new Llama(sizes)),
+  family("qwen2", () => new Qwen2(sizes)),
+  family("qwen3", () => new Qwen3(sizes)),
+  family("mistral", () => new Mistral(sizes)),
+  family("gemma", () => new Gemma(sizes)),
+  family("gemma2", () => new Gemma2({ ...sizes, query_pre_attn_scalar: 4, attn_logit_softcapping: 5 })),
+  family("gemma3_text", () => new Gemma3Text({ ...sizes, query_pre_attn_scalar: 4 })),
+  family("smollm3", () => new SmolLM3({ ...sizes, no_rope_layer_interval: 2, tie_word_embeddings: false })),
 ];
 
 const ids = (shape: number[], seed = 1) =>
@@ -157,7 +172,8 @@ describe.each(MODELS)("%s", (_, make, attention, out, mlp) => {
       const model = make();
       const name = point.startsWith("mlp.") ? point.replace("mlp", mlp) : `${attention}.${point}`;
       const scaled = (s: Tensor | number) => {
-        const unhook = model.hook(name, (t) => t.mul(s as number));
+        // Not by a number alone: a norm behind it (Gemma 2 and 3) would take that away again.
+        const unhook = model.hook(name, (t) => t.mul(t.mul(0.5).add(s as number)));
         try {
           return scope(() => model.forward(rectangle()).loss as Tensor);
         } finally {
@@ -190,7 +206,9 @@ describe.each(MODELS)("%s", (_, make, attention, out, mlp) => {
       close(run().dataSync(), plain.dataSync());
       for (const remove of unhook) remove();
       const [own, sum, before] = names.map((name) => seen.get(name) as Tensor);
-      close(own.add(before).dataSync(), sum.dataSync());
+      // Where a norm comes first (Gemma 2 and 3), the block adds.
+      const adds = ![...model.namedParameters()].some(([name]) => name.startsWith(`${around}.post_feedforward_layernorm`));
+      close((adds ? own.add(before) : own).dataSync(), sum.dataSync());
       for (const t of seen.values()) t.dispose();
       return undefined;
     });

@@ -90,20 +90,25 @@ export class LayerNorm extends Module {
   }
 }
 
-/** RMS normalisation over the last dimension (Zhang and Sennrich 2019): x (…, dim) → x/√(mean(x²) + eps) · weight (…, dim), f32; weight (dim) begins as ones, eps is 1e-6. */
+/**
+ * RMS normalisation over the last dimension (Zhang and Sennrich 2019): x (…, dim) → x/√(mean(x²) + eps) · weight (…, dim), f32; weight (dim) begins as ones, eps is
+ * 1e-6. With `unitOffset` it multiplies by 1 + weight, and weight begins as zeros, as Gemma has it: weight decay then pulls towards a gain of 1.
+ */
 export class RMSNorm extends Module {
   weight: Tensor;
   readonly eps: number;
+  readonly unitOffset: boolean;
 
-  constructor(dim: number, options: { eps?: number } = {}) {
+  constructor(dim: number, options: { eps?: number; unitOffset?: boolean } = {}) {
     super();
-    checkOptions("RMSNorm", options, { eps: true });
+    checkOptions("RMSNorm", options, { eps: true, unitOffset: true });
     this.eps = options.eps ?? 1e-6;
-    this.weight = parameter(ones([dim]));
+    this.unitOffset = options.unitOffset ?? false;
+    this.weight = parameter(this.unitOffset ? zeros([dim]) : ones([dim]));
   }
 
   override forward(x: Tensor): Tensor {
-    return rmsNorm(x, this.weight, this.eps);
+    return rmsNorm(x, this.unitOffset ? this.weight.add(1) : this.weight, this.eps);
   }
 }
 

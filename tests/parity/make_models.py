@@ -7,10 +7,13 @@ Weights have std >= 0.2 and gains and biases are random, so that a wrong epsilon
 import json, os, sys, torch, transformers
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, MistralConfig, MistralForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
+from transformers import GemmaConfig, GemmaForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3TextConfig, Gemma3ForCausalLM
 
 HERE = os.path.join(os.path.dirname(__file__), "..", "fixtures", "models")
 g = dict(vocab_size=37, n_positions=24, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0)
 l = dict(vocab_size=37, hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=24, rms_norm_eps=1e-3, bos_token_id=0, eos_token_id=0, pad_token_id=None)
+kv = dict(**l, num_key_value_heads=2)
 VARIANTS = {
     "gpt2": (GPT2LMHeadModel, GPT2Config(**g, layer_norm_epsilon=1e-2), 11),
     "gpt2-gelu-untied": (GPT2LMHeadModel, GPT2Config(**g, activation_function="gelu", n_inner=24, tie_word_embeddings=False, scale_attn_by_inverse_layer_idx=True), 7),
@@ -22,6 +25,20 @@ VARIANTS = {
     "llama-rope-yarn": (LlamaForCausalLM, LlamaConfig(**{**l, "hidden_size": 32}, rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=6, beta_fast=4.0, beta_slow=0.1)), 20),
     "llama-rope-llama3": (LlamaForCausalLM, LlamaConfig(**{**l, "hidden_size": 32}, rope_scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=12)), 20),
     "llama-rope-longrope": (LlamaForCausalLM, LlamaConfig(**{**l, "hidden_size": 32}, rope_scaling=dict(rope_type="longrope", short_factor=[1.0, 1.1, 1.2, 1.3], long_factor=[1.0, 2.0, 3.0, 4.0], original_max_position_embeddings=12, factor=2.0)), 20),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**kv), 11),
+    "qwen2-window-tied": (Qwen2ForCausalLM, Qwen2Config(**l, num_key_value_heads=1, use_sliding_window=True, sliding_window=5, max_window_layers=1, tie_word_embeddings=True, rope_theta=500.0), 20),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**kv, head_dim=6), 11),
+    "qwen3-window-biases": (Qwen3ForCausalLM, Qwen3Config(**kv, head_dim=4, attention_bias=True, use_sliding_window=True, sliding_window=5, max_window_layers=1, tie_word_embeddings=True, rope_theta=500.0), 20),
+    "mistral": (MistralForCausalLM, MistralConfig(**kv, head_dim=6, sliding_window=5), 20),
+    "mistral-full-tied": (MistralForCausalLM, MistralConfig(**kv, sliding_window=None, tie_word_embeddings=True), 11),
+    "gemma3_text": (Gemma3ForCausalLM, Gemma3TextConfig(**kv, head_dim=6, query_pre_attn_scalar=9, sliding_window=5, layer_types=["sliding_attention", "full_attention"]), 20),
+    "gemma3_text-capped-scaled": (Gemma3ForCausalLM, Gemma3TextConfig(**kv, head_dim=4, query_pre_attn_scalar=4, sliding_window=4, sliding_window_pattern=2, attention_bias=True, final_logit_softcapping=2.0, tie_word_embeddings=False, rope_theta=5000.0, rope_local_base_freq=50.0, rope_scaling=dict(rope_type="linear", factor=3.0)), 20),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config(**kv, head_dim=6, query_pre_attn_scalar=9, sliding_window=5, attn_logit_softcapping=1.5, final_logit_softcapping=2.0), 20),
+    "gemma2-uncapped-biases": (Gemma2ForCausalLM, Gemma2Config(**kv, head_dim=4, query_pre_attn_scalar=4, attention_bias=True, attn_logit_softcapping=None, final_logit_softcapping=None, tie_word_embeddings=False, layer_types=["full_attention", "sliding_attention"], sliding_window=4), 11),
+    "gemma": (GemmaForCausalLM, GemmaConfig(**{**l, "num_key_value_heads": 1}, head_dim=6), 11),
+    "gemma-biases-untied": (GemmaForCausalLM, GemmaConfig(**kv, head_dim=4, attention_bias=True, tie_word_embeddings=False, hidden_act="silu"), 11),
+    "smollm3": (SmolLM3ForCausalLM, SmolLM3Config(**kv, no_rope_layer_interval=2), 11),
+    "smollm3-window-biases": (SmolLM3ForCausalLM, SmolLM3Config(**kv, no_rope_layers=[0, 1], attention_bias=True, mlp_bias=True, use_sliding_window=True, sliding_window=5, tie_word_embeddings=False, rope_theta=500.0), 20),
 }
 
 
@@ -44,7 +61,9 @@ for name in sys.argv[1:] or VARIANTS:
     with torch.no_grad():
         for n, p in model.named_parameters():
             gain = ("ln_" in n or "norm" in n) and n.endswith("weight")
-            p.copy_(torch.randn_like(p) * (0.3 if gain else 0.25) + (1.0 if gain else 0.0))
+            # Gemma's norms multiply by 1 + weight.
+            centre = 1.0 if gain and not cls.__name__.startswith("Gemma") else 0.0
+            p.copy_(torch.randn_like(p) * (0.3 if gain else 0.25) + centre)
     ids = torch.randint(0, config.vocab_size, (2, length))
     labels = ids.clone()
     labels[0, 3] = -100

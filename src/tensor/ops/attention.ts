@@ -10,7 +10,7 @@ import { values } from "../samples.ts";
 import { contiguousStrides, show } from "../shape.ts";
 import { arange, type Tensor, tensor, tensorFrom } from "../tensor.ts";
 import { dropout } from "./dropout.ts";
-import { add, f32, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, sub, tanh } from "./elementwise.ts";
+import { add, f32, ge, gt, le, logicalAnd, logicalNot, lt, maskedFill, mul, softcapped, sub } from "./elementwise.ts";
 import { concat } from "./joining.ts";
 import { matmul } from "./matmul.ts";
 import { cast, contiguous, expand, narrow, packed, permute, reshape, transpose, unsqueeze } from "./movement.ts";
@@ -374,7 +374,7 @@ function dense(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, seque
     return reshape(expand(unsqueeze(y, 2), [b, kvHeads, heads / kvHeads, s, dim]), [b, heads, s, dim]);
   };
   let scores = mul(matmul(permute(q, [0, 2, 1, 3]), transpose(repeat(k))), options.scale ?? 1 / Math.sqrt(dim)); // (B, H, T, S)
-  if (options.softcap) scores = mul(tanh(mul(scores, 1 / options.softcap)), options.softcap);
+  if (options.softcap) scores = softcapped(scores, options.softcap);
   const position = reshape(arange(s - t, s), [t, 1]);
   const key = reshape(arange(s), [1, s]);
   if (options.slopes) scores = add(scores, mul(reshape(options.slopes, [heads, 1, 1]), cast(sub(key, position), "f32")));

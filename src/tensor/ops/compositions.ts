@@ -3,7 +3,7 @@ import type { Composition, Sample } from "../op.ts";
 import { integers, values } from "../samples.ts";
 import { type Tensor, tensor } from "../tensor.ts";
 import { einsum } from "./einsum.ts";
-import { clamp, logicalAnd, logicalNot, logicalOr, logicalXor, maskedFill } from "./elementwise.ts";
+import { clamp, logicalAnd, logicalNot, logicalOr, logicalXor, maskedFill, softcapped } from "./elementwise.ts";
 import { argsort, flip, gather, repeat, roll, scatterAdd, sort, topk } from "./indexing.ts";
 import { stack } from "./joining.ts";
 import { mseLoss } from "./loss.ts";
@@ -56,6 +56,10 @@ export const compositions: readonly Composition<never, Tensor | Tensor[]>[] = [
   composition("logicalAnd", logicalAnd)({ name: "bools", args: () => [mask(1), mask(2)], torch: "x0 & x1" }),
   composition("logicalOr", logicalOr)({ name: "bools", args: () => [mask(1), mask(2)], torch: "x0 | x1" }),
   composition("logicalXor", logicalXor)({ name: "bools", args: () => [mask(1), mask(2)], torch: "x0 ^ x1" }),
+  composition(
+    "softcapped",
+    softcapped,
+  )({ name: "below and beyond", args: () => [values([3, 4], { low: -4, high: 4 }), 1.5], torch: "1.5 * (x0 / 1.5).tanh()" }),
   composition("clamp", clamp)(
     { name: "both bounds", args: () => [x34(), -1, 0.7], torch: "x0.clamp(-1, 0.7)" },
     {

@@ -286,3 +286,6 @@ export function clamp(x: Tensor, low: number, high: number): Tensor {
   const inside = noGrad(() => logicalAnd(gt(x, low), lt(x, high)));
   return where(inside, x, held);
 }
+
+/** cap·tanh(x/cap), item by item: nearly x far below the cap, and never beyond it. As Gemma 2 bends its scores and logits. */
+export const softcapped = (x: Tensor, cap: number): Tensor => mul(tanh(mul(x, 1 / cap)), cap);

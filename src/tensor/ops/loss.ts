@@ -5,12 +5,12 @@ import { gemm, linear as multiply } from "../autocast.ts";
 import { ACCUMULATED, type Context, type Gradient, noGrad } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE } from "../dtype.ts";
-import { REDUCTIONS } from "../kernels.ts";
+import { REDUCTIONS, UNARY } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { integers, values } from "../samples.ts";
 import { type Shape, sameShape, show } from "../shape.ts";
 import { type Tensor, tensor } from "../tensor.ts";
-import { f32, mul, square, sub } from "./elementwise.ts";
+import { f32, mul, softcapped, square, sub } from "./elementwise.ts";
 import { linear } from "./linear.ts";
 import { narrow, packed, reshape } from "./movement.ts";
 import { mean } from "./reduce.ts";
@@ -27,6 +27,14 @@ export interface CrossEntropyOptions {
 }
 
 const OPTIONS: KnownOptions<CrossEntropyOptions> = { ignoreIndex: true, labelSmoothing: true, reduction: true, count: true };
+
+/** Of the fused loss. */
+export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
+  /** Logits are softcap·tanh(logits/softcap), as Gemma 2's. Default: as they are. */
+  softcap?: number | undefined;
+}
+
+const FUSED_OPTIONS: KnownOptions<LinearCrossEntropyOptions> = { ...OPTIONS, softcap: true };
 
 /** A row's weight in the loss: 1/count, or 1. */
 function rowScale(targets: Tensor, { reduction = "mean", count, ignoreIndex = -100 }: CrossEntropyOptions): number {
@@ -123,7 +131,9 @@ export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntr
 /** Rows a chunk of the fused loss: logits of at most 2²⁴ items exist at a time. Depends on the vocabulary only, so results do not depend on batch size. */
 const chunkRows = (vocabulary: number): number => Math.max(64, Math.min(4096, Math.floor(2 ** 24 / vocabulary / 64) * 64));
 
-const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: Tensor, options: CrossEntropyOptions]>({
+const TANH = UNARY.indexOf("tanh");
+
+const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: Tensor, options: LinearCrossEntropyOptions]>({
   name: "linearCrossEntropy",
   tensors: 3,
   shape: (hidden, weight, targets) => {
@@ -142,8 +152,11 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
     const scale = rowScale(t, options);
     const rowScales = ctx.out([]);
     backend().fill(rowScales, CODE.f32, 1, scale);
-    const step = Math.min(chunkRows(vocabulary), Math.max(rows, 1));
+    const { softcap } = options;
+    // With a cap two numbers of each logit are held.
+    const step = Math.min(chunkRows(softcap === undefined ? vocabulary : 2 * vocabulary), Math.max(rows, 1));
     const logits = ctx.out([step, vocabulary]);
+    const bent = softcap === undefined ? null : ctx.out([step, vocabulary]);
     const [losses, lse] = [ctx.out([rows]), ctx.out([step])];
     const gx = ctx.needs(0) && ctx.records ? ctx.out([rows, k]) : null;
     const gw = ctx.needs(1) && ctx.records ? ctx.out(weight.shape) : null;
@@ -153,9 +166,16 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
       const part = (y: Tensor) => (m === rows ? y : noGrad(() => narrow(y, 0, at, m)));
       const [xPart, tPart] = [part(x), part(t)];
       multiply(xPart, w, k, 1, null, null, logits, null, m, vocabulary, k, 0);
+      if (bent !== null && softcap !== undefined) {
+        backend().axpby(1 / softcap, logits, 0, null, logits, m * vocabulary);
+        backend().unary(TANH, logits, bent, m * vocabulary);
+        backend().axpby(softcap, bent, 0, null, logits, m * vocabulary);
+      }
       backend().crossEntropy(logits, tPart, part(losses), lse, m, vocabulary, ignore, smoothing);
       if (gx === null && gw === null) continue;
       backend().crossEntropyGrad(logits, tPart, lse, rowScales, 0, logits, m, vocabulary, ignore, smoothing);
+      // d(cap·tanh(x/cap))/dx = 1 − tanh², which the rule reads from the result.
+      if (bent !== null) backend().unaryGrad(TANH, bent, bent, logits, logits, m * vocabulary);
       if (gx !== null) gemm(logits, vocabulary, 1, 0, w, k, 1, 0, part(gx), k, 0, 1, m, k, vocabulary, 1, 0);
       if (gw !== null) gemm(logits, 1, vocabulary, 0, xPart, k, 1, 0, gw, k, 0, 1, vocabulary, k, m, 1, at === 0 ? 0 : 1);
     }
@@ -167,7 +187,10 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
     const scale = (g as Tensor).itemSync();
     return [scaled(ctx, 0, scale, hidden.shape), scaled(ctx, 1, scale), null];
   },
-  composed: (hidden, weight, targets, options) => crossEntropy(linear(hidden, weight), targets, options),
+  composed: (hidden, weight, targets, { softcap, ...options }) => {
+    const logits = linear(hidden, weight);
+    return crossEntropy(softcap === undefined ? logits : softcapped(logits, softcap), targets, options);
+  },
   samples: () => [
     {
       name: "mean",
@@ -178,6 +201,11 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
       name: "ignored rows, smoothed",
       args: () => [values([1, 3, 8]), values([7, 8], { seed: 2 }), tensor([Int32Array.of(1, -100, 4)]), { labelSmoothing: 0.2 }],
       torch: "F.cross_entropy(F.linear(x0, x1).flatten(0, 1), x2.flatten().long(), label_smoothing=0.2)",
+    },
+    {
+      name: "capped",
+      args: () => [values([6, 8]), values([11, 8], { seed: 2 }), integers([6], 0, 11), { softcap: 1.5 }],
+      torch: "F.cross_entropy(1.5 * torch.tanh(F.linear(x0, x1) / 1.5), x2.long())",
     },
     {
       name: "several chunks",
@@ -201,11 +229,12 @@ function scaled(ctx: Context, i: number, scale: number, shape?: Shape): Gradient
 }
 
 /**
- * crossEntropy(hidden · weightᵀ, targets) without ever holding all logits: hidden (…, k), weight (vocabulary, k), targets (…), i32.
+ * crossEntropy(hidden · weightᵀ, targets) without ever holding all logits: hidden (…, k), weight (vocabulary, k), targets (…), i32. With `softcap`, the logits'
+ * soft cap lies between.
  * "mean" or "sum" only. Its gradients are computed in the forward pass, so it suits the last step of a model, run once a backward.
  */
-export function linearCrossEntropy(hidden: Tensor, weight: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
-  checkOptions("linearCrossEntropy", options, OPTIONS);
+export function linearCrossEntropy(hidden: Tensor, weight: Tensor, targets: Tensor, options: LinearCrossEntropyOptions = {}): Tensor {
+  checkOptions("linearCrossEntropy", options, FUSED_OPTIONS);
   if (options.reduction === "none")
     throw new ShapeError('linearCrossEntropy: expected reduction "mean" or "sum", got "none". Use crossEntropy(linear(…)) for a loss a row');
   return linearCrossEntropyOp(hidden, weight, targets, options);
