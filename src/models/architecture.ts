@@ -55,6 +55,18 @@ export interface WeightNames {
   readonly tied: readonly string[];
   /** Other spellings: what the pattern matches becomes the text behind it, as `String.replace` does it; null is known and no weight. The first that matches counts. */
   readonly names: readonly (readonly [pattern: RegExp, ours: string | null])[];
+  /** Our tensors that files hold in parts, and that are saved so. */
+  readonly parts?: readonly WeightPart[];
+}
+
+/** Files with a tensor for each expert: ours hold those of all experts, one behind the other along the first dimension. */
+export interface WeightPart {
+  /** Our tensor; `{i}` stands for the layer's number. */
+  readonly ours: string;
+  /** The file's, `{i}` for the same number and `{e}` for the expert's. */
+  readonly file: string;
+  /** Which of how many equal parts of our second dimension it is; left out where it is all of it. */
+  readonly part?: readonly [index: number, of: number];
 }
 
 /** A GGUF file's metadata, read by name. `{arch}` in a key stands for the file's architecture. */

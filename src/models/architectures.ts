@@ -11,12 +11,13 @@ import { gemma3Text } from "./gemma3_text.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
+import { mixtral } from "./mixtral.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import { smollm3 } from "./smollm3.ts";
 
 /** Those that groundup brings along. To add one: its file, and its name here. */
-const BUILT_IN: readonly Architecture[] = [gpt2, llama, gemma, gemma2, gemma3Text, mistral, qwen2, qwen3, smollm3];
+const BUILT_IN: readonly Architecture[] = [gpt2, llama, gemma, gemma2, gemma3Text, mistral, mixtral, qwen2, qwen3, smollm3];
 
 /** Every architecture by its `model_type`, those of `registerArchitecture` too. */
 export const architectures: Record<string, Architecture> = Object.create(null);

@@ -13,7 +13,7 @@ import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
-import { misfit, ownNames } from "./weight-names.ts";
+import { misfit, ownNames, piecesOf } from "./weight-names.ts";
 
 const DTYPE_OF_FILE: Partial<Record<string, DType>> = { F32: "f32", BF16: "bf16", F16: "f16" };
 
@@ -71,39 +71,48 @@ export async function loadWeights(model: Module & { readonly architecture?: Arch
   try {
     const wanted = model.stateDict();
     const there = [...reader.tensors.keys()];
-    const { tied, ...table } = model.architecture?.weights ?? OWN_NAMES;
+    const { tied, parts = [], ...table } = model.architecture?.weights ?? OWN_NAMES;
     const ours = ownNames(there, wanted, table);
     const has = new Set(ours.values());
-    const missing = [...wanted.keys()].filter((name) => !has.has(name));
-    const unexpected = [...ours].filter(([, name]) => !wanted.has(name) && !tied.includes(name)).map(([file]) => file);
+    // Where a file has parts of a tensor, each must be there.
+    const pieces = new Map(
+      [...wanted].flatMap(([name, t]) => (has.has(name) ? [] : piecesOf(name, t.shape, parts)).map((piece) => [piece.file, { name, piece }] as const)),
+    );
+    const inParts = new Set([...has].flatMap((name) => pieces.get(name)?.name ?? []));
+    const missing = [
+      ...[...wanted.keys()].filter((name) => !has.has(name) && !inParts.has(name)),
+      ...[...pieces].filter(([file, { name }]) => inParts.has(name) && !has.has(file)).map(([file]) => file),
+    ];
+    const unexpected = [...ours].filter(([, name]) => !wanted.has(name) && !pieces.has(name) && !tied.includes(name)).map(([file]) => file);
     if (missing.length > 0 || unexpected.length > 0)
       throw new FormatError(misfit(reader.name, missing, unexpected, model.architecture === undefined ? "module" : "config.json"));
     const pairs = [...ours].flatMap(([file, name]) => {
-      const target = wanted.get(name);
-      return target === undefined ? [] : [{ file, target }];
+      const [target, part] = [wanted.get(name), pieces.get(name)];
+      if (target !== undefined) return [{ file, shape: target.shape, into: () => target }];
+      return part === undefined ? [] : [{ file, shape: part.piece.shape, into: () => part.piece.of(wanted.get(part.name) as Tensor) }];
     });
     // All shapes before the first value: a model that does not fit stays as it was.
-    for (const { file, target } of pairs) {
+    for (const { file, shape } of pairs) {
       const info = reader.tensors.get(file);
-      if (info === undefined || info.shape.join() !== target.shape.join()) {
+      if (info === undefined || info.shape.join() !== shape.join()) {
         throw new FormatError(
-          `${reader.name}: tensor ${file} has the wrong shape, expected (${target.shape.join(", ")}), got (${info?.shape.join(", ")}). The model and these weights do not belong together; use the config.json that came with them.`,
+          `${reader.name}: tensor ${file} has the wrong shape, expected (${shape.join(", ")}), got (${info?.shape.join(", ")}). The model and these weights do not belong together; use the config.json that came with them.`,
         );
       }
     }
-    for (const { file, target } of pairs) copyWeight(await reader.read(file), target, reader.name);
+    for (const { file, into } of pairs) copyWeight(await reader.read(file), into, reader.name);
   } finally {
     await reader.close();
   }
 }
 
-function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
+function copyWeight(stored: StoredTensor, into: () => Tensor, where: string): void {
   const dtype = DTYPE_OF_FILE[stored.dtype];
   if (dtype === undefined)
     throw new FormatError(`${where}: tensor ${stored.name} has the wrong dtype, expected F32, BF16 or F16, got ${stored.dtype}. Convert the file first`);
   scope(() => {
     const t = noGrad(() => cast(tensorFromBytes(stored.data, stored.shape, dtype), "f32"));
-    target.write(t.dataSync());
+    noGrad(into).write(t.dataSync());
     return undefined;
   });
 }
@@ -113,16 +122,17 @@ export function weightEntries(model: Module, options: { dtype?: "f32" | "bf16" |
   checkOptions("weightEntries", options, { dtype: true });
   const { dtype = "f32" } = options;
   const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];
-  return [...model.stateDict()].map(([name, p]) => ({
+  const parts = (model as { readonly architecture?: Architecture }).architecture?.weights.parts ?? [];
+  const entry = (name: string, shape: readonly number[], of: () => Tensor): TensorEntry => ({
     name,
     dtype: code,
-    shape: p.shape,
-    data: () => (dtype === p.dtype ? p.bytesSync() : scopedBytes(p, dtype)),
-  }));
-}
-
-function scopedBytes(p: Tensor, dtype: DType): Uint8Array {
-  return scope(() => ({ bytes: noGrad(() => cast(p, dtype)).bytesSync() })).bytes;
+    shape,
+    data: () => scope(() => ({ bytes: noGrad(() => cast(of(), dtype)).bytesSync() })).bytes,
+  });
+  return [...model.stateDict()].flatMap(([name, p]) => {
+    const pieces = piecesOf(name, p.shape, parts);
+    return pieces.length === 0 ? [entry(name, p.shape, () => p)] : pieces.map((piece) => entry(piece.file, piece.shape, () => piece.of(p)));
+  });
 }
 
 /** Writes a folder that Hugging Face transformers opens: config.json and model.safetensors. */

@@ -1,6 +1,6 @@
 /** What all decoder-only models share: their inputs, their output, the loss. The architectures themselves are one file each. */
 import { ShapeError } from "../errors.ts";
-import { type ForwardContext, type LayerState, type Linear, Module, sumOf } from "../nn/index.ts";
+import { type ForwardContext, type LayerState, type Linear, loadBalancingLoss, Module, type Routes, sumOf } from "../nn/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { concat, crossEntropy, full, linear, linearCrossEntropy, narrow, noGrad, reshape, softcapped, type Tensor, tensorFrom } from "../tensor/index.ts";
 import type { Architecture } from "./architecture.ts";
@@ -46,14 +46,23 @@ export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
   readonly loss: Loss;
   /** The last hidden states (B, T, hidden), normalised: what the head sees. */
   readonly hidden: Tensor;
+  /** Of mixtures of experts: where each layer's router sent the rows, in the order of the layers that have one. */
+  readonly routes: readonly Routes[];
   private readonly head: (rows: Tensor) => Tensor;
   private computed: Tensor | null;
 
-  constructor(hidden: Tensor, loss: Loss, head: (rows: Tensor) => Tensor, logits: Tensor | null = null) {
+  constructor(hidden: Tensor, loss: Loss, head: (rows: Tensor) => Tensor, logits: Tensor | null = null, routes: readonly Routes[] = []) {
     this.hidden = hidden;
     this.loss = loss;
     this.head = head;
     this.computed = logits;
+    this.routes = routes;
+  }
+
+  /** @internal The same with its routes, and where `balance` is given with that many times the balance loss in the loss. */
+  routed(routes: readonly Routes[], balance: number | null): CausalLMOutput {
+    const loss = this.loss === null || balance === null ? this.loss : this.loss.add(loadBalancingLoss(routes).mul(balance));
+    return new CausalLMOutput(this.hidden, loss, this.head, this.computed, routes);
   }
 
   /** (B, T, vocabulary). */
@@ -69,7 +78,8 @@ export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
 
   /** @internal */
   heldTensors(): Tensor[] {
-    return [this.hidden, this.loss, this.computed].filter((t): t is Tensor => t !== null);
+    const ofRouters = this.routes.flatMap(({ weights, experts, logits }) => [weights, experts, logits]);
+    return [this.hidden, this.loss, this.computed, ...ofRouters].filter((t): t is Tensor => t !== null);
   }
 }
 

@@ -15,6 +15,20 @@ export const depth = z.int().min(1).max(4096);
 /** Of dropout. */
 export const probability = z.number().min(0).lt(1);
 
+/** A number of experts. */
+export const experts = z.int().min(1).max(65536);
+
+/** Refuses more experts for a token than there are. */
+export function checkExperts(config: { num_local_experts: number; num_experts_per_tok: number }, ctx: Pick<z.RefinementCtx, "addIssue">): void {
+  const { num_local_experts: count, num_experts_per_tok: chosen } = config;
+  if (chosen > count)
+    ctx.addIssue({
+      code: "custom",
+      path: ["num_experts_per_tok"],
+      message: `is more than there are, expected at most num_local_experts = ${count}, got ${chosen}. Change one of them.`,
+    });
+}
+
 /** What a norm adds to the variance. */
 export const epsilon = z.number().positive().max(1);
 

@@ -13,6 +13,7 @@ export { describeGguf } from "./gguf-model.ts";
 export { GPT2, type GPT2Config, gpt2ConfigSchema, gpt2Counts } from "./gpt2.ts";
 export { Llama, type LlamaConfig, llamaConfigSchema, llamaCounts } from "./llama.ts";
 export { Mistral, type MistralConfig, mistralConfigSchema, mistralCounts } from "./mistral.ts";
+export { Mixtral, type MixtralConfig, mixtralConfigSchema, mixtralCounts } from "./mixtral.ts";
 export { Qwen2, type Qwen2Config, qwen2ConfigSchema, qwen2Counts } from "./qwen2.ts";
 export { Qwen3, type Qwen3Config, qwen3ConfigSchema, qwen3Counts } from "./qwen3.ts";
 export { parameterCountOf, sizedConfig, sizedKeys } from "./sized.ts";

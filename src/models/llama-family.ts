@@ -123,25 +123,41 @@ export interface FamilyParts {
   softcap?: boolean;
   /** The window of each layer, where some have one. */
   windows?: readonly (number | null)[];
+  /** Layers whose MLP is a mixture of experts (gated-experts.ts). */
+  mixture?: Mixture;
+}
+
+/** A mixture of experts in numbers. */
+export interface Mixture {
+  experts: number;
+  /** Those that a token visits. */
+  perToken: number;
+  /** Neurons of one expert. */
+  inner: number;
+  /** Layers that have one in place of a plain MLP. */
+  layers: number;
 }
 
 /** Trained values by part, arithmetic and state, by formula. */
 export function familyCounts(config: FamilySizes & { tie_word_embeddings: boolean }, parts: FamilyParts = {}): ModelCounts {
   const { vocabulary, hidden: c, layers, heads, kvHeads, headDim } = familyDimensions(config);
   const { intermediate_size: inner, tie_word_embeddings } = config;
-  const { qkvBias, outputBias, mlpBias, qkNorm, postNorms, windows } = parts;
+  const { qkvBias, outputBias, mlpBias, qkNorm, postNorms, windows, mixture } = parts;
   const [q, kv, table] = [heads * headDim, kvHeads * headDim, vocabulary * c];
   const [attention, mlp] = [2 * c * q + 2 * c * kv, 3 * c * inner];
+  const plain = layers - (mixture?.layers ?? 0);
+  // The router's rows, and so many experts: all of them, or those that a token visits.
+  const sparse = (experts: number) => (mixture === undefined ? 0 : mixture.layers * c * (mixture.experts + 3 * experts * mixture.inner));
   return countsFrom({
     parameters: {
       embedding: table,
       positions: 0, // rotary
       attention: layers * (attention + (qkvBias ? q + 2 * kv : 0) + (outputBias ? c : 0)),
-      mlp: layers * (mlp + (mlpBias ? 2 * inner + c : 0)),
+      mlp: plain * (mlp + (mlpBias ? 2 * inner + c : 0)) + sparse(mixture?.experts ?? 0),
       norms: (layers * (postNorms ? 4 : 2) + 1) * c + (qkNorm ? layers * 2 * headDim : 0),
       head: tie_word_embeddings ? 0 : table,
     },
-    multiplied: layers * (attention + mlp) + table,
+    multiplied: layers * attention + plain * mlp + sparse(mixture?.perToken ?? 0) + table,
     queries: layers * q,
     kept: 2 * layers * kv,
     windows,
@@ -152,17 +168,20 @@ export function familyCounts(config: FamilySizes & { tie_word_embeddings: boolea
 export function familySaved(config: FamilySizes & { attention_dropout: number }, length: number, parts: FamilyParts = {}): SavedPerRow {
   const { hidden: c, heads, kvHeads, headDim } = familyDimensions(config);
   const [q, kv, inner] = [heads * headDim, kvHeads * headDim, config.intermediate_size];
-  const { qkNorm = false, postNorms = false, softcap = false } = parts;
+  const { qkNorm = false, postNorms = false, softcap = false, mixture } = parts;
   const attention = attentionPerRow({ heads, kvHeads, headDim, dropout: config.attention_dropout, length, softcap });
+  // For each expert that a token visits: its row, there and back; gate, up and their product; its share, its number, and its two places; and the router's scores.
+  const mlp = mixture === undefined ? 3 * inner : mixture.perToken * (2 * c + 3 * mixture.inner + 4) + mixture.experts;
+  const wide = mixture === undefined ? inner : mixture.perToken * Math.max(2 * mixture.inner, c);
   // Each norm's input, its result and its root; q and k turned, and v; attention; gate, up and their product. Nothing keeps the results of the norms behind
   // attention and MLP, nor those of the heads', which are turned.
   const behind = postNorms ? 2 * (c + 1) : 0;
   const ofHeads = qkNorm ? q + heads + kv + kvHeads : 0;
   return {
-    layer: 2 * (2 * c + 1) + behind + ofHeads + (q + 2 * kv) + attention.layer + 3 * inner,
-    gradients: Math.max(2 * inner, attention.gradients),
-    widest: inner,
-    evaluated: 2 * c + 6 * q + 3 * kv + 3 * inner,
+    layer: 2 * (2 * c + 1) + behind + ofHeads + (q + 2 * kv) + attention.layer + mlp,
+    gradients: Math.max(2 * wide, attention.gradients),
+    widest: wide,
+    evaluated: 2 * c + 6 * q + 3 * kv + 3 * wide,
   };
 }
 

@@ -1,9 +1,13 @@
 /** The names of weights in files and in models. */
 import type { Tensor } from "../tensor/index.ts";
-import type { WeightNames } from "./architecture.ts";
+import type { WeightNames, WeightPart } from "./architecture.ts";
 
 /** The names in a file → the model's own; without those that are known and no weights. */
-export function ownNames(there: readonly string[], wanted: ReadonlyMap<string, Tensor>, { base, names }: Omit<WeightNames, "tied">): Map<string, string> {
+export function ownNames(
+  there: readonly string[],
+  wanted: ReadonlyMap<string, Tensor>,
+  { base, names }: Pick<WeightNames, "base" | "names">,
+): Map<string, string> {
   const renamed = new Map<string, string>();
   for (const file of there) {
     const [pattern, text] = names.find(([p]) => p.test(file)) ?? [];
@@ -12,6 +16,38 @@ export function ownNames(there: readonly string[], wanted: ReadonlyMap<string, T
   }
   const whole = [...renamed.values()].some((name) => wanted.has(name));
   return whole ? renamed : new Map([...renamed].map(([file, name]) => [file, base + name]));
+}
+
+/** A tensor of a file that is a part of one of ours. */
+export interface Piece {
+  readonly file: string;
+  readonly shape: readonly number[];
+  /** The part of our tensor, a view. */
+  of(whole: Tensor): Tensor;
+}
+
+/** The tensors that files have in place of ours of this name and shape, in order; none where they have ours. */
+export function piecesOf(name: string, shape: readonly number[], parts: readonly WeightPart[]): Piece[] {
+  const found: Piece[] = [];
+  for (const { ours, file, part: [index, of] = [0, 1] } of parts) {
+    const [before, after] = ours.split("{i}") as [string, string];
+    if (!name.startsWith(before) || !name.endsWith(after)) continue;
+    const layer = name.slice(before.length, name.length - after.length);
+    if (!/^\d+$/.test(layer)) continue;
+    const [experts, rows, ...rest] = shape as [number, number, ...number[]];
+    const own = [rows / of, ...rest];
+    for (let e = 0; e < experts; e++)
+      found.push({
+        file: file.replace("{i}", layer).replace("{e}", String(e)),
+        shape: own,
+        of: (whole) =>
+          whole
+            .narrow(0, e, 1)
+            .narrow(1, (index * rows) / of, rows / of)
+            .reshape(own),
+      });
+  }
+  return found;
 }
 
 const MISFIT_ADVICE = {
