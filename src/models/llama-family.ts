@@ -102,10 +102,9 @@ export function longestSequence(rope: RopeParameters | null, context: number): n
 
 /** Every matrix from a normal of one width, biases zero, as published. */
 export function initialise(model: Module, std: number): void {
-  for (const [name, p] of model.namedParameters()) {
-    if (p.rank === 2) init.normal(p, { std });
-    else if (name.endsWith(".bias")) init.normal(p, { std: 0 });
-  }
+  const parameters = [...model.namedParameters()];
+  for (const [, p] of parameters) if (p.rank === 2) init.normal(p, { std });
+  for (const [name, p] of parameters) if (name.endsWith(".bias")) init.normal(p, { std: 0 });
 }
 
 /** What a layer has beside Llama's. */
