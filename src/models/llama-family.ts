@@ -161,7 +161,8 @@ export function familySaved(config: FamilySizes & { attention_dropout: number },
     layer: 2 * (2 * c + 1) + behind + ofHeads + (q + 2 * kv) + attention.layer + 3 * inner,
     gradients: Math.max(2 * inner, attention.gradients),
     widest: inner,
-    evaluated: 2 * c + 6 * q + 3 * kv + 3 * inner,
+    // With the results of the further norms, and of the sums that they leave to the block.
+    evaluated: 2 * c + 6 * q + 3 * kv + 3 * inner + (qkNorm ? q + kv : 0) + (postNorms ? 4 * c : 0),
   };
 }
 
