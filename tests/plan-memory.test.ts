@@ -7,18 +7,17 @@ import { byteTokenizer } from "../src/tokenizers/index.ts";
 import { ensureBuilt, groundup, NATIVE } from "./built.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "groundup-plan-"));
-const [llama, dropout] = [join(dir, "llama.yaml"), join(dir, "dropout.yaml")];
+const [llama, gemma, dropout] = [join(dir, "llama.yaml"), join(dir, "gemma.yaml"), join(dir, "dropout.yaml")];
 beforeAll(async () => {
   ensureBuilt();
-  writeFileSync(
-    llama,
-    `data: { path: bundled:moby-dick.jsonl.gz, validation_fraction: 0.03 }
+  const recipe = (model: string) => `data: { path: bundled:moby-dick.jsonl.gz, validation_fraction: 0.03 }
 tokenizer: { type: bpe, vocab_size: 512 }
-model: { model_type: llama, hidden_size: 192, intermediate_size: 512, num_hidden_layers: 4, num_attention_heads: 6, num_key_value_heads: 2 }
+model: { ${model}, hidden_size: 192, intermediate_size: 512, num_hidden_layers: 4, num_attention_heads: 6, num_key_value_heads: 2 }
 training: { max_steps: 10, batch_size: 4, context_length: 128, gradient_accumulation_steps: 4 }
 eval: { eval_steps: 10, batch_size: 4 }
-`,
-  );
+`;
+  writeFileSync(llama, recipe("model_type: llama"));
+  writeFileSync(gemma, recipe("model_type: gemma3_text, head_dim: 32, sliding_window: 32, sliding_window_pattern: 2, final_logit_softcapping: 30"));
   const tokenizer = byteTokenizer();
   await tokenizer.save(join(dir, "bytes"));
   const folder = join(dir, "tokens");
@@ -49,6 +48,7 @@ const CASES: [name: string, recipe: string, ...settings: string[]][] = [
   ["accumulated gradients", llama],
   // 130 windows or so: the last batch is not full.
   ["evaluations of larger batches", llama, "eval.batch_size=48", "eval.eval_steps=5"],
+  ["norms of heads and behind each part, capped logits", gemma, "eval.batch_size=48", "eval.eval_steps=5"],
   ["dropout on files of tokens", dropout],
 ];
 

@@ -14,10 +14,11 @@ import { mistral } from "./mistral.ts";
 import { mixtral } from "./mixtral.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
+import { qwen3Moe } from "./qwen3_moe.ts";
 import { smollm3 } from "./smollm3.ts";
 
 /** Those that groundup brings along. To add one: its file, and its name here. */
-const BUILT_IN: readonly Architecture[] = [gpt2, llama, gemma, gemma2, gemma3Text, mistral, mixtral, qwen2, qwen3, smollm3];
+const BUILT_IN: readonly Architecture[] = [gpt2, llama, gemma, gemma2, gemma3Text, mistral, mixtral, qwen2, qwen3, qwen3Moe, smollm3];
 
 /** Every architecture by its `model_type`, those of `registerArchitecture` too. */
 export const architectures: Record<string, Architecture> = Object.create(null);

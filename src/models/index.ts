@@ -16,5 +16,6 @@ export { Mistral, type MistralConfig, mistralConfigSchema, mistralCounts } from 
 export { Mixtral, type MixtralConfig, mixtralConfigSchema, mixtralCounts } from "./mixtral.ts";
 export { Qwen2, type Qwen2Config, qwen2ConfigSchema, qwen2Counts } from "./qwen2.ts";
 export { Qwen3, type Qwen3Config, qwen3ConfigSchema, qwen3Counts } from "./qwen3.ts";
+export { Qwen3Moe, type Qwen3MoeConfig, qwen3MoeConfigSchema, qwen3MoeCounts } from "./qwen3_moe.ts";
 export { parameterCountOf, sizedConfig, sizedKeys } from "./sized.ts";
 export { SmolLM3, type SmolLM3Config, smolLM3ConfigSchema, smolLM3Counts } from "./smollm3.ts";

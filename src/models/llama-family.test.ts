@@ -44,6 +44,120 @@ test.each<[modelType: string, config: Config, message: string]>([
   expect(create).toThrow(message);
 });
 
+/** The config.json files that came with the weights: every key, with its value. */
+const PUBLISHED: Record<string, [config: Config, layers: number, facts: Config]> = {
+  "Qwen 2.5 0.5B": [
+    {
+      ...{ architectures: ["Qwen2ForCausalLM"], model_type: "qwen2", attention_dropout: 0, bos_token_id: 151643, eos_token_id: 151643, hidden_act: "silu" },
+      ...{ hidden_size: 896, initializer_range: 0.02, intermediate_size: 4864, max_position_embeddings: 32768, max_window_layers: 24, num_attention_heads: 14 },
+      ...{ num_hidden_layers: 24, num_key_value_heads: 2, rms_norm_eps: 1e-6, rope_theta: 1e6, sliding_window: 32768, tie_word_embeddings: true },
+      ...{ torch_dtype: "bfloat16", transformers_version: "4.40.1", use_cache: true, use_mrope: false, use_sliding_window: false, vocab_size: 151936 },
+    },
+    24,
+    { rope_theta: 1e6, head_dim: null, use_sliding_window: false },
+  ],
+  "Qwen 3 0.6B": [
+    {
+      ...{ architectures: ["Qwen3ForCausalLM"], model_type: "qwen3", attention_bias: false, attention_dropout: 0, bos_token_id: 151643, eos_token_id: 151645 },
+      ...{ head_dim: 128, hidden_act: "silu", hidden_size: 1024, initializer_range: 0.02, intermediate_size: 3072, max_position_embeddings: 40960 },
+      ...{ max_window_layers: 28, num_attention_heads: 16, num_hidden_layers: 28, num_key_value_heads: 8, rms_norm_eps: 1e-6, rope_scaling: null },
+      ...{ rope_theta: 1e6, sliding_window: null, tie_word_embeddings: true, torch_dtype: "bfloat16", transformers_version: "4.51.0", use_cache: true },
+      ...{ use_sliding_window: false, vocab_size: 151936 },
+    },
+    28,
+    { head_dim: 128, sliding_window: null },
+  ],
+  "Mistral 7B": [
+    {
+      ...{ architectures: ["MistralForCausalLM"], model_type: "mistral", bos_token_id: 1, eos_token_id: 2, hidden_act: "silu", hidden_size: 4096 },
+      ...{ initializer_range: 0.02, intermediate_size: 14336, max_position_embeddings: 32768, num_attention_heads: 32, num_hidden_layers: 32 },
+      ...{ num_key_value_heads: 8, rms_norm_eps: 1e-5, rope_theta: 10000, sliding_window: 4096, tie_word_embeddings: false, torch_dtype: "bfloat16" },
+      ...{ transformers_version: "4.34.0.dev0", use_cache: true, vocab_size: 32000 },
+    },
+    32,
+    { sliding_window: 4096 },
+  ],
+  "Gemma 2B": [
+    {
+      ...{ architectures: ["GemmaForCausalLM"], model_type: "gemma", attention_bias: false, attention_dropout: 0, bos_token_id: 2, eos_token_id: 1 },
+      ...{ head_dim: 256, hidden_act: "gelu", hidden_size: 2048, initializer_range: 0.02, intermediate_size: 16384, max_position_embeddings: 8192 },
+      ...{ num_attention_heads: 8, num_hidden_layers: 18, num_key_value_heads: 1, pad_token_id: 0, rms_norm_eps: 1e-6, rope_scaling: null },
+      ...{ rope_theta: 10000, torch_dtype: "bfloat16", transformers_version: "4.38.0.dev0", use_cache: true, vocab_size: 256000 },
+    },
+    18,
+    { hidden_act: "gelu", tie_word_embeddings: true },
+  ],
+  "Gemma 2 9B": [
+    {
+      ...{
+        architectures: ["Gemma2ForCausalLM"],
+        model_type: "gemma2",
+        attention_bias: false,
+        attention_dropout: 0,
+        attn_logit_softcapping: 50,
+        bos_token_id: 2,
+      },
+      ...{ cache_implementation: "hybrid", eos_token_id: 1, final_logit_softcapping: 30, head_dim: 256, hidden_act: "gelu_pytorch_tanh" },
+      ...{ hidden_activation: "gelu_pytorch_tanh", hidden_size: 3584, initializer_range: 0.02, intermediate_size: 14336, max_position_embeddings: 8192 },
+      ...{ num_attention_heads: 16, num_hidden_layers: 42, num_key_value_heads: 8, pad_token_id: 0, query_pre_attn_scalar: 256, rms_norm_eps: 1e-6 },
+      ...{ rope_theta: 10000, sliding_window: 4096, sliding_window_size: 4096, torch_dtype: "bfloat16", transformers_version: "4.45.2", use_cache: true },
+      ...{ vocab_size: 256000 },
+    },
+    42,
+    { attn_logit_softcapping: 50, final_logit_softcapping: 30, sliding_window: 4096 },
+  ],
+  "Gemma 3 1B": [
+    {
+      ...{ architectures: ["Gemma3ForCausalLM"], model_type: "gemma3_text", attention_bias: false, attention_dropout: 0, attn_logit_softcapping: null },
+      ...{ bos_token_id: 2, cache_implementation: "hybrid", eos_token_id: [1, 106], final_logit_softcapping: null, head_dim: 256 },
+      ...{ hidden_activation: "gelu_pytorch_tanh", hidden_size: 1152, initializer_range: 0.02, intermediate_size: 6912, max_position_embeddings: 32768 },
+      ...{ num_attention_heads: 4, num_hidden_layers: 26, num_key_value_heads: 1, pad_token_id: 0, query_pre_attn_scalar: 256, rms_norm_eps: 1e-6 },
+      ...{ rope_local_base_freq: 10000, rope_scaling: null, rope_theta: 1e6, sliding_window: 512, sliding_window_pattern: 6, torch_dtype: "bfloat16" },
+      ...{ transformers_version: "4.50.0.dev0", use_cache: true, vocab_size: 262144 },
+    },
+    26,
+    { sliding_window_pattern: 6, sliding_window: 512 },
+  ],
+  // What it leaves out has transformers' defaults.
+  "Gemma 3 12B": [
+    {
+      ...{ architectures: ["Gemma3ForConditionalGeneration"], model_type: "gemma3", boi_token_index: 255999, eoi_token_index: 256000, eos_token_id: [1, 106] },
+      ...{ image_token_index: 262144, initializer_range: 0.02, mm_tokens_per_image: 256, torch_dtype: "bfloat16", vision_config: {} },
+      text_config: {
+        ...{ hidden_size: 3840, intermediate_size: 15360, model_type: "gemma3_text", num_attention_heads: 16, num_hidden_layers: 48, num_key_value_heads: 8 },
+        ...{ rope_scaling: { factor: 8, rope_type: "linear" }, sliding_window: 1024 },
+      },
+    },
+    48,
+    { head_dim: 256, vocab_size: 262208, rope_theta: 1e6, rope_local_base_freq: 1e4, sliding_window: 1024, max_position_embeddings: 131072 },
+  ],
+  "SmolLM3 3B": [
+    {
+      ...{
+        architectures: ["SmolLM3ForCausalLM"],
+        model_type: "smollm3",
+        attention_bias: false,
+        attention_dropout: 0,
+        bos_token_id: null,
+        eos_token_id: 128012,
+      },
+      ...{ hidden_act: "silu", hidden_size: 2048, initializer_range: 0.02, intermediate_size: 11008, layer_types: new Array(36).fill("full_attention") },
+      ...{ max_position_embeddings: 65536, max_window_layers: 28, mlp_bias: false, no_rope_layer_interval: 4, num_attention_heads: 16 },
+      ...{ no_rope_layers: Array.from({ length: 36 }, (_, i) => (i % 4 === 3 ? 0 : 1)), num_hidden_layers: 36, num_key_value_heads: 4, pad_token_id: 128004 },
+      ...{ pretraining_tp: 2, rms_norm_eps: 1e-6, rope_scaling: null, rope_theta: 5e6, sliding_window: null, tie_word_embeddings: true },
+      ...{ torch_dtype: "bfloat16", transformers_version: "4.54.0.dev0", use_cache: false, use_sliding_window: false, vocab_size: 128256 },
+    },
+    36,
+    { rope_theta: 5e6, no_rope_layer_interval: 4 },
+  ],
+};
+
+test.each(Object.entries(PUBLISHED))("%s: its published config.json is read whole", (_, [published, layers, facts]) => {
+  const { config, dimensions } = describeModel(published);
+  expect(dimensions.layers).toBe(layers);
+  expect(config).toMatchObject(facts);
+});
+
 test("Gemma 3's rotary settings in the older and in the newer spelling are one config", () => {
   const { config: older } = describeModel({
     model_type: "gemma3_text",

@@ -102,10 +102,9 @@ export function longestSequence(rope: RopeParameters | null, context: number): n
 
 /** Every matrix from a normal of one width, biases zero, as published. */
 export function initialise(model: Module, std: number): void {
-  for (const [name, p] of model.namedParameters()) {
-    if (p.rank === 2) init.normal(p, { std });
-    else if (name.endsWith(".bias")) init.normal(p, { std: 0 });
-  }
+  const parameters = [...model.namedParameters()];
+  for (const [, p] of parameters) if (p.rank === 2) init.normal(p, { std });
+  for (const [name, p] of parameters) if (name.endsWith(".bias")) init.normal(p, { std: 0 });
 }
 
 /** What a layer has beside Llama's. */
@@ -181,7 +180,8 @@ export function familySaved(config: FamilySizes & { attention_dropout: number },
     layer: 2 * (2 * c + 1) + behind + ofHeads + (q + 2 * kv) + attention.layer + mlp,
     gradients: Math.max(2 * wide, attention.gradients),
     widest: wide,
-    evaluated: 2 * c + 6 * q + 3 * kv + 3 * wide,
+    // With the results of the further norms, and of the sums that they leave to the block.
+    evaluated: 2 * c + 6 * q + 3 * kv + 3 * wide + (qkNorm ? q + kv : 0) + (postNorms ? 4 * c : 0),
   };
 }
 

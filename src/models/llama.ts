@@ -5,13 +5,14 @@
 import * as z from "zod";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
-import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
+import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
-import { configKeys, depth, doesNotDivide, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
-import { countsFrom, type ModelCounts } from "./counts.ts";
+import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
+import type { ModelCounts } from "./counts.ts";
 import { neighbouringHalves } from "./gguf-names.ts";
+import { checkHeads, familyCounts, familyDimensions, familySaved, familyShape, initialise, longestSequence, ROPE_SPELLINGS, ropeJson } from "./llama-family.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 
 /** What `config.json` of a Llama may hold. */
@@ -38,24 +39,11 @@ export const llamaConfigSchema = z
     mlp_bias: z.boolean().default(false),
     attention_dropout: probability.default(0),
   })
-  .superRefine(({ hidden_size, num_attention_heads: heads, num_key_value_heads, head_dim }, ctx) => {
-    const kvHeads = num_key_value_heads ?? heads;
-    if (head_dim === null && hidden_size % heads !== 0)
-      ctx.addIssue({ code: "custom", path: ["num_attention_heads"], message: `${doesNotDivide("hidden_size", hidden_size, heads)} Or set head_dim.` });
-    if (heads % kvHeads !== 0) ctx.addIssue({ code: "custom", path: ["num_key_value_heads"], message: doesNotDivide("num_attention_heads", heads, kvHeads) });
-  });
+  .superRefine(checkHeads);
 /** `config.json` of a Llama, checked, with its defaults. */
 export type LlamaConfig = z.output<typeof llamaConfigSchema>;
 
-const keys = configKeys(
-  llamaConfigSchema,
-  {
-    hidden_act: ["hidden_activation"],
-    rope_theta: ["rope_parameters.rope_theta", "rope_scaling.rope_theta"],
-    rope_parameters: ["rope_scaling"],
-  },
-  ["rope_interleaved", "is_llama_config"],
-);
+const keys = configKeys(llamaConfigSchema, { hidden_act: ["hidden_activation"], ...ROPE_SPELLINGS }, ["rope_interleaved", "is_llama_config"]);
 
 class Attention extends Module {
   q_proj: Linear;
@@ -189,21 +177,16 @@ export class Llama extends CausalLM {
   constructor(config: Partial<LlamaConfig> = {}) {
     super();
     this.config = parseModelConfig(llamaConfigSchema, keys, config as never, "Llama");
-    this.dimensions = dimensionsOf(this.config);
+    this.dimensions = familyDimensions(this.config);
     const { hidden_size, vocab_size } = this.config;
     this.model = new Model(this.config);
     this.lm_head = this.config.tie_word_embeddings ? null : new Linear(hidden_size, vocab_size, { bias: false });
-    // Every matrix from a normal of one width, as published.
-    for (const [, p] of this.namedParameters()) if (p.rank === 2) init.normal(p, { std: this.config.initializer_range });
-    for (const [name, p] of this.namedParameters()) if (name.endsWith(".bias")) init.normal(p, { std: 0 });
+    initialise(this, this.config.initializer_range);
   }
 
   protected override run(inputs: CausalLMInputs): CausalLMOutput {
     checkInputs(inputs);
-    const { rope_type, type } = this.config.rope_parameters ?? {};
-    // Some stretched configs name the length before the stretching, others the one after it: those take any length, as in transformers.
-    const stretched = (rope_type ?? type ?? "default") !== "default";
-    const ctx = contextOf(inputs, this.training, stretched ? Number.POSITIVE_INFINITY : this.dimensions.context);
+    const ctx = contextOf(inputs, this.training, longestSequence(this.config.rope_parameters, this.dimensions.context));
     const hidden = this.model.forward(inputs.inputIds, ctx, ctx.sequences);
     return outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs, this.watchingHead());
   }
@@ -211,68 +194,21 @@ export class Llama extends CausalLM {
   configJson(): Record<string, unknown> {
     const { rope_theta, rope_parameters, ...rest } = this.config;
     const dimensions = this.dimensions;
-    // The older spelling, which older and newer readers both understand.
-    const { rope_theta: _, type, ...scaling } = rope_parameters ?? {};
-    const kind = scaling.rope_type ?? type ?? "default";
     return {
       architectures: ["LlamaForCausalLM"],
       model_type: "llama",
       ...rest,
       num_key_value_heads: dimensions.kvHeads,
       head_dim: dimensions.headDim,
-      rope_theta,
-      rope_scaling: kind === "default" ? null : { ...scaling, rope_type: kind },
+      ...ropeJson(rope_theta, rope_parameters),
     };
   }
 }
 
-function dimensionsOf(config: LlamaConfig): ModelDimensions {
-  const { vocab_size, hidden_size, num_hidden_layers, num_attention_heads: heads, num_key_value_heads, head_dim, max_position_embeddings } = config;
-  const kvHeads = num_key_value_heads ?? heads;
-  return {
-    vocabulary: vocab_size,
-    hidden: hidden_size,
-    layers: num_hidden_layers,
-    heads,
-    kvHeads,
-    headDim: head_dim ?? hidden_size / heads,
-    context: max_position_embeddings,
-  };
-}
+const parts = ({ attention_bias, mlp_bias }: LlamaConfig) => ({ qkvBias: attention_bias, outputBias: attention_bias, mlpBias: mlp_bias });
 
 /** Trained values by part, arithmetic and state of a Llama of this config: 6,738,415,616 parameters with the defaults. Nothing is allocated. */
-export function llamaCounts(config: LlamaConfig): ModelCounts {
-  const { vocabulary, hidden: c, layers, heads, kvHeads, headDim } = dimensionsOf(config);
-  const { intermediate_size: inner, attention_bias, mlp_bias, tie_word_embeddings } = config;
-  const [q, kv, table] = [heads * headDim, kvHeads * headDim, vocabulary * c];
-  const [attention, mlp] = [2 * c * q + 2 * c * kv, 3 * c * inner];
-  return countsFrom({
-    parameters: {
-      embedding: table,
-      positions: 0, // rotary
-      attention: layers * (attention + (attention_bias ? q + 2 * kv + c : 0)),
-      mlp: layers * (mlp + (mlp_bias ? 2 * inner + c : 0)),
-      norms: (2 * layers + 1) * c,
-      head: tie_word_embeddings ? 0 : table,
-    },
-    multiplied: layers * (attention + mlp) + table,
-    queries: layers * q,
-    kept: 2 * layers * kv,
-  });
-}
-
-function savedPerRow(config: LlamaConfig, length: number): SavedPerRow {
-  const { hidden: c, heads, kvHeads, headDim } = dimensionsOf(config);
-  const [q, kv, inner] = [heads * headDim, kvHeads * headDim, config.intermediate_size];
-  const attention = attentionPerRow({ heads, kvHeads, headDim, dropout: config.attention_dropout, length });
-  // Each norm's input, its result and its root; q and k turned, and v; attention; gate, up and their product.
-  return {
-    layer: 2 * (2 * c + 1) + (q + 2 * kv) + attention.layer + 3 * inner,
-    gradients: Math.max(2 * inner, attention.gradients),
-    widest: inner,
-    evaluated: 2 * c + 6 * q + 3 * kv + 3 * inner,
-  };
-}
+export const llamaCounts = (config: LlamaConfig): ModelCounts => familyCounts(config, parts(config));
 
 /** What the samples have in common. */
 const TINY = {
@@ -313,7 +249,7 @@ export const llama = defineArchitecture<LlamaConfig>({
       };
     },
     metadata: (config) => {
-      const { kvHeads, headDim } = dimensionsOf(config);
+      const { kvHeads, headDim } = familyDimensions(config);
       return {
         "{arch}.vocab_size": u32(config.vocab_size),
         "{arch}.embedding_length": u32(config.hidden_size),
@@ -344,22 +280,15 @@ export const llama = defineArchitecture<LlamaConfig>({
       ["blk.{i}.ffn_norm", "model.layers.{i}.post_attention_layernorm"],
     ],
     rowOrder: (name, rows, config) => {
-      const { heads, kvHeads } = dimensionsOf(config);
+      const { heads, kvHeads } = familyDimensions(config);
       return name.includes(".q_proj.") ? neighbouringHalves(rows, heads) : name.includes(".k_proj.") ? neighbouringHalves(rows, kvHeads) : null;
     },
   },
-  dimensions: dimensionsOf,
+  dimensions: familyDimensions,
   create: (config) => new Llama(config),
   counts: llamaCounts,
-  savedPerRow,
-  shapedBy: ({ layers, width, heads }) => ({
-    num_hidden_layers: layers,
-    hidden_size: width,
-    num_attention_heads: heads,
-    num_key_value_heads: heads,
-    // The gated MLP's 8/3 of the width costs what the plain one's 4 does (Shazeer 2020).
-    intermediate_size: 64 * Math.ceil((8 * width) / 3 / 64),
-  }),
+  savedPerRow: (config, length) => familySaved(config, length),
+  shapedBy: familyShape,
   samples: [
     { ...TINY, num_key_value_heads: 2 },
     { ...TINY, head_dim: 10, attention_bias: true, mlp_bias: true, tie_word_embeddings: true },

@@ -78,7 +78,8 @@ export const smolLM3ConfigSchema = z
 /** `config.json` of a SmolLM3, checked, with its defaults. */
 export type SmolLM3Config = z.output<typeof smolLM3ConfigSchema>;
 
-const keys = configKeys(smolLM3ConfigSchema, { hidden_act: ["hidden_activation"], ...ROPE_SPELLINGS });
+// The published config names max_window_layers too, which is Qwen's.
+const keys = configKeys(smolLM3ConfigSchema, { hidden_act: ["hidden_activation"], ...ROPE_SPELLINGS }, ["max_window_layers"]);
 
 const windowOf = ({ use_sliding_window, sliding_window }: SmolLM3Config): number | null => (use_sliding_window ? sliding_window : null);
 const turns = ({ no_rope_layers, no_rope_layer_interval }: SmolLM3Config, layer: number): boolean =>

@@ -1,7 +1,7 @@
 import { inspect } from "node:util";
 import { expect, test } from "vitest";
 import { attention, manualSeed, noGrad, ones, scope, type Tensor, tensorFrom, zeros } from "../tensor/index.ts";
-import { BatchNorm, Dropout, init, LayerNorm, Linear, Module, MultiHeadAttention, Sequential, sinusoidalPositions } from "./index.ts";
+import { BatchNorm, Dropout, init, LayerNorm, Linear, Module, MultiHeadAttention, RMSNorm, Sequential, sinusoidalPositions } from "./index.ts";
 
 const close = (t: Tensor | null, expected: readonly number[], digits = 5) => {
   const actual = [...(t as Tensor).dataSync()];
@@ -191,4 +191,27 @@ test("a module shows its parts as a tree, equal ones of a list once", () => {
     ")",
   ]);
   expect(inspect(net)).toBe(String(net));
+});
+
+test("RMSNorm begins as a gain of 1, by its weight or by 1 + weight", () => {
+  // √(mean(x²) + 1) of 3, 4, 5 and 2 is √14.5.
+  const expected = [3, 4, 5, 2].map((v) => v / Math.sqrt(14.5));
+  scope(() => {
+    const x = tensorFrom([3, 4, 5, 2], [1, 4]);
+    const [plain, offset] = [new RMSNorm(4, { eps: 1 }), new RMSNorm(4, { eps: 1, unitOffset: true })];
+    close(plain.forward(x), expected);
+    close(offset.forward(x), expected);
+    expect([...plain.weight.dataSync(), ...offset.weight.dataSync()]).toEqual([1, 1, 1, 1, 0, 0, 0, 0]);
+    for (const norm of [plain, offset]) norm.weight.write(Float32Array.of(0, -1, 0.5, 1));
+    close(
+      plain.forward(x),
+      [0, -1, 0.5, 1].map((w, i) => w * (expected[i] as number)),
+    );
+    close(
+      offset.forward(x),
+      [1, 0, 1.5, 2].map((g, i) => g * (expected[i] as number)),
+    );
+    for (const norm of [plain, offset]) norm.dispose();
+    return undefined;
+  });
 });

@@ -16,7 +16,7 @@ beforeAll(() => {
 });
 afterAll(() => setMemoryLimit(before));
 
-describe.each(["gpt2", "llama"] as const)("%s", (kind) => {
+describe.each(["gpt2", "llama", "gemma3_text"] as const)("%s", (kind) => {
   test("changed configs", async () => {
     const { opened, refused, slowest } = await fuzzConfigs(kind, 11, 2500);
     expect(opened).toBeGreaterThan(200);

@@ -153,8 +153,8 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
     const rowScales = ctx.out([]);
     backend().fill(rowScales, CODE.f32, 1, scale);
     const { softcap } = options;
-    // With a cap two numbers of each logit are held.
-    const step = Math.min(chunkRows(softcap === undefined ? vocabulary : 2 * vocabulary), Math.max(rows, 1));
+    // With a cap two numbers of each logit are held, of half as many rows.
+    const step = Math.min(chunkRows(vocabulary) / (softcap === undefined ? 1 : 2), Math.max(rows, 1));
     const logits = ctx.out([step, vocabulary]);
     const bent = softcap === undefined ? null : ctx.out([step, vocabulary]);
     const [losses, lse] = [ctx.out([rows]), ctx.out([step])];
