@@ -67,6 +67,7 @@ export {
   gt,
   indexSelect,
   keep,
+  type LinearCrossEntropyOptions,
   type LinearOptions,
   layerNorm,
   le,
