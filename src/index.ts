@@ -69,6 +69,7 @@ export {
   gt,
   indexSelect,
   keep,
+  type LinearCrossEntropyOptions,
   type LinearOptions,
   layerNorm,
   le,
