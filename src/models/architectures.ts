@@ -8,6 +8,7 @@ import type { ModelDescription } from "./causal-lm.ts";
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
 import { gemma3Text } from "./gemma3_text.ts";
+import { gptOss } from "./gpt_oss.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
@@ -18,7 +19,7 @@ import { qwen3Moe } from "./qwen3_moe.ts";
 import { smollm3 } from "./smollm3.ts";
 
 /** Those that groundup brings along. To add one: its file, and its name here. */
-const BUILT_IN: readonly Architecture[] = [gpt2, llama, gemma, gemma2, gemma3Text, mistral, mixtral, qwen2, qwen3, qwen3Moe, smollm3];
+const BUILT_IN: readonly Architecture[] = [gpt2, llama, gemma, gemma2, gemma3Text, gptOss, mistral, mixtral, qwen2, qwen3, qwen3Moe, smollm3];
 
 /** Every architecture by its `model_type`, those of `registerArchitecture` too. */
 export const architectures: Record<string, Architecture> = Object.create(null);

@@ -6,11 +6,14 @@ import type { CausalLM } from "./causal-lm.ts";
 import { Gemma } from "./gemma.ts";
 import { Gemma2 } from "./gemma2.ts";
 import { Gemma3Text } from "./gemma3_text.ts";
+import { GptOss } from "./gpt_oss.ts";
 import { GPT2 } from "./gpt2.ts";
 import { Llama } from "./llama.ts";
 import { Mistral } from "./mistral.ts";
+import { Mixtral } from "./mixtral.ts";
 import { Qwen2 } from "./qwen2.ts";
 import { Qwen3 } from "./qwen3.ts";
+import { Qwen3Moe } from "./qwen3_moe.ts";
 import { SmolLM3 } from "./smollm3.ts";
 
 /** Sizes of Llama and those after it. */
@@ -37,6 +40,9 @@ const MODELS: [string, () => CausalLM][] = [
   ["gemma", () => new Gemma(sizes).eval()],
   ["gemma2", () => new Gemma2({ ...sizes, sliding_window: 30, attn_logit_softcapping: 2, final_logit_softcapping: 3 }).eval()],
   ["gemma3_text", () => new Gemma3Text({ ...sizes, sliding_window: 66, sliding_window_pattern: 2 }).eval()],
+  ["mixtral", () => new Mixtral({ ...sizes, num_local_experts: 5, sliding_window: 20 }).eval()],
+  ["qwen3_moe", () => new Qwen3Moe({ ...sizes, num_local_experts: 5, num_experts_per_tok: 2, moe_intermediate_size: 24, mlp_only_layers: [0] }).eval()],
+  ["gpt_oss", () => new GptOss({ ...sizes, num_local_experts: 5, num_experts_per_tok: 2, sliding_window: 20 }).eval()],
   ["smollm3", () => new SmolLM3({ ...sizes, no_rope_layer_interval: 2, use_sliding_window: true, sliding_window: 33 }).eval()],
 ];
 

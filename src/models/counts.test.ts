@@ -13,6 +13,9 @@ test.each([
     { model_type: "qwen3", ...QWEN, num_key_value_heads: 8, intermediate_size: 3072, num_hidden_layers: 28, num_attention_heads: 16, hidden_size: 1024 },
     596_049_920,
   ],
+  ["Mixtral 8x7B", { model_type: "mixtral" }, 46_702_792_704],
+  ["Qwen3 30B A3B", { model_type: "qwen3_moe", num_hidden_layers: 48, head_dim: 128 }, 30_532_122_624],
+  ["gpt-oss 120B", { model_type: "gpt_oss" }, 116_829_156_672],
   ["SmolLM3 3B", { model_type: "smollm3" }, 3_075_098_624],
   [
     "Gemma 2B",

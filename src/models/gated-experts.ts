@@ -1,5 +1,5 @@
 /** The sparse MLP of Mixtral, Qwen 3 and others: a router, and gated units side by side of which each token visits a few. */
-import { init, Linear, Module, mixExperts, parameter, type RouteOptions, type Routes, routeTokens } from "../nn/index.ts";
+import { init, Linear, Module, mixExperts, parameter, type RouteOptions, type RouteRecord, routeTokens } from "../nn/index.ts";
 import { type GatedActivation, gated, groupedLinear, split, type Tensor, zeros } from "../tensor/index.ts";
 import type { WeightPart } from "./architecture.ts";
 
@@ -54,19 +54,13 @@ export class SparseMLP extends Module {
     this.route = route;
   }
 
-  /** x (B, T, C) → residual + what the experts say (B, T, C), and where the tokens went. */
-  override forward(x: Tensor, residual: Tensor): Routed {
+  /** x (B, T, C) → residual + what the experts say (B, T, C); where tokens went is added to `record`. */
+  override forward(x: Tensor, residual: Tensor, record: RouteRecord): Tensor {
     const rows = x.reshape([-1, x.shape.at(-1) as number]); // (B·T, C)
     const routes = routeTokens(this.gate.forward(rows), this.route);
-    const answer = mixExperts(rows, routes, this.count, (sorted, counts) => this.experts.forward(sorted, counts));
-    return { y: residual.add(answer.reshape(x.shape)), routes };
+    record.routes.push(routes);
+    return residual.add(mixExperts(rows, routes, this.count, (sorted, counts) => this.experts.forward(sorted, counts)).reshape(x.shape));
   }
-}
-
-/** What a layer with a mixture gives: the sum, and where the tokens went. */
-export interface Routed {
-  readonly y: Tensor;
-  readonly routes: Routes;
 }
 
 /** Fresh experts: every matrix from a normal of one width. */

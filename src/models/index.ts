@@ -10,6 +10,7 @@ export { Gemma, type GemmaConfig, gemmaConfigSchema, gemmaCounts } from "./gemma
 export { Gemma2, type Gemma2Config, gemma2ConfigSchema, gemma2Counts } from "./gemma2.ts";
 export { Gemma3Text, type Gemma3TextConfig, gemma3TextConfigSchema, gemma3TextCounts } from "./gemma3_text.ts";
 export { describeGguf } from "./gguf-model.ts";
+export { GptOss, type GptOssConfig, gptOssConfigSchema, gptOssCounts } from "./gpt_oss.ts";
 export { GPT2, type GPT2Config, gpt2ConfigSchema, gpt2Counts } from "./gpt2.ts";
 export { Llama, type LlamaConfig, llamaConfigSchema, llamaCounts } from "./llama.ts";
 export { Mistral, type MistralConfig, mistralConfigSchema, mistralCounts } from "./mistral.ts";

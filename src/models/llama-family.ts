@@ -135,6 +135,8 @@ export interface Mixture {
   inner: number;
   /** Layers that have one in place of a plain MLP. */
   layers: number;
+  /** Whether the shares of the chosen are worked out from their scores alone. */
+  normalized: boolean;
 }
 
 /** Trained values by part, arithmetic and state, by formula. */
@@ -169,8 +171,8 @@ export function familySaved(config: FamilySizes & { attention_dropout: number },
   const [q, kv, inner] = [heads * headDim, kvHeads * headDim, config.intermediate_size];
   const { qkNorm = false, postNorms = false, softcap = false, mixture } = parts;
   const attention = attentionPerRow({ heads, kvHeads, headDim, dropout: config.attention_dropout, length, softcap });
-  // For each expert that a token visits: its row, there and back; gate, up and their product; its share, its number, and its two places; and the router's scores.
-  const mlp = mixture === undefined ? 3 * inner : mixture.perToken * (2 * c + 3 * mixture.inner + 4) + mixture.experts;
+  // For each expert that a token visits: its row, there and back; gate, up and their product; its share, its number, and its two places; and the router's scores, with the shares of all experts where they are worked out.
+  const mlp = mixture === undefined ? 3 * inner : mixture.perToken * (2 * c + 3 * mixture.inner + 4) + mixture.experts * (mixture.normalized ? 1 : 2);
   const wide = mixture === undefined ? inner : mixture.perToken * Math.max(2 * mixture.inner, c);
   // Each norm's input, its result and its root; q and k turned, and v; attention; gate, up and their product. Nothing keeps the results of the norms behind
   // attention and MLP, nor those of the heads', which are turned.

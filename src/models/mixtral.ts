@@ -4,12 +4,12 @@
  */
 import * as z from "zod";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm, type Routes } from "../nn/index.ts";
+import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm, RouteRecord } from "../nn/index.ts";
 import { rand, rope, streams, type Tensor } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { checkExperts, configKeys, depth, epsilon, experts, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
-import { expertParts, initialiseExperts, type Routed, SparseMLP } from "./gated-experts.ts";
+import { expertParts, initialiseExperts, SparseMLP } from "./gated-experts.ts";
 import { checkHeads, familyCounts, familyDimensions, familySaved, familyShape, initialise, longestSequence, ROPE_SPELLINGS, ropeJson } from "./llama-family.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 
@@ -120,7 +120,7 @@ class DecoderLayer extends Module {
     this.post_attention_layernorm = new RMSNorm(config.hidden_size, { eps });
   }
 
-  override forward(x: Tensor, turn: RopeRows, ctx: ForwardContext): Routed {
+  override forward(x: Tensor, turn: RopeRows, ctx: ForwardContext, record: RouteRecord): Tensor {
     const y = this.self_attn.forward(this.input_layernorm.forward(x), turn, ctx, x);
     const z = this.post_attention_layernorm.forward(y);
     const noise =
@@ -129,7 +129,7 @@ class DecoderLayer extends Module {
             .mul(2 * this.jitter)
             .add(1 - this.jitter)
         : null;
-    return this.mlp.forward(noise === null ? z : z.mul(noise), y);
+    return this.mlp.forward(noise === null ? z : z.mul(noise), y, record);
   }
 }
 
@@ -148,17 +148,11 @@ class Model extends Module {
     this.rope = new RopeTables(config.rope_parameters, { rotary, context, theta: config.rope_theta });
   }
 
-  /** The last hidden states (B, T, C), and where tokens went in each layer. */
-  override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[]): { hidden: Tensor; routes: Routes[] } {
+  override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[], record: RouteRecord): Tensor {
     const turn = this.rope.of(ctx.positions, sequences);
-    const routes: Routes[] = [];
     let x = this.embed_tokens.forward(ids); // (B, T, C)
-    for (const layer of this.layers) {
-      const routed = layer.forward(x, turn, ctx);
-      x = routed.y;
-      routes.push(routed.routes);
-    }
-    return { hidden: this.norm.forward(x), routes };
+    for (const layer of this.layers) x = layer.forward(x, turn, ctx, record);
+    return this.norm.forward(x);
   }
 }
 
@@ -187,10 +181,11 @@ export class Mixtral extends CausalLM {
   protected override run(inputs: CausalLMInputs): CausalLMOutput {
     checkInputs(inputs);
     const ctx = contextOf(inputs, this.training, longestSequence(this.config.rope_parameters, this.dimensions.context));
-    const { hidden, routes } = this.model.forward(inputs.inputIds, ctx, ctx.sequences);
+    const record = new RouteRecord();
+    const hidden = this.model.forward(inputs.inputIds, ctx, ctx.sequences, record);
     const { output_router_logits, router_aux_loss_coef } = this.config;
     const output = outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs, this.watchingHead());
-    return output.routed(routes, output_router_logits ? router_aux_loss_coef : null);
+    return output.routed(record.routes, output_router_logits ? router_aux_loss_coef : null);
   }
 
   configJson(): Record<string, unknown> {
@@ -211,6 +206,7 @@ const mixtureOf = (config: MixtralConfig) => ({
   perToken: config.num_experts_per_tok,
   inner: config.intermediate_size,
   layers: config.num_hidden_layers,
+  normalized: true,
 });
 
 /** Trained values by part, arithmetic and state of a Mixtral of this config. Nothing is allocated. */
@@ -246,7 +242,7 @@ export const mixtral = defineArchitecture<MixtralConfig>({
   create: (config) => new Mixtral(config),
   counts: mixtralCounts,
   savedPerRow: (config, length) => familySaved(config, length, { mixture: mixtureOf(config) }),
-  shapedBy: familyShape,
+  shapedBy: (shape) => ({ ...familyShape(shape), intermediate_size: 64 * Math.ceil(shape.width / 128), num_local_experts: 8 }),
   samples: [
     { ...TINY, sliding_window: null },
     { ...TINY, num_key_value_heads: null, head_dim: 10, tie_word_embeddings: true, attention_dropout: 0.1 },

@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm, type Routes } from "../nn/index.ts";
+import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm, RouteRecord } from "../nn/index.ts";
 import { rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -141,10 +141,10 @@ class DecoderLayer extends Module {
     this.post_attention_layernorm = new RMSNorm(config.hidden_size, { eps });
   }
 
-  override forward(x: Tensor, turn: RopeRows, ctx: ForwardContext): { y: Tensor; routes: Routes | null } {
+  override forward(x: Tensor, turn: RopeRows, ctx: ForwardContext, record: RouteRecord): Tensor {
     const y = this.self_attn.forward(this.input_layernorm.forward(x), turn, ctx, x);
     const z = this.post_attention_layernorm.forward(y);
-    return this.mlp instanceof MLP ? { y: this.mlp.forward(z, y), routes: null } : this.mlp.forward(z, y);
+    return this.mlp instanceof MLP ? this.mlp.forward(z, y) : this.mlp.forward(z, y, record);
   }
 }
 
@@ -163,17 +163,11 @@ class Model extends Module {
     this.rope = new RopeTables(config.rope_parameters, { rotary, context, theta: config.rope_theta });
   }
 
-  /** The last hidden states (B, T, C), and where tokens went in each layer that has experts. */
-  override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[]): { hidden: Tensor; routes: Routes[] } {
+  override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[], record: RouteRecord): Tensor {
     const turn = this.rope.of(ctx.positions, sequences);
-    const routes: Routes[] = [];
     let x = this.embed_tokens.forward(ids); // (B, T, C)
-    for (const layer of this.layers) {
-      const routed = layer.forward(x, turn, ctx);
-      x = routed.y;
-      if (routed.routes !== null) routes.push(routed.routes);
-    }
-    return { hidden: this.norm.forward(x), routes };
+    for (const layer of this.layers) x = layer.forward(x, turn, ctx, record);
+    return this.norm.forward(x);
   }
 }
 
@@ -202,10 +196,11 @@ export class Qwen3Moe extends CausalLM {
   protected override run(inputs: CausalLMInputs): CausalLMOutput {
     checkInputs(inputs);
     const ctx = contextOf(inputs, this.training, longestSequence(this.config.rope_parameters, this.dimensions.context));
-    const { hidden, routes } = this.model.forward(inputs.inputIds, ctx, ctx.sequences);
+    const record = new RouteRecord();
+    const hidden = this.model.forward(inputs.inputIds, ctx, ctx.sequences, record);
     const { output_router_logits, router_aux_loss_coef } = this.config;
     const output = outputOf(hidden, this.lm_head?.weight ?? this.model.embed_tokens.weight, inputs, this.watchingHead());
-    return output.routed(routes, output_router_logits && routes.length > 0 ? router_aux_loss_coef : null);
+    return output.routed(record.routes, output_router_logits && record.routes.length > 0 ? router_aux_loss_coef : null);
   }
 
   configJson(): Record<string, unknown> {
@@ -233,12 +228,16 @@ const parts = (config: Qwen3MoeConfig) => ({
     experts: config.num_local_experts,
     perToken: config.num_experts_per_tok,
     inner: config.moe_intermediate_size,
+    normalized: config.norm_topk_prob,
     layers: Array.from({ length: config.num_hidden_layers }, (_, i) => isSparse(config, i)).filter(Boolean).length,
   },
 });
 
 /** Trained values by part, arithmetic and state of a Qwen 3 MoE of this config. Nothing is allocated. */
 export const qwen3MoeCounts = (config: Qwen3MoeConfig) => familyCounts(config, parts(config));
+
+/** The mixture of a model of a chosen size. */
+const SPARSE = { num_local_experts: 8, num_experts_per_tok: 2 };
 
 /** What the samples have in common. */
 const TINY = {
@@ -269,7 +268,7 @@ export const qwen3Moe = defineArchitecture<Qwen3MoeConfig>({
   create: (config) => new Qwen3Moe(config),
   counts: qwen3MoeCounts,
   savedPerRow: (config, length) => familySaved(config, length, parts(config)),
-  shapedBy: (shape) => ({ ...familyShape(shape), head_dim: shape.width / shape.heads }),
+  shapedBy: (shape) => ({ ...familyShape(shape), head_dim: shape.width / shape.heads, ...SPARSE, moe_intermediate_size: 64 * Math.ceil(shape.width / 128) }),
   samples: [
     { ...TINY },
     { ...TINY, num_key_value_heads: null, head_dim: 10, tie_word_embeddings: true, attention_bias: true, attention_dropout: 0.1, norm_topk_prob: true },

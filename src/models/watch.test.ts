@@ -7,11 +7,14 @@ import type { CausalLM, CausalLMInputs } from "./causal-lm.ts";
 import { Gemma } from "./gemma.ts";
 import { Gemma2 } from "./gemma2.ts";
 import { Gemma3Text } from "./gemma3_text.ts";
+import { GptOss } from "./gpt_oss.ts";
 import { GPT2 } from "./gpt2.ts";
 import { Llama } from "./llama.ts";
 import { Mistral } from "./mistral.ts";
+import { Mixtral } from "./mixtral.ts";
 import { Qwen2 } from "./qwen2.ts";
 import { Qwen3 } from "./qwen3.ts";
+import { Qwen3Moe } from "./qwen3_moe.ts";
 import { SmolLM3 } from "./smollm3.ts";
 
 /** Weights far from zero, so that scores, activations and probabilities differ from place to place. */
@@ -31,13 +34,19 @@ const sizes = {
   head_dim: 4,
   max_position_embeddings: 80,
 };
-const family = (name: string, make: () => CausalLM): [string, () => CausalLM, string, string, string] => [
+const family = (name: string, make: () => CausalLM, mlp = "mlp"): [string, () => CausalLM, string, string, string] => [
   name,
-  () => loud(make()),
+  () => withoutSinks(loud(make())),
   "model.layers.1.self_attn",
   "o_proj",
-  "model.layers.1.mlp",
+  `model.layers.1.${mlp}`,
 ];
+
+/** Probabilities then sum to 1. */
+function withoutSinks(model: CausalLM): CausalLM {
+  for (const [name, p] of model.namedParameters()) if (name.endsWith(".sinks")) p.write(new Float32Array(p.size).fill(-1e9));
+  return model;
+}
 const MODELS: [name: string, make: () => CausalLM, attention: string, out: string, mlp: string][] = [
   [
     "gpt2",
@@ -53,6 +62,10 @@ const MODELS: [name: string, make: () => CausalLM, attention: string, out: strin
   family("gemma", () => new Gemma(sizes)),
   family("gemma2", () => new Gemma2({ ...sizes, query_pre_attn_scalar: 4, attn_logit_softcapping: 5 })),
   family("gemma3_text", () => new Gemma3Text({ ...sizes, query_pre_attn_scalar: 4 })),
+  // Each token visits all experts: where its choice turns there is no slope.
+  family("mixtral", () => new Mixtral({ ...sizes, num_local_experts: 3, num_experts_per_tok: 3 }), "mlp.experts"),
+  family("qwen3_moe", () => new Qwen3Moe({ ...sizes, num_local_experts: 3, num_experts_per_tok: 3, moe_intermediate_size: 24 }), "mlp.experts"),
+  family("gpt_oss", () => new GptOss({ ...sizes, num_local_experts: 3, num_experts_per_tok: 3, sliding_window: 20 }), "mlp.experts"),
   family("smollm3", () => new SmolLM3({ ...sizes, no_rope_layer_interval: 2, tie_word_embeddings: false })),
 ];
 

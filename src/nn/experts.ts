@@ -17,6 +17,16 @@ export interface Routes {
   readonly logits: Tensor;
 }
 
+/** Collects the routes of a forward pass; modules that get one leave what they add to it alive. */
+export class RouteRecord {
+  readonly routes: Routes[] = [];
+
+  /** @internal */
+  heldTensors(): Tensor[] {
+    return this.routes.flatMap(({ weights, experts, logits }) => [weights, experts, logits]);
+  }
+}
+
 /** How tokens are sent. */
 export interface RouteOptions {
   /** Experts for each token. */

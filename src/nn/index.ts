@@ -7,6 +7,7 @@ export {
   type MixOptions,
   mixExperts,
   type RouteOptions,
+  RouteRecord,
   type Routes,
   routerZLoss,
   routeTokens,

@@ -49,6 +49,9 @@ interface Hook {
   hook: ForwardHook<unknown>;
 }
 
+/** What a forward pass is given to add tensors to, beside its result: where tokens were sent, say. */
+const isRecord = (input: unknown): boolean => typeof input === "object" && input !== null && "heldTensors" in input;
+
 /** A part of a model: parameters and parts are its properties, found by their names; a subclass writes `forward`. */
 export abstract class Module {
   /** True while training: dropout drops. Set by `train()` and `eval()`. */
@@ -58,11 +61,12 @@ export abstract class Module {
   constructor() {
     // Every module's forward runs inside a scope, and shows its result to the hooks.
     const inner = this.forward;
-    this.forward = (...inputs: never[]) =>
-      scope(() => {
-        const output: unknown = inner.apply(this, inputs);
-        return this.see("", output) as never;
-      });
+    const run = (inputs: never[]) => this.see("", inner.apply(this, inputs) as unknown) as never;
+    this.forward = (...inputs: never[]) => {
+      const record = inputs.find(isRecord);
+      // What forward adds to a record lives as long as its result.
+      return record === undefined ? scope(() => run(inputs)) : scope(() => ({ output: run(inputs), record })).output;
+    };
   }
 
   abstract forward(...inputs: never[]): unknown;

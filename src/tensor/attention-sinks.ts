@@ -3,7 +3,7 @@
  * nothing of them.
  */
 import { noGrad } from "./autograd.ts";
-import { add, exp, mul, neg, sigmoid, softplus, sub } from "./ops/elementwise.ts";
+import { abs, add, exp, log1p, maximum, mul, neg, sigmoid, sub } from "./ops/elementwise.ts";
 import { permute, reshape, unsqueeze } from "./ops/movement.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -18,7 +18,8 @@ export function withSinks(out: Tensor, lse: Tensor, sinks: Tensor): Tensor {
     const kept = unsqueeze(permute(sigmoid(above), [1, 0]), 2); // (rows, H, 1)
     const flat = reshape(out, [rows, heads, -1]);
     flat.copyFrom(mul(flat, kept));
-    return add(softplus(above), reshape(sinks, [heads, 1]));
+    // log(e^lse + e^s), whichever of the two is far larger.
+    return add(maximum(lse, reshape(sinks, [heads, 1])), log1p(exp(neg(abs(above)))));
   });
 }
 

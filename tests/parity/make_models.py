@@ -6,7 +6,7 @@ Weights have std >= 0.2 and gains and biases are random, so that a wrong epsilon
 """
 import json, os, sys, torch, transformers
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, MistralConfig, MistralForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
 from transformers import GemmaConfig, GemmaForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3TextConfig, Gemma3ForCausalLM
 
@@ -38,6 +38,12 @@ VARIANTS = {
     "gemma": (GemmaForCausalLM, GemmaConfig(**{**l, "num_key_value_heads": 1}, head_dim=6), 11),
     "gemma-biases-untied": (GemmaForCausalLM, GemmaConfig(**kv, head_dim=4, attention_bias=True, tie_word_embeddings=False, hidden_act="silu"), 11),
     "smollm3": (SmolLM3ForCausalLM, SmolLM3Config(**kv, no_rope_layer_interval=2), 11),
+    "mixtral": (MixtralForCausalLM, MixtralConfig(**kv, num_local_experts=3, num_experts_per_tok=2, head_dim=6), 11),
+    "mixtral-window-balanced": (MixtralForCausalLM, MixtralConfig(**kv, num_local_experts=3, num_experts_per_tok=1, sliding_window=5, output_router_logits=True, router_aux_loss_coef=0.5, tie_word_embeddings=True, hidden_act="gelu_pytorch_tanh"), 20),
+    "qwen3_moe": (Qwen3MoeForCausalLM, Qwen3MoeConfig(**kv, head_dim=6, num_experts=3, num_experts_per_tok=2, moe_intermediate_size=6), 11),
+    "qwen3_moe-balanced-plain-layer": (Qwen3MoeForCausalLM, Qwen3MoeConfig(**kv, head_dim=4, num_experts=3, num_experts_per_tok=2, moe_intermediate_size=6, norm_topk_prob=True, decoder_sparse_step=2, attention_bias=True, output_router_logits=True, router_aux_loss_coef=0.5, use_sliding_window=True, sliding_window=5, max_window_layers=0), 20),
+    "gpt_oss": (GptOssForCausalLM, GptOssConfig(**kv, head_dim=8, num_local_experts=3, num_experts_per_tok=2, sliding_window=5), 20),
+    "gpt_oss-plain-positions": (GptOssForCausalLM, GptOssConfig(**kv, head_dim=4, num_local_experts=3, num_experts_per_tok=1, sliding_window=4, layer_types=["full_attention", "sliding_attention"], rope_parameters=dict(rope_type="default", rope_theta=500.0), swiglu_limit=0.3, swiglu_alpha=1.2, attention_bias=False, output_router_logits=True, router_aux_loss_coef=0.5), 20),
     "smollm3-window-biases": (SmolLM3ForCausalLM, SmolLM3Config(**kv, no_rope_layers=[0, 1], attention_bias=True, mlp_bias=True, use_sliding_window=True, sliding_window=5, tie_word_embeddings=False, rope_theta=500.0), 20),
 }
 
@@ -57,6 +63,7 @@ for name in sys.argv[1:] or VARIANTS:
     cls, config, length = VARIANTS[name]
     torch.manual_seed(len(name))
     config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
     model = cls(config)
     with torch.no_grad():
         for n, p in model.named_parameters():
