@@ -12,12 +12,13 @@ import { defineCommand, type Io } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
 import type { CommandTable } from "./dispatch.ts";
 import { UsageError } from "./failure.ts";
-import { checkPath } from "./open-model.ts";
+import { checkPath, placeOf } from "./open-model.ts";
 import { tokenizerLines, tokenizerReport } from "./tokenizer-report.ts";
 
 const TOKENIZER = {
   name: "TOKENIZER",
-  description: "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), or the folder of a model or a run",
+  description:
+    "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), the folder of a model or a run, or a model of the hub (org/name)",
 } as const;
 
 const PATTERNS = ["gpt2", "cl100k", "qwen2", "o200k", "whole"] as const;
@@ -26,7 +27,8 @@ const PATTERN = z
   .optional()
   .describe("how text is cut into words, for a file that does not say it (tiktoken ranks, vocab.json)");
 
-async function open(path: string, pattern: PatternName | undefined): Promise<Tokenizer> {
+async function open(name: string, pattern: PatternName | undefined, io: Io): Promise<Tokenizer> {
+  const path = await placeOf(name, io.log, { tokenizer: true });
   checkPath(path);
   const ofRun = join(path, "tokenizer");
   return loadTokenizer(existsSync(join(ofRun, "tokenizer.json")) ? ofRun : path, { pattern });
@@ -116,7 +118,7 @@ const encode = defineCommand({
     if (file !== undefined && file !== "-") checkPath(file);
     const input = text ?? (await textOf(file as string, io));
     if (text?.includes("\ufffd")) io.log("--text has bytes that are no UTF-8; they were read as U+FFFD");
-    const tokenizer = await open(path, pattern);
+    const tokenizer = await open(path, pattern, io);
     const options: EncodeOptions = { allowSpecial, addSpecialTokens };
     if (count) {
       const tokens = tokenizer.count(input, options);
@@ -145,7 +147,7 @@ const decode = defineCommand({
           .map((w) => JSON.stringify(w))
           .join(", ")}. Correct them.`,
       );
-    const tokenizer = await open(path, pattern);
+    const tokenizer = await open(path, pattern, io);
     const text = tokenizer.decode(numbers.map(Number), { skipSpecialTokens });
     io.print(text);
     return { text, tokens: numbers.length };
@@ -158,7 +160,7 @@ const inspect = defineCommand({
   options: z.object({ pattern: PATTERN }),
   examples: ["groundup tokenizer inspect runs/quickstart/tokenizer"],
   async run([path], { pattern }, io) {
-    const report = tokenizerReport(await open(path, pattern));
+    const report = tokenizerReport(await open(path, pattern, io));
     for (const line of tokenizerLines(report)) io.print(line);
     return report;
   },
