@@ -40,6 +40,8 @@ export interface Answer {
   close(): void;
   /** To be called when bytes have come: the connection is alive. */
   alive(): void;
+  /** Aborts when the connection is given up. */
+  readonly stopped: AbortSignal;
 }
 
 /** What a new try may mend. */
@@ -86,13 +88,13 @@ async function get(connection: Connection, address: string, headers: Readonly<Re
         ...headers,
         ...(own && settings.token !== null ? { Authorization: `Bearer ${settings.token}` } : {}),
       };
-      const response = await fetch(url.href, { headers: sent, redirect: "manual", signal: stop.signal }).catch((error) => {
+      const response = await unlessStopped(fetch(url.href, { headers: sent, redirect: "manual", signal: stop.signal }), stop.signal).catch((error) => {
         signal?.throwIfAborted();
         throw stop.signal.reason instanceof Transient ? stop.signal.reason : new Transient(reasonOf(error), undefined, { cause: error });
       });
       if (own) for (const [name, value] of response.headers) hub.has(name) || hub.set(name, value);
       const next = response.headers.get("location");
-      if (response.status < 300 || response.status >= 400 || response.status === 304 || next === null) return { response, hub, close, alive };
+      if (response.status < 300 || response.status >= 400 || response.status === 304 || next === null) return { response, hub, close, alive, stopped: stop.signal };
       await response.body?.cancel();
       url = redirected(url, next);
     }
@@ -101,6 +103,16 @@ async function get(connection: Connection, address: string, headers: Readonly<Re
     close();
     throw error;
   }
+}
+
+/** The work, or the reason of the signal: a body that is read after its request was aborted may never answer. */
+function unlessStopped<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop);
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
 }
 
 function redirected(from: URL, location: string): URL {
@@ -221,7 +233,7 @@ export async function* bodyOf(answer: Answer, { signal }: Connection): AsyncGene
   if (reader === undefined) return;
   for (;;) {
     answer.alive();
-    const { done, value } = await reader.read().catch((error) => {
+    const { done, value } = await unlessStopped(reader.read(), answer.stopped).catch((error) => {
       signal?.throwIfAborted();
       throw error instanceof Transient ? error : new Transient(`a broken connection (${reasonOf(error)})`, undefined, { cause: error });
     });

@@ -134,11 +134,12 @@ async function fetchAll(chosen: readonly HubFile[], parallel: number, { signal }
   const work = async () => {
     for (let group = queue.shift(); group !== undefined && !all.aborted; group = queue.shift()) {
       const [file] = group;
-      fetched += await steps.fetch(file, all, (now) => {
+      const came = await steps.fetch(file, all, (now) => {
         arrived += Math.max(0, now - (here.get(file.hash.hex) ?? 0));
         here.set(file.hash.hex, now);
         show();
       });
+      fetched += came;
       for (const one of group) await steps.link(one);
       done += group.length;
       show();
