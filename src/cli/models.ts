@@ -123,7 +123,7 @@ function localLines(model: LocalModel & Judged & { memory: Memory | null }, memo
   const where = { hub: "hub", ollama: "Ollama", lmstudio: "LM Studio" }[source];
   const commit = revision === null ? [] : [`${revision.names.join(", ") || "no name"} (${revision.commit.slice(0, 12)})`];
   const used = lastUsed === null ? [] : [`last used ${new Date(lastUsed).toISOString().slice(0, 10)}`];
-  const what = [...(modelType === null ? [] : [modelType]), ...(parameters === null ? [] : [`${metric(parameters, "parameters")}`])];
+  const what = [...(modelType === null ? [] : [modelType]), ...(parameters === null ? [] : [parametersText(parameters)])];
   return [
     id,
     `  ${[where, byteSize(bytes), ...commit, ...used].join(", ")}`,
@@ -136,7 +136,7 @@ function knownLines(model: KnownModel & { opens: boolean; here: boolean; memory:
   const { id, modelType, parameters, licence, context, template, gated, opens, here, memory } = model;
   const parts = [
     modelType,
-    metric(parameters, "parameters"),
+    parametersText(parameters),
     licence,
     context === null ? "any length" : `${grouped(context)} tokens`,
     template === null ? "continues text" : `chats (${template})`,
@@ -146,6 +146,9 @@ function knownLines(model: KnownModel & { opens: boolean; here: boolean; memory:
   ];
   return [id, `  ${parts.join(", ")}`, `  ${memoryText(memory, memoryBytes)}`];
 }
+
+/** `135 M parameters`, `8.03 B parameters`. */
+const parametersText = (n: number): string => `${metric(n, "").trim().replace("G", "B")} parameters`;
 
 /** What the weights take in each format, and which are more than there is. */
 function memoryText(memory: Memory, memoryBytes: number): string {

@@ -18,21 +18,22 @@ interface Screen {
 
 /** The speed is that of the last seconds, so that a wait shows. */
 const WINDOW_MS = 10_000;
+const SHOWN_EVERY_MS = 100;
 const QUIET_EVERY_MS = 10_000;
 
 /** @param now the clock, in milliseconds */
 export function createTransferLine(screen: Screen = process.stderr, now: () => number = () => performance.now()): TransferLine {
   const live = screen.isTTY === true;
   const samples: { at: number; fetched: number }[] = [];
-  const began = now();
-  let shown = live ? Number.NEGATIVE_INFINITY : began;
+  let shown = live ? Number.NEGATIVE_INFINITY : now();
   let open = false;
   return {
     show(progress) {
       const at = now();
+      if (samples.length > 0 && at - samples[samples.length - 1].at < SHOWN_EVERY_MS) return;
       samples.push({ at, fetched: progress.fetched });
       while (samples.length > 2 && at - samples[0].at > WINDOW_MS) samples.shift();
-      if (at - shown < (live ? 100 : QUIET_EVERY_MS)) return;
+      if (!live && at - shown < QUIET_EVERY_MS) return;
       shown = at;
       const line = transferText(progress, speedOf(samples));
       if (!live) {

@@ -119,13 +119,17 @@ function oneGguf(groups: ReadonlyMap<string, HubFile[]>, where: string): HubFile
   );
 }
 
+/** Whether a GGUF file's name has a part as its own word: `Q4_K` is none of `m-Q4_K_M.gguf`. */
+export function hasPart(path: string, part: string): boolean {
+  return new RegExp(`(^|[^a-z0-9])${part.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")}([^a-z0-9_]|$)`, "i").test(path);
+}
+
 /** A file by its whole name, or the GGUF file that alone has these letters in its name. */
 function namedFile(files: readonly HubFile[], name: string, where: string): HubFile[] {
   const groups = ggufGroups(files);
   const exact = files.find(({ path }) => path === name);
   if (exact !== undefined) return groups.get(name.replace(SHARD, "")) ?? [exact];
-  const part = new RegExp(`(^|[^a-z0-9])${name.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")}([^a-z0-9_]|$)`, "i");
-  const found = [...groups].filter(([path]) => part.test(path));
+  const found = [...groups].filter(([path]) => hasPart(path, name));
   if (found.length === 1) return found[0][1];
   const names = files.map(({ path }) => path);
   throw new ConfigError(

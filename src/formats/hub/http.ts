@@ -94,7 +94,8 @@ async function get(connection: Connection, address: string, headers: Readonly<Re
       });
       if (own) for (const [name, value] of response.headers) hub.has(name) || hub.set(name, value);
       const next = response.headers.get("location");
-      if (response.status < 300 || response.status >= 400 || response.status === 304 || next === null) return { response, hub, close, alive, stopped: stop.signal };
+      if (response.status < 300 || response.status >= 400 || response.status === 304 || next === null)
+        return { response, hub, close, alive, stopped: stop.signal };
       await response.body?.cancel();
       url = redirected(url, next);
     }

@@ -8,6 +8,7 @@ import { isGguf } from "../gguf/magic.ts";
 import { isJsonObject, parseJson } from "../json.ts";
 import { openFile } from "../node-file.ts";
 import { cachedCommit, cachePlaces, sizeOf } from "./cache.ts";
+import { hasPart } from "./choose-files.ts";
 import { type ModelId, parseModelId } from "./model-id.ts";
 import { OLLAMA, ollamaFile } from "./ollama.ts";
 import { type PullOptions, pullModel } from "./pull.ts";
@@ -87,7 +88,7 @@ async function cached(cache: string, id: ModelId, { weights, tokenizer }: Locate
   const ggufs = there.filter((name) => /\.gguf$/i.test(name));
   if (id.file !== null) {
     const wanted = id.file;
-    const found = there.includes(wanted) ? [wanted] : ggufs.filter((name) => name.toLowerCase().includes(wanted.toLowerCase()));
+    const found = there.includes(wanted) ? [wanted] : ggufs.filter((name) => hasPart(name, wanted));
     return found.length === 1 ? { ...file(found[0]), gguf: await isGgufFile(join(folder, found[0])) } : null;
   }
   const whole = (weights !== true || (await hasWeights(folder, there))) && (tokenizer !== true || there.some(isTokenizerFile));

@@ -313,3 +313,11 @@ describe("refusals in words", () => {
     expect(error.message).toMatch(/model\.safetensors: could not be written, the system refuses .* pull again, it goes on from there\./);
   });
 });
+
+test("a file that fails ends the others' transfers, in whatever state they are", async () => {
+  for (let i = 0; i < 25; i++) {
+    rmSync(root(), { recursive: true, force: true });
+    hub.fault("tokenizer.json", wrongBytes);
+    await expect(pull()).rejects.toThrow(/tokenizer\.json: other bytes/);
+  }
+});
