@@ -48,6 +48,7 @@ const ROWS: readonly Row[] = [
   ["state-spaces/mamba-130m-hf", "mamba", 129_135_360, "Apache-2.0", null, null],
 ];
 
+/** The list, families together. */
 export const KNOWN_MODELS: readonly KnownModel[] = ROWS.map(([id, modelType, parameters, licence, context, template, gated]) => ({
   id,
   modelType,

@@ -8,6 +8,7 @@ import { COMMIT } from "./model-id.ts";
 import { OLLAMA, ollamaModels } from "./ollama.ts";
 import { hubCache } from "./settings.ts";
 
+/** A model on this machine. */
 export interface LocalModel {
   readonly source: "hub" | "ollama" | "lmstudio";
   /** What `fromPretrained` and the commands take. */

@@ -23,6 +23,7 @@ export interface PullProgress {
   readonly done: number;
 }
 
+/** What is fetched, and how. */
 export interface PullOptions {
   /** Patterns of the files to fetch, in place of the usual ones (config, tokenizer, chat template, safetensors): `*.json`, `onnx/*`. */
   include?: readonly string[];
@@ -41,6 +42,7 @@ export interface PullOptions {
   patience?: Partial<Patience>;
 }
 
+/** What a pull has brought. */
 export interface Pulled {
   readonly id: string;
   /** The revision that was asked for, and the commit that it means. */
