@@ -51,16 +51,17 @@ export async function downloadBlob(connection: Connection, places: CachePlaces, 
 }
 
 /** Waits until no other process fetches the same file; null where that one has brought it. */
-async function locked({ signal }: Connection, places: CachePlaces, file: HubFile, where: string, blob: string): Promise<(() => void) | null> {
+async function locked({ signal, onNote }: Connection, places: CachePlaces, file: HubFile, where: string, blob: string): Promise<(() => void) | null> {
   const lock = places.lock(file.hash.hex);
   await makeFolder(dirname(lock));
-  for (;;) {
+  for (let told = false; ; told = true) {
     const taken = takeLock(lock, where, "Choose another folder with HF_HUB_CACHE.");
     if (typeof taken === "function") {
       if ((await sizeOf(blob)) !== file.bytes) return taken;
       taken();
       return null;
     }
+    if (!told) onNote?.(`${where}: another pull (process ${taken.pid} on ${taken.host}) fetches it, waiting for that one; if it is gone, remove ${lock}`);
     await sleep(LOCK_POLL_MS, undefined, signal === undefined ? {} : { signal });
   }
 }

@@ -28,8 +28,8 @@ export interface Connection {
   readonly settings: HubSettings;
   readonly patience: Patience;
   readonly signal?: AbortSignal | undefined;
-  /** Told before each wait. */
-  readonly onRetry?: ((why: string, seconds: number) => void) | undefined;
+  /** Told what is waited for. */
+  readonly onNote?: ((sentence: string) => void) | undefined;
 }
 
 export interface Answer {
@@ -153,7 +153,7 @@ export async function persist<T>(connection: Connection, where: string, once: (p
         );
       // A little more or less, so that many clients do not come back at once.
       const wait = Math.min(LONGEST_WAIT_MS, error.waitMs ?? patience.waitMs * 2 ** (failures - 1) * (0.8 + 0.4 * Math.random()));
-      connection.onRetry?.(`${where}: ${visible(error.message)}`, wait / 1000);
+      connection.onNote?.(`${where}: ${visible(error.message)}; trying again in ${(wait / 1000).toFixed(1)} s`);
       await sleep(wait, undefined, signal === undefined ? {} : { signal });
     }
   }

@@ -110,7 +110,8 @@ test("models of Ollama and LM Studio, and what is in the cache", async () => {
   });
   manifest("library/tiny/1b", layer(`sha256:${digest}`));
   manifest("someone/tiny/latest", layer(`sha256:${digest}`));
-  manifest("library/evil/latest", layer("sha256:../../../etc/passwd"));
+  manifest("library/evil/latest", layer("sha256:x/../../evil"));
+  writeFileSync(join(home, ".ollama/models/evil"), GGUF);
   manifest("library/broken/latest", 5);
   const blob = join(home, ".ollama/models/blobs", `sha256-${digest}`);
   mkdirSync(join(blob, ".."), { recursive: true });

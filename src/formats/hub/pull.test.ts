@@ -153,6 +153,12 @@ describe("bad connections", () => {
   });
 });
 
+/** In pieces, so that no Content-Length says it before. */
+function longer(response: ServerResponse, content: Buffer): void {
+  response.write(content);
+  response.end(Buffer.alloc(10));
+}
+
 describe("what is not as promised is refused and deleted", () => {
   test("wrong bytes, in a large file and a small one", async () => {
     hub.fault("model.safetensors", wrongBytes);
@@ -184,7 +190,8 @@ describe("what is not as promised is refused and deleted", () => {
   });
 
   test.each([
-    ["a longer body", (response: ServerResponse, content: Buffer) => response.end(Buffer.concat([content, Buffer.alloc(10)]))],
+    ["a longer body", longer],
+    ["a longer Content-Length", (response: ServerResponse, content: Buffer) => response.end(Buffer.concat([content, Buffer.alloc(10)]))],
     ["another Content-Length", (response: ServerResponse) => response.writeHead(200, { "Content-Length": 5 }).end("12345")],
   ])("a size that lies: %s", async (_, fault) => {
     hub.fault("model.safetensors", fault);

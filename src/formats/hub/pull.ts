@@ -36,7 +36,7 @@ export interface PullOptions {
   /** Stops and leaves what is here, to go on from. */
   signal?: AbortSignal;
   onProgress?: (progress: PullProgress) => void;
-  /** What a person may want to know: a connection that broke, a wait. */
+  /** Told what is waited for: a connection that broke, another process. */
   onNote?: (sentence: string) => void;
   /** How patient with a bad connection. */
   patience?: Partial<Patience>;
@@ -82,8 +82,7 @@ export async function pullModel(id: string, options: PullOptions = {}): Promise<
   const settings = hubSettings();
   if (settings.offline)
     throw new ConfigError(`${id}: offline, expected a connection to pull, got HF_HUB_OFFLINE. Unset it, or open what "groundup models" lists.`);
-  const onRetry = onNote === undefined ? undefined : (why: string, seconds: number) => onNote(`${why}; trying again in ${seconds.toFixed(1)} s`);
-  const connection: Connection = { settings, patience: { ...PATIENCE, ...options.patience }, signal, onRetry };
+  const connection: Connection = { settings, patience: { ...PATIENCE, ...options.patience }, signal, onNote };
   const model = await modelOnHub(connection, repo, revision);
   const chosen = chooseFiles(model.files, { ...options, file }, `${repo}@${revision}`);
   checkTogether(chosen, repo);
