@@ -41,6 +41,8 @@ beforeAll(async () => {
   model.dispose();
   const files = ["config.json", "model.safetensors", "tokenizer.json"].map((name) => [name, readFileSync(join(folder, name))]);
   commit = hub.add("org/tiny", Object.fromEntries(files));
+  hub.add("org/other", { ...Object.fromEntries(files), "config.json": '{"model_type":"perceiver"}' });
+  hub.add("org/bare", { "config.json": '{"model_type":"gpt2"}' });
   rmSync(folder, { recursive: true });
 });
 afterAll(() => hub.close());
@@ -128,6 +130,11 @@ test("models lists what is here, and what could be", async () => {
     Q4_K: Math.ceil((parameters * 144) / 256),
   });
   expect(local[1]).toMatchObject({ source: "lmstudio", opens: false, reason: expect.stringContaining("c.gguf") });
+  for (const id of ["org/other", "org/bare"]) await groundup("pull", id);
+  const others = (await json("models")).local;
+  expect(others.map(({ id, opens }: { id: string; opens: boolean }) => [id, opens])).toContainEqual(["org/other", false]);
+  expect(others.find(({ id }: { id: string }) => id === "org/other").reason).toContain('got "perceiver"');
+  expect(others.find(({ id }: { id: string }) => id === "org/bare")).toMatchObject({ modelType: "gpt2", opens: false, parameters: null, memory: null });
   const shown = (await groundup("models")).out;
   expect(shown).toContain(`org/tiny\n  hub, ${(local[0].bytes / 1000).toFixed(1)} kB, main (${commit.slice(0, 12)}), last used 20`);
   expect(shown).toMatch(/gpt2, 8\.30 k parameters, opens; weights as f32 33\.2 kB, bf16 16\.6 kB/);

@@ -18,6 +18,9 @@ export interface Patience {
 }
 
 export const PATIENCE: Patience = { tries: 6, waitMs: 500, stallMs: 30_000 };
+/** Where not even a connection can be made, and never was: there is no network here, or no such host. */
+const UNREACHABLE = /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH)$/;
+const TRIES_UNREACHABLE = 2;
 const LONGEST_WAIT_MS = 60_000;
 const MOST_REDIRECTS = 8;
 /** Larger than any real answer of the interface (a page of a tree has at most 1,000 files). */
@@ -28,6 +31,8 @@ export interface Connection {
   readonly settings: HubSettings;
   readonly patience: Patience;
   readonly signal?: AbortSignal | undefined;
+  /** Whether the hub has answered yet. */
+  readonly contact: { made: boolean };
   /** Told what is waited for. */
   readonly onNote?: ((sentence: string) => void) | undefined;
 }
@@ -92,6 +97,7 @@ async function get(connection: Connection, address: string, headers: Readonly<Re
         signal?.throwIfAborted();
         throw stop.signal.reason instanceof Transient ? stop.signal.reason : new Transient(reasonOf(error), undefined, { cause: error });
       });
+      connection.contact.made = true;
       if (own) for (const [name, value] of response.headers) hub.has(name) || hub.set(name, value);
       const next = response.headers.get("location");
       if (response.status < 300 || response.status >= 400 || response.status === 304 || next === null)
@@ -131,6 +137,11 @@ export function reasonOf(error: unknown): string {
   return cause?.errors?.[0]?.message || cause?.message || cause?.code || message || String(error);
 }
 
+function isUnreachable({ cause }: Transient, { contact }: Connection): boolean {
+  const { code } = (cause as { cause?: { code?: string } } | undefined)?.cause ?? {};
+  return !contact.made && code !== undefined && UNREACHABLE.test(code);
+}
+
 /**
  * Runs `once` until it succeeds, as long as its failures are Transient: waits twice as long each time, or as long as the server says.
  * @param once is given a function to call when there was progress: what went before no longer counts
@@ -146,7 +157,7 @@ export async function persist<T>(connection: Connection, where: string, once: (p
       signal?.throwIfAborted();
       if (!(error instanceof Transient)) throw error;
       failures++;
-      if (failures >= patience.tries)
+      if (failures >= (isUnreachable(error, connection) ? TRIES_UNREACHABLE : patience.tries))
         throw new HubError(
           `${where}: the hub can't be reached, expected an answer, got ${visible(error.message)}, ${failures} times. Check the connection (and HF_ENDPOINT), then run it again; what is here already stays.`,
           { cause: error },

@@ -1,4 +1,5 @@
 /** Getting a model from the hub into the cache. */
+import { setMaxListeners } from "node:events";
 import { ConfigError, RunError } from "../../errors.ts";
 import { checkOptions } from "../../options.ts";
 import { byteSize } from "../../quantities.ts";
@@ -82,7 +83,7 @@ export async function pullModel(id: string, options: PullOptions = {}): Promise<
   const settings = hubSettings();
   if (settings.offline)
     throw new ConfigError(`${id}: offline, expected a connection to pull, got HF_HUB_OFFLINE. Unset it, or open what "groundup models" lists.`);
-  const connection: Connection = { settings, patience: { ...PATIENCE, ...options.patience }, signal, onNote };
+  const connection: Connection = { settings, patience: { ...PATIENCE, ...options.patience }, signal, onNote, contact: { made: false } };
   const model = await modelOnHub(connection, repo, revision);
   const chosen = chooseFiles(model.files, { ...options, file }, `${repo}@${revision}`);
   checkTogether(chosen, repo);
@@ -131,6 +132,8 @@ async function fetchAll(chosen: readonly HubFile[], parallel: number, { signal }
 
   const stop = new AbortController();
   const all = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
+  // Each file in transfer listens.
+  setMaxListeners(0, all);
   let failed: unknown;
   const work = async () => {
     for (let group = queue.shift(); group !== undefined && !all.aborted; group = queue.shift()) {
