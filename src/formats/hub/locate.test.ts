@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { hubEnvironment, startHub, status, type TestHub } from "../../../tests/hub-server.ts";
+import { loadTokenizer } from "../../tokenizers/index.ts";
 import { isGguf } from "../gguf/magic.ts";
 import { bytesSource } from "../source.ts";
 import { localModels } from "./local-models.ts";
@@ -81,6 +82,13 @@ test("offline, a wrong id, and a misspelt path, in words", async () => {
   mkdirSync("runs/mine", { recursive: true });
   hub.seen.length = 0;
   for (const path of ["runs/mime", "some/model.gguf", "./org/tiny", "/org/tiny", "tiny"]) expect(await locate(path, both)).toMatchObject({ path });
+  expect(hub.seen).toEqual([]);
+});
+
+test("where there is no file system, a tokenizer's path is refused in words", async () => {
+  vi.stubGlobal("process", { env: process.env });
+  await expect(loadTokenizer("org/tiny")).rejects.toThrow(/no file system here, expected Node, got another runtime\. Pass TokenizerFiles/);
+  vi.unstubAllGlobals();
   expect(hub.seen).toEqual([]);
 });
 

@@ -1,5 +1,7 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import fsPromises from "node:fs/promises";
 import type { ServerResponse } from "node:http";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
@@ -269,6 +271,23 @@ describe("what is not as promised is refused and deleted", () => {
     await expect(pull("org/tiny", { include: ["onnx/*"] })).rejects.toThrow(/leads out of the cache/);
     expect(readdirSync(outside)).toEqual([]);
   });
+});
+
+test("where links may not be made, the snapshot has the files themselves", async () => {
+  const { symlink } = fsPromises;
+  fsPromises.symlink = async () => {
+    throw Object.assign(new Error("not permitted"), { code: "EPERM", syscall: "symlink" });
+  };
+  syncBuiltinESMExports();
+  try {
+    const { folder } = await pull();
+    expect(lstatSync(join(folder, "model.safetensors")).isFile()).toBe(true);
+    expect(readFileSync(join(folder, "model.safetensors")).equals(weights)).toBe(true);
+    expect((await pull()).fetched).toBe(0);
+  } finally {
+    fsPromises.symlink = symlink;
+    syncBuiltinESMExports();
+  }
 });
 
 describe("the token", () => {

@@ -8,7 +8,7 @@ import { createTokenizer, type Tokenizer } from "../tokenizer.ts";
 import type { TokenizerSpec } from "../tokenizer-spec.ts";
 import { ggufTokenizer } from "./gguf-tokenizer.ts";
 import { readTiktoken } from "./tiktoken-file.ts";
-import { diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
+import { checkFileSystem, diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
 import { readTokenizerJson } from "./tokenizer-json.ts";
 import { readVocabAndMerges } from "./vocab-merges.ts";
 
@@ -41,6 +41,7 @@ const MODEL_FILES = ["tokenizer.model", "spiece.model"];
 export async function loadTokenizer(from: string | TokenizerFiles, options: LoadOptions = {}): Promise<Tokenizer> {
   checkOptions("loadTokenizer", options, { file: true, pattern: true, specialTokens: true, engine: true });
   if (typeof from === "string") {
+    checkFileSystem();
     const { locate } = await import("../../formats/hub/locate.ts");
     const { path, gguf } = await locate(from, { tokenizer: true });
     if (gguf && options.file === undefined) return createTokenizer(await specOfGguf(path), options.engine);
