@@ -212,5 +212,6 @@ export const hubEnvironment = (hub: TestHub, home: string): Record<string, strin
   HF_TOKEN: "",
   HF_TOKEN_PATH: "",
   HUGGING_FACE_HUB_TOKEN: "",
-  OLLAMA_MODELS: "",
+  // Not the models of whoever runs the tests.
+  OLLAMA_MODELS: `${home}/ollama`,
 });

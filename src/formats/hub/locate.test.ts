@@ -124,6 +124,10 @@ test("models of Ollama and LM Studio, and what is in the cache", async () => {
   const blob = join(home, ".ollama/models/blobs", `sha256-${digest}`);
   mkdirSync(join(blob, ".."), { recursive: true });
   writeFileSync(blob, GGUF);
+  // A home that is asked by itself; other folders of this machine may come to it.
+  vi.stubEnv("OLLAMA_MODELS", "");
+  expect((await localModels()).map(({ id }) => id)).toContain("ollama:tiny:1b");
+  vi.stubEnv("OLLAMA_MODELS", join(home, ".ollama/models"));
   expect(await locate("ollama:tiny:1b", both)).toEqual({ path: blob, gguf: true });
   expect(await locate("ollama:someone/tiny", both)).toEqual({ path: blob, gguf: true });
   await expect(locate("ollama:tiny:2b", both)).rejects.toThrow(
