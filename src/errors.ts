@@ -32,3 +32,6 @@ export class RunError extends GroundupError {}
 
 /** A number that must be finite is not. The message names the first bad tensor and the step. */
 export class NonFiniteError extends GroundupError {}
+
+/** A model can't be had from a hub: no such model, no permission, no connection, or other bytes than were promised. */
+export class HubError extends GroundupError {}

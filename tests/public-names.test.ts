@@ -7,7 +7,7 @@ import packageJson from "../package.json" with { type: "json" };
 import * as groundup from "../src/index.ts";
 
 const ROOT_NAMES = `
-ConfigError DataError FormatError GroundupError NonFiniteError OutOfMemoryError RunError STREAMS ShapeError Tensor
+ConfigError DataError FormatError GroundupError HubError NonFiniteError OutOfMemoryError RunError STREAMS ShapeError Tensor
 UseAfterFreeError abs add addInPlace arange argmax argmin argsort attention autocast autocastPrecision backend backendReason
 backward cast ceil checkpoint clamp clone concat contiguous copyFrom cos crossEntropy cumsum customFunction detach diagonal div
 dropout einsum embedding enableGrad eq erf exp expand expm1 eye fill fillNormal fillUniform flip floor fromShared full gated gather ge gelu
@@ -38,10 +38,10 @@ const NAMES: Record<string, string> = {
     sequentialWindows splitIntoDocuments weightedMix withStatistics writeShards
   `,
   formats: `
-    COMMON_KEYS DEQUANTIZED GGML_TYPES QUANTIZED SAFETENSORS_DTYPES bytesSource checkpointName dequantizeBlocks encodeGguf
-    encodeModelWeights encodeSafetensors hashFile isJsonObject isTemporary lastGoodCheckpoint listCheckpoints memoryFolder
+    COMMON_KEYS DEQUANTIZED GGML_TYPES KNOWN_MODELS QUANTIZED SAFETENSORS_DTYPES bytesSource checkpointName dequantizeBlocks encodeGguf
+    encodeModelWeights encodeSafetensors hashFile isGguf isJsonObject isTemporary lastGoodCheckpoint listCheckpoints localModels memoryFolder
     normaliseKeys openFile openFolder openGguf openModelWeights openSafetensors parseConfig parseConfigText parseJson
-    parseModelConfig quantizeBlocks readConfigJson readText removeLeftovers saveModelWeights verifyCheckpoint writeCheckpoint
+    parseModelConfig pullModel quantizeBlocks readConfigJson readText removeLeftovers saveModelWeights verifyCheckpoint writeCheckpoint
     writeFileAtomic writeFolderAtomic
   `,
   models: `

@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { generateStream } from "../generate/index.ts";
 import { defineCommand } from "./command.ts";
-import { CHECKPOINT_FLAG, MODEL_ARGUMENT, openModel } from "./open-model.ts";
+import { CHECKPOINT_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
 
 export const command = defineCommand({
   about: "Continues a text. The same seed gives the same text. Ctrl-C stops and keeps what is there.",
@@ -21,15 +21,16 @@ export const command = defineCommand({
     stop: z.array(z.string().min(1)).default([]).describe("end before this text").meta({ placeholder: "TEXT" }),
     stream: z.boolean().default(true).describe("print the text when it is finished, not as it comes"),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
+    offline: z.boolean().default(false).describe(OFFLINE_FLAG),
   }),
   examples: [
     'groundup generate runs/quickstart --prompt "The whale"',
     'groundup generate ./SmolLM2-135M --prompt "def fib(n):" --temperature 0 --max-new-tokens 64',
     'groundup generate runs/mine --checkpoint last --prompt "Once" --top-p 0.9 --seed 7 --json',
   ],
-  async run([path], { prompt, stream, checkpoint, ...options }, io) {
+  async run([path], { prompt, stream, checkpoint, offline, ...options }, io) {
     const { signal } = io;
-    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log);
+    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log, { offline, signal });
     const live = stream && !io.json;
     if (prompt.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
     const promptTokens = tokenizer.count(prompt);

@@ -4,12 +4,13 @@ import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
 import { ConfigError, GroundupError } from "../errors.ts";
+import { isGgufFile } from "../formats/hub/locate.ts";
 import { listCheckpoints, openFile, openFolder, openGguf, openModelWeights, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
 import { architectures, describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts } from "../models/index.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
-import { checkPath, findModel } from "./open-model.ts";
+import { checkPath, findModel, OFFLINE_FLAG, placeOf } from "./open-model.ts";
 import { tokenizerLines, tokenizerReport } from "./tokenizer-report.ts";
 
 interface Report {
@@ -21,10 +22,11 @@ interface Report {
 export const command = defineCommand({
   about:
     "Shows what is in a model's folder, a checkpoint, a safetensors or GGUF file, a tokenizer, a folder of token shards or a run, without loading weights.",
-  arguments: [{ name: "PATH", description: "a folder or file" }],
-  options: z.object({ tensors: z.boolean().default(false).describe("list every tensor") }),
+  arguments: [{ name: "PATH", description: "a folder or file, or a model of the hub (org/name) or of Ollama's (ollama:name)" }],
+  options: z.object({ tensors: z.boolean().default(false).describe("list every tensor"), offline: z.boolean().default(false).describe(OFFLINE_FLAG) }),
   examples: ["groundup inspect runs/quickstart", "groundup inspect ./gpt2 --tensors", "groundup inspect model.safetensors --json"],
-  async run([path], { tensors }, io) {
+  async run([name], { tensors, offline }, io) {
+    const path = await placeOf(name, io.log, { weights: true, offline, signal: io.signal });
     checkPath(path);
     const { report, lines } = await inspect(path, tensors);
     for (const line of lines) io.print(line);
@@ -50,7 +52,7 @@ async function inspect(path: string, tensors: boolean): Promise<Inspected> {
       `${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${readdirSync(path).slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`,
     );
   }
-  if (path.endsWith(".gguf")) return inspectGguf(path, tensors);
+  if (await isGgufFile(path)) return inspectGguf(path, tensors);
   if (path.endsWith(".safetensors")) return inspectWeights(path, await openSafetensors(await openFile(path)), tensors);
   if (/\.(json|tiktoken|txt|bpe)$/.test(path) && basename(path) !== "config.json") return inspectTokenizer(path);
   throw new ConfigError(

@@ -109,7 +109,6 @@ describe("generate", () => {
   test("files of another kind are named, with what to take instead", async () => {
     const files: [name: string, content: string, got: string, advice: string][] = [
       ["picture.png", "\x89PNG\r\n\x1a\n", "got a PNG picture", "Name the folder."],
-      ["model.part", "GGUF\x03", "got a GGUF file", "Give it a name that ends in .gguf"],
       ["pytorch_model.bin", "PK\x03\x04", "got a zip or PyTorch file", "Get the model's safetensors files"],
       ["weights.safetensors", "", "got one file of weights", "Name the folder."],
       ["notes.txt", "", "got a file", "Name the folder."],

@@ -3,10 +3,12 @@ import { closeSync, existsSync, lstatSync, openSync, readdirSync, readFileSync, 
 import { basename, dirname, join } from "node:path";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
+import { isGgufFile, type LocateOptions, locate } from "../formats/hub/locate.ts";
 import { isJsonObject, listCheckpoints, parseJson, verifyCheckpoint } from "../formats/index.ts";
 import { endIds } from "../generate/index.ts";
 import { type CausalLM, fromPretrained } from "../models/index.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
+import { createTransferLine } from "./transfer-line.ts";
 
 export interface OpenedModel {
   model: CausalLM;
@@ -17,16 +19,24 @@ export interface OpenedModel {
   stopIds: number[];
 }
 
-/** The flag of every command that takes a MODEL. */
+/** The flags of every command that takes a MODEL. */
 export const CHECKPOINT_FLAG = "of a run: best (on validation, the default where there was one), last, or a step's number";
-export const MODEL_ARGUMENT = { name: "MODEL", description: "a Hugging Face model folder, a GGUF file, a run's folder, or one of its checkpoints" } as const;
+export const OFFLINE_FLAG = "fetch nothing: the model must be on this machine";
+export const MODEL_ARGUMENT = {
+  name: "MODEL",
+  description:
+    "a Hugging Face model folder, a GGUF file, a run's folder, one of its checkpoints, or a model of the hub (org/name, org/name:file.gguf) or Ollama's (ollama:name)",
+} as const;
+
+/** How a named model is looked for. */
+export type OpenOptions = Pick<LocateOptions, "offline" | "signal">;
 
 /**
  * @param log receives what is odd about the model but no error
- * @throws ConfigError for a path that holds no model or for another model's tokenizer, FormatError for damaged files
+ * @throws ConfigError for a path that holds no model or for another model's tokenizer, FormatError for damaged files, HubError for a model that can't be fetched
  */
-export async function openModel(path: string, checkpoint: string | undefined, log: (line: string) => void): Promise<OpenedModel> {
-  const folder = await findModel(path, checkpoint);
+export async function openModel(path: string, checkpoint: string | undefined, log: (line: string) => void, options: OpenOptions = {}): Promise<OpenedModel> {
+  const folder = await findModel(await placeOf(path, log, { weights: true, tokenizer: true, ...options }), checkpoint);
   // What a checkpoint's list says of its files, as --resume checks it: a few changed bytes make a model that only writes worse.
   if (existsSync(join(folder, "files.json"))) await verifyCheckpoint(folder, { hashes: true });
   const model = await fromPretrained(folder);
@@ -42,13 +52,36 @@ export async function openModel(path: string, checkpoint: string | undefined, lo
     log(
       `${folder}: the tokenizer knows ${tokenizer.vocabSize} of the model's ${vocabulary} tokens, and more are missing than padding explains. If the text makes no sense, use the tokenizer that the model was trained with.`,
     );
-  return { model, tokenizer, folder, stopIds: stopIdsOf(folder, model, tokenizer) };
+  return { model, tokenizer, folder, stopIds: await stopIdsOf(folder, model, tokenizer) };
+}
+
+/** The path that a name means: itself, or where a model of the hub or of Ollama's lies. What must be fetched is shown as it comes. */
+export async function placeOf(name: string, log: (line: string) => void, options: LocateOptions): Promise<string> {
+  const line = createTransferLine();
+  let begun = false;
+  try {
+    const { path } = await locate(name, {
+      ...options,
+      onProgress(progress) {
+        if (!begun) log(`${name} is fetched from the hub`);
+        begun = true;
+        line.show(progress);
+      },
+      onNote(sentence) {
+        line.clear();
+        log(sentence);
+      },
+    });
+    return path;
+  } finally {
+    line.clear();
+  }
 }
 
 /** The folder with config.json and weights, or the GGUF file, that a path means. */
 export async function findModel(path: string, checkpoint?: string): Promise<string> {
   checkPath(path);
-  const single = isGguf(path) ? "one file" : existsSync(join(path, "config.json")) ? "config.json" : null;
+  const single = (await isGgufFile(path)) ? "one file" : existsSync(join(path, "config.json")) ? "config.json" : null;
   if (single !== null) {
     if (checkpoint !== undefined)
       throw new ConfigError(`${path}: a single model, expected a run's folder with --checkpoint, got ${single}. Leave --checkpoint out.`);
@@ -84,11 +117,8 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
   return found.path;
 }
 
-const isGguf = (path: string): boolean => /\.gguf$/i.test(path) && statSync(path).isFile();
-
 /** How files begin that people take for models. */
 const BEGINNINGS: [bytes: string, kind: string][] = [
-  ["GGUF", "a GGUF file"],
   ["PK\x03\x04", "a zip or PyTorch file"],
   ["\x80", "a Python pickle"],
   ["\x89PNG", "a PNG picture"],
@@ -113,7 +143,6 @@ function adviceOn(path: string): string {
   const names = isFolder(path) ? readdirSync(path) : [path];
   const gguf = names.find((name) => name.endsWith(".gguf"));
   if (gguf !== undefined) return `Name the file itself: ${join(path, gguf)}.`;
-  if (!isFolder(path) && kindOfFile(path) === BEGINNINGS[0][1]) return "Give it a name that ends in .gguf.";
   if (names.some((name) => /\.(bin|pt|pth|ckpt)$/.test(name))) return "Get the model's safetensors files with their config.json, which this version reads.";
   return "Name the folder.";
 }
@@ -164,9 +193,9 @@ function bestOf(run: string): string | null {
   return join(run, name);
 }
 
-function stopIdsOf(folder: string, model: CausalLM, tokenizer: Tokenizer): number[] {
+async function stopIdsOf(folder: string, model: CausalLM, tokenizer: Tokenizer): Promise<number[]> {
   const ids = new Set(endIds(tokenizer));
-  if (isGguf(folder)) {
+  if (await isGgufFile(folder)) {
     const end = model.tokenIds.eos_token_id ?? [];
     for (const id of Array.isArray(end) ? end : [end]) ids.add(id);
     return [...ids];

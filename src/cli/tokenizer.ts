@@ -21,12 +21,13 @@ import { defineCommand, type Io } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
 import type { CommandTable } from "./dispatch.ts";
 import { UsageError } from "./failure.ts";
-import { checkPath } from "./open-model.ts";
+import { checkPath, placeOf } from "./open-model.ts";
 import { comparedOn, comparisonLines, cutText, tokenizerLines, tokenizerReport, traceLines } from "./tokenizer-report.ts";
 
 const TOKENIZER = {
   name: "TOKENIZER",
-  description: "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), or the folder of a model or a run",
+  description:
+    "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), the folder of a model or a run, or a model of the hub (org/name)",
 } as const;
 
 const PATTERNS = ["gpt2", "cl100k", "qwen2", "o200k", "whole"] as const;
@@ -35,7 +36,8 @@ const PATTERN = z
   .optional()
   .describe("how text is cut into words, for a file that does not say it (tiktoken ranks, vocab.json)");
 
-async function open(path: string, pattern: PatternName | undefined): Promise<Tokenizer> {
+async function open(name: string, pattern: PatternName | undefined, io: Io): Promise<Tokenizer> {
+  const path = await placeOf(name, io.log, { tokenizer: true });
   checkPath(path);
   const ofRun = join(path, "tokenizer");
   return loadTokenizer(existsSync(join(ofRun, "tokenizer.json")) ? ofRun : path, { pattern });
@@ -158,7 +160,7 @@ const encode = defineCommand({
     if (file !== undefined && file !== "-") checkPath(file);
     const input = text ?? (await textOf(file as string, io));
     if (text?.includes("\ufffd")) io.log("--text has bytes that are no UTF-8; they were read as U+FFFD");
-    const tokenizer = await open(path, pattern);
+    const tokenizer = await open(path, pattern, io);
     const options: EncodeOptions = { allowSpecial, addSpecialTokens };
     if (count) {
       const tokens = tokenizer.count(input, options);
@@ -187,7 +189,7 @@ const decode = defineCommand({
           .map((w) => JSON.stringify(w))
           .join(", ")}. Correct them.`,
       );
-    const tokenizer = await open(path, pattern);
+    const tokenizer = await open(path, pattern, io);
     const text = tokenizer.decode(numbers.map(Number), { skipSpecialTokens });
     io.print(text);
     return { text, tokens: numbers.length };
@@ -219,7 +221,7 @@ const inspect = defineCommand({
       throw new UsageError("groundup tokenizer inspect: expected --text or --file to compare tokenizers on, got neither. Add one, or name a single tokenizer.");
     if (file !== undefined && file !== "-") checkPath(file);
     const tokenizers: Tokenizer[] = [];
-    for (const path of paths) tokenizers.push(await open(path, pattern));
+    for (const path of paths) tokenizers.push(await open(path, pattern, io));
     if (compares) {
       const input = text ?? (await textOf(file as string, io));
       if (input === "") throw new DataError("groundup tokenizer inspect: an empty text, expected at least one character, got none. Give another one.");

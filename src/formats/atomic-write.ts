@@ -90,15 +90,20 @@ async function flushFolder(path: string, fs: WriteFileSystem): Promise<void> {
 /** `mkdir` with all folders above. Node's own recursive one never returns where the system denies that a parent exists (`/proc`). */
 export async function makeFolder(path: string, fs: WriteFileSystem = nodeFs): Promise<void> {
   try {
+    await makeOneFolder(path, fs);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT" || dirname(path) === path) throw error;
+    await makeFolder(dirname(path), fs);
+    await makeOneFolder(path, fs);
+  }
+}
+
+/** Somebody else may make it in the same moment. */
+async function makeOneFolder(path: string, fs: WriteFileSystem): Promise<void> {
+  try {
     await fs.mkdir(path);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" && dirname(path) !== path) {
-      await makeFolder(dirname(path), fs);
-      await fs.mkdir(path);
-    } else if (code !== "EEXIST" || !(await fs.stat(path)).isDirectory()) {
-      throw error;
-    }
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST" || !(await fs.stat(path)).isDirectory()) throw error;
   }
 }
 

@@ -20,6 +20,7 @@ export {
   writeCheckpoint,
 } from "./checkpoint-folder.ts";
 export { DEQUANTIZED, dequantizeBlocks } from "./gguf/dequantize.ts";
+export { isGguf } from "./gguf/magic.ts";
 export { QUANTIZED, type QuantizedType, quantizeBlocks } from "./gguf/quantize.ts";
 export { type GgufNumbers, type GgufReader, type GgufTensor, type GgufValue, openGguf } from "./gguf/read.ts";
 export { GGML_TYPES, type GgmlType } from "./gguf/types.ts";
@@ -33,6 +34,9 @@ export {
   parseModelConfig,
   readConfigJson,
 } from "./hf-config.ts";
+export { KNOWN_MODELS, type KnownModel } from "./hub/known-models.ts";
+export { type LocalModel, localModels } from "./hub/local-models.ts";
+export { type Pulled, type PullOptions, type PullProgress, pullModel } from "./hub/pull.ts";
 export { isJsonObject, type Json, type JsonOptions, parseJson } from "./json.ts";
 export { openFile, openFolder } from "./node-file.ts";
 export {

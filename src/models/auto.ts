@@ -24,15 +24,25 @@ async function folderOf(place: string | Folder): Promise<Folder> {
 }
 
 /**
- * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards), or a GGUF file. Weights become float32.
- * @throws FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype.
+ * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards), a GGUF file, a model of the hub (`org/name`, `org/name@revision`,
+ * `org/name:file.gguf`) or of Ollama's (`ollama:name:tag`). A path that exists wins; a model of the hub is fetched where the cache does not have it, as `pullModel` does.
+ * Weights become float32.
+ * @throws HubError or ConfigError for a model that is not to be had; FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype.
  */
 export async function fromPretrained(place: string | Folder): Promise<CausalLM> {
-  if (typeof place === "string" && /\.gguf$/i.test(place)) {
-    const [{ openFile }, { modelFromGguf }] = await Promise.all([import("../formats/node-file.ts"), import("./gguf-model.ts")]);
-    return modelFromGguf(await openFile(place));
+  if (typeof place === "string") {
+    const { locate } = await import("../formats/hub/locate.ts");
+    const { path, gguf } = await locate(place, { weights: true });
+    if (gguf) {
+      const [{ openFile }, { modelFromGguf }] = await Promise.all([import("../formats/node-file.ts"), import("./gguf-model.ts")]);
+      return modelFromGguf(await openFile(path));
+    }
+    return fromFolder(await folderOf(path));
   }
-  const folder = await folderOf(place);
+  return fromFolder(place);
+}
+
+async function fromFolder(folder: Folder): Promise<CausalLM> {
   const config = await readConfigJson(folder);
   const where = `${folder.name}/config.json`;
   await checkSize(modelCounts(describeModel(config, where)).parameters.total, folder, where);

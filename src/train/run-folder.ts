@@ -7,14 +7,14 @@
  *   best.json, report.html, lock               baseline.json   what the model is compared with, where something is
  */
 import * as fs from "node:fs";
-import os from "node:os";
-import { basename, dirname, join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { stringify } from "yaml";
 import * as z from "zod";
 import { RunError } from "../errors.ts";
 import { makeFolder } from "../formats/atomic-write.ts";
 import { parseConfig, parseConfigText } from "../formats/hf-config.ts";
 import { removeLeftovers, writeFileAtomic } from "../formats/index.ts";
+import { takeLock } from "../formats/process-lock.ts";
 import { parseRecipe } from "../formats/recipe.ts";
 import { checkOptions } from "../options.ts";
 import { differences, type Recipe, recipeSchema, withAbsolutePaths } from "./recipe.ts";
@@ -216,91 +216,11 @@ function lines<T>(path: string): T[] {
     });
 }
 
-interface Holder {
-  pid: number;
-  host: string;
-  /** When the process began, in the system's own clock ticks: tells a new process with an old number apart. */
-  started: string | null;
-}
-
-function startOf(pid: number): string | null {
-  try {
-    return fs.readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)?.split(" ")[19] ?? null;
-  } catch {
-    return null;
-  }
-}
-
-function isAlive({ pid, host, started }: Holder): boolean {
-  // Another machine's processes can't be seen from here: believe the lock.
-  if (host !== os.hostname()) return true;
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
-  return started === null || startOf(pid) === null || startOf(pid) === started;
-}
-
-/** Takes the lock or throws; gives the function that frees it. A lock whose process is gone is taken over. */
+/** Takes the lock or throws; gives the function that frees it. */
 function lock(file: string, run: string): () => void {
-  const mine = JSON.stringify({ pid: process.pid, host: os.hostname(), started: startOf(process.pid) } satisfies Holder);
-  for (let attempt = 0; attempt < 3; attempt++) {
-    try {
-      // The name appears with its content in one move, so nobody reads half a lock.
-      const draft = join(dirname(file), `.${LOCK}.${process.pid}-00000000.tmp`);
-      fs.writeFileSync(draft, mine);
-      try {
-        fs.linkSync(draft, file);
-      } finally {
-        fs.rmSync(draft, { force: true });
-      }
-      return () => {
-        if (fs.existsSync(file) && fs.readFileSync(file, "utf8") === mine) fs.rmSync(file, { force: true });
-      };
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code !== "EEXIST") {
-        throw new RunError(
-          `${run}: the lock can't be written, expected a folder that can be written, got ${(cause as NodeJS.ErrnoException).code}. Choose another with --out.`,
-          { cause },
-        );
-      }
-    }
-    const holder = readLock(file);
-    if (holder !== "nobody" && holder !== "dead") {
-      throw new RunError(
-        `${run}: another process is training in this folder, expected nobody, got process ${holder.pid} on ${holder.host}. Wait for it, stop it, or choose another folder with --out (if it is gone, remove ${file}).`,
-      );
-    }
-    if (holder === "dead") removeDead(file, run);
-  }
-  throw new RunError(`${run}: the lock can't be taken, expected ${file} to be free, got others that keep taking it. Try again.`);
-}
-
-/**
- * Removes a lock whose process is gone. Only one process at a time may, itself under a lock: another that read the dead lock
- * a moment ago would otherwise remove the one that has been taken since.
- */
-function removeDead(file: string, run: string): void {
-  const free = lock(join(dirname(file), `.${basename(file)}.takeover`), run);
-  try {
-    if (readLock(file) === "dead") fs.rmSync(file, { force: true });
-  } catch (cause) {
-    throw new RunError(
-      `${run}: the lock of a process that is gone can't be removed, expected a file in a folder that can be written, got ${(cause as NodeJS.ErrnoException).code} for ${file}. Remove it by hand.`,
-      { cause },
-    );
-  } finally {
-    free();
-  }
-}
-
-/** Who holds a lock. One that nobody can read is a dead one: a lock appears with its content. */
-function readLock(file: string): Holder | "nobody" | "dead" {
-  try {
-    const holder = JSON.parse(fs.readFileSync(file, "utf8")) as Holder;
-    return isAlive(holder) ? holder : "dead";
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ENOENT" ? "nobody" : "dead";
-  }
+  const taken = takeLock(file, run, "Choose another with --out.");
+  if (typeof taken === "function") return taken;
+  throw new RunError(
+    `${run}: another process is training in this folder, expected nobody, got process ${taken.pid} on ${taken.host}. Wait for it, stop it, or choose another folder with --out (if it is gone, remove ${file}).`,
+  );
 }

@@ -8,7 +8,7 @@ import { createTokenizer, type Tokenizer } from "../tokenizer.ts";
 import type { TokenizerSpec } from "../tokenizer-spec.ts";
 import { ggufTokenizer } from "./gguf-tokenizer.ts";
 import { readTiktoken } from "./tiktoken-file.ts";
-import { diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
+import { checkFileSystem, diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
 import { readTokenizerJson } from "./tokenizer-json.ts";
 import { readVocabAndMerges } from "./vocab-merges.ts";
 
@@ -34,15 +34,21 @@ const MODEL_FILES = ["tokenizer.model", "spiece.model"];
 
 /**
  * Opens a tokenizer: a Hugging Face folder (tokenizer.json, vocab.json with merges.txt, or a SentencePiece model), one of these files, a tiktoken
- * rank file, or a GGUF file with a model.
+ * rank file, a GGUF file with a model, or that of a model of the hub (`org/name`) or of Ollama's (`ollama:name:tag`). A path that exists wins.
  *
- * @throws FormatError when a file is missing, cut off, damaged or of a kind that is not supported
+ * @throws HubError or ConfigError for a model that is not to be had; FormatError when a file is missing, cut off, damaged or of a kind that is not supported
  */
 export async function loadTokenizer(from: string | TokenizerFiles, options: LoadOptions = {}): Promise<Tokenizer> {
   checkOptions("loadTokenizer", options, { file: true, pattern: true, specialTokens: true, engine: true });
-  if (typeof from === "string" && /\.gguf$/i.test(from) && options.file === undefined) return createTokenizer(await specOfGguf(from), options.engine);
-  const files: TokenizerFiles & { only?: string } = typeof from === "string" ? await diskFiles(from) : from;
-  return createTokenizer(await readSpec(files, options.file ?? files.only, options), options.engine);
+  if (typeof from === "string") {
+    checkFileSystem();
+    const { locate } = await import("../../formats/hub/locate.ts");
+    const { path, gguf } = await locate(from, { tokenizer: true });
+    if (gguf && options.file === undefined) return createTokenizer(await specOfGguf(path), options.engine);
+    const files = await diskFiles(path);
+    return createTokenizer(await readSpec(files, options.file ?? files.only, options), options.engine);
+  }
+  return createTokenizer(await readSpec(from, options.file, options), options.engine);
 }
 
 /** Only the file's header is read. */

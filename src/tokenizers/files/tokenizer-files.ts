@@ -35,6 +35,11 @@ function nodeModules(): { fs: NodeFs; path: NodePath } {
   return { fs: load("node:fs/promises") as NodeFs, path: load("node:path") as NodePath };
 }
 
+/** @throws FormatError where paths mean nothing: in a browser */
+export function checkFileSystem(): void {
+  nodeModules();
+}
+
 /** A folder on disk, or one file of it: `only` is then its name. */
 export async function diskFiles(at: string): Promise<TokenizerFiles & { readonly only?: string }> {
   const { fs, path } = nodeModules();

@@ -1,0 +1,116 @@
+/** Models that are on this machine already: in the hub's cache, Ollama's folder and LM Studio's. */
+import { existsSync } from "node:fs";
+import * as fs from "node:fs/promises";
+import { homedir } from "node:os";
+import { join, sep } from "node:path";
+import { isGgufFile } from "./locate.ts";
+import { COMMIT } from "./model-id.ts";
+import { OLLAMA, ollamaModels } from "./ollama.ts";
+import { hubCache } from "./settings.ts";
+
+/** A model on this machine. */
+export interface LocalModel {
+  readonly source: "hub" | "ollama" | "lmstudio";
+  /** What `fromPretrained` and the commands take. */
+  readonly id: string;
+  /** Its folder, or its GGUF file. */
+  readonly path: string;
+  readonly bytes: number;
+  /** When it was read last, in milliseconds since 1970, as far as the disk tells; null where it does not. */
+  readonly lastUsed: number | null;
+  /** Of the hub: the commit, and the names that mean it. */
+  readonly revision: { readonly commit: string; readonly names: readonly string[] } | null;
+}
+
+/** What is here, the hub's cache first. What can't be read is passed over. */
+export async function localModels(): Promise<LocalModel[]> {
+  return [...(await hubModels()), ...(await ollama()), ...(await lmStudio())];
+}
+
+const entriesOf = (folder: string): Promise<string[]> => fs.readdir(folder).catch(() => []);
+
+async function hubModels(): Promise<LocalModel[]> {
+  const cache = hubCache();
+  const found: LocalModel[] = [];
+  for (const folder of (await entriesOf(cache)).sort()) {
+    if (!folder.startsWith("models--")) continue;
+    const root = join(cache, folder);
+    const repo = folder.slice("models--".length).replace("--", "/");
+    const refs = await refsOf(join(root, "refs"));
+    for (const commit of await entriesOf(join(root, "snapshots"))) {
+      if (!COMMIT.test(commit)) continue;
+      const names = refs.filter((ref) => ref.commit === commit).map(({ name }) => name);
+      const revision = { commit, names };
+      const id = names.includes("main") ? repo : `${repo}@${names[0] ?? commit}`;
+      const path = join(root, "snapshots", commit);
+      const files = await filesIn(path);
+      if (files.length === 0) continue;
+      const ggufs = files.filter(({ name }) => /\.gguf$/i.test(name));
+      const rest = files.filter((file) => !ggufs.includes(file));
+      for (const { name, bytes, lastUsed } of ggufs) found.push({ source: "hub", id: `${id}:${name}`, path: join(path, name), bytes, lastUsed, revision });
+      if (ggufs.length === 0 || rest.some(({ name }) => name === "config.json"))
+        found.push({ source: "hub", id, path, bytes: sum(rest), lastUsed: Math.max(...rest.map((file) => file.lastUsed)), revision });
+    }
+  }
+  return found;
+}
+
+async function refsOf(folder: string): Promise<{ name: string; commit: string }[]> {
+  const refs: { name: string; commit: string }[] = [];
+  for (const name of await fs.readdir(folder, { recursive: true }).catch(() => [])) {
+    const commit = (await fs.readFile(join(folder, name), "utf8").catch(() => "")).trim();
+    if (COMMIT.test(commit)) refs.push({ name: name.split(sep).join("/"), commit });
+  }
+  return refs.sort((a, b) => a.name.localeCompare(b.name));
+}
+
+interface FileFacts {
+  name: string;
+  bytes: number;
+  lastUsed: number;
+}
+
+/** The files below a folder, links followed; links that lead nowhere are left out. */
+async function filesIn(folder: string): Promise<FileFacts[]> {
+  const files: FileFacts[] = [];
+  for (const name of await fs.readdir(folder, { recursive: true }).catch(() => [])) {
+    const stat = await fs.stat(join(folder, name)).catch(() => null);
+    if (stat?.isFile()) files.push({ name: name.split(sep).join("/"), bytes: stat.size, lastUsed: stat.atimeMs });
+  }
+  return files;
+}
+
+const sum = (files: readonly FileFacts[]): number => files.reduce((total, { bytes }) => total + bytes, 0);
+
+const accessed = (path: string): Promise<number | null> =>
+  fs.stat(path).then(
+    (stat) => stat.atimeMs,
+    () => null,
+  );
+
+async function ollama(): Promise<LocalModel[]> {
+  const models = await ollamaModels();
+  return Promise.all(
+    models.map(async ({ name, path, bytes }) => ({
+      source: "ollama" as const,
+      id: `${OLLAMA}${name}`,
+      path,
+      bytes,
+      lastUsed: await accessed(path),
+      revision: null,
+    })),
+  );
+}
+
+/** LM Studio's folders, the newer first: publisher/model/file.gguf. */
+async function lmStudio(): Promise<LocalModel[]> {
+  const found: LocalModel[] = [];
+  for (const folder of [join(homedir(), ".lmstudio", "models"), join(homedir(), ".cache", "lm-studio", "models")].filter((path) => existsSync(path))) {
+    for (const { name, bytes, lastUsed } of await filesIn(folder)) {
+      const path = join(folder, name);
+      if (!/\.gguf$/i.test(name) || /(^|\/)mmproj/i.test(name) || !(await isGgufFile(path))) continue;
+      found.push({ source: "lmstudio", id: path, path, bytes, lastUsed, revision: null });
+    }
+  }
+  return found;
+}
