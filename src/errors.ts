@@ -32,3 +32,17 @@ export class RunError extends GroundupError {}
 
 /** A number that must be finite is not. The message names the first bad tensor and the step. */
 export class NonFiniteError extends GroundupError {}
+
+/** A chat template is malformed, refuses the messages, or takes too much. */
+export class TemplateError extends GroundupError {
+  /** `syntax`: no Jinja. `raised`: the template's own words, by `raise_exception`. `limit`: it had to be stopped. `failed`: the messages do not fit it. */
+  readonly reason: "syntax" | "raised" | "limit" | "failed";
+  /** Counted from 1; null where it is not known. */
+  readonly line: number | null;
+
+  constructor(message: string, reason: TemplateError["reason"], line: number | null = null) {
+    super(message);
+    this.reason = reason;
+    this.line = line;
+  }
+}
