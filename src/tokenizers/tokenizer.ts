@@ -320,7 +320,11 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     },
     decode: (list, options = {}) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(model.decode(checked(list, options))),
     applyChatTemplate: (messages, options) =>
-      applyChatTemplate({ chat: spec.chat, specialTokens, engine, encode: (text, mark) => idsOf(piecesOf(text, spec.addedTokens, mark), 0) }, messages, options),
+      applyChatTemplate(
+        { chat: spec.chat, specialTokens, engine, encode: (text, mark) => idsOf(piecesOf(text, spec.addedTokens, mark), 0) },
+        messages,
+        options,
+      ),
     decodeStream(options = {}) {
       checkOptions("tokenizer.decodeStream", options, DECODE);
       return createDecodeStream((id) => model.decode(checked([id], options)));

@@ -155,7 +155,9 @@ function leaveOpen(messages: Messages, field: string, source: string, tag: strin
   // Reasoning stands under several names, and the template reads one of them.
   const fields = REASONING.includes(field) ? REASONING.filter((name) => last[name] === value) : [field];
   if (!fields.some((name) => source.includes(name)))
-    throw new ConfigError(`${WHERE}: the template does not read "${field}", expected a field of messages that it reads, got another. Correct continueFinalMessage.`);
+    throw new ConfigError(
+      `${WHERE}: the template does not read "${field}", expected a field of messages that it reads, got another. Correct continueFinalMessage.`,
+    );
   // The blank behind the tag tells whether the template trims.
   const behind = `${tag} `;
   const closed = (changed: Messages[number], final: string) => ({ messages: [...messages.slice(0, -1), { ...last, ...changed }], final });
@@ -166,7 +168,8 @@ function leaveOpen(messages: Messages, field: string, source: string, tag: strin
     return typeof text === "string" ? text : null;
   };
   const at = parts.findLastIndex((part) => textOf(part) !== null);
-  if (at < 0) throw new DataError(`${WHERE}: nothing to go on with, expected the last message to have ${TEXT_IN_WORDS} in "${field}", got neither. Give it one.`);
+  if (at < 0)
+    throw new DataError(`${WHERE}: nothing to go on with, expected the last message to have ${TEXT_IN_WORDS} in "${field}", got neither. Give it one.`);
   const text = textOf(parts[at]) as string;
   return closed({ [field]: parts.with(at, { ...(parts[at] as object), text: text + behind }) }, text);
 }

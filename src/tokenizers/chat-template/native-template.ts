@@ -53,7 +53,7 @@ function run(source: string, variables: string, clock: Readonly<Record<string, s
   const answer = binding.templateRender(source, variables, lines.join("\n"), fuel);
   const kind = answer[0] as Rendered["kind"];
   if (kind === "=") return { kind, text: answer.slice(1), line: null };
-  const [, line, text] = /^.([0-9]+) ([^]*)$/.exec(answer) as RegExpExecArray;
+  const [, line, text] = /^.([0-9]+) ([\s\S]*)$/.exec(answer) as RegExpExecArray;
   return { kind, text, line: Number(line) || null };
 }
 
@@ -63,7 +63,11 @@ function told({ kind, text, line }: Rendered): TemplateError {
   const reason = REASONS[kind as keyof typeof REASONS];
   switch (reason) {
     case "raised":
-      return new TemplateError(`${where}: the template refuses these messages, expected those that it takes, got: ${words}. Change them as it says.`, reason, line);
+      return new TemplateError(
+        `${where}: the template refuses these messages, expected those that it takes, got: ${words}. Change them as it says.`,
+        reason,
+        line,
+      );
     case "limit":
       return new TemplateError(
         `${where}: takes too much time or memory, expected a template that ends, got one that had to be stopped. Use another template.`,
@@ -73,6 +77,10 @@ function told({ kind, text, line }: Rendered): TemplateError {
     case "syntax":
       return new TemplateError(`${where}: not a template, expected Jinja, got: ${words}. Correct the template, or name another.`, reason, line);
     default:
-      return new TemplateError(`${where}: can't be rendered, expected messages that fit the template, got: ${words}. Change the messages or the template.`, reason, line);
+      return new TemplateError(
+        `${where}: can't be rendered, expected messages that fit the template, got: ${words}. Change the messages or the template.`,
+        reason,
+        line,
+      );
   }
 }

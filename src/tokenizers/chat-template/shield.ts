@@ -118,8 +118,8 @@ const partsOf = (text: string, part: (at: number) => string): string[] => Array.
 /** The texts in quotes within a template's tags. Where quotes are not what they seem, something else is found, which only costs a guess. */
 function literalsOf(source: string): string[] {
   const found: string[] = [];
-  for (const [tag] of source.matchAll(/\{[{%][^]*?[%}]\}/g))
-    for (const [literal] of tag.matchAll(/'(?:\\[^]|[^'\\])*'|"(?:\\[^]|[^"\\])*"/g))
-      found.push(literal.slice(1, -1).replace(/\\(n|t|[^])/g, (_, letter) => (letter === "n" ? "\n" : letter === "t" ? "\t" : letter)));
+  for (const [tag] of source.matchAll(/\{[{%][\s\S]*?[%}]\}/g))
+    for (const [literal] of tag.matchAll(/'(?:\\[\s\S]|[^'\\])*'|"(?:\\[\s\S]|[^"\\])*"/g))
+      found.push(literal.slice(1, -1).replace(/\\(n|t|[\s\S])/g, (_, letter) => (letter === "n" ? "\n" : letter === "t" ? "\t" : letter)));
   return found;
 }
