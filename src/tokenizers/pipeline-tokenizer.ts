@@ -268,7 +268,7 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     decode: (list, options = {}) => core.decode(spellings(list, options)),
     applyChatTemplate: (messages, options) =>
       applyChatTemplate(
-        { chat: spec.chat, specialTokens, engine, encode: (text, mark) => Int32Array.from(rows(text, spec.addedTokens, 0, mark).ids) },
+        { chat: spec.chat, addedTokens: spec.addedTokens, engine, encode: (text, mark) => Int32Array.from(rows(text, spec.addedTokens, 0, mark).ids) },
         messages,
         options,
       ),

@@ -321,7 +321,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     decode: (list, options = {}) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(model.decode(checked(list, options))),
     applyChatTemplate: (messages, options) =>
       applyChatTemplate(
-        { chat: spec.chat, specialTokens, engine, encode: (text, mark) => idsOf(piecesOf(text, spec.addedTokens, mark), 0) },
+        { chat: spec.chat, addedTokens: spec.addedTokens, engine, encode: (text, mark) => idsOf(piecesOf(text, spec.addedTokens, mark), 0) },
         messages,
         options,
       ),

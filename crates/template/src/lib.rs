@@ -1,9 +1,11 @@
 //! Chat templates: Jinja with the settings, filters and functions that Hugging Face's `apply_chat_template` gives it. A template comes
 //! from outside: every instruction, byte and item costs fuel, so that none can run, grow or recurse without an end.
 
+mod addition;
 mod filters;
 mod json;
 
+use minijinja::machinery::{eval, get_compiled_template, make_string_output};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
 use std::collections::HashMap;
 use std::fmt;
@@ -62,10 +64,14 @@ pub fn render(source: &str, variables: &str, clock: HashMap<char, String>, fuel:
     }
     let work = || {
         let values: Value = serde_json::from_str(variables).map_err(|e| failed(e.to_string()))?;
-        let environment = environment(clock, fuel);
         let source = without_generation(source);
+        let environment = environment(clock, fuel);
         let template = environment.template_from_str(&source).map_err(told)?;
-        template.render(values).map_err(told)
+        let compiled = get_compiled_template(&template);
+        let program = addition::with_paid_additions(&compiled.instructions);
+        let mut text = String::new();
+        eval(&environment, &program, values, &compiled.blocks, &mut make_string_output(&mut text), AutoEscape::None).map_err(told)?;
+        Ok(text)
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
@@ -83,6 +89,10 @@ fn environment(clock: HashMap<char, String>, fuel: u64) -> Environment<'static> 
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", filters::tojson);
+    environment.add_filter("sum", addition::sum);
+    environment.add_function(addition::NAME, addition::add);
+    // Joins lists as the engine's `+` does; Jinja has no such filter.
+    environment.remove_filter("chain");
     environment.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
         let message = message.to_string();
         Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))

@@ -18,6 +18,17 @@ fn blocks_take_their_lines_along() {
 }
 
 #[test]
+fn adds_as_python_does() {
+    assert_eq!(
+        text("{{ 1 + 2 }} {{ 1 + 2.5 }} {{ true + 1 }} {{ 'a' + 'b' }} {{ [1] + [2, 3] }} {{ (1,) + (2,) }} {{ [1, 2] | sum }}", "{}"),
+        "3 3.5 2 ab [1, 2, 3] (1, 2) 3"
+    );
+    assert_eq!(text("{% for x in [1, 2] %}{% if x + 1 == 2 %}a{% else %}b{% endif %}{% endfor %}", "{}"), "ab");
+    assert_eq!(error("\n{{ 'a' + 1 }}"), (Kind::Failed, 2, "string and number can't be added".into()));
+    assert_eq!(error("{{ 'a' + nothing }}").0, Kind::Failed);
+}
+
+#[test]
 fn generation_is_a_block() {
     assert_eq!(text("a {%- generation -%} {{ x }} {% endgeneration %}\nb", r#"{"x":"y"}"#), "ay b");
     assert_eq!(error("{% generation_x %}").0, Kind::Syntax);
@@ -69,6 +80,11 @@ fn nothing_runs_grows_or_recurses_without_an_end() {
         "{% set n.x = [n.x, n.x] | join %}",
         "{% set n.x = '%s%s' | format(n.x, n.x) %}",
         "{% set n.l = n.l + n.l %}{% set n.k = n.l | list %}",
+        "{% set n.l = n.l + n.l %}",
+        "{% set n.l = n.l + [1] %}",
+        "{% set n.l = [n.l, n.l] | sum(start=[]) %}",
+        "{% set n.l = n.l | chain(n.l) %}",
+        "{% set n.t = (n.t or (1, 2)) + (n.t or (1, 2)) %}",
         "{% set n.l = (n.l + n.l) | list %}",
         "{% set n.l = [n.l, n.l] %}{{ n.l | string | length }}",
         "{% set n.l = [n.l, n.l] %}{{ n.l | tojson }}",

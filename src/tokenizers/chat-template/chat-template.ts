@@ -4,6 +4,7 @@
  */
 import { ConfigError, DataError } from "../../errors.ts";
 import { checkOptions, type KnownOptions } from "../../options.ts";
+import type { AddedToken } from "../added-tokens.ts";
 import type { Engine } from "../byte-level/native-text.ts";
 import type { ChatSpec } from "./chat-spec.ts";
 import { type Messages, type Plain, plainJson, plainMessages } from "./messages.ts";
@@ -60,7 +61,7 @@ export interface RenderedChat {
 /** What the template machinery needs of a tokenizer. */
 export interface ChatTokenizer {
   readonly chat: ChatSpec | undefined;
-  readonly specialTokens: ReadonlyMap<string, number>;
+  readonly addedTokens: readonly AddedToken[];
   readonly engine: Engine;
   /** The ids of a text in which every special token counts whose spelling has no `mark` in it; marks are no text. */
   encode(text: string, mark: string | null): Int32Array;
@@ -85,7 +86,7 @@ export function applyChatTemplate(tokenizer: ChatTokenizer, messages: readonly C
   const goOn = typeof continueFinalMessage === "string" ? continueFinalMessage : continueFinalMessage ? "content" : null;
   const all = JSON.stringify(given);
   const tag = unusedCharacter(source, all);
-  const mark = unusedCharacter(source, all, tag ?? "", ...tokenizer.specialTokens.keys());
+  const mark = unusedCharacter(source, all, tag ?? "", ...tokenizer.addedTokens.map(({ content }) => content));
   if (tag === null || mark === null)
     throw new DataError(
       `${WHERE}: the messages use every private-use character, expected one that is free, got texts with all of U+E000 to U+F8FF. Take some out.`,
@@ -97,7 +98,8 @@ export function applyChatTemplate(tokenizer: ChatTokenizer, messages: readonly C
     return open === null ? text : upToTag(text, open.final, tag);
   };
 
-  const shield = createShield([...tokenizer.specialTokens.keys()], source, mark);
+  const spellings = (special: boolean) => tokenizer.addedTokens.filter((token) => token.special === special).map(({ content }) => content);
+  const shield = createShield(spellings(true), spellings(false), source, mark);
   const marked = rendered();
   let ids: Int32Array | undefined;
   return {

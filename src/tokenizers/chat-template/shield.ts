@@ -33,10 +33,11 @@ export interface Shield {
 
 /**
  * @param spellings of the special tokens
+ * @param ordinary spellings of added tokens that any text may contain: they stay whole
  * @param source of the template
  * @param mark a character that is in none of the texts
  */
-export function createShield(spellings: readonly string[], source: string, mark: string): Shield {
+export function createShield(spellings: readonly string[], ordinary: readonly string[], source: string, mark: string): Shield {
   const tokens = spellings.filter((spelling) => spelling !== "");
   const whole = tokens.length === 0 ? null : new RegExp(`(?=${alternatives(tokens)})`, "gu");
   const firsts = new Set(tokens.map((token) => String.fromCodePoint(token.codePointAt(0) as number)));
@@ -44,7 +45,7 @@ export function createShield(spellings: readonly string[], source: string, mark:
   const ends = new Set(tokens.flatMap((token) => partsOf(token, (at) => token.slice(at))));
   const longest = Math.max(0, ...tokens.map((token) => token.length));
   const literals = literalsOf(source);
-  const known = literals.filter((literal) => literal.length > 1 && [...firsts].some((first) => literal.includes(first)));
+  const known = [...literals, ...ordinary].filter((literal) => literal.length > 1 && [...firsts].some((first) => literal.includes(first)));
   const anyLiteral = known.length === 0 ? null : new RegExp(`(?=(${alternatives(known)}))`, "gu");
 
   /** Places before which a mark goes. */
