@@ -17,7 +17,10 @@ const TEMPLATE =
 beforeAll(async () => {
   ensureBuilt();
   folder = mkdtempSync(join(tmpdir(), "groundup-chat-"));
-  const tokenizer = trainBpe("How are you? I am well, and you? ".repeat(20), { vocabSize: 280, specialTokens: ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"] });
+  const tokenizer = trainBpe("How are you? I am well, and you? ".repeat(20), {
+    vocabSize: 280,
+    specialTokens: ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"],
+  });
   const model = new GPT2({ vocab_size: 280, n_positions: 96, n_embd: 16, n_layer: 1, n_head: 2 });
   await saveModel(model, at("model"));
   await tokenizer.save(at("model"));
@@ -57,7 +60,10 @@ test("each line of a pipe is a message; what was read before is not read again",
 });
 
 test("answers stand on stdout alone, the same for the same seed", { timeout: 60_000 }, async () => {
-  const [first, again] = [await chat("How are you?\n", at("model"), "--max-new-tokens", "6"), await chat("How are you?\n", at("model"), "--max-new-tokens", "6")];
+  const [first, again] = [
+    await chat("How are you?\n", at("model"), "--max-new-tokens", "6"),
+    await chat("How are you?\n", at("model"), "--max-new-tokens", "6"),
+  ];
   expect(first.out).toBe(again.out);
   expect(first.out.endsWith("\n")).toBe(true);
   expect(first.code).toBe(0);
@@ -76,10 +82,10 @@ test("save, load, system, clear", { timeout: 60_000 }, async () => {
 });
 
 test("a context that is full is told, refused, or shifted where that was asked for", { timeout: 60_000 }, async () => {
-  const lines = "How are you? I am well, and you?\n".repeat(8);
+  const lines = "you?\n".repeat(12);
   const refused = await chat(lines, at("model"), "--max-new-tokens", "8");
   expect(refused).toMatchObject({ code: 1, err: expect.stringContaining("the conversation is longer than the model's context, expected at most 96 tokens") });
-  expect(refused.err).toContain("the context is");
+  expect(refused.err).toContain("the context is nearly full");
   const shifted = await chat(lines, at("model"), "--max-new-tokens", "8", "--context-shift");
   expect(shifted).toMatchObject({ code: 0, err: expect.stringMatching(/the model no longer sees the oldest [0-9]+ messages/) });
 });

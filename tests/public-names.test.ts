@@ -7,7 +7,7 @@ import packageJson from "../package.json" with { type: "json" };
 import * as groundup from "../src/index.ts";
 
 const ROOT_NAMES = `
-ConfigError DataError FormatError GroundupError NonFiniteError OutOfMemoryError RunError STREAMS ShapeError Tensor
+ConfigError DataError FormatError GroundupError NonFiniteError OutOfMemoryError RunError STREAMS ShapeError TemplateError Tensor
 UseAfterFreeError abs add addInPlace arange argmax argmin argsort attention autocast autocastPrecision backend backendReason
 backward cast ceil checkpoint clamp clone concat contiguous copyFrom cos crossEntropy cumsum customFunction detach diagonal div
 dropout einsum embedding enableGrad eq erf exp expand expm1 eye fill fillNormal fillUniform flip floor fromShared full gated gather ge gelu
@@ -56,7 +56,7 @@ const NAMES: Record<string, string> = {
     readRun recipeSchema reportHtml resolveDataPaths saveCheckpoint scheduleOf trainingLoop waysToFit writeReport
   `,
   generate: `
-    PAGE addLogitBias applyTemperature checkSampling createPagedState createTextStream draw endIds generate generateStream greedy
+    PAGE addLogitBias applyTemperature checkSampling createContinuation createPagedState createTextStream draw endIds generate generateStream greedy
     keepMinP keepTopK keepTopP logprobs penalizePresence penalizeRepetition sample shapeLogits uniformAt
   `,
   eval: `
