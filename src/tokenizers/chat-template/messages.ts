@@ -10,13 +10,17 @@ export type Messages = readonly { readonly [field: string]: Plain }[];
 /** How deep lists and objects may stand in each other. */
 const DEEPEST = 100;
 
+/** Lone surrogates become U+FFFD, as where text is encoded: they have no form in UTF-8. */
+const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, "\ufffd");
+
 /** The value as JSON would hold it. @throws DataError for what JSON does not hold */
 export function plainJson(where: string, value: unknown, depth = 0): Plain {
   const refuse = (what: string, expected: string, got: string): never => {
     throw new DataError(`${where}: ${what}, expected ${expected}, got ${got}. Change it.`);
   };
   if (depth > DEEPEST) refuse("nested too deep", `at most ${DEEPEST} levels`, "more");
-  if (value === null || typeof value === "boolean" || typeof value === "string") return value;
+  if (value === null || typeof value === "boolean") return value;
+  if (typeof value === "string") return wellFormed(value);
   if (typeof value === "number") return Number.isFinite(value) ? value : refuse("no number of JSON", "a finite number", String(value));
   if (Array.isArray(value)) return value.map((item, i) => plainJson(`${where}[${i}]`, item, depth + 1));
   if (typeof value !== "object") return refuse("a value that JSON does not have", "text, numbers, true, false, null, lists or objects", typeof value);
@@ -24,7 +28,7 @@ export function plainJson(where: string, value: unknown, depth = 0): Plain {
   if (prototype !== Object.prototype && prototype !== null)
     refuse("an object of a class", "a plain object", `one of ${prototype.constructor?.name ?? "another"}`);
   const entries = Object.entries(value as object).filter(([, item]) => item !== undefined);
-  return Object.fromEntries(entries.map(([key, item]) => [key, plainJson(`${where}.${key}`, item, depth + 1)]));
+  return Object.fromEntries(entries.map(([key, item]) => [wellFormed(key), plainJson(`${where}.${key}`, item, depth + 1)]));
 }
 
 const REASONING = ["reasoning_content", "thinking", "reasoning"];
