@@ -82,11 +82,11 @@ test("save, load, system, clear", { timeout: 60_000 }, async () => {
 });
 
 test("a context that is full is told, refused, or shifted where that was asked for", { timeout: 60_000 }, async () => {
-  const lines = "you?\n".repeat(12);
-  const refused = await chat(lines, at("model"), "--max-new-tokens", "8");
+  const lines = "a\n".repeat(30);
+  const refused = await chat(lines, at("model"), "--max-new-tokens", "2");
   expect(refused).toMatchObject({ code: 1, err: expect.stringContaining("the conversation is longer than the model's context, expected at most 96 tokens") });
   expect(refused.err).toContain("the context is nearly full");
-  const shifted = await chat(lines, at("model"), "--max-new-tokens", "8", "--context-shift");
+  const shifted = await chat(lines, at("model"), "--max-new-tokens", "2", "--context-shift");
   expect(shifted).toMatchObject({ code: 0, err: expect.stringMatching(/the model no longer sees the oldest [0-9]+ messages/) });
 });
 

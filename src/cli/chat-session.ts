@@ -132,7 +132,7 @@ export function createSession(options: SessionOptions): Session {
       return last;
     },
     get context() {
-      return { used: last === null ? 0 : last.promptTokens + last.tokens, size };
+      return { used: last === null ? 0 : Math.min(size, last.promptTokens + last.tokens), size };
     },
     system(text) {
       const rest = turns[0]?.role === "system" ? turns.slice(1) : turns;
