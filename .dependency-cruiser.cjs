@@ -54,7 +54,7 @@ module.exports = {
       name: "native-in-one-place",
       comment: "Only the backend and the tokenizers' engine speak to the native library.",
       severity: "error",
-      from: { path: "^src/", pathNot: "^src/(tensor/|tokenizers/byte-level/native-|cli/doctor\\.ts$)" },
+      from: { path: "^src/", pathNot: "^src/(tensor/|tokenizers/(byte-level|chat-template)/native-|cli/doctor\\.ts$)" },
       to: { path: "^src/tensor/native" },
     },
     {

@@ -35,3 +35,16 @@ export class NonFiniteError extends GroundupError {}
 
 /** A model can't be had from a hub: no such model, no permission, no connection, or other bytes than were promised. */
 export class HubError extends GroundupError {}
+/** A chat template is malformed, refuses the messages, or takes too much. */
+export class TemplateError extends GroundupError {
+  /** `syntax`: no Jinja. `raised`: the template's own words, by `raise_exception`. `limit`: it had to be stopped. `failed`: the messages do not fit it. */
+  readonly reason: "syntax" | "raised" | "limit" | "failed";
+  /** Counted from 1; null where it is not known. */
+  readonly line: number | null;
+
+  constructor(message: string, reason: TemplateError["reason"], line: number | null = null) {
+    super(message);
+    this.reason = reason;
+    this.line = line;
+  }
+}

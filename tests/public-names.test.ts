@@ -7,7 +7,7 @@ import packageJson from "../package.json" with { type: "json" };
 import * as groundup from "../src/index.ts";
 
 const ROOT_NAMES = `
-ConfigError DataError FormatError GroundupError HubError NonFiniteError OutOfMemoryError RunError STREAMS ShapeError Tensor
+ConfigError DataError FormatError GroundupError HubError NonFiniteError OutOfMemoryError RunError STREAMS ShapeError TemplateError Tensor
 UseAfterFreeError abs add addInPlace arange argmax argmin argsort attention autocast autocastPrecision backend backendReason
 backward cast ceil checkpoint clamp clone concat contiguous copyFrom cos crossEntropy cumsum customFunction detach diagonal div
 dropout einsum embedding enableGrad eq erf exp expand expm1 eye fill fillNormal fillUniform flip floor fromShared full gated gather ge gelu
@@ -23,7 +23,7 @@ topk transpose tril triu unsqueeze useBackend variance where zeros
 const NAMES: Record<string, string> = {
   nn: `
     ATTENTION_POINTS BatchNorm Dropout Embedding LayerNorm Linear Module MultiHeadAttention RMSNorm Sequential attend buffer expertLoad
-    init loadBalancingLoss mixExperts parameter routeTokens routerZLoss sinusoidalPositions sumOf
+    init loadBalancingLoss mixExperts parameter RouteRecord routeTokens routerZLoss sinusoidalPositions sumOf
   `,
   optim: `
     adam adamw clipFactor clipGradNorm constant cosine decayGroups linear oneCycle rmsprop sgd wsd
@@ -58,7 +58,7 @@ const NAMES: Record<string, string> = {
     readRun recipeSchema reportHtml resolveDataPaths saveCheckpoint scheduleOf trainingLoop waysToFit writeReport
   `,
   generate: `
-    PAGE addLogitBias applyTemperature checkSampling createPagedState createTextStream draw endIds generate generateStream greedy
+    PAGE addLogitBias applyTemperature checkSampling createContinuation createPagedState createTextStream draw endIds generate generateStream greedy
     keepMinP keepTopK keepTopP logprobs penalizePresence penalizeRepetition sample shapeLogits uniformAt
   `,
   eval: `

@@ -9,6 +9,7 @@ const COMMANDS: CommandTable = [
   ["pretrain", "pre-training from text, as a recipe says", () => import("./pretrain.ts")],
   ["plan", "memory, arithmetic and time of a recipe before anything runs", () => import("./plan.ts")],
   ["generate", "continues a text", () => import("./generate.ts")],
+  ["chat", "a conversation in the terminal", () => import("./chat.ts")],
   ["eval", "measures a model: perplexity, bits per byte", () => import("./eval.ts")],
   ["pull", "gets a model from the Hugging Face hub", () => import("./pull.ts")],
   ["models", "what is on this machine, and well-known models that could be", () => import("./models.ts")],

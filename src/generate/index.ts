@@ -1,5 +1,6 @@
 /** Generation: prompts to text, samplers, log-probabilities, and the paged state underneath. */
 export { endIds } from "../tokenizers/end-ids.ts";
+export { type Continuation, type ContinuedToken, type ContinueOptions, createContinuation } from "./continuation.ts";
 export { type Done, type GenerateOptions, type Generation, generate, generateStream, logprobs, type Prompt, type TokenEvent } from "./generate.ts";
 export { createPagedState, PAGE, type PagedState, type Sequence, type StepEntry } from "./paged-state.ts";
 export {

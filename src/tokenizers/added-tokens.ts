@@ -29,17 +29,22 @@ const WORD_BEFORE = new RegExp(`${WORD}$`, "u");
 const WORD_BEHIND = new RegExp(`^${WORD}`, "u");
 const SPACE_BEFORE = /\p{White_Space}/u;
 
+/** Text as an expression that finds it. */
+export const escapeForRegExp = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
+
 /**
  * Cuts `text` at the tokens, the leftmost first and of those the longest.
  *
+ * @param mark a character that says, inside of a spelling or behind one of a single character, that it is no token's
  * @returns all of `text` in order, without empty stretches
  */
-export function cutAtTokens(text: string, tokens: readonly AddedToken[]): Segment[] {
+export function cutAtTokens(text: string, tokens: readonly AddedToken[], mark: string | null = null): Segment[] {
   const byContent = new Map(tokens.map((token) => [token.content, token]));
   // The first alternative that fits wins, so the longest come first.
   const contents = [...byContent.keys()].filter((c) => c !== "").sort((a, b) => b.length - a.length);
   if (contents.length === 0) return text === "" ? [] : [{ start: 0, end: text.length }];
-  const expression = new RegExp(contents.map((c) => c.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&")).join("|"), "g");
+  const single = (c: string): boolean => c.length === String.fromCodePoint(c.codePointAt(0) as number).length;
+  const expression = new RegExp(contents.map((c) => escapeForRegExp(c) + (mark !== null && single(c) ? `(?!${mark})` : "")).join("|"), "g");
   const segments: Segment[] = [];
   let from = 0;
   for (const match of text.matchAll(expression)) {

@@ -3,6 +3,8 @@ export type { AddedToken } from "./added-tokens.ts";
 export type { Text } from "./byte-level/bpe-engine.ts";
 export type { Engine } from "./byte-level/native-text.ts";
 export type { PatternName } from "./byte-level/split-patterns.ts";
+export type { ChatSpec } from "./chat-template/chat-spec.ts";
+export type { ChatMessage, ChatTemplateOptions, RenderedChat } from "./chat-template/chat-template.ts";
 export type { DecodeStream } from "./decoders/decode-stream.ts";
 export type { Encoding, Offset } from "./encoding.ts";
 export { type LoadOptions, loadTokenizer } from "./files/load.ts";

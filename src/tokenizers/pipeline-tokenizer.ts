@@ -9,6 +9,8 @@ import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
 import { textToString } from "./byte-level/bpe.ts";
 import type { Text } from "./byte-level/bpe-engine.ts";
 import { alphabetToBytes } from "./byte-level/byte-alphabet.ts";
+import type { Engine } from "./byte-level/native-text.ts";
+import { applyChatTemplate } from "./chat-template/chat-template.ts";
 import { createTokenStream } from "./decoders/decoder-stream.ts";
 import { decodeTokens, fallbackByte } from "./decoders/decoders.ts";
 import type { Encoding, Offset } from "./encoding.ts";
@@ -169,7 +171,7 @@ export function encodingFrom(found: Encoded, added: ReadonlyMap<number, AddedTok
 }
 
 /** @param spec of a pipeline or a SentencePiece model */
-export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineModel | SentencePieceModel): Tokenizer {
+export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineModel | SentencePieceModel, engine: Engine = "auto"): Tokenizer {
   const core = model.kind === "pipeline" ? pipelineCore(model, spec.addedTokens) : sentencePieceCore(model);
   const normalizes = model.kind === "pipeline" && model.normalizer !== null;
   const normalized = (content: string): string => (model.kind === "pipeline" ? normalizeString(model.normalizer, content) : content);
@@ -203,17 +205,22 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
   }
 
   /** The text's tokens, before anything is put around. */
-  function rows(text: string, tokens: readonly AddedToken[], typeId: number): Encoded {
+  function rows(text: string, tokens: readonly AddedToken[], typeId: number, mark: string | null = null): Encoded {
     const out = emptyEncoded();
     const whole = new AlignedText(text);
     const cut = (part: AlignedText, at: readonly AddedToken[]): Segment[] =>
-      cutAtTokens(part.text, at).map(({ start, end, token }) => ({ text: part.slice(start, end), ...(token === undefined ? {} : { token }) }));
+      cutAtTokens(part.text, at, mark).map(({ start, end, token }) => ({ text: part.slice(start, end), ...(token === undefined ? {} : { token }) }));
+    const bare = (part: AlignedText): AlignedText => {
+      if (mark !== null && part.text.includes(mark)) part.replaceCharacters(new RegExp(mark, "gu"), () => "");
+      return part;
+    };
     // Tokens with `normalized` are looked for in normalised text, as they are spelled there, the others before that.
     const early = tokens.filter((token) => !token.normalized || !normalizes);
     const late = tokens.filter((token) => token.normalized && normalizes).map((token) => ({ ...token, content: normalized(token.content) }));
     for (const segment of cut(whole, early)) {
       if (segment.token !== undefined) addToken(out, segment.token, segment.text);
-      else core.encode(segment.text, (part) => cut(part, late), out);
+      else if (late.length === 0) core.encode(bare(segment.text), (part) => cut(part, late), out);
+      else core.encode(segment.text, (part) => cut(part, late).map((inner) => (inner.token === undefined ? { text: bare(inner.text) } : inner)), out);
     }
     return { ...out, typeIds: out.ids.map(() => typeId) };
   }
@@ -259,6 +266,12 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     },
     count: (text, options = {}) => encoded(text, options).found.ids.length,
     decode: (list, options = {}) => core.decode(spellings(list, options)),
+    applyChatTemplate: (messages, options) =>
+      applyChatTemplate(
+        { chat: spec.chat, addedTokens: spec.addedTokens, engine, encode: (text, mark) => Int32Array.from(rows(text, spec.addedTokens, 0, mark).ids) },
+        messages,
+        options,
+      ),
     decodeStream(options = {}) {
       const stream = core.decodeStream();
       return {

@@ -1,6 +1,7 @@
 /** A tokenizer as data: what is read from files, made by training, and written back. */
 import type { AddedToken } from "./added-tokens.ts";
 import type { PatternName } from "./byte-level/split-patterns.ts";
+import type { ChatSpec } from "./chat-template/chat-spec.ts";
 import type { DecoderSpec } from "./decoders/decoders.ts";
 import type { Normalizer, PostProcessor } from "./files/components.ts";
 import type { PieceModelSpec } from "./models/piece-models.ts";
@@ -69,6 +70,8 @@ export interface TokenizerSpec {
     readonly padding: unknown;
     readonly postProcessor: unknown;
   };
+  /** Templates for conversations, where its files have some. */
+  readonly chat?: ChatSpec;
 }
 
 /** The id that stands for text which the vocabulary lacks; undefined where there is none. */

@@ -7,6 +7,7 @@ import { textToString } from "./byte-level/bpe.ts";
 import type { Text } from "./byte-level/bpe-engine.ts";
 import { createModel } from "./byte-level/model.ts";
 import type { Engine } from "./byte-level/native-text.ts";
+import { applyChatTemplate, type ChatMessage, type ChatTemplateOptions, type RenderedChat } from "./chat-template/chat-template.ts";
 import { createDecodeStream, type DecodeStream } from "./decoders/decode-stream.ts";
 import { createEncoding, type Encoding } from "./encoding.ts";
 import { saveTokenizer } from "./files/save.ts";
@@ -71,6 +72,12 @@ export interface Tokenizer {
   count(text: Text, options?: EncodeOptions): number;
   /** @throws DataError for an id outside the vocabulary */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
+  /**
+   * A conversation as the model's template writes it. Special tokens are where the template wrote them; text of a message never becomes one.
+   *
+   * @throws ConfigError without a template, DataError for messages that are none, TemplateError when the template refuses them or can't be rendered
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): RenderedChat;
   /** Decodes id by id and never gives half a character. */
   decodeStream(options?: DecodeOptions): DecodeStream;
   /** The id of a token as files spell it (`Ġthe`), special tokens included. */
@@ -104,7 +111,7 @@ function joinIds(lists: readonly Int32Array[]): EncodedTexts {
  * @throws GroundupError where "native" was asked for and its library does not load
  */
 export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): Tokenizer {
-  if (spec.model.kind === "pipeline" || spec.model.kind === "sentencepiece") return createPipelineTokenizer(spec, spec.model);
+  if (spec.model.kind === "pipeline" || spec.model.kind === "sentencepiece") return createPipelineTokenizer(spec, spec.model, engine);
   const model = createModel(spec, spec.model, engine);
   const size = specSize(spec);
   const added = new Map(spec.addedTokens.map((token) => [token.id, token]));
@@ -148,19 +155,23 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
   const prefixed = (text: string): string => (addPrefixSpace && text !== "" && !text.startsWith(" ") ? ` ${text}` : text);
 
   /** The pieces of a text in order: ordinary text that the model encodes, or the id of an added token. */
-  function piecesOf(text: string, tokens: readonly AddedToken[]): (string | number)[] {
+  function piecesOf(text: string, tokens: readonly AddedToken[], mark: string | null = null): (string | number)[] {
     // Tokens with `normalized` are looked for in normalised text, the others before that.
     const raw = tokens.filter((t) => !t.normalized || spec.normalizer.length === 0);
     const late = tokens.filter((t) => t.normalized && spec.normalizer.length > 0).map((t) => ({ ...t, content: normalize(t.content) }));
     const pieces: (string | number)[] = [];
-    for (const segment of cutAtTokens(text, raw)) {
+    const bare = (part: string): string => (mark === null ? part : part.replaceAll(mark, ""));
+    // What a mark kept apart is normalised once more without it.
+    const again = (part: string): string => (mark === null ? part : normalize(bare(part)));
+    for (const segment of cutAtTokens(text, raw, mark)) {
       if (segment.token !== undefined) {
         pieces.push(segment.token.id);
         continue;
       }
-      const clean = normalize(text.slice(segment.start, segment.end));
-      for (const inner of cutAtTokens(clean, late)) {
-        pieces.push(inner.token?.id ?? prefixed(clean.slice(inner.start, inner.end)));
+      const part = text.slice(segment.start, segment.end);
+      const clean = normalize(late.length === 0 ? bare(part) : part);
+      for (const inner of cutAtTokens(clean, late, mark)) {
+        pieces.push(inner.token?.id ?? prefixed(again(clean.slice(inner.start, inner.end))));
       }
     }
     return pieces;
@@ -185,7 +196,10 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     const threads = options.threads ?? 0;
     const tokens = allowed(options);
     if (isPlain(tokens)) return model.encode(text, threads);
-    const pieces = piecesOf(textToString(text).text, tokens);
+    return idsOf(piecesOf(textToString(text).text, tokens), threads);
+  }
+
+  function idsOf(pieces: readonly (string | number)[], threads: number): Int32Array {
     if (pieces.length === 1 && typeof pieces[0] === "string") return model.encode(pieces[0], threads);
     const { ids: made, counts } = model.encodeBatch(
       pieces.filter((piece) => typeof piece === "string"),
@@ -305,6 +319,12 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
       return encodeOrdinary(text, options).length + template;
     },
     decode: (list, options = {}) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(model.decode(checked(list, options))),
+    applyChatTemplate: (messages, options) =>
+      applyChatTemplate(
+        { chat: spec.chat, addedTokens: spec.addedTokens, engine, encode: (text, mark) => idsOf(piecesOf(text, spec.addedTokens, mark), 0) },
+        messages,
+        options,
+      ),
     decodeStream(options = {}) {
       checkOptions("tokenizer.decodeStream", options, DECODE);
       return createDecodeStream((id) => model.decode(checked([id], options)));

@@ -10,6 +10,7 @@ mod machine;
 mod memory;
 mod napi;
 mod ops;
+mod template;
 mod text;
 
 use napi::{Call, Exports, sys};
@@ -49,6 +50,7 @@ unsafe extern "C" fn napi_register_module_v1(env: sys::napi_env, exports: sys::n
         x.value("kernels", names)?;
         memory::register(&mut x)?;
         machine::register(&mut x)?;
+        template::register(&mut x)?;
         text::register(&mut x)
     };
     if let Err(message) = register() {

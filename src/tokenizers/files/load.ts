@@ -6,6 +6,7 @@ import type { PatternName } from "../byte-level/split-patterns.ts";
 import { sentencePieceTokenizer } from "../sentencepiece/sentencepiece-tokenizer.ts";
 import { createTokenizer, type Tokenizer } from "../tokenizer.ts";
 import type { TokenizerSpec } from "../tokenizer-spec.ts";
+import { readChatFiles, readChatMetadata } from "./chat-files.ts";
 import { ggufTokenizer } from "./gguf-tokenizer.ts";
 import { readTiktoken } from "./tiktoken-file.ts";
 import { checkFileSystem, diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
@@ -56,22 +57,38 @@ async function specOfGguf(path: string): Promise<TokenizerSpec> {
   const [{ openFile }, { openGguf }] = await Promise.all([import("../../formats/node-file.ts"), import("../../formats/gguf/read.ts")]);
   const source = await openFile(path);
   const { metadata } = await openGguf(source).finally(() => source.close());
-  return ggufTokenizer(metadata, path);
+  const spec = ggufTokenizer(metadata, path);
+  const names = metadata.get("tokenizer.ggml.tokens");
+  const chat = readChatMetadata(metadata, names?.kind === "array" ? (names.value as readonly string[]) : []);
+  return chat === undefined ? spec : { ...spec, chat };
 }
 
+/** The tokenizer of a folder or file, with the chat templates beside it. */
 async function readSpec(files: TokenizerFiles, only: string | undefined, options: LoadOptions): Promise<TokenizerSpec> {
-  const full = (file: string): string => `${files.name}/${file}`;
   async function text(file: string): Promise<string | null> {
     const bytes = await files.read(file);
     if (bytes === null) return null;
     try {
       return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     } catch (cause) {
-      throw new FormatError(`${full(file)}: not UTF-8 text, expected a tokenizer file, got ${bytes.length} other bytes. The file is damaged, or compressed.`, {
-        cause,
-      });
+      throw new FormatError(
+        `${files.name}/${file}: not UTF-8 text, expected a tokenizer file, got ${bytes.length} other bytes. The file is damaged, or compressed.`,
+        { cause },
+      );
     }
   }
+  const spec = await readTokenizer(files, text, only, options);
+  const chat = await readChatFiles(files.name, text);
+  return chat === undefined ? spec : { ...spec, chat };
+}
+
+async function readTokenizer(
+  files: TokenizerFiles,
+  text: (file: string) => Promise<string | null>,
+  only: string | undefined,
+  options: LoadOptions,
+): Promise<TokenizerSpec> {
+  const full = (file: string): string => `${files.name}/${file}`;
   async function needed(file: string): Promise<string> {
     const content = await text(file);
     if (content === null) throw new FormatError(`${full(file)}: not there, expected a tokenizer file, got nothing. Check the folder.`);

@@ -10,20 +10,31 @@ export const BPE_FILES = ["tokenizer.json", "vocab.json", "merges.txt"] as const
 
 /** The files of a tokenizer by name: tokenizer.json, and for a BPE vocab.json and merges.txt. */
 export function tokenizerFiles(spec: TokenizerSpec): Record<string, string | Uint8Array> {
+  const chat = chatFiles(spec);
   if (spec.model.kind === "sentencepiece") {
     if (spec.model.file === null)
       throw new ConfigError(
         "tokenizer: a SentencePiece model without a file of its own can't be saved (yet), expected one from a .model file, got another. Keep the file that it came from.",
       );
-    return { "tokenizer.model": spec.model.file };
+    return { "tokenizer.model": spec.model.file, ...chat };
   }
   const [json, vocab, merges] = BPE_FILES;
-  const files: Record<string, string> = { [json]: writeTokenizerJson(spec) };
+  const files: Record<string, string> = { [json]: writeTokenizerJson(spec), ...chat };
   if (spec.model.kind === "bpe") {
     files[vocab] = `${vocabText(spec)}\n`;
     files[merges] = writeMergesText(spec.model);
   }
   return files;
+}
+
+/** Templates in files of their own, and the tokens that they write. */
+function chatFiles({ chat }: TokenizerSpec): Record<string, string> {
+  if (chat === undefined) return {};
+  const templates = Object.entries(chat.templates)
+    .filter(([name]) => /^[\w-]+$/.test(name))
+    .map(([name, source]) => [name === "default" ? "chat_template.jinja" : `additional_chat_templates/${name}.jinja`, source]);
+  const tokens = Object.keys(chat.tokens).length === 0 ? {} : { "special_tokens_map.json": `${JSON.stringify(chat.tokens, null, 2)}\n` };
+  return { ...Object.fromEntries(templates), ...tokens };
 }
 
 /** Writes a tokenizer's files into a folder, which is made if needed. Hugging Face tokenizers opens them. */

@@ -1,0 +1,110 @@
+/** What a model's files say about talking with it: how tokens are drawn, what ends a turn, and which template it has. */
+import { existsSync, readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ConfigError, FormatError } from "../errors.ts";
+import { isJsonObject, openFile, openGguf, parseJson } from "../formats/index.ts";
+import { checkSampling, type SamplingOptions } from "../generate/index.ts";
+import type { Tokenizer } from "../tokenizers/index.ts";
+
+/** Names in generation_config.json and in GGUF metadata. */
+const SAMPLING: readonly (readonly [ours: keyof SamplingOptions & string, json: string, gguf: string])[] = [
+  ["temperature", "temperature", "temp"],
+  ["topK", "top_k", "top_k"],
+  ["topP", "top_p", "top_p"],
+  ["minP", "min_p", "min_p"],
+  ["repetitionPenalty", "repetition_penalty", "penalty_repeat"],
+];
+
+/** The settings that a model's makers give, as far as its files have them. */
+export interface ChatDefaults {
+  readonly sampling: SamplingOptions;
+  /** Ids that end a turn beside those that end a text. */
+  readonly stopIds: readonly number[];
+}
+
+/** @throws ConfigError for settings outside their range, FormatError for damaged files */
+export async function chatDefaults(folder: string): Promise<ChatDefaults> {
+  const { where, number, stopIds } = /\.gguf$/i.test(folder) ? await ofGguf(folder) : ofFolder(folder);
+  const sampling: Record<string, number> = {};
+  for (const [ours, json, gguf] of SAMPLING) {
+    const value = number(json, gguf);
+    if (value !== undefined) sampling[ours] = value;
+  }
+  checkSampling(sampling, where);
+  return { sampling, stopIds };
+}
+
+interface Settings {
+  readonly where: string;
+  number(json: string, gguf: string): number | undefined;
+  readonly stopIds: readonly number[];
+}
+
+function ofFolder(folder: string): Settings {
+  const file = join(folder, "generation_config.json");
+  const json = existsSync(file) ? parseJson(readFileSync(file, "utf8"), file, { pythonNumbers: true }) : {};
+  if (!isJsonObject(json)) throw new FormatError(`${file}: unknown content, expected an object, got ${JSON.stringify(json).slice(0, 80)}. Correct the file.`);
+  return {
+    where: file,
+    // Not to sample is to take the likeliest token, whatever else the file says.
+    number: (key) => (json.do_sample === false && key === "temperature" ? 0 : typeof json[key] === "number" ? json[key] : undefined),
+    stopIds: [],
+  };
+}
+
+async function ofGguf(path: string): Promise<Settings> {
+  const source = await openFile(path);
+  const { metadata } = await openGguf(source).finally(() => source.close());
+  const get = (key: string): number | undefined => {
+    const value = metadata.get(key)?.value;
+    return typeof value === "number" || typeof value === "bigint" ? Number(value) : undefined;
+  };
+  const ends = ["eot", "eom"].map((name) => get(`tokenizer.ggml.${name}_token_id`));
+  return { where: path, number: (_, key) => get(`general.sampling.${key}`), stopIds: ends.filter((id) => id !== undefined && id >= 0) as number[] };
+}
+
+/** Turns in plain words, for a model that has no template and is to be talked with all the same. */
+const PLAIN = `{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}
+{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}`;
+
+/** How a conversation is written for a model. */
+export interface ChatForm {
+  /** Jinja, or undefined for the tokenizer's own. */
+  readonly template: string | undefined;
+  /** Texts that an answer ends before. */
+  readonly stop: readonly string[];
+  /** The special token that the template puts behind an answer. */
+  readonly endIds: readonly number[];
+}
+
+/** @throws ConfigError for a model without a template when none was given */
+export async function chatForm(folder: string, tokenizer: Tokenizer, given: { template?: string; plain: boolean }): Promise<ChatForm> {
+  if (given.plain) return { template: PLAIN, stop: ["\nUser:", "\nSystem:"], endIds: [] };
+  const file = given.template;
+  if (file === undefined && Object.keys(tokenizer.spec.chat?.templates ?? {}).length === 0)
+    throw new ConfigError(
+      `${folder}: this model has no chat template, expected chat_template.jinja, chat_template in tokenizer_config.json, or one in the GGUF file, got none. ` +
+        "It was probably not trained to talk: continue texts with groundup generate, name a template with --template FILE, or try --plain, which writes User: and Assistant: before each turn.",
+    );
+  const template = file === undefined ? undefined : await readFile(file, "utf8");
+  return { template, stop: [], endIds: endOf(tokenizer, template) };
+}
+
+/** The id that the template writes behind an answer, which a model learns to end it with. */
+function endOf(tokenizer: Tokenizer, template: string | undefined): number[] {
+  const answer = "answer";
+  const messages = [
+    { role: "user", content: "question" },
+    { role: "assistant", content: answer },
+  ];
+  let text: string;
+  try {
+    text = tokenizer.applyChatTemplate(messages, template === undefined ? {} : { template }).text;
+  } catch {
+    // What is wrong with the template is told when it is used.
+    return [];
+  }
+  const behind = text.slice(text.lastIndexOf(answer) + answer.length).trimStart();
+  return [...tokenizer.specialTokens].filter(([spelling]) => spelling !== "" && behind.startsWith(spelling)).map(([, id]) => id);
+}

@@ -1,0 +1,108 @@
+/** `groundup chat` as a process, on a tiny model with random weights. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { GPT2, saveModel } from "../src/models/index.ts";
+import { trainBpe } from "../src/tokenizers/index.ts";
+import { ensureBuilt, ROOT } from "./built.ts";
+
+let folder: string;
+const at = (name: string) => join(folder, name);
+const TEMPLATE =
+  "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}" +
+  "{% if messages[-1].content == 'refuse' %}{{ raise_exception('not this') }}{% endif %}";
+
+beforeAll(async () => {
+  ensureBuilt();
+  folder = mkdtempSync(join(tmpdir(), "groundup-chat-"));
+  const tokenizer = trainBpe("How are you? I am well, and you? ".repeat(20), {
+    vocabSize: 280,
+    specialTokens: ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"],
+  });
+  const model = new GPT2({ vocab_size: 280, n_positions: 96, n_embd: 16, n_layer: 1, n_head: 2 });
+  await saveModel(model, at("model"));
+  await tokenizer.save(at("model"));
+  writeFileSync(at("model/chat_template.jinja"), TEMPLATE);
+  writeFileSync(at("model/generation_config.json"), JSON.stringify({ temperature: 0.5, do_sample: true, eos_token_id: [0] }));
+  await saveModel(model, at("silent"));
+  await tokenizer.save(at("silent"));
+  model.dispose();
+}, 120_000);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function start(...args: string[]): { child: ChildProcess; ended: Promise<{ code: number | null; out: string; err: string }> } {
+  const child = spawn(process.execPath, [join(ROOT, "dist", "cli", "main.js"), "chat", ...args], { stdio: "pipe" });
+  let [out, err] = ["", ""];
+  child.stdout?.on("data", (piece) => (out += piece));
+  child.stderr?.on("data", (piece) => (err += piece));
+  return { child, ended: new Promise((resolve) => child.on("close", (code) => resolve({ code, out, err }))) };
+}
+
+async function chat(input: string, ...args: string[]) {
+  const { child, ended } = start(...args);
+  child.stdin?.end(input);
+  return ended;
+}
+
+test("each line of a pipe is a message; what was read before is not read again", { timeout: 60_000 }, async () => {
+  const { code, out } = await chat("How are you?\nAnd you?\n/stats\n/retry\n", at("model"), "--max-new-tokens", "5", "--json");
+  expect(code).toBe(0);
+  const { messages, answers, model } = JSON.parse(out);
+  expect(model).toBe(at("model"));
+  expect(messages.map((m: { role: string }) => m.role)).toEqual(["user", "assistant", "user", "assistant"]);
+  expect(answers).toHaveLength(3);
+  expect(answers[0].reusedTokens).toBe(0);
+  // At least what was before the first answer; for the retry, all but the last token.
+  expect(answers[1].reusedTokens).toBeGreaterThanOrEqual(answers[0].promptTokens - 1);
+  expect(answers[2]).toMatchObject({ promptTokens: answers[1].promptTokens, reusedTokens: answers[1].promptTokens - 1 });
+});
+
+test("answers stand on stdout alone, the same for the same seed", { timeout: 60_000 }, async () => {
+  const [first, again] = [
+    await chat("How are you?\n", at("model"), "--max-new-tokens", "6"),
+    await chat("How are you?\n", at("model"), "--max-new-tokens", "6"),
+  ];
+  expect(first.out).toBe(again.out);
+  expect(first.out.endsWith("\n")).toBe(true);
+  expect(first.code).toBe(0);
+});
+
+test("save, load, system, clear", { timeout: 60_000 }, async () => {
+  const { code } = await chat(`/system Be brief.\nHow?\n/save ${at("saved.json")}\n`, at("model"), "--max-new-tokens", "3");
+  expect(code).toBe(0);
+  const saved = JSON.parse(readFileSync(at("saved.json"), "utf8"));
+  expect(saved.messages.slice(0, 2)).toEqual([
+    { role: "system", content: "Be brief." },
+    { role: "user", content: "How?" },
+  ]);
+  const loaded = JSON.parse((await chat("/clear\n", at("model"), "--load", at("saved.json"), "--json")).out);
+  expect(loaded.messages).toEqual([{ role: "system", content: "Be brief." }]);
+});
+
+test("a context that is full is told, refused, or shifted where that was asked for", { timeout: 60_000 }, async () => {
+  const lines = "a\n".repeat(30);
+  const refused = await chat(lines, at("model"), "--max-new-tokens", "2");
+  expect(refused).toMatchObject({ code: 1, err: expect.stringContaining("the conversation is longer than the model's context, expected at most 96 tokens") });
+  expect(refused.err).toContain("the context is nearly full");
+  const shifted = await chat(lines, at("model"), "--max-new-tokens", "2", "--context-shift");
+  expect(shifted).toMatchObject({ code: 0, err: expect.stringMatching(/the model no longer sees the oldest [0-9]+ messages/) });
+});
+
+test("what goes wrong is said", { timeout: 60_000 }, async () => {
+  expect(await chat("a\n", at("silent"))).toMatchObject({ code: 1, err: expect.stringContaining("this model has no chat template") });
+  expect(await chat("a\n", at("silent"), "--plain", "--max-new-tokens", "2")).toMatchObject({ code: 0 });
+  expect(await chat("refuse\n", at("model"))).toMatchObject({ code: 1, err: expect.stringContaining("got: not this") });
+  expect(await chat("/retyr\n", at("model"))).toMatchObject({ code: 1, err: expect.stringContaining('Did you mean "retry"?') });
+  expect(await chat("", at("model"), "--set", "x")).toMatchObject({ code: 1, err: expect.stringContaining("bad --set") });
+});
+
+test.skipIf(process.platform === "win32")("Ctrl-C while nothing is answered ends it", { timeout: 60_000 }, async () => {
+  const { child, ended } = start(at("model"), "--max-new-tokens", "2");
+  child.stdin?.write("How?\n");
+  await new Promise((resolve) => child.stdout?.once("data", resolve));
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  child.kill("SIGINT");
+  expect((await ended).code).toBe(130);
+});
