@@ -253,7 +253,8 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
   }
 
   function checkHeld(where: string, page: number): void {
-    if (!(holders[page] > 0)) throw new GroundupError(`${where}: nobody holds this page, expected one that a sequence has, got ${page}. Take it from a sequence.`);
+    if (!(holders[page] > 0))
+      throw new GroundupError(`${where}: nobody holds this page, expected one that a sequence has, got ${page}. Take it from a sequence.`);
   }
 
   return {

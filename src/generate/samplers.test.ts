@@ -1,18 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import {
-  checkSampling,
-  draw,
-  greedy,
-  keepMinP,
-  keepTopK,
-  keepTopP,
-  penalizePresence,
-  type SamplingOptions,
-  sample,
-  shapeLogits,
-  uniformAt,
-} from "./samplers.ts";
+import { checkSampling, draw, greedy, type SamplingOptions, sample, shapeLogits, uniformAt } from "./samplers.ts";
+import { keepMinP, keepTopK, keepTopP, penalizePresence } from "./shapers.ts";
 
 interface Fixture {
   prompt: number[];
