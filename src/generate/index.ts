@@ -1,5 +1,7 @@
 /** Generation: prompts to text, the batching engine, samplers, log-probabilities, and the paged state underneath. */
 export { endIds } from "../tokenizers/end-ids.ts";
+export { type Beam, type BeamSearchOptions, beamSearch } from "./beam-search.ts";
+export { type ContrastiveSearchOptions, contrastiveSearch } from "./contrastive-search.ts";
 export { createEngine, type Engine, type EngineOptions, type EngineRequestOptions, type EngineStream } from "./engine.ts";
 export { type GenerateOptions, type Generation, generate, generateStream } from "./generate.ts";
 export { logprobs } from "./logprobs.ts";

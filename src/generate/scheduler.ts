@@ -3,7 +3,7 @@
  * "Sarathi-Serve", 2024). Nothing here waits: `step()` is one forward pass, and who calls it again and again (`generateStream`, the engine) decides when. Because
  * a row's bytes do not depend on the rows beside it, all of this only decides when a token comes, never which.
  */
-import { ConfigError, DataError } from "../errors.ts";
+import { ConfigError, DataError, OutOfMemoryError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { KnownOptions } from "../options.ts";
 import { logsumexp, noGrad, scope } from "../tensor/index.ts";
@@ -93,11 +93,10 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
   const totals = { promptTokens: 0, cachedTokens: 0, generatedTokens: 0, draftedTokens: 0, acceptedTokens: 0, preemptions: 0 };
   let data = new Float32Array(0);
 
-  const spare = (): number => state.usage().most - state.usage().used;
-
   /** Whether so many pages are free, or can be made so. */
   function available(pages: number): boolean {
-    const missing = pages - spare();
+    const { most, used } = state.usage();
+    const missing = pages - (most - used);
     return missing <= 0 || (cache !== null && cache.evict(missing) >= missing);
   }
 
@@ -178,7 +177,7 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
     function take(request: Request, count: number): void {
       const sequence = request.sequence as Sequence;
       const pages = state.needs(sequence, count);
-      while (!available(planned + pages)) {
+      while (pages > 0 && !available(planned + pages)) {
         const youngest = running[running.length - 1];
         const out = entries.find((e) => e.request === youngest);
         if (out !== undefined) planned -= out.pages;
@@ -279,8 +278,15 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
         return noGrad(() => logsumexp(logits, -1)).dataSync() as Float32Array;
       });
     } catch (error) {
+      if (error instanceof OutOfMemoryError && running.length > 1) {
+        // Memory ends before maxPages: the younger half comes back when another request has ended.
+        cache?.evict(Number.POSITIVE_INFINITY);
+        for (const request of running.slice(running.length >> 1)) preempt(request);
+        const rest = entries.filter(({ request }) => request.sequence !== null);
+        if (rest.length > 0) run(rest, results);
+      }
       // One of them is to blame: each runs alone, and who fails alone fails.
-      if (entries.length > 1) for (const entry of entries) run([entry], results);
+      else if (entries.length > 1) for (const entry of entries) run([entry], results);
       else fail(entries[0].request, error, results);
       return;
     }
