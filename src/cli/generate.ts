@@ -1,78 +1,114 @@
-/** `groundup generate`: one completion, as it comes. */
+/** `groundup generate`: one completion as it comes, or a file of prompts. */
 import * as z from "zod";
-import { generateStream } from "../generate/index.ts";
+import { generateStream, type RequestUsage, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
 import { defineCommand } from "./command.ts";
+import { UsageError } from "./failure.ts";
+import { generateFile } from "./generate-file.ts";
 import { CHECKPOINT_FLAG, MODEL_ARGUMENT, openModel } from "./open-model.ts";
+import { REQUEST_FLAGS, requestOptions } from "./request-flags.ts";
 
 export const command = defineCommand({
-  about: "Continues a text. The same seed gives the same text. Ctrl-C stops and keeps what is there.",
+  about:
+    "Continues a text, or each line of a file of prompts. The same seed gives the same text. Ctrl-C stops and keeps what is there; a file is gone on with by the same command.",
   arguments: [MODEL_ARGUMENT],
   options: z.object({
-    prompt: z.string().describe("the text to continue; \\n is not read as a line break").meta({ placeholder: "TEXT" }),
-    maxNewTokens: z.int().min(0).default(128).describe("tokens to generate at most"),
-    temperature: z.number().min(0).default(1).describe("below 1 is surer, above 1 more varied, 0 always takes the likeliest token"),
-    topK: z.int().min(0).default(0).describe("only the k likeliest tokens; 0 is off"),
-    topP: z.number().gt(0).max(1).default(1).describe("only the likeliest tokens that reach this probability together; 1 is off"),
-    minP: z.number().min(0).max(1).default(0).describe("only tokens at least this fraction as likely as the likeliest; 0 is off"),
-    repetitionPenalty: z.number().gt(0).default(1).describe("above 1 makes tokens of the text so far less likely"),
-    presencePenalty: z.number().default(0).describe("taken from the logit of every generated token"),
-    frequencyPenalty: z.number().default(0).describe("taken from a token's logit for each time it was generated"),
-    seed: z.int().min(0).default(0).describe("another seed gives another text"),
-    stop: z.array(z.string().min(1)).default([]).describe("end before this text").meta({ placeholder: "TEXT" }),
+    prompt: z.string().optional().describe("the text to continue; \\n is not read as a line break").meta({ placeholder: "TEXT" }),
+    inputs: z
+      .string()
+      .optional()
+      .describe('prompts in place of --prompt: a line for each, {"prompt": "…"} with any of these flags as keys')
+      .meta({ placeholder: "JSONL" }),
+    out: z.string().optional().describe("with --inputs: where the answers go, a line for each").meta({ placeholder: "JSONL" }),
+    order: z.enum(["completion", "input"]).default("completion").describe("with --inputs: in which order answers are written"),
+    maxBatch: z.int().min(1).default(32).describe("with --inputs: prompts that are continued at the same time"),
+    ...REQUEST_FLAGS.shape,
+    seed: z.int().min(0).default(0).describe("another seed gives another text; line n of --inputs has seed + n − 1"),
+    draft: z
+      .string()
+      .min(1)
+      .optional()
+      .describe("guess tokens ahead, the text is the same: prompt-lookup, or a smaller model with the same vocabulary")
+      .meta({ placeholder: "MODEL" }),
     stream: z.boolean().default(true).describe("print the text when it is finished, not as it comes"),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
   }),
+  saves: true,
   examples: [
     'groundup generate runs/quickstart --prompt "The whale"',
     'groundup generate ./SmolLM2-135M --prompt "def fib(n):" --temperature 0 --max-new-tokens 64',
     'groundup generate runs/mine --checkpoint last --prompt "Once" --top-p 0.9 --seed 7 --json',
+    "groundup generate model.gguf --inputs prompts.jsonl --out answers.jsonl",
   ],
-  async run([path], { prompt, stream, checkpoint, ...options }, io) {
-    const { signal } = io;
-    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log);
-    const live = stream && !io.json;
-    if (prompt.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
-    const promptTokens = tokenizer.count(prompt);
-    const started = performance.now();
-    let [text, first] = ["", 0];
-    const [ids, logprobs]: [number[], number[]] = [[], []];
-    let done = "length";
-    let begun = false;
-    try {
-      for await (const event of generateStream(model, prompt, { ...options, tokenizer, stopIds, signal })) {
-        if (ids.length === 0) first = performance.now() - started;
-        ids.push(event.id);
-        logprobs.push(event.logprob);
-        text += event.text;
-        // The prompt goes out with the first token: before, it may still be refused.
-        if (live) io.write(begun ? event.text : prompt + event.text);
-        begun = true;
-        if (event.done !== null) done = event.done;
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-      done = "stopped";
+  async run([path], { prompt, inputs, out, order, maxBatch, seed, draft, stream, checkpoint, ...flags }, io) {
+    if ((prompt === undefined) === (inputs === undefined))
+      throw new UsageError(
+        `groundup generate: expected either --prompt or --inputs, got ${prompt === undefined ? "neither" : "both"}. Give --prompt TEXT, or --inputs FILE with --out FILE.`,
+      );
+    if ((inputs === undefined) !== (out === undefined))
+      throw new UsageError(
+        `groundup generate: expected --inputs and --out together, got ${inputs === undefined ? "--out" : "--inputs"} alone. Say where prompts come from and where answers go.`,
+      );
+    const opened = await openModel(path, checkpoint, io.log);
+    const speculation = await speculationOf(draft, io.log);
+    if (inputs !== undefined && out !== undefined) {
+      return generateFile(opened, { inputs, out, order, maxBatch, seed, flags, speculation }, io);
     }
-    const seconds = (performance.now() - started) / 1000;
-    if (live) io.print(begun ? "" : prompt);
-    else io.print(prompt + text);
-    const decode = ids.length > 1 ? (ids.length - 1) / (seconds - first / 1000) : null;
-    const why = { stop: "at a stop text", length: "at --max-new-tokens", context: "at the end of the model's context", stopped: "by Ctrl-C" }[done];
-    io.log(
-      `\n${ids.length} ${ids.length === 1 ? "token" : "tokens"} after a prompt of ${promptTokens}, ended ${why}; first token after ${first.toFixed(0)} ms${decode === null ? "" : `, then ${decode.toFixed(1)} tokens/s`}`,
-    );
-    return {
-      model: folder,
-      prompt,
-      text,
-      ids,
-      logprobs,
-      done,
-      promptTokens,
-      seed: options.seed,
-      firstTokenSeconds: first / 1000,
-      seconds,
-      tokensPerSecond: decode,
-    };
+    return one(prompt as string);
+
+    async function one(prompt: string): Promise<object> {
+      const { signal } = io;
+      const { model, tokenizer, folder, stopIds } = opened;
+      const live = stream && !io.json;
+      if (prompt.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
+      const promptTokens = tokenizer.count(prompt);
+      const started = performance.now();
+      let first = 0;
+      const events: TokenEvent[] = [];
+      let done = "length";
+      let usage: RequestUsage | undefined;
+      try {
+        for await (const event of generateStream(model, prompt, { ...requestOptions(flags, tokenizer), seed, tokenizer, stopIds, signal, speculation })) {
+          if (events.length === 0) first = performance.now() - started;
+          // The prompt goes out with the first token: before, it may still be refused.
+          if (live) io.write(events.length > 0 ? event.text : prompt + event.text);
+          events.push(event);
+          if (event.done !== null) ({ done, usage } = { done: event.done, usage: event.usage });
+        }
+      } catch (error) {
+        if (!signal.aborted) throw error;
+        done = "stopped";
+      }
+      const text = events.map((e) => e.text).join("");
+      const seconds = (performance.now() - started) / 1000;
+      if (live) io.print(events.length > 0 ? "" : prompt);
+      else io.print(prompt + text);
+      const count = events.length;
+      const decode = count > 1 ? (count - 1) / (seconds - first / 1000) : null;
+      const why = { stop: "at a stop text", length: "at --max-new-tokens", context: "at the end of the model's context", stopped: "by Ctrl-C" }[done];
+      const guessed = usage !== undefined && usage.draftedTokens > 0 ? `; ${usage.acceptedTokens} of ${usage.draftedTokens} guesses were right` : "";
+      io.log(
+        `\n${count} ${count === 1 ? "token" : "tokens"} after a prompt of ${promptTokens}, ended ${why}; first token after ${first.toFixed(0)} ms${decode === null ? "" : `, then ${decode.toFixed(1)} tokens/s`}${guessed}`,
+      );
+      return {
+        model: folder,
+        prompt,
+        text,
+        ids: events.map((e) => e.id),
+        logprobs: events.map((e) => e.logprob),
+        ...(flags.topLogprobs > 0 ? { topLogprobs: events.map((e) => e.topLogprobs) } : {}),
+        done,
+        promptTokens,
+        seed,
+        ...(draft === undefined ? {} : { draftedTokens: usage?.draftedTokens ?? 0, acceptedTokens: usage?.acceptedTokens ?? 0 }),
+        firstTokenSeconds: first / 1000,
+        seconds,
+        tokensPerSecond: decode,
+      };
+    }
   },
 });
+
+async function speculationOf(draft: string | undefined, log: (line: string) => void): Promise<SpeculationOptions | undefined> {
+  if (draft === undefined) return undefined;
+  return { draft: draft === "prompt-lookup" ? draft : (await openModel(draft, undefined, log)).model };
+}
