@@ -132,7 +132,9 @@ test("wherever it was killed, the same command goes on: no answer is lost, and n
 
 test("Ctrl-C keeps what is there, and the same command goes on", async () => {
   const stop = setInterval(() => {
-    if (existsSync(at("e.jsonl")) && readFileSync(at("e.jsonl"), "utf8").includes("\n")) process.emit("SIGINT");
+    if (!existsSync(at("e.jsonl")) || !readFileSync(at("e.jsonl"), "utf8").includes("\n")) return;
+    clearInterval(stop);
+    process.emit("SIGINT");
   });
   const first = await groundup(...flags("e.jsonl"), "--json", "--max-batch", "4");
   clearInterval(stop);

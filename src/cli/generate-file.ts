@@ -222,7 +222,9 @@ function readAnswers(out: string, items: readonly Item[], inputs: string, log: (
   // Only now: what is no file of answers stays as it is.
   const rest = bytes.subarray(whole).toString("latin1");
   if (!rest.startsWith(BEGINNING) && !BEGINNING.startsWith(rest))
-    throw new ConfigError(`${out}: no answers, expected lines of JSON that begin with ${BEGINNING}, got ${JSON.stringify(rest.slice(0, 40))}. Write to another --out.`);
+    throw new ConfigError(
+      `${out}: no answers, expected lines of JSON that begin with ${BEGINNING}, got ${JSON.stringify(rest.slice(0, 40))}. Write to another --out.`,
+    );
   if (rest !== "") {
     const file = openSync(out, "r+");
     try {

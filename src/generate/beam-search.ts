@@ -12,6 +12,7 @@ import { turn } from "../turn.ts";
 import { createPagedState, type Sequence, type StepEntry } from "./paged-state.ts";
 import { type Done, type Prompt, promptIds } from "./request.ts";
 
+/** How far and how wide to search. */
 export interface BeamSearchOptions {
   /** Needed for prompts of text and for text in the result. */
   tokenizer?: Tokenizer;

@@ -14,6 +14,7 @@ import type { Generation } from "./generate.ts";
 import { createPagedState, type StepEntry } from "./paged-state.ts";
 import { type Done, type Prompt, promptIds } from "./request.ts";
 
+/** How likely and how new. */
 export interface ContrastiveSearchOptions {
   /** Needed for prompts of text and for text in the result. */
   tokenizer?: Tokenizer;

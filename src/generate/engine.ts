@@ -11,6 +11,7 @@ import { type Generation, joined } from "./generate.ts";
 import { checkRequest, createRequest, type Prompt, type Request, type RequestOptions, type TokenEvent } from "./request.ts";
 import { BATCH_OPTIONS, type BatchOptions, type BatchUsage, createScheduler, type StepResult } from "./scheduler.ts";
 
+/** How much an engine runs at once, and what it decodes with. */
 export interface EngineOptions extends BatchOptions {
   /** Needed for prompts of text, for text in the events, and for stop strings. */
   tokenizer?: Tokenizer;
@@ -32,6 +33,7 @@ export interface EngineStream extends AsyncIterable<TokenEvent> {
   cancel(reason?: unknown): void;
 }
 
+/** Takes requests and runs them together. */
 export interface Engine {
   /**
    * Takes a request; it runs from the next turn of the event loop on.
