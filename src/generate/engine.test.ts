@@ -134,6 +134,21 @@ whereNative("the engine", () => {
   });
 });
 
+whereNative("rotary scalings that adapt to the length", () => {
+  test("a request's bytes are the same alone and in an engine that is short of pages", async () => {
+    const rope_parameters = { rope_type: "longrope" as const, short_factor: [1, 1.5], long_factor: [3, 7], original_max_position_embeddings: 100 };
+    const model = new Llama({ ...llamaConfig, rope_parameters }).eval();
+    const list = wishes(random(5), 12).map(({ prompt, options }) => ({ prompt, options: { ...options, maxNewTokens: 80, stopIds: [] } }));
+    const engine = createEngine(model, { tokenizer, maxPages: 6, prefillTokens: 50, speculation: { draft: model } });
+    const results = await Promise.all(list.map(({ prompt, options }) => engine.submit(prompt, options).result()));
+    for (const [i, { prompt, options }] of list.entries()) expect(results[i]).toEqual(await generate(model, prompt, { ...options, tokenizer }));
+    expect(engine.usage()).toMatchObject({ cachedTokens: 0, draftedTokens: 0 });
+    expect(engine.usage().preemptions).toBeGreaterThan(0);
+    engine.dispose();
+    model.dispose();
+  });
+});
+
 /** The number of the step in which each request's last token came. */
 async function lastSteps(engine: ReturnType<typeof createEngine>, streams: readonly EngineStream[]): Promise<number[]> {
   return Promise.all(
@@ -219,6 +234,9 @@ test("cancelling ends a request before the next step, by its signal, by cancel()
   await engine.drain();
   expect(engine.usage().steps).toBeLessThanOrEqual(steps + 2);
   expect(engine.usage()).toMatchObject({ running: 0, usedPages: 0 });
+  // Readers that come before the events do get one each.
+  const eager = engine.submit(ids(4), { maxNewTokens: 2, stopIds: [] })[Symbol.asyncIterator]();
+  expect((await Promise.all([eager.next(), eager.next(), eager.next()])).map((r) => r.done)).toEqual([false, false, true]);
   // One that was never begun, and one whose signal had come before.
   const gone = engine.submit(ids(3), { signal: AbortSignal.abort(new Error("before")) });
   await expect(gone.result()).rejects.toThrow("before");

@@ -146,12 +146,18 @@ interface Channel {
 function createChannel(abandoned: () => void): Channel {
   const queue: TokenEvent[] = [];
   let end: { reason?: unknown; failed: boolean } | null = null;
-  let wake: (() => void) | null = null;
+  let wakes: (() => void)[] = [];
+
+  function wake(): void {
+    const all = wakes;
+    wakes = [];
+    for (const resolve of all) resolve();
+  }
 
   function finish(how: { reason?: unknown; failed: boolean }): void {
     if (end !== null) return;
     end = how;
-    wake?.();
+    wake();
     channel.ended();
   }
 
@@ -159,14 +165,14 @@ function createChannel(abandoned: () => void): Channel {
     push(event) {
       queue.push(event);
       if (event.done !== null) finish({ failed: false });
-      else wake?.();
+      else wake();
     },
     fail: (reason) => finish({ reason, failed: true }),
     close: () => finish({ failed: false }),
     ended() {},
     iterator: {
       async next() {
-        while (queue.length === 0 && end === null) await new Promise<void>((resolve) => (wake = resolve));
+        while (queue.length === 0 && end === null) await new Promise<void>((resolve) => wakes.push(resolve));
         const value = queue.shift();
         if (value !== undefined) return { done: false, value };
         if (end?.failed) {

@@ -150,7 +150,7 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
   }
 
   function admit(): void {
-    while (!blocked && waiting.length > 0 && running.length < maxBatch) {
+    while ((!blocked || running.length === 0) && waiting.length > 0 && running.length < maxBatch) {
       const [request] = waiting;
       reuse(request);
       request.sequence ??= state.allocate();
