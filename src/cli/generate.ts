@@ -32,7 +32,6 @@ export const command = defineCommand({
     stream: z.boolean().default(true).describe("print the text when it is finished, not as it comes"),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
   }),
-  saves: true,
   examples: [
     'groundup generate runs/quickstart --prompt "The whale"',
     'groundup generate ./SmolLM2-135M --prompt "def fib(n):" --temperature 0 --max-new-tokens 64',
