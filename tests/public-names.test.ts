@@ -58,8 +58,9 @@ const NAMES: Record<string, string> = {
     readRun recipeSchema reportHtml resolveDataPaths saveCheckpoint scheduleOf trainingLoop waysToFit writeReport
   `,
   generate: `
-    PAGE addLogitBias applyTemperature checkSampling createContinuation createPagedState createTextStream draw endIds generate generateStream greedy
-    keepMinP keepTopK keepTopP logprobs penalizePresence penalizeRepetition sample shapeLogits uniformAt
+    PAGE addLogitBias applyTemperature beamSearch breakerIds checkSampling contrastiveSearch createEngine createPagedState createTextStream
+    draw endIds generate generateStream greedy keepMinP keepSurprise keepTopK keepTopNSigma keepTopP keepTypical logprobs penalizeDry
+    penalizePresence penalizeRepetition sample samplerState shapeLogits uniformAt
   `,
   eval: `
     negativeLogLikelihood ngramModel perplexity tasks tasksNamed

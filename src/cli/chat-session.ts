@@ -1,6 +1,6 @@
 /** One conversation: its turns, its answers, and how much of the model's context they take. */
 import { ConfigError } from "../errors.ts";
-import { createContinuation, type Done, type SamplingOptions } from "../generate/index.ts";
+import { createEngine, type Done, type SamplingOptions } from "../generate/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import type { Turn } from "./chat-file.ts";
@@ -55,7 +55,8 @@ export interface Session {
 export function createSession(options: SessionOptions): Session {
   const { model, tokenizer, form, contextShift } = options;
   const size = model.dimensions.context;
-  const continuation = createContinuation(model);
+  // Its prefix cache keeps what turns have in common.
+  const engine = createEngine(model, { tokenizer, maxBatch: 1 });
   let turns: Turn[] = [];
   let last: Answer | null = null;
   let retries = 0;
@@ -93,18 +94,18 @@ export function createSession(options: SessionOptions): Session {
   async function run(signal: AbortSignal, show: (text: string) => void): Promise<Answer> {
     const { ids, dropped } = fitting();
     const started = performance.now();
-    let [text, tokens, first] = ["", 0, 0];
+    let [text, tokens, first, reusedTokens] = ["", 0, 0, 0];
     let done: Answer["done"] = "length";
     try {
       const { sampling, maxNewTokens, stopIds } = options;
       const stop = [...options.stop, ...form.stop];
-      for await (const token of continuation.run(ids, { tokenizer, sampling, maxNewTokens, stopIds, stop, seed: options.seed + retries, signal })) {
+      for await (const token of engine.submit(ids, { ...sampling, maxNewTokens, stopIds, stop, seed: options.seed + retries, signal })) {
         if (tokens++ === 0) first = performance.now() - started;
         // Some models begin an answer with a blank that belongs to no word.
         const shown = text === "" ? token.text.trimStart() : token.text;
         text += shown;
         show(shown);
-        if (token.done !== null) done = token.done;
+        if (token.done !== null) [done, reusedTokens] = [token.done, token.usage?.cachedTokens ?? 0];
       }
     } catch (error) {
       if (!signal.aborted) throw error;
@@ -116,7 +117,7 @@ export function createSession(options: SessionOptions): Session {
       done,
       tokens,
       promptTokens: ids.length,
-      reusedTokens: continuation.reused,
+      reusedTokens,
       firstTokenSeconds: first / 1000,
       seconds,
       tokensPerSecond: tokens > 1 ? (tokens - 1) / (seconds - first / 1000) : null,
@@ -165,6 +166,6 @@ export function createSession(options: SessionOptions): Session {
         throw error;
       }
     },
-    dispose: () => continuation.dispose(),
+    dispose: () => engine.dispose(),
   };
 }

@@ -9,7 +9,10 @@ import { chatDefaults, chatForm } from "./chat-model.ts";
 import { type Answer, createSession, type Session } from "./chat-session.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { CHECKPOINT_FLAG, MODEL_ARGUMENT, openModel } from "./open-model.ts";
-import { samplingFlagsOfModel } from "./sampling-flags.ts";
+import { OWN_FLAGS } from "./request-flags.ts";
+
+const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty } = OWN_FLAGS;
+const SAMPLING = { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty };
 
 /** Part of the context from which on its end is spoken of. */
 const NEARLY_FULL = 0.9;
@@ -23,7 +26,7 @@ export const command = defineCommand({
     system: z.string().optional().describe("an instruction before everything").meta({ placeholder: "TEXT" }),
     load: z.string().min(1).optional().describe("go on with a conversation that /save wrote").meta({ placeholder: "FILE" }),
     maxNewTokens: z.int().min(1).default(1024).describe("tokens of an answer at most"),
-    ...samplingFlagsOfModel,
+    ...SAMPLING,
     seed: z.int().min(0).default(0).describe("another seed gives other answers"),
     stop: z.array(z.string().min(1)).default([]).describe("end an answer before this text").meta({ placeholder: "TEXT" }),
     contextShift: z.boolean().default(false).describe("when the conversation no longer fits, leave the oldest turns out of what the model sees"),

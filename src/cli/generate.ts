@@ -1,14 +1,16 @@
-/** `groundup generate`: one completion, as it comes. */
+/** `groundup generate`: one completion as it comes, or a file of prompts. */
 import * as z from "zod";
-import { generateStream } from "../generate/index.ts";
+import { generateStream, type RequestUsage, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
 import { chatDefaults, chatForm } from "./chat-model.ts";
 import { defineCommand } from "./command.ts";
 import { UsageError } from "./failure.ts";
+import { generateFile } from "./generate-file.ts";
 import { CHECKPOINT_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
-import { samplingFlags } from "./sampling-flags.ts";
+import { REQUEST_FLAGS, requestOptions } from "./request-flags.ts";
 
 export const command = defineCommand({
-  about: "Continues a text. The same seed gives the same text. Ctrl-C stops and keeps what is there.",
+  about:
+    "Continues a text, or each line of a file of prompts. The same seed gives the same text. Ctrl-C stops and keeps what is there; a file is gone on with by the same command.",
   arguments: [MODEL_ARGUMENT],
   options: z.object({
     prompt: z.string().optional().describe("the text to continue; \\n is not read as a line break").meta({ placeholder: "TEXT" }),
@@ -18,10 +20,22 @@ export const command = defineCommand({
       .optional()
       .describe("a message to answer, in the form of the model's chat template, in place of --prompt")
       .meta({ placeholder: "TEXT" }),
-    maxNewTokens: z.int().min(0).default(128).describe("tokens to generate at most"),
-    ...samplingFlags,
-    seed: z.int().min(0).default(0).describe("another seed gives another text"),
-    stop: z.array(z.string().min(1)).default([]).describe("end before this text").meta({ placeholder: "TEXT" }),
+    inputs: z
+      .string()
+      .optional()
+      .describe('prompts in place of --prompt: a line for each, {"prompt": "…"} with any of these flags as keys')
+      .meta({ placeholder: "JSONL" }),
+    out: z.string().optional().describe("with --inputs: where the answers go, a line for each").meta({ placeholder: "JSONL" }),
+    order: z.enum(["completion", "input"]).default("completion").describe("with --inputs: in which order answers are written"),
+    maxBatch: z.int().min(1).default(32).describe("with --inputs: prompts that are continued at the same time"),
+    ...REQUEST_FLAGS.shape,
+    seed: z.int().min(0).default(0).describe("another seed gives another text; line n of --inputs has seed + n − 1"),
+    draft: z
+      .string()
+      .min(1)
+      .optional()
+      .describe("guess tokens ahead, the text is the same: prompt-lookup, or a smaller model with the same vocabulary")
+      .meta({ placeholder: "MODEL" }),
     stream: z.boolean().default(true).describe("print the text when it is finished, not as it comes"),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
     offline: z.boolean().default(false).describe(OFFLINE_FLAG),
@@ -31,66 +45,95 @@ export const command = defineCommand({
     'groundup generate ./SmolLM2-135M --prompt "def fib(n):" --temperature 0 --max-new-tokens 64',
     'groundup generate ./SmolLM2-135M-Instruct --message "What is a whale?" --temperature 0.2',
     'groundup generate runs/mine --checkpoint last --prompt "Once" --top-p 0.9 --seed 7 --json',
+    "groundup generate model.gguf --inputs prompts.jsonl --out answers.jsonl",
   ],
-  async run([path], { prompt: given, message, stream, checkpoint, offline, ...options }, io) {
-    if ((given === undefined) === (message === undefined))
+  async run([path], { prompt, message, inputs, out, order, maxBatch, seed, draft, stream, checkpoint, offline, ...flags }, io) {
+    const given = Object.entries({ "--prompt": prompt, "--message": message, "--inputs": inputs }).filter(([, value]) => value !== undefined);
+    if (given.length !== 1)
       throw new UsageError(
-        `groundup generate: expected one of --prompt and --message, got ${given === undefined ? "neither. Add one." : "both. Leave one out."} ` +
-          'Run "groundup generate --help" to see what it takes.',
+        `groundup generate: expected one of --prompt, --message and --inputs, got ${given.length === 0 ? "none" : given.map(([flag]) => flag).join(" and ")}. Give --prompt TEXT, --message TEXT, or --inputs FILE with --out FILE.`,
       );
-    const { signal } = io;
-    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log, { offline, signal });
-    // An answer is shown without the form that the message was given.
-    let [prompt, shown, promptIds] = [given ?? "", given ?? "", null as Int32Array | null];
-    if (message !== undefined) {
+    if ((inputs === undefined) !== (out === undefined))
+      throw new UsageError(
+        `groundup generate: expected --inputs and --out together, got ${inputs === undefined ? "--out" : "--inputs"} alone. Say where prompts come from and where answers go.`,
+      );
+    const opened = await openModel(path, checkpoint, io.log, { offline, signal: io.signal });
+    const speculation = await speculationOf(draft, io.log);
+    if (inputs !== undefined && out !== undefined) {
+      return generateFile(opened, { inputs, out, order, maxBatch, seed, flags, speculation }, io);
+    }
+    return message === undefined ? one(prompt as string, prompt as string) : answer(message);
+
+    /** An answer is shown without the form that the message was given. */
+    async function answer(content: string): Promise<object> {
+      const { tokenizer, folder, stopIds } = opened;
       const form = await chatForm(folder, tokenizer, { plain: false });
       stopIds.push(...form.endIds, ...(await chatDefaults(folder)).stopIds);
-      const chat = tokenizer.applyChatTemplate([{ role: "user", content: message }], { addGenerationPrompt: true });
-      [prompt, shown, promptIds] = [chat.text, "", chat.ids];
+      const chat = tokenizer.applyChatTemplate([{ role: "user", content }], { addGenerationPrompt: true });
+      return one(chat.text, "", chat.ids);
     }
-    const live = stream && !io.json;
-    if (shown.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
-    const promptTokens = promptIds?.length ?? tokenizer.count(prompt);
-    const started = performance.now();
-    let [text, first] = ["", 0];
-    const [ids, logprobs]: [number[], number[]] = [[], []];
-    let done = "length";
-    let begun = false;
-    try {
-      for await (const event of generateStream(model, promptIds ?? prompt, { ...options, tokenizer, stopIds, signal })) {
-        if (ids.length === 0) first = performance.now() - started;
-        ids.push(event.id);
-        logprobs.push(event.logprob);
-        text += event.text;
-        // The prompt goes out with the first token: before, it may still be refused.
-        if (live) io.write(begun ? event.text : shown + event.text);
-        begun = true;
-        if (event.done !== null) done = event.done;
+
+    async function one(prompt: string, shown: string, promptIds?: Int32Array): Promise<object> {
+      const { signal } = io;
+      const { model, tokenizer, folder, stopIds } = opened;
+      const live = stream && !io.json;
+      if (shown.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
+      const promptTokens = promptIds?.length ?? tokenizer.count(prompt);
+      const started = performance.now();
+      let first = 0;
+      const events: TokenEvent[] = [];
+      let done = "length";
+      let usage: RequestUsage | undefined;
+      try {
+        for await (const event of generateStream(model, promptIds ?? prompt, {
+          ...requestOptions(flags, tokenizer),
+          seed,
+          tokenizer,
+          stopIds,
+          signal,
+          speculation,
+        })) {
+          if (events.length === 0) first = performance.now() - started;
+          // The prompt goes out with the first token: before, it may still be refused.
+          if (live) io.write(events.length > 0 ? event.text : shown + event.text);
+          events.push(event);
+          if (event.done !== null) ({ done, usage } = { done: event.done, usage: event.usage });
+        }
+      } catch (error) {
+        if (!signal.aborted) throw error;
+        done = "stopped";
       }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-      done = "stopped";
+      const text = events.map((e) => e.text).join("");
+      const seconds = (performance.now() - started) / 1000;
+      if (live) io.print(events.length > 0 ? "" : shown);
+      else io.print(shown + text);
+      const count = events.length;
+      const decode = count > 1 ? (count - 1) / (seconds - first / 1000) : null;
+      const why = { stop: "at a stop text", length: "at --max-new-tokens", context: "at the end of the model's context", stopped: "by Ctrl-C" }[done];
+      const guessed = usage !== undefined && usage.draftedTokens > 0 ? `; ${usage.acceptedTokens} of ${usage.draftedTokens} guesses were right` : "";
+      io.log(
+        `\n${count} ${count === 1 ? "token" : "tokens"} after a prompt of ${promptTokens}, ended ${why}; first token after ${first.toFixed(0)} ms${decode === null ? "" : `, then ${decode.toFixed(1)} tokens/s`}${guessed}`,
+      );
+      return {
+        model: folder,
+        prompt,
+        text,
+        ids: events.map((e) => e.id),
+        logprobs: events.map((e) => e.logprob),
+        ...(flags.topLogprobs > 0 ? { topLogprobs: events.map((e) => e.topLogprobs) } : {}),
+        done,
+        promptTokens,
+        seed,
+        ...(draft === undefined ? {} : { draftedTokens: usage?.draftedTokens ?? 0, acceptedTokens: usage?.acceptedTokens ?? 0 }),
+        firstTokenSeconds: first / 1000,
+        seconds,
+        tokensPerSecond: decode,
+      };
     }
-    const seconds = (performance.now() - started) / 1000;
-    if (live) io.print(begun ? "" : shown);
-    else io.print(shown + text);
-    const decode = ids.length > 1 ? (ids.length - 1) / (seconds - first / 1000) : null;
-    const why = { stop: "at a stop text", length: "at --max-new-tokens", context: "at the end of the model's context", stopped: "by Ctrl-C" }[done];
-    io.log(
-      `\n${ids.length} ${ids.length === 1 ? "token" : "tokens"} after a prompt of ${promptTokens}, ended ${why}; first token after ${first.toFixed(0)} ms${decode === null ? "" : `, then ${decode.toFixed(1)} tokens/s`}`,
-    );
-    return {
-      model: folder,
-      prompt,
-      text,
-      ids,
-      logprobs,
-      done,
-      promptTokens,
-      seed: options.seed,
-      firstTokenSeconds: first / 1000,
-      seconds,
-      tokensPerSecond: decode,
-    };
   },
 });
+
+async function speculationOf(draft: string | undefined, log: (line: string) => void): Promise<SpeculationOptions | undefined> {
+  if (draft === undefined) return undefined;
+  return { draft: draft === "prompt-lookup" ? draft : (await openModel(draft, undefined, log)).model };
+}

@@ -2,7 +2,9 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type CausalLM, GPT2, Llama } from "../models/index.ts";
 import { memory, noGrad, scope, tensor } from "../tensor/index.ts";
 import { byteTokenizer, type Tokenizer, trainBpe } from "../tokenizers/index.ts";
-import { type Generation, generate, generateStream, logprobs, type TokenEvent } from "./generate.ts";
+import { type Generation, generate, generateStream } from "./generate.ts";
+import { logprobs } from "./logprobs.ts";
+import type { TokenEvent } from "./request.ts";
 import { sample, uniformAt } from "./samplers.ts";
 import { createTextStream } from "./text-stream.ts";
 
@@ -74,8 +76,8 @@ describe("generate", () => {
     });
     await generate(model, [new Int32Array(12).fill(65), new Int32Array(3).fill(66)], { maxNewTokens: 3, prefillTokens: 5, stopIds: [] });
     forward.mockRestore();
-    // 12 + 3 prompt tokens in fives, then a token of each.
-    expect(rows).toEqual([5, 5, 5, 2, 2]);
+    // 12 + 3 prompt tokens in fives, in turns: the short one is through in the second step, and generates from then on.
+    expect(rows).toEqual([5, 5, 5 + 1, 2, 1]);
   });
 
   test("a request's tokens depend on its prompt and seed only: alone, in a batch, in small steps", async () => {

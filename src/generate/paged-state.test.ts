@@ -55,6 +55,84 @@ function alone(model: CausalLM, ids: Int32Array, prompt: number): Float32Array[]
 }
 
 describe.each(models)("%s", (_, make) => {
+  test("a sequence cut back goes on as if the rest had never been, and its pages are free", () => {
+    const model = use(make());
+    const ids = text(140, 5);
+    const expected = alone(model, ids, 60);
+    const state = use(createPagedState(model));
+    const sequence = state.allocate();
+    stepped(state, [{ sequence, ids: text(200, 9) }]);
+    state.truncate(sequence, 0);
+    expect([sequence.length, state.usage().used]).toEqual([0, 0]);
+    let got = stepped(state, [{ sequence, ids: ids.subarray(0, 60) }]);
+    for (let at = 60; at < ids.length; at++) {
+      // Four guesses that are wrong, now and then over the end of a page.
+      stepped(state, [{ sequence, ids: text(4, at) }]);
+      state.truncate(sequence, at);
+      got = [...got, ...stepped(state, [{ sequence, ids: ids.subarray(at, at + 1) }])];
+    }
+    expect(got).toEqual(expected);
+    expect(state.usage().used).toBe(3);
+    // Another that shares the page is not changed by what is written after the cut.
+    const other = state.fork(sequence, 130);
+    const before = stepped(state, [{ sequence: other, ids: [1] }])[0];
+    state.truncate(other, 130);
+    state.truncate(sequence, 129);
+    stepped(state, [{ sequence, ids: [2, 3] }]);
+    expect(stepped(state, [{ sequence: other, ids: [1] }])[0]).toEqual(before);
+    expect(() => state.truncate(other, 132)).toThrow(/truncate: bad length, expected a whole number up to the sequence's 131 positions, got 132/);
+  });
+
+  test("as many rows of logits as are asked for: none, the last, all", () => {
+    const model = use(make());
+    const ids = text(70, 4);
+    const expected = alone(model, ids, 1);
+    const state = use(createPagedState(model));
+    const [a, b, c] = [state.allocate(), state.allocate(), state.allocate()];
+    const rows = stepped(state, [
+      { sequence: a, ids, logits: 70 },
+      { sequence: b, ids: ids.subarray(0, 9), logits: 0 },
+      { sequence: c, ids: ids.subarray(0, 5), logits: 2 },
+    ]);
+    const width = expected[0].length;
+    const flat = Float32Array.from(rows.flatMap((r) => [...r]));
+    expect(flat.length).toBe(72 * width);
+    for (let i = 0; i < 70; i++) expect(flat.subarray(i * width, (i + 1) * width)).toEqual(expected[i]);
+    expect(flat.subarray(70 * width)).toEqual(Float32Array.of(...expected[3], ...expected[4]));
+    scope(() => {
+      const none = state.step([{ sequence: b, ids: [1], logits: 0 }]);
+      expect(none.shape).toEqual([0, width]);
+      const { hidden, logits } = state.stepHidden([{ sequence: a, ids: [1, 2, 3] }]);
+      expect([hidden.shape, logits.shape]).toEqual([
+        [3, 32],
+        [1, width],
+      ]);
+    });
+    expect(() => state.step([{ sequence: a, ids: [1], logits: 2 }])).toThrow(/bad logits, expected a whole number up to the 1 new ids, got 2/);
+  });
+
+  test("a page that is held stays when its sequence has ended, and begins another", () => {
+    const model = use(make());
+    const ids = text(130, 6);
+    const state = use(createPagedState(model));
+    const first = state.allocate();
+    stepped(state, [{ sequence: first, ids: ids.subarray(0, 129) }]);
+    const expected = stepped(state, [{ sequence: first, ids: ids.subarray(129) }]);
+    const pages = first.pages.slice(0, 2);
+    for (const page of pages) state.hold(page);
+    expect(pages.map((page) => state.holders(page))).toEqual([2, 2]);
+    state.free(first);
+    expect(state.usage().used).toBe(2);
+    const second = state.allocate(pages);
+    expect(second.length).toBe(128);
+    expect(state.needs(second, 2)).toBe(1);
+    expect(stepped(state, [{ sequence: second, ids: ids.subarray(128) }])).toEqual(expected);
+    for (const page of pages) state.release(page);
+    state.free(second);
+    expect(state.usage().used).toBe(0);
+    for (const use of [state.hold, state.release, (page: number) => state.allocate([page])]) expect(() => use(pages[0])).toThrow(/nobody holds this page/);
+  });
+
   test("a ragged batch that mixes prompts and single tokens equals separate runs, byte for byte", () => {
     const model = use(make());
     const [a, b, c] = [text(75, 1), text(140, 2), text(7, 3)];

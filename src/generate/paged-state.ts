@@ -30,26 +30,40 @@ export interface StepEntry {
   readonly sequence: Sequence;
   /** What comes next in it: a whole prompt, a part of one, or one token. At least one id. */
   readonly ids: ArrayLike<number>;
+  /** How many of its last new tokens give logits. Default 1; 0 for a part of a prompt that another follows. */
+  readonly logits?: number;
 }
 
 /** Keys and values of many sequences in pages of one pool. */
 export interface PagedState {
-  /** Begins an empty sequence. */
-  allocate(): Sequence;
+  /** Begins a sequence: empty, or with what full pages hold, which somebody must hold until then. */
+  allocate(pages?: readonly number[]): Sequence;
   /**
    * Begins a sequence with the first `length` positions of another (default: all), without copying: both hold the same pages, and
    * whichever writes into a shared page first gets a copy of it.
    */
   fork(sequence: Sequence, length?: number): Sequence;
+  /** Takes the end of a sequence back: its first `length` positions stay, and pages behind them that nobody else holds are free again. */
+  truncate(sequence: Sequence, length: number): void;
   /** Ends a sequence; pages that nobody else holds are free again. */
   free(sequence: Sequence): void;
+  /** Holds a page that a sequence has, also beyond the sequence's end, until `release`. Who holds a page expects it to be full. */
+  hold(page: number): void;
+  /** Ends what `hold` began. */
+  release(page: number): void;
+  /** How many sequences and callers of `hold` have this page. */
+  holders(page: number): number;
+  /** Pages that `step` would take for `more` tokens of this sequence. */
+  needs(sequence: Sequence, more: number): number;
   /**
    * One forward pass over new tokens of some sequences, each at most once.
    *
-   * @returns logits after the last new token of each entry, (entries, vocabulary), f32. Call it inside a scope.
+   * @returns logits after the last new tokens of each entry, as many as `StepEntry.logits` says, in order: (entries, vocabulary) by default, f32. Call it inside a scope.
    * @throws DataError for ids outside the vocabulary or a sequence beyond the model's context, GroundupError when `maxPages` do not suffice; no sequence has changed then
    */
   step(entries: readonly StepEntry[]): Tensor;
+  /** `step` that also gives the last hidden states of all new tokens, (ΣT, hidden), which the head sees. */
+  stepHidden(entries: readonly StepEntry[]): { logits: Tensor; hidden: Tensor };
   /** Pages held by sequences, pages there is memory for, and the most there may be. */
   usage(): { used: number; capacity: number; most: number };
   dispose(): void;
@@ -74,14 +88,14 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
   /** Holders of each page. */
   const holders: number[] = [];
   const unused: number[] = [];
-  let stores: { k: Tensor; v: Tensor }[] = [];
+  let stores: { k?: Tensor; v?: Tensor }[] = [];
   let capacity = 0;
   /** What the layers of the step in progress need to know. */
   let batch: { runs: Int32Array; pageTable: Int32Array; maxPages: number; lengths: Int32Array; cuSeqlens: Int32Array; places: Tensor };
 
   const state: LayerState[] = Array.from({ length: layers }, (_, layer) => ({
     attend(q, k, v, attendOptions) {
-      const store = stores[layer];
+      const store = stores[layer] as { k: Tensor; v: Tensor };
       writeRows(store.k, k, batch.runs);
       writeRows(store.v, v, batch.runs);
       const { pageTable, maxPages, lengths, cuSeqlens, places } = batch;
@@ -101,15 +115,18 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
     if (used + count <= capacity) return;
     const grown = Math.min(most, Math.max(2 * capacity, used + count));
     const copied = Int32Array.of(0, 0, capacity * PAGE);
-    stores = Array.from({ length: layers }, (_, layer) => {
-      const larger = (old: Tensor | undefined): Tensor => {
-        const t = keep(zeros([grown * PAGE, kvHeads, headDim]));
-        if (old !== undefined) writeRows(t, old, copied);
-        old?.dispose("the growth of the paged state");
-        return t;
-      };
-      return { k: larger(stores[layer]?.k), v: larger(stores[layer]?.v) };
-    });
+    const larger = (old: Tensor | undefined): Tensor => {
+      const t = keep(zeros([grown * PAGE, kvHeads, headDim]));
+      if (old !== undefined) writeRows(t, old, copied);
+      old?.dispose("the growth of the paged state");
+      return t;
+    };
+    // One by one: where memory ends half-way, the layers that have grown are as good as the others, and the capacity is what it was.
+    for (let layer = 0; layer < layers; layer++) {
+      const store = (stores[layer] ??= {});
+      store.k = larger(store.k);
+      store.v = larger(store.v);
+    }
     capacity = grown;
   }
 
@@ -139,11 +156,13 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
   function check(entries: readonly StepEntry[]): void {
     if (entries.length === 0) throw new GroundupError("paged state: nothing to do, expected at least one entry, got none. Skip the step.");
     const seen = new Set<Sequence>();
-    for (const { sequence, ids } of entries) {
+    for (const { sequence, ids, logits = 1 } of entries) {
       known("paged state", sequence);
       if (seen.has(sequence)) throw new GroundupError("paged state: a sequence twice in one step, expected each at most once. Put its ids into one entry.");
       seen.add(sequence);
       if (ids.length === 0) throw new DataError("paged state: a sequence without new ids, expected at least one, got none. Leave it out of the step.");
+      if (!(Number.isInteger(logits) && logits >= 0 && logits <= ids.length))
+        throw new GroundupError(`paged state: bad logits, expected a whole number up to the ${ids.length} new ids, got ${logits}. Ask for fewer.`);
       checkTokenIds("paged state", ids, vocabulary, OF_MODEL);
       if (sequence.length + ids.length > context) {
         throw new DataError(
@@ -154,21 +173,22 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
   }
 
   /** Gives the entries their pages and lays the batch out; sequences keep their lengths until the pass is through. */
-  function place(entries: readonly StepEntry[]): { ids: Int32Array; positions: Int32Array; last: Int32Array } {
+  function place(entries: readonly StepEntry[]): { ids: Int32Array; positions: Int32Array; read: Int32Array } {
     const rows = entries.reduce((n, e) => n + e.ids.length, 0);
     const maxPages = entries.reduce((n, e) => Math.max(n, Math.ceil((e.sequence.length + e.ids.length) / PAGE)), 0);
     const [ids, positions] = [new Int32Array(rows), new Int32Array(rows)];
-    const [last, lengths] = [new Int32Array(entries.length), new Int32Array(entries.length)];
+    const lengths = new Int32Array(entries.length);
+    const read = new Int32Array(entries.reduce((n, { logits = 1 }) => n + logits, 0));
     const cuSeqlens = new Int32Array(entries.length + 1);
     const pageTable = new Int32Array(entries.length * maxPages);
     const runs: number[] = [];
-    let row = 0;
+    let [row, out] = [0, 0];
     for (const [s, entry] of entries.entries()) {
       const { length, pages } = entry.sequence;
       const count = entry.ids.length;
       ids.set(entry.ids, row);
       for (let i = 0; i < count; i++) positions[row + i] = length + i;
-      pageTable.set(pages, s * maxPages);
+      for (let i = 0; i < Math.min(pages.length, maxPages); i++) pageTable[s * maxPages + i] = pages[i];
       for (let at = length; at < length + count; ) {
         const n = Math.min(PAGE - (at % PAGE), length + count - at);
         runs.push(row + at - length, pages[Math.floor(at / PAGE)] * PAGE + (at % PAGE), n);
@@ -177,10 +197,10 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
       row += count;
       cuSeqlens[s + 1] = row;
       lengths[s] = length + count;
-      last[s] = row - 1;
+      for (let i = entry.logits ?? 1; i > 0; i--) read[out++] = row - i;
     }
     batch = { runs: Int32Array.from(runs), pageTable, maxPages, lengths, cuSeqlens, places: placesOf(cuSeqlens, lengths, pageTable) };
-    return { ids, positions, last };
+    return { ids, positions, read };
   }
 
   function extend(entries: readonly StepEntry[]): void {
@@ -193,7 +213,7 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
         const old = sequence.pages[at];
         const page = take();
         const run = Int32Array.of(old * PAGE, page * PAGE, sequence.length % PAGE);
-        for (const { k, v } of stores) {
+        for (const { k, v } of stores as { k: Tensor; v: Tensor }[]) {
           writeRows(k, k, run);
           writeRows(v, v, run);
         }
@@ -204,50 +224,86 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
     }
   }
 
+  /** `all`: with the hidden states. */
+  function run(entries: readonly StepEntry[], all: boolean): { logits: Tensor; hidden: Tensor | null } {
+    check(entries);
+    return noGrad(() => {
+      extend(entries);
+      const results = scope(() => {
+        const { ids, positions, read } = place(entries);
+        const training = model.training;
+        if (training) model.eval();
+        try {
+          const out = model.forward({ inputIds: tensor([ids]), positions: tensor(positions), cuSeqlens: batch.cuSeqlens, state });
+          const hidden = out.hidden.reshape([ids.length, -1]); // (ΣT, C)
+          const logits = read.length === 0 ? zeros([0, vocabulary]) : out.logitsOf(indexSelect(hidden, 0, tensor(read))); // (Σ logits, vocabulary)
+          return { logits, hidden: all ? hidden : null };
+        } finally {
+          if (training) model.train();
+        }
+      });
+      for (const { sequence, ids } of entries) (sequence as MutableSequence).length += ids.length;
+      return results;
+    });
+  }
+
+  function checkLength(where: string, length: number, filled: number): void {
+    if (!(Number.isInteger(length) && length >= 0 && length <= filled))
+      throw new GroundupError(`${where}: bad length, expected a whole number up to the sequence's ${filled} positions, got ${length}. Give one that it has.`);
+  }
+
+  function checkHeld(where: string, page: number): void {
+    if (!(holders[page] > 0))
+      throw new GroundupError(`${where}: nobody holds this page, expected one that a sequence has, got ${page}. Take it from a sequence.`);
+  }
+
   return {
-    allocate() {
-      const sequence: MutableSequence = { length: 0, pages: [] };
+    allocate(pages = []) {
+      for (const page of pages) checkHeld("allocate", page);
+      for (const page of pages) holders[page]++;
+      const sequence: MutableSequence = { length: pages.length * PAGE, pages: [...pages] };
       live.add(sequence);
       return sequence;
     },
     fork(sequence, length = sequence.length) {
       const { pages, length: filled } = known("fork", sequence);
-      if (!(Number.isInteger(length) && length >= 0 && length <= filled))
-        throw new GroundupError(`fork: bad length, expected a whole number up to the sequence's ${filled} positions, got ${length}.`);
+      checkLength("fork", length, filled);
       const copy: MutableSequence = { length, pages: pages.slice(0, Math.ceil(length / PAGE)) };
       for (const page of copy.pages) holders[page]++;
       live.add(copy);
       return copy;
+    },
+    truncate(sequence, length) {
+      const own = known("truncate", sequence);
+      checkLength("truncate", length, own.length);
+      for (const page of own.pages.splice(Math.ceil(length / PAGE))) release(page);
+      own.length = length;
     },
     free(sequence) {
       const { pages } = known("free", sequence);
       for (const page of pages) release(page);
       live.delete(sequence as MutableSequence);
     },
-    step(entries) {
-      check(entries);
-      return noGrad(() => {
-        extend(entries);
-        const logits = scope(() => {
-          const { ids, positions, last } = place(entries);
-          const training = model.training;
-          if (training) model.eval();
-          try {
-            const out = model.forward({ inputIds: tensor([ids]), positions: tensor(positions), cuSeqlens: batch.cuSeqlens, state });
-            return out.logitsOf(indexSelect(out.hidden.reshape([ids.length, -1]), 0, tensor(last))); // (entries, vocabulary)
-          } finally {
-            if (training) model.train();
-          }
-        });
-        for (const { sequence, ids } of entries) (sequence as MutableSequence).length += ids.length;
-        return logits;
-      });
+    hold(page) {
+      checkHeld("hold", page);
+      holders[page]++;
     },
+    release(page) {
+      checkHeld("release", page);
+      release(page);
+    },
+    holders: (page) => holders[page] ?? 0,
+    needs(sequence, more) {
+      const { fresh, copy } = need(sequence, more);
+      return fresh + (copy ? 1 : 0);
+    },
+    step: (entries) => run(entries, false).logits,
+    stepHidden: (entries) => run(entries, true) as { logits: Tensor; hidden: Tensor },
     usage: () => ({ used: holders.length - unused.length, capacity, most }),
     dispose() {
       for (const { k, v } of stores) {
-        k.dispose("PagedState.dispose()");
-        v.dispose("PagedState.dispose()");
+        k?.dispose("PagedState.dispose()");
+        v?.dispose("PagedState.dispose()");
       }
       stores = [];
       capacity = 0;

@@ -1,5 +1,5 @@
 """Writes samplers.fixture.json: logits before and after Hugging Face's logits processors, in the order of its `generate`.
-Made with torch 2.15.0 and transformers 5.23.0:  python src/generate/samplers.fixture.py > src/generate/samplers.fixture.json"""
+Made with torch 2.15.0 and transformers 5.24.0:  python src/generate/samplers.fixture.py > src/generate/samplers.fixture.json"""
 import json
 import torch
 from transformers.generation import logits_process as hf
@@ -20,6 +20,11 @@ CASES = [
     {"temperature": 2.5, "topK": 30, "topP": 0.95, "minP": 0.2},
     {"repetitionPenalty": 1.7, "temperature": 1.2, "topP": 0.7, "minP": 0.05},
     {"logitBias": {"5": 4.5, "9": -3.0}, "repetitionPenalty": 1.2, "temperature": 0.9, "topK": 12},
+    {"typicalP": 0.9},
+    {"typicalP": 0.5, "temperature": 0.8},
+    {"typicalP": 0.2, "topK": 40},
+    {"typicalP": 0.05},
+    {"typicalP": 0.7, "temperature": 1.4, "topP": 0.95, "minP": 0.01},
 ]
 
 
@@ -36,6 +41,8 @@ def processors(case):
         yield hf.TopPLogitsWarper(case["topP"])
     if "minP" in case:
         yield hf.MinPLogitsWarper(case["minP"])
+    if "typicalP" in case:
+        yield hf.TypicalLogitsWarper(case["typicalP"])
 
 
 out = []

@@ -1,12 +1,41 @@
 /**
- * From logits to the next token. Every function takes one row of logits (vocabulary), changes it in place and gives it back; what may
- * not come is −∞. `shapeLogits` applies them in the order of Hugging Face's `generate`: logit bias, penalties, temperature, top-k, top-p,
- * min-p. Nothing sorts the whole vocabulary.
+ * From logits to the next token. What applies, in this order, which is that of Hugging Face's `generate` where that has it:
+ *
+ * | step | options                                                | at temperature 0 too |
+ * | ---- | ------------------------------------------------------ | -------------------- |
+ * | 1    | logitBias                                              | yes                  |
+ * | 2    | repetitionPenalty                                      | yes                  |
+ * | 3    | presencePenalty, frequencyPenalty                      | yes                  |
+ * | 4    | dryMultiplier, dryBase, dryAllowedLength, dryRange, dryBreakers | yes         |
+ * | 5    | topNSigma                                              |                      |
+ * | 6    | temperature                                            |                      |
+ * | 7    | topK                                                   |                      |
+ * | 8    | topP                                                   |                      |
+ * | 9    | minP                                                   |                      |
+ * | 10   | typicalP                                               |                      |
+ * | 11   | mirostatTau, mirostatEta                               |                      |
+ *
+ * Then the token is drawn. The steps themselves are in `shapers.ts`.
  */
 import { ConfigError } from "../errors.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { STREAMS } from "../tensor/index.ts";
 import { philoxInto } from "../tensor/philox.ts";
+import type { Tokenizer } from "../tokenizers/index.ts";
+import {
+  addLogitBias,
+  applyTemperature,
+  keepMinP,
+  keepSurprise,
+  keepTopK,
+  keepTopNSigma,
+  keepTopP,
+  keepTypical,
+  maximum,
+  penalizeDry,
+  penalizePresence,
+  penalizeRepetition,
+} from "./shapers.ts";
 
 /** How the next token is drawn from the logits. */
 export interface SamplingOptions {
@@ -26,6 +55,24 @@ export interface SamplingOptions {
   frequencyPenalty?: number;
   /** Added to the logits of single tokens: id → bias; −Infinity forbids a token. */
   logitBias?: Readonly<Record<number, number>>;
+  /** Only the tokens whose surprise is nearest to the distribution's entropy, up to this probability (Meister et al. 2023). Default 1: off. */
+  typicalP?: number;
+  /** Only tokens whose logit is within so many standard deviations of the largest (Tang et al. 2024). Default 0: off. */
+  topNSigma?: number;
+  /** Bits of surprise a token that the text is steered to, by Mirostat 2.0 (Basu et al. 2021): 3 is tame, 5 usual, 8 wild. Default 0: off. */
+  mirostatTau?: number;
+  /** How fast Mirostat steers. Default 0.1. */
+  mirostatEta?: number;
+  /** DRY: taken from the logit of a token that would go on with a repetition, times `dryBase` for each token by which the repetition is longer than `dryAllowedLength`. Usual 0.8; default 0: off. */
+  dryMultiplier?: number;
+  /** Default 1.75. */
+  dryBase?: number;
+  /** Repetitions shorter than this cost nothing. Default 2. */
+  dryAllowedLength?: number;
+  /** Tokens that are looked back for repetitions, prompt included; 0 is all. Default 0. */
+  dryRange?: number;
+  /** Ids that no repetition reaches across (line breaks, quotes: `breakerIds`). */
+  dryBreakers?: readonly number[];
 }
 
 export const SAMPLING_OPTIONS: KnownOptions<SamplingOptions> = {
@@ -37,9 +84,18 @@ export const SAMPLING_OPTIONS: KnownOptions<SamplingOptions> = {
   presencePenalty: true,
   frequencyPenalty: true,
   logitBias: true,
+  typicalP: true,
+  topNSigma: true,
+  mirostatTau: true,
+  mirostatEta: true,
+  dryMultiplier: true,
+  dryBase: true,
+  dryAllowedLength: true,
+  dryRange: true,
+  dryBreakers: true,
 };
 
-const RANGES: readonly [key: keyof SamplingOptions, expected: string, good: (x: number) => boolean][] = [
+const RANGES: readonly [key: Exclude<keyof SamplingOptions, "logitBias" | "dryBreakers">, expected: string, good: (x: number) => boolean][] = [
   ["temperature", "a number of at least 0", (x) => x >= 0 && x < Infinity],
   ["topK", "a whole number of at least 0 (0 is off)", (x) => Number.isInteger(x) && x >= 0],
   ["topP", "a number above 0, at most 1", (x) => x > 0 && x <= 1],
@@ -47,6 +103,14 @@ const RANGES: readonly [key: keyof SamplingOptions, expected: string, good: (x: 
   ["repetitionPenalty", "a number above 0 (1 is off)", (x) => x > 0 && x < Infinity],
   ["presencePenalty", "a finite number", Number.isFinite],
   ["frequencyPenalty", "a finite number", Number.isFinite],
+  ["typicalP", "a number above 0, at most 1", (x) => x > 0 && x <= 1],
+  ["topNSigma", "a number of at least 0 (0 is off)", (x) => x >= 0],
+  ["mirostatTau", "a number of at least 0 (0 is off)", (x) => x >= 0 && x < Infinity],
+  ["mirostatEta", "a number above 0", (x) => x > 0 && x < Infinity],
+  ["dryMultiplier", "a number of at least 0 (0 is off)", (x) => x >= 0 && x < Infinity],
+  ["dryBase", "a number of at least 1", (x) => x >= 1 && x < Infinity],
+  ["dryAllowedLength", "a whole number of at least 1", (x) => Number.isInteger(x) && x >= 1],
+  ["dryRange", "a whole number of at least 0 (0 is all)", (x) => Number.isInteger(x) && x >= 0],
 ];
 
 /** @throws ConfigError that lists every option outside its range */
@@ -59,89 +123,46 @@ export function checkSampling(options: SamplingOptions, where = "generate"): voi
     if (!(Number.isInteger(Number(id)) && Number(id) >= 0) || Number.isNaN(bias) || bias === Infinity)
       problems.push(`logitBias: expected token ids with numbers below infinity, got ${id}: ${bias}`);
   }
+  for (const id of options.dryBreakers ?? []) if (!(Number.isInteger(id) && id >= 0)) problems.push(`dryBreakers: expected token ids, got ${id}`);
   if (problems.length > 0) throw new ConfigError(`${where}: bad sampling options. ${problems.join("; ")}. Correct them.`);
 }
 
-// A penalty may be larger than what float32 holds; the token is then the likeliest there can be, and not infinitely likely, which nothing can be drawn from.
-const LARGEST = 3.4028234663852886e38;
-const bounded = (logit: number): number => Math.min(logit, LARGEST);
-
-/** Adds a bias to single tokens. Ids beyond the vocabulary are ignored. */
-export function addLogitBias(logits: Float32Array, bias: Readonly<Record<number, number>>): Float32Array {
-  for (const [id, b] of Object.entries(bias)) if (Number(id) < logits.length) logits[Number(id)] = bounded(logits[Number(id)] + b);
-  return logits;
+/** What a request's sampler carries from one token to the next. */
+export interface SamplerState {
+  /** Mirostat's cut, in bits of surprise. */
+  mu: number;
 }
 
-/** Makes every token of `ids` less likely, once each: logit/penalty where it is positive, logit·penalty where it is negative. */
-export function penalizeRepetition(logits: Float32Array, ids: Iterable<number>, penalty: number): Float32Array {
-  for (const id of new Set(ids)) logits[id] = bounded(logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty);
-  return logits;
-}
-
-/** Takes `presence` from each token of `ids`, and `frequency` for each time it stands there. */
-export function penalizePresence(logits: Float32Array, ids: Iterable<number>, presence: number, frequency: number): Float32Array {
-  const counts = new Map<number, number>();
-  for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1);
-  for (const [id, count] of counts) logits[id] = bounded(logits[id] - (presence + frequency * count));
-  return logits;
-}
-
-/** Divides every logit by a temperature above 0. */
-export function applyTemperature(logits: Float32Array, temperature: number): Float32Array {
-  if (temperature === 1) return logits;
-  const most = maximum(logits);
-  // Where a tiny temperature would take the largest to infinity, all are measured from it: they only fall, and the draw is the same.
-  const from = Number.isFinite(most) && Math.abs(most) / temperature > LARGEST ? most : 0;
-  for (let i = 0; i < logits.length; i++) logits[i] = (logits[i] - from) / temperature;
-  return logits;
-}
-
-/** Leaves the k largest logits and those that equal the smallest of them. */
-export function keepTopK(logits: Float32Array, k: number): Float32Array {
-  if (k >= logits.length) return logits;
-  const least = kthLargest(logits, k);
-  for (let i = 0; i < logits.length; i++) if (logits[i] < least) logits[i] = -Infinity;
-  return logits;
-}
-
-/** Leaves the fewest tokens, likeliest first, whose probabilities reach p together; of equally likely ones those with the lower ids. */
-export function keepTopP(logits: Float32Array, p: number): Float32Array {
-  if (p >= 1) return logits;
-  const most = maximum(logits);
-  const [weights, kept] = [new Float64Array(logits.length), new Float64Array(logits.length)];
-  let total = 0;
-  let n = 0;
-  for (let i = 0; i < logits.length; i++) {
-    if (logits[i] === -Infinity) continue;
-    weights[i] = Math.exp(logits[i] - most);
-    total += weights[i];
-    kept[n++] = weights[i];
-  }
-  let { least, equals } = leastOfMass(kept.subarray(0, n), p * total);
-  for (let i = 0; i < logits.length; i++) if (weights[i] < least || (weights[i] === least && equals-- <= 0)) logits[i] = -Infinity;
-  return logits;
-}
-
-/** Leaves the tokens whose probability is at least `p` times that of the likeliest. */
-export function keepMinP(logits: Float32Array, p: number): Float32Array {
-  if (p <= 0) return logits;
-  const least = maximum(logits) + Math.log(p);
-  for (let i = 0; i < logits.length; i++) if (logits[i] < least) logits[i] = -Infinity;
-  return logits;
-}
+/** Where a text begins. */
+export const samplerState = (options: SamplingOptions): SamplerState => ({ mu: 2 * (options.mirostatTau ?? 0) });
 
 /** Everything that stands between the model's logits and the draw, in order. `prompt` and `generated` are the ids so far. */
-export function shapeLogits(logits: Float32Array, options: SamplingOptions, prompt: ArrayLike<number>, generated: readonly number[]): Float32Array {
+export function shapeLogits(
+  logits: Float32Array,
+  options: SamplingOptions,
+  prompt: ArrayLike<number>,
+  generated: readonly number[],
+  state: SamplerState = samplerState(options),
+): Float32Array {
   checkOptions("shapeLogits", options, SAMPLING_OPTIONS);
-  const { temperature = 1, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias } = options;
+  const { temperature = 1, topK = 0, topP = 1, minP = 0, typicalP = 1, topNSigma = 0, mirostatTau = 0 } = options;
+  const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias, dryMultiplier = 0 } = options;
   if (logitBias !== undefined) addLogitBias(logits, logitBias);
   if (repetitionPenalty !== 1) penalizeRepetition(logits, [...Array.from(prompt), ...generated], repetitionPenalty);
   if (presencePenalty !== 0 || frequencyPenalty !== 0) penalizePresence(logits, generated, presencePenalty, frequencyPenalty);
+  if (dryMultiplier > 0) {
+    const { dryBase = 1.75, dryAllowedLength = 2, dryRange = 0, dryBreakers = [] } = options;
+    const ids = [...Array.from(prompt), ...generated].slice(-dryRange);
+    penalizeDry(logits, ids, { multiplier: dryMultiplier, base: dryBase, allowedLength: dryAllowedLength, breakers: new Set(dryBreakers) });
+  }
   if (temperature === 0) return logits;
+  if (topNSigma > 0) keepTopNSigma(logits, topNSigma);
   applyTemperature(logits, temperature);
   if (topK > 0) keepTopK(logits, topK);
   keepTopP(logits, topP);
-  return keepMinP(logits, minP);
+  keepMinP(logits, minP);
+  keepTypical(logits, typicalP);
+  return mirostatTau > 0 ? keepSurprise(logits, state.mu) : logits;
 }
 
 /** The place of the largest logit, the first of equals. */
@@ -189,75 +210,42 @@ export function uniformAt(seed: number, place: number): number {
   return ((words[0] >>> 5) * 67108864 + (words[1] >>> 6)) / 9007199254740992;
 }
 
-/** The next token. The logits stay as they are. */
-export function sample(logits: Float32Array, options: SamplingOptions, prompt: ArrayLike<number>, generated: readonly number[], u: number): number {
+/** The next token. The logits stay as they are; `state`, which Mirostat needs, goes on by one token. */
+export function sample(
+  logits: Float32Array,
+  options: SamplingOptions,
+  prompt: ArrayLike<number>,
+  generated: readonly number[],
+  u: number,
+  state: SamplerState = samplerState(options),
+): number {
   checkOptions("sample", options, SAMPLING_OPTIONS);
-  const { temperature = 1, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias } = options;
+  const { temperature = 1, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias, dryMultiplier = 0, mirostatTau = 0 } = options;
   // The commonest case needs no copy of a whole vocabulary.
-  if (temperature === 0 && repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0 && logitBias === undefined) return greedy(logits);
-  const shaped = shapeLogits(logits.slice(), options, prompt, generated);
+  const penalized = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || logitBias !== undefined || dryMultiplier > 0;
+  if (temperature === 0 && !penalized) return greedy(logits);
+  const shaped = shapeLogits(logits.slice(), options, prompt, generated, state);
   if (maximum(shaped) === -Infinity)
     throw new ConfigError("sample: every token is forbidden, expected one that may come, got logitBias −Infinity for all. Allow at least one.");
-  return temperature === 0 ? greedy(shaped) : draw(shaped, u);
-}
-
-function maximum(x: Float32Array): number {
-  let most = -Infinity;
-  for (let i = 0; i < x.length; i++) if (x[i] > most) most = x[i];
-  return most;
-}
-
-/** The k-th largest item (Hoare's selection), k from 1. */
-function kthLargest(x: Float32Array, k: number): number {
-  const items = x.slice();
-  let [low, high] = [0, items.length - 1];
-  const wanted = k - 1;
-  while (low < high) {
-    const pivot = items[(low + high) >>> 1];
-    let [i, j] = [low, high];
-    while (i <= j) {
-      while (items[i] > pivot) i++;
-      while (items[j] < pivot) j--;
-      if (i > j) break;
-      [items[i], items[j]] = [items[j], items[i]];
-      i++;
-      j--;
-    }
-    if (wanted <= j) high = j;
-    else if (wanted >= i) low = i;
-    else break;
+  if (temperature === 0) return greedy(shaped);
+  const id = draw(shaped, u);
+  if (mirostatTau > 0) {
+    // The surprise among what was left (Basu et al., algorithm 2): the cut moves until it is tau on average.
+    const { mirostatEta = 0.1 } = options;
+    const most = maximum(shaped);
+    let total = 0;
+    for (let i = 0; i < shaped.length; i++) if (shaped[i] !== -Infinity) total += Math.exp(shaped[i] - most);
+    state.mu -= mirostatEta * (Math.log2(total) - (shaped[id] - most) / Math.LN2 - mirostatTau);
   }
-  return items[wanted];
+  return id;
 }
 
-/** The fewest of the largest items that sum up to `target`: the smallest of them, and how many of that size are needed. Reorders the items. */
-function leastOfMass(items: Float64Array, target: number): { least: number; equals: number } {
-  let [low, high] = [0, items.length];
-  let above = 0;
-  while (low < high) {
-    const pivot = items[(low + high) >>> 1];
-    // Three parts: larger, equal, smaller.
-    let [i, equal, end] = [low, low, high];
-    let larger = 0;
-    while (i < end) {
-      const x = items[i];
-      if (x > pivot) {
-        larger += x;
-        items[i++] = items[equal];
-        items[equal++] = x;
-      } else if (x < pivot) {
-        items[i] = items[--end];
-        items[end] = x;
-      } else i++;
-    }
-    const count = end - equal;
-    if (above + larger >= target && equal > low) high = equal;
-    else if (above + larger + count * pivot >= target || end === high)
-      return { least: pivot, equals: Math.max(1, Math.min(count, Math.ceil((target - above - larger) / pivot))) };
-    else {
-      above += larger + count * pivot;
-      low = end;
-    }
+/** The ids whose text has one of `texts` in it, for `dryBreakers`. */
+export function breakerIds(tokenizer: Tokenizer, texts: readonly string[]): number[] {
+  const ids: number[] = [];
+  for (let id = 0; id < tokenizer.vocabSize; id++) {
+    const text = tokenizer.decode([id]);
+    if (texts.some((t) => text.includes(t))) ids.push(id);
   }
-  return { least: 0, equals: 0 };
+  return ids;
 }

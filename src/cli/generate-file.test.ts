@@ -1,0 +1,202 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { generate } from "../generate/index.ts";
+import { type CausalLM, fromPretrained, GPT2, saveModel } from "../models/index.ts";
+import { trainBpe } from "../tokenizers/index.ts";
+import { type CommandTable, dispatch } from "./dispatch.ts";
+
+let folder: string;
+let model: CausalLM;
+let out = "";
+let err = "";
+const tokenizer = trainBpe("It was a bright cold day in April. ".repeat(20), { vocabSize: 280, specialTokens: ["<|endoftext|>"] });
+const table: CommandTable = [["generate", "", () => import("./generate.ts")]];
+const at = (...names: string[]) => join(folder, ...names);
+
+async function groundup(...argv: string[]): Promise<{ out: string; err: string; code: unknown }> {
+  out = "";
+  err = "";
+  process.exitCode = undefined;
+  await dispatch(table, ["generate", at("model"), ...argv], "0.0.0");
+  return { out, err, code: process.exitCode };
+}
+
+interface Answer {
+  line: number;
+  id?: string;
+  text: string;
+  ids: number[];
+  topLogprobs?: unknown[];
+  seed: number;
+  done: string;
+  promptTokens: number;
+}
+const answersIn = (name: string): Answer[] =>
+  readFileSync(at(name), "utf8")
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as Answer);
+const byLine = (list: readonly Answer[]) => list.toSorted((a, b) => a.line - b.line);
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "groundup-file-"));
+  const made = new GPT2({ vocab_size: 280, n_positions: 64, n_embd: 16, n_layer: 1, n_head: 2, initializer_range: 0.4 });
+  await saveModel(made, at("model"));
+  await tokenizer.save(at("model"));
+  made.dispose();
+  model = await fromPretrained(at("model"));
+  const lines = Array.from({ length: 20 }, (_, i) =>
+    JSON.stringify({ prompt: "It was a bright ".slice(0, 3 + (i % 12)), id: `q${i}`, maxNewTokens: 3 + ((i * 7) % 20) }),
+  );
+  // A line with nothing, one with ids, one with a sampler of its own.
+  lines.splice(4, 0, "", JSON.stringify({ prompt: [5, 6, 7], temperature: 0 }));
+  lines.push(JSON.stringify({ prompt: "It", seed: 99, topK: 3, dryMultiplier: 0.8, topLogprobs: 2 }));
+  writeFileSync(at("prompts.jsonl"), `${lines.join("\n")}\n`);
+});
+afterAll(() => {
+  model.dispose();
+  rmSync(folder, { recursive: true, force: true });
+});
+beforeEach(() => {
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    out += text;
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    err += text;
+    return true;
+  });
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  process.exitCode = undefined;
+});
+const flags = (name: string): string[] => ["--inputs", at("prompts.jsonl"), "--out", at(name), "--seed", "7", "--top-p", "0.9", "--max-batch", "4"];
+
+test("each line's answer is what that prompt gives alone, with the flags and what the line says for itself", async () => {
+  const { out } = await groundup(...flags("a.jsonl"), "--json");
+  const answers = byLine(answersIn("a.jsonl"));
+  expect(answers.map((a) => a.line)).toEqual(Array.from({ length: 23 }, (_, i) => i + 1).filter((line) => line !== 5));
+  const lines = readFileSync(at("prompts.jsonl"), "utf8").split("\n");
+  for (const { line, id, text, ids, seed, promptTokens } of answers) {
+    const { prompt, id: given, maxNewTokens, temperature, topK, dryMultiplier } = JSON.parse(lines[line - 1]);
+    const own = {
+      topP: 0.9,
+      ...(maxNewTokens && { maxNewTokens }),
+      ...(topK && { topK, dryMultiplier, dryBreakers: [] }),
+      ...(temperature === 0 && { temperature }),
+    };
+    const alone = await generate(model, typeof prompt === "string" ? prompt : Int32Array.from(prompt), { ...own, tokenizer, seed });
+    if (dryMultiplier === undefined) expect([...alone.ids]).toEqual(ids);
+    expect(seed).toBe(line === 23 ? 99 : 7 + line - 1);
+    expect([id, promptTokens]).toEqual([given, typeof prompt === "string" ? tokenizer.count(prompt) : 3]);
+    if (dryMultiplier === undefined) expect(text).toBe(alone.text);
+  }
+  expect(answers[21].topLogprobs).toHaveLength(answers[21].ids.length);
+  expect(JSON.parse(out)).toMatchObject({
+    prompts: 22,
+    answers: 22,
+    answersBefore: 0,
+    done: "finished",
+    generatedTokens: answers.reduce((n, a) => n + a.ids.length, 0),
+    promptTokens: answers.reduce((n, a) => n + a.promptTokens, 0),
+  });
+  expect(err).toMatch(/22 of 22 answers, .* tokens\/s/);
+});
+
+test("in the order of the inputs where asked for, and the same answers with guesses ahead", async () => {
+  await groundup(...flags("b.jsonl"), "--order", "input");
+  expect(answersIn("b.jsonl")).toEqual(byLine(answersIn("a.jsonl")));
+  await groundup(...flags("c.jsonl"), "--draft", at("model"));
+  expect(byLine(answersIn("c.jsonl"))).toEqual(byLine(answersIn("a.jsonl")));
+  expect(answersIn("a.jsonl")).not.toEqual(byLine(answersIn("a.jsonl")));
+});
+
+test("wherever it was killed, the same command goes on: no answer is lost, and none made twice", { timeout: 30_000 }, async () => {
+  const whole = readFileSync(at("a.jsonl"));
+  const second = whole.indexOf(10) + 1;
+  for (const cut of [0, 1, second - 1, second, second + 5, whole.length - 1]) {
+    writeFileSync(at("d.jsonl"), whole.subarray(0, cut));
+    const before = whole.subarray(0, cut).filter((byte) => byte === 10).length;
+    const { out, err } = await groundup(...flags("d.jsonl"), "--json");
+    expect(JSON.parse(out)).toMatchObject({ answersBefore: before, answers: 22 - before });
+    expect(byLine(answersIn("d.jsonl"))).toEqual(byLine(answersIn("a.jsonl")));
+    expect(err.includes("the last line was cut off")).toBe(cut > 0 && whole[cut - 1] !== 10);
+  }
+  const { out, err } = await groundup(...flags("d.jsonl"), "--json");
+  expect(JSON.parse(out)).toMatchObject({ answersBefore: 22, answers: 0 });
+  expect(err).toContain("22 of 22 answers are there");
+});
+
+test("Ctrl-C keeps what is there, and the same command goes on", async () => {
+  const stop = setInterval(() => {
+    if (!existsSync(at("e.jsonl")) || !readFileSync(at("e.jsonl"), "utf8").includes("\n")) return;
+    clearInterval(stop);
+    process.emit("SIGINT");
+  });
+  const first = await groundup(...flags("e.jsonl"), "--json", "--max-batch", "4");
+  clearInterval(stop);
+  const { answers, done } = JSON.parse(first.out);
+  expect(first.code).toBe(130);
+  expect([done, answers > 0 && answers < 22]).toEqual(["stopped", true]);
+  await groundup(...flags("e.jsonl"));
+  expect(byLine(answersIn("e.jsonl"))).toEqual(byLine(answersIn("a.jsonl")));
+});
+
+test("bad lines are named before anything runs", async () => {
+  const bad = [
+    '{"prompt": "fine"}',
+    '{"promt": "x"}',
+    "{",
+    '{"prompt": "x", "topP": 7}',
+    JSON.stringify({ prompt: "It was ".repeat(200) }),
+    '{"prompt": [999]}',
+    '"text"',
+  ];
+  writeFileSync(at("bad.jsonl"), bad.join("\n"));
+  const { err, code } = await groundup("--inputs", at("bad.jsonl"), "--out", at("none.jsonl"));
+  expect(code).toBe(1);
+  expect(err).toMatch(/bad\.jsonl: 6 lines cannot be continued, and nothing was run:/);
+  expect(err).toMatch(/line 2: .*Did you mean "prompt"/);
+  expect(err).toMatch(
+    /line 3.*\n.*line 4: .*topP.*\n.*line 5: the prompt is too long, expected at most 64 tokens .*\n.*line 6: prompt: id 999.*\n.*line 7: expected an object/,
+  );
+  expect(existsSync(at("none.jsonl"))).toBe(false);
+  writeFileSync(at("empty.jsonl"), "\n\n");
+  expect((await groundup("--inputs", at("empty.jsonl"), "--out", at("none.jsonl"))).err).toContain("no prompts, expected a line");
+  writeFileSync(at("latin.jsonl"), Buffer.from([0x22, 0xe9, 0x22]));
+  expect((await groundup("--inputs", at("latin.jsonl"), "--out", at("none.jsonl"))).err).toContain("not UTF-8 text");
+});
+
+test("answers to something else are left alone", async () => {
+  const before = readFileSync(at("a.jsonl"));
+  expect((await groundup(...flags("a.jsonl"), "--temperature", "0.5")).err).toMatch(/a\.jsonl: line 1 is no answer to a line of .*Write to another --out/);
+  writeFileSync(at("notes.txt"), "my notes\nwithout an end");
+  expect(await groundup(...flags("notes.txt"))).toMatchObject({ code: 1, err: expect.stringContaining("notes.txt: line 1") });
+  expect(readFileSync(at("notes.txt"), "utf8")).toBe("my notes\nwithout an end");
+  writeFileSync(at("notes.txt"), "without an end");
+  expect((await groundup(...flags("notes.txt"))).err).toContain('notes.txt: no answers, expected lines of JSON that begin with {"line":, got "without an end"');
+  expect(readFileSync(at("notes.txt"), "utf8")).toBe("without an end");
+  expect(readFileSync(at("a.jsonl")).equals(before)).toBe(true);
+});
+
+test("a prompt that fails leaves the others their answers, and is said", async () => {
+  const logitBias = Array.from({ length: 280 }, (_, id) => `${id}=-Infinity`);
+  writeFileSync(at("three.jsonl"), ['{"prompt": "It"}', JSON.stringify({ prompt: "was", logitBias }), '{"prompt": "a"}'].join("\n"));
+  const { err, code } = await groundup("--inputs", at("three.jsonl"), "--out", at("three.out.jsonl"), "--max-new-tokens", "4");
+  expect(code).toBe(1);
+  expect(err).toMatch(/answers are missing, expected 3, got 2\.\n {2}line 2: sample: every token is forbidden/);
+  expect(byLine(answersIn("three.out.jsonl")).map((a) => a.line)).toEqual([1, 3]);
+});
+
+test("which flags belong together is said", async () => {
+  expect(await groundup()).toMatchObject({ code: 2, err: expect.stringContaining("either --prompt or --inputs, got neither") });
+  expect(await groundup("--prompt", "a", "--inputs", "b", "--out", "c")).toMatchObject({ code: 2, err: expect.stringContaining("got both") });
+  expect(await groundup("--inputs", at("prompts.jsonl"))).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("--inputs and --out together, got --inputs alone"),
+  });
+  expect((await groundup("--prompt", "a", "--logit-bias", "x=1")).err).toContain("--logit-bias");
+});

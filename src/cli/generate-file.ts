@@ -1,0 +1,286 @@
+/** A file of prompts through the engine, and its answers into another file: a line for each, and none twice, however often the process is killed. */
+import { createHash } from "node:crypto";
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
+import * as z from "zod";
+import { ConfigError, FormatError, GroundupError, RunError } from "../errors.ts";
+import { isJsonObject, type Json, parseConfig, parseJson } from "../formats/index.ts";
+import { createEngine, type Engine, type Prompt, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
+import { duration, grouped } from "../quantities.ts";
+import { checkTokenIds } from "../token-ids.ts";
+import type { Tokenizer } from "../tokenizers/index.ts";
+import type { Io } from "./command.ts";
+import type { OpenedModel } from "./open-model.ts";
+import { OWN_FLAGS, type RequestFlags, requestOptions } from "./request-flags.ts";
+
+export interface FileOptions {
+  inputs: string;
+  out: string;
+  order: "completion" | "input";
+  maxBatch: number;
+  seed: number;
+  /** What a line does not say. */
+  flags: RequestFlags;
+  speculation: SpeculationOptions | undefined;
+}
+
+/** One prompt of the file. */
+interface Item {
+  /** Counted from 1. */
+  line: number;
+  id: string | number | undefined;
+  prompt: Prompt;
+  flags: RequestFlags;
+  seed: number;
+  /** Of all that the answer depends on; of the model, its path. */
+  key: string;
+}
+
+// A file is checked as a whole before anything runs, so it is held as a whole.
+const MOST_BYTES = 256 << 20;
+const MOST_PROBLEMS = 20;
+
+const LINE = z.strictObject({
+  ...OWN_FLAGS,
+  prompt: z.union([z.string(), z.array(z.int().min(0)).min(1)]),
+  id: z.union([z.string(), z.number()]).optional(),
+  seed: z.int().min(0).optional(),
+});
+
+/**
+ * @returns what `--json` prints
+ * @throws ConfigError that lists every bad line before anything runs, RunError where answers are missing at the end
+ */
+export async function generateFile({ model, tokenizer, folder, stopIds }: OpenedModel, options: FileOptions, io: Io): Promise<object> {
+  const { inputs, out, order, maxBatch, speculation } = options;
+  const items = readItems(options, folder, tokenizer, model.dimensions);
+  const have = readAnswers(out, items, inputs, io.log);
+  const open = items.filter(({ line }) => !have.has(line));
+  if (have.size > 0) io.log(`${out}: ${grouped(have.size)} of ${grouped(items.length)} answers are there`);
+  const engine = createEngine(model, { tokenizer, maxBatch, ...(speculation === undefined ? {} : { speculation }) });
+  const started = performance.now();
+  const seconds = (): number => (performance.now() - started) / 1000;
+  const writer = createWriter(out, order, open);
+  const failures: string[] = [];
+  const progress = setInterval(() => io.log(progressLine(writer.written(), open.length, engine, seconds())), 2000);
+  try {
+    let next = 0;
+    const work = async (): Promise<void> => {
+      while (next < open.length && !io.signal.aborted) {
+        const item = open[next++];
+        try {
+          writer.write(item.line, await answer(engine, item, tokenizer, stopIds, io.signal));
+        } catch (error) {
+          if (io.signal.aborted) return;
+          if (!(error instanceof GroundupError) || error instanceof RunError) throw error;
+          failures.push(`line ${item.line}: ${error.message}`);
+          writer.skip(item.line);
+        }
+      }
+    };
+    // As many again wait, so that no place in the batch is empty for a moment.
+    await Promise.all(Array.from({ length: Math.min(open.length, 2 * maxBatch) }, work));
+    await engine.drain();
+  } finally {
+    clearInterval(progress);
+    writer.close();
+    engine.dispose();
+  }
+  const { promptTokens, cachedTokens, generatedTokens, draftedTokens, acceptedTokens, preemptions } = engine.usage();
+  const total = seconds();
+  io.log(progressLine(writer.written(), open.length, engine, total));
+  if (io.signal.aborted) io.log("Stopped. The same command goes on.");
+  if (failures.length > 0)
+    throw new RunError(
+      `${out}: answers are missing, expected ${open.length}, got ${writer.written()}.\n  ${failures.slice(0, MOST_PROBLEMS).join("\n  ")}\nThe same command tries them again.`,
+    );
+  io.print(`${out}: ${grouped(have.size + writer.written())} answers`);
+  return {
+    model: folder,
+    inputs,
+    out,
+    prompts: items.length,
+    answersBefore: have.size,
+    answers: writer.written(),
+    done: io.signal.aborted ? "stopped" : "finished",
+    promptTokens,
+    cachedTokens,
+    generatedTokens,
+    ...(speculation === undefined ? {} : { draftedTokens, acceptedTokens }),
+    preemptions,
+    seconds: total,
+    tokensPerSecond: generatedTokens / total,
+  };
+}
+
+function progressLine(written: number, of: number, engine: Engine, seconds: number): string {
+  const { generatedTokens, cachedTokens } = engine.usage();
+  const left = written > 0 && written < of ? `, about ${duration(((of - written) * seconds) / written)} left` : "";
+  return `${grouped(written)} of ${grouped(of)} answers, ${grouped(generatedTokens)} tokens, ${(generatedTokens / seconds).toFixed(1)} tokens/s${cachedTokens > 0 ? `, ${grouped(cachedTokens)} prompt tokens from the cache` : ""}${left}`;
+}
+
+/** Continues one prompt; the answer's line. */
+async function answer(engine: Engine, item: Item, tokenizer: Tokenizer, stopIds: number[], signal: AbortSignal): Promise<string> {
+  const stream = engine.submit(item.prompt, { ...requestOptions(item.flags, tokenizer), seed: item.seed, stopIds, signal });
+  const events: TokenEvent[] = [];
+  for await (const event of stream) events.push(event);
+  const { line, id, seed, key } = item;
+  const last = events.at(-1);
+  return JSON.stringify({
+    line,
+    ...(id === undefined ? {} : { id }),
+    text: events.map((e) => e.text).join(""),
+    ids: events.map((e) => e.id),
+    logprobs: events.map((e) => e.logprob),
+    ...(item.flags.topLogprobs > 0 ? { topLogprobs: events.map((e) => e.topLogprobs) } : {}),
+    done: last?.done ?? "length",
+    promptTokens: last?.usage?.promptTokens ?? (typeof item.prompt === "string" ? tokenizer.count(item.prompt) : item.prompt.length),
+    seed,
+    key,
+  });
+}
+
+/** @throws ConfigError that lists the bad lines with their numbers */
+function readItems({ inputs, seed, flags }: FileOptions, model: string, tokenizer: Tokenizer, dimensions: { context: number; vocabulary: number }): Item[] {
+  const problems: string[] = [];
+  const items: Item[] = [];
+  for (const [i, text] of readText(inputs).split("\n").entries()) {
+    if (text.trim() === "") continue;
+    const line = i + 1;
+    try {
+      const { prompt, id, seed: own, ...rest } = parseConfig(LINE, parseLine(text, `line ${line}`), `line ${line}`);
+      const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+      const item = {
+        line,
+        id,
+        prompt: typeof prompt === "string" ? prompt : Int32Array.from(prompt),
+        flags: { ...flags, ...given } as RequestFlags,
+        seed: own ?? seed + i,
+      };
+      checkPrompt(item.prompt, `line ${line}`, tokenizer, dimensions);
+      items.push({ ...item, key: keyOf({ model, prompt, flags: item.flags, seed: item.seed }) });
+    } catch (error) {
+      if (!(error instanceof GroundupError)) throw error;
+      problems.push(error.message.replace(/\n\s+/g, " "));
+    }
+  }
+  if (problems.length > 0) {
+    const more = problems.length > MOST_PROBLEMS ? `\n  and ${problems.length - MOST_PROBLEMS} more` : "";
+    throw new ConfigError(
+      `${inputs}: ${problems.length === 1 ? "a line" : `${problems.length} lines`} cannot be continued, and nothing was run:\n  ${problems.slice(0, MOST_PROBLEMS).join("\n  ")}${more}`,
+    );
+  }
+  if (items.length === 0) throw new ConfigError(`${inputs}: no prompts, expected a line {"prompt": "…"} for each, got an empty file. Write some.`);
+  return items;
+}
+
+function parseLine(text: string, where: string): Json {
+  const json = parseJson(text, where);
+  if (!isJsonObject(json)) throw new FormatError(`${where}: expected an object {"prompt": "…"}, got ${text.slice(0, 40)}. Correct it.`);
+  return json;
+}
+
+function checkPrompt(prompt: Prompt, where: string, tokenizer: Tokenizer, { context, vocabulary }: { context: number; vocabulary: number }): void {
+  const length = typeof prompt === "string" ? tokenizer.count(prompt) : prompt.length;
+  if (length > context)
+    throw new ConfigError(`${where}: the prompt is too long, expected at most ${context} tokens (the model's context), got ${length}. Shorten it.`);
+  if (typeof prompt !== "string") checkTokenIds(`${where}: prompt`, prompt, vocabulary, { vocabulary: "the model's vocabulary", advice: "Correct it." });
+}
+
+const keyOf = (content: object): string => createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 16);
+
+function readText(path: string): string {
+  const { size } = statSync(path);
+  if (size > MOST_BYTES)
+    throw new ConfigError(`${path}: too large, expected at most ${MOST_BYTES >> 20} MiB, got ${Math.ceil(size / 2 ** 20)} MiB. Cut it into several files.`);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
+  } catch {
+    throw new FormatError(`${path}: not UTF-8 text, expected JSON lines, got bytes that are none. Convert it.`);
+  }
+}
+
+/**
+ * Lines of the inputs that have an answer already. A last line without its end was being written when the process died: it is cut off.
+ * @throws ConfigError where the file has answers to something else
+ */
+function readAnswers(out: string, items: readonly Item[], inputs: string, log: (line: string) => void): Set<number> {
+  const have = new Set<number>();
+  if (!existsSync(out)) return have;
+  const bytes = readFileSync(out);
+  const whole = bytes.lastIndexOf(10) + 1;
+  const keys = new Map(items.map(({ line, key }) => [line, key]));
+  const lines = bytes.subarray(0, whole).toString("utf8").split("\n").slice(0, -1);
+  for (const [i, text] of lines.entries()) {
+    const json = parseJson(text, `${out}: line ${i + 1}`);
+    const { line, key } = isJsonObject(json) ? json : {};
+    if (typeof line !== "number" || keys.get(line) !== key)
+      throw new ConfigError(
+        `${out}: line ${i + 1} is no answer to a line of ${inputs}, expected answers to these prompts with these flags, got one to others. Write to another --out.`,
+      );
+    have.add(line);
+  }
+  // Only now: what is no file of answers stays as it is.
+  const rest = bytes.subarray(whole).toString("latin1");
+  if (!rest.startsWith(BEGINNING) && !BEGINNING.startsWith(rest))
+    throw new ConfigError(
+      `${out}: no answers, expected lines of JSON that begin with ${BEGINNING}, got ${JSON.stringify(rest.slice(0, 40))}. Write to another --out.`,
+    );
+  if (rest !== "") {
+    const file = openSync(out, "r+");
+    try {
+      ftruncateSync(file, whole);
+    } finally {
+      closeSync(file);
+    }
+    log(`${out}: the last line was cut off when it was written; its answer is made again`);
+  }
+  return have;
+}
+
+/** How every answer begins. */
+const BEGINNING = '{"line":';
+
+interface Writer {
+  /** The answer to a line of the inputs. */
+  write(line: number, text: string): void;
+  /** This line will have none. */
+  skip(line: number): void;
+  written(): number;
+  close(): void;
+}
+
+function createWriter(out: string, order: FileOptions["order"], open: readonly Item[]): Writer {
+  const file = openSync(out, "a");
+  const waiting = new Map<number, string | null>();
+  let [next, written] = [0, 0];
+
+  function put(text: string): void {
+    // One call for a line: whatever happens, at most the last one is in parts.
+    const bytes = Buffer.from(`${text}\n`);
+    for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+    written++;
+  }
+
+  function add(line: number, text: string | null): void {
+    if (order === "completion") {
+      if (text !== null) put(text);
+      return;
+    }
+    waiting.set(line, text);
+    for (; next < open.length && waiting.has(open[next].line); next++) {
+      const ready = waiting.get(open[next].line) ?? null;
+      waiting.delete(open[next].line);
+      if (ready !== null) put(ready);
+    }
+  }
+
+  return {
+    write: (line, text) => add(line, text),
+    skip: (line) => add(line, null),
+    written: () => written,
+    close() {
+      fsyncSync(file);
+      closeSync(file);
+    },
+  };
+}
