@@ -3,12 +3,19 @@ import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import type { Architecture } from "./architecture.ts";
+import { bloom } from "./bloom.ts";
 import type { ModelDescription } from "./causal-lm.ts";
+import { falcon } from "./falcon.ts";
+import { gptNeoX } from "./gpt_neox.ts";
 import { gpt2 } from "./gpt2.ts";
+import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
+import { olmo2 } from "./olmo2.ts";
+import { opt } from "./opt.ts";
+import { phi3 } from "./phi3.ts";
 
 /** Those that groundup brings along. To add one: its file, and its name here. */
-const BUILT_IN: readonly Architecture[] = [gpt2, llama];
+const BUILT_IN: readonly Architecture[] = [gpt2, llama, phi3, gptNeoX, olmo2, granite, opt, bloom, falcon];
 
 /** Every architecture by its `model_type`, those of `registerArchitecture` too. */
 export const architectures: Record<string, Architecture> = Object.create(null);

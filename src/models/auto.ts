@@ -109,12 +109,13 @@ function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
 }
 
 /** What a model's weight file holds, in order, each fetched when its turn comes: for `saveModelWeights`. Of any module. */
-export function weightEntries(model: Module, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
+export function weightEntries(model: Module & { readonly architecture?: Architecture }, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
   checkOptions("weightEntries", options, { dtype: true });
   const { dtype = "f32" } = options;
   const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];
+  const written = model.architecture?.weights.written ?? [];
   return [...model.stateDict()].map(([name, p]) => ({
-    name,
+    name: written.reduce((known, [pattern, file]) => known.replace(pattern, file), name),
     dtype: code,
     shape: p.shape,
     data: () => (dtype === p.dtype ? p.bytesSync() : scopedBytes(p, dtype)),

@@ -14,12 +14,12 @@ import { createModel } from "./create.ts";
 
 /** Which part a parameter belongs to, by its name. A name that none matches fails the test: add its pattern. */
 const PART: [part: string, names: RegExp][] = [
-  ["embedding", /wte|embed_tokens/],
-  ["positions", /wpe/],
+  ["embedding", /wte|embed_tokens|embed_in|word_embeddings\.|project_in/],
+  ["positions", /wpe|embed_positions/],
   ["norms", /ln_|norm/],
-  ["attention", /attn/],
-  ["mlp", /mlp/],
-  ["head", /lm_head/],
+  ["attention", /attn|attention\./],
+  ["mlp", /mlp|fc[12]/],
+  ["head", /lm_head|project_out/],
 ];
 
 const SAMPLES = Object.values(architectures).flatMap(({ modelType, samples }) =>
@@ -62,8 +62,8 @@ describe.each(SAMPLES)("%s", (_, config) => {
         real.linear(...a);
       },
       attention: (...a) => {
-        const [heads, dim] = [a[17], a[19]];
-        flops += 4 * heads * dim * ((length * (length + 1)) / 2);
+        const [heads, dim, window] = [a[17], a[19], a[22] || length];
+        for (let t = 1; t <= length; t++) flops += 4 * heads * dim * Math.min(t, window);
         real.attention(...a);
       },
     });
