@@ -45,9 +45,11 @@ const NAMES: Record<string, string> = {
     writeFileAtomic writeFolderAtomic
   `,
   models: `
-    CausalLM CausalLMOutput GPT2 Llama architectureNamed architectures configKeys configText contextOf countsFrom createModel
-    defineArchitecture describeGguf describeModel fromPretrained gpt2ConfigSchema gpt2Counts llamaConfigSchema llamaCounts
-    loadWeights modelCounts outputOf parameterCountOf registerArchitecture saveModel shiftLabels sizedConfig sizedKeys weightEntries
+    Bloom CausalLM CausalLMOutput Falcon GPT2 GPTNeoX Granite Llama OPT Olmo2 Phi3 architectureNamed architectures bloomConfigSchema bloomCounts
+    configKeys configText contextOf countsFrom createModel defineArchitecture describeGguf describeModel falconConfigSchema falconCounts fromPretrained
+    gpt2ConfigSchema gpt2Counts gptNeoXConfigSchema gptNeoXCounts graniteConfigSchema graniteCounts llamaConfigSchema llamaCounts loadWeights modelCounts
+    olmo2ConfigSchema olmo2Counts optConfigSchema optCounts outputOf parameterCountOf phi3ConfigSchema phi3Counts registerArchitecture saveModel
+    shiftLabels sizedConfig sizedKeys weightEntries
   `,
   train: `
     END_OF_TEXT accumulateGradients bars chart checkMemory checkPrompts checkSameData createProgress differences emulationNote evaluateLoss

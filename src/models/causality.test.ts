@@ -2,9 +2,16 @@
 import { describe, expect, test } from "vitest";
 import { createPagedState } from "../generate/index.ts";
 import { attention, memory, noGrad, randn, resetPeakMemory, scope, tensor } from "../tensor/index.ts";
+import { Bloom } from "./bloom.ts";
 import type { CausalLM } from "./causal-lm.ts";
+import { Falcon } from "./falcon.ts";
+import { GPTNeoX } from "./gpt_neox.ts";
 import { GPT2 } from "./gpt2.ts";
+import { Granite } from "./granite.ts";
 import { Llama } from "./llama.ts";
+import { Olmo2 } from "./olmo2.ts";
+import { OPT } from "./opt.ts";
+import { Phi3 } from "./phi3.ts";
 
 const llama = (heads: number, kvHeads: number) =>
   new Llama({
@@ -17,9 +24,41 @@ const llama = (heads: number, kvHeads: number) =>
     max_position_embeddings: 128,
     initializer_range: 0.3,
   }).eval();
+/** Sizes under the names that most configs have. */
+const SIZES = {
+  vocab_size: 43,
+  hidden_size: 32,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  max_position_embeddings: 128,
+  initializer_range: 0.3,
+};
+const BLOOM = { vocab_size: 43, hidden_size: 32, n_layer: 2, n_head: 4, seq_length: 128, initializer_range: 0.3 };
 const MODELS: [string, () => CausalLM][] = [
   ["gpt2", () => new GPT2({ vocab_size: 43, n_positions: 128, n_embd: 32, n_layer: 2, n_head: 4, initializer_range: 0.3 }).eval()],
   ["llama", () => llama(4, 2)],
+  ["phi3", () => new Phi3({ ...SIZES, intermediate_size: 40, num_key_value_heads: 2, partial_rotary_factor: 0.75, sliding_window: 70 }).eval()],
+  ["gpt_neox", () => new GPTNeoX({ ...SIZES, intermediate_size: 40 }).eval()],
+  ["olmo2", () => new Olmo2({ ...SIZES, intermediate_size: 40, num_key_value_heads: 2 }).eval()],
+  ["granite", () => new Granite({ ...SIZES, intermediate_size: 40, embedding_multiplier: 3, residual_multiplier: 0.4, logits_scaling: 5 }).eval()],
+  [
+    "opt",
+    () =>
+      new OPT({
+        vocab_size: 43,
+        hidden_size: 32,
+        ffn_dim: 40,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        max_position_embeddings: 128,
+        init_std: 0.3,
+        do_layer_norm_before: false,
+        word_embed_proj_dim: 16,
+      }).eval(),
+  ],
+  ["bloom", () => new Bloom(BLOOM).eval()],
+  ["falcon", () => new Falcon({ ...SIZES, new_decoder_architecture: true, num_kv_heads: 2 }).eval()],
+  ["falcon with ALiBi", () => new Falcon({ ...SIZES, alibi: true, multi_query: false, parallel_attn: false, bias: true }).eval()],
 ];
 
 const logitsOf = (model: CausalLM, ids: Int32Array, cuSeqlens?: Int32Array): Float32Array =>
@@ -41,6 +80,21 @@ describe.each(MODELS)("%s", (_, make) => {
       expect(after.slice(0, place * 43), `before ${place}`).toEqual(before.slice(0, place * 43));
       expect(after.slice(place * 43, (place + 1) * 43), `at ${place}`).not.toEqual(before.slice(place * 43, (place + 1) * 43));
     }
+    model.dispose();
+  });
+
+  test("cached equals uncached, byte for byte", () => {
+    const model = make();
+    const whole = logitsOf(model, ids);
+    const state = createPagedState(model);
+    const sequence = state.allocate();
+    for (let at = 0; at < length; ) {
+      const end = at === 0 ? 40 : at + 1;
+      const last = scope(() => ({ data: state.step([{ sequence, ids: ids.subarray(at, end) }]).dataSync() })).data;
+      expect(last, `after ${end}`).toEqual(whole.slice((end - 1) * 43, end * 43));
+      at = end;
+    }
+    state.dispose();
     model.dispose();
   });
 

@@ -14,7 +14,7 @@ import { ACTIVATIONS, configKeys, depth, doesNotDivide, epsilon, initialiserRang
 import { countsFrom, type ModelCounts } from "./counts.ts";
 import { inGroups } from "./fused-heads.ts";
 import { partsOfGroups } from "./gguf-names.ts";
-import { checkSayable, checkUnstretched } from "./gguf-sayable.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { addLinear, addMlp } from "./residual.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength, servedPositions, writtenRopeScaling } from "./rope-tables.ts";
 
@@ -349,7 +349,6 @@ export const falcon = defineArchitecture<FalconConfig>({
       checkSayable("falcon", "alibi", false, config.alibi);
       checkSayable("falcon", "bias", false, config.bias);
       checkSayable("falcon", "activation", "gelu", ACTIVATIONS[config.activation]);
-      checkUnstretched("falcon", config.rope_parameters);
       const { heads, kvHeads } = dimensionsOf(config);
       return {
         "{arch}.vocab_size": u32(config.vocab_size),

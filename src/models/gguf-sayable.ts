@@ -1,6 +1,5 @@
 /** Settings that GGUF files of an architecture have no key for. */
 import { ConfigError } from "../errors.ts";
-import type { PartialRopeParameters } from "./rope-tables.ts";
 
 /** Refuses to write a setting that such files cannot say. @throws ConfigError where it is not the only one that their readers have */
 export function checkSayable(architecture: string, key: string, expected: unknown, got: unknown): void {
@@ -9,7 +8,3 @@ export function checkSayable(architecture: string, key: string, expected: unknow
       `GGUF, ${architecture}: no place for ${key}, expected ${JSON.stringify(expected)}, got ${JSON.stringify(got)}. Keep the model as a Hugging Face folder.`,
     );
 }
-
-/** The same for stretched positions. */
-export const checkUnstretched = (architecture: string, parameters: PartialRopeParameters | null): void =>
-  checkSayable(architecture, "rope_parameters.rope_type", "default", parameters?.rope_type ?? parameters?.type ?? "default");

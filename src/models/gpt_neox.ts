@@ -13,7 +13,7 @@ import { ACTIVATIONS, configKeys, depth, doesNotDivide, epsilon, initialiserRang
 import { countsFrom, type ModelCounts } from "./counts.ts";
 import { inGroups } from "./fused-heads.ts";
 import { partsOfGroups } from "./gguf-names.ts";
-import { checkSayable, checkUnstretched } from "./gguf-sayable.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { addLinear, addMlp } from "./residual.ts";
 import {
   partialRopeParametersSchema,
@@ -41,10 +41,10 @@ export const gptNeoXConfigSchema = z
     tie_word_embeddings: z.boolean().default(false),
     /** Attention and MLP side by side; false is one after the other. */
     use_parallel_residual: z.boolean().default(true),
-    /** The base of the rotary frequencies. */
-    rotary_emb_base: z.number().positive().default(10000),
-    /** The share of each head that turns. */
-    rotary_pct: partialRotaryFactor.default(0.25),
+    /** The base of the rotary frequencies; older files call it rotary_emb_base. */
+    rope_theta: z.number().positive().default(10000),
+    /** The share of each head that turns; older files call it rotary_pct. */
+    partial_rotary_factor: partialRotaryFactor.default(0.25),
     /** How frequencies are stretched for longer contexts; null is not at all. Also read as rope_scaling. */
     rope_parameters: partialRopeParametersSchema.nullable().default(null),
     attention_bias: z.boolean().default(true),
@@ -60,8 +60,8 @@ export type GPTNeoXConfig = z.output<typeof gptNeoXConfigSchema>;
 const keys = configKeys(
   gptNeoXConfigSchema,
   {
-    rotary_emb_base: ["rope_theta", "rope_parameters.rope_theta", "rope_scaling.rope_theta"],
-    rotary_pct: ["partial_rotary_factor", "rope_parameters.partial_rotary_factor", "rope_scaling.partial_rotary_factor"],
+    rope_theta: ["rotary_emb_base", "rope_parameters.rope_theta", "rope_scaling.rope_theta"],
+    partial_rotary_factor: ["rotary_pct", "rope_parameters.partial_rotary_factor", "rope_scaling.partial_rotary_factor"],
     rope_parameters: ["rope_scaling"],
   },
   ["classifier_dropout"],
@@ -90,8 +90,8 @@ class Attention extends Module {
 
   /** x (B, T, C) → residual + attention (B, T, C). */
   override forward(x: Tensor, turn: RopeRows, ctx: ForwardContext, residual: Tensor): Tensor {
-    const { num_attention_heads: heads, attention_dropout, hidden_dropout, rotary_pct } = this.config;
-    const rotary = rotaryOf(this.headDim, rotary_pct);
+    const { num_attention_heads: heads, attention_dropout, hidden_dropout, partial_rotary_factor } = this.config;
+    const rotary = rotaryOf(this.headDim, partial_rotary_factor);
     const [q, k, v] = inGroups(this.query_key_value.forward(x), heads, heads, this.headDim); // (B, T, H, D) each
     const turned = (y: Tensor) => rope(y, turn.cos, turn.sin, turn.rows, { rotary });
     const y = attend(this.see("q", turned(q)), this.see("k", turned(k)), this.see("v", v), ctx, this.layer, {
@@ -161,8 +161,8 @@ class Model extends Module {
     this.embed_in = new Embedding(config.vocab_size, config.hidden_size);
     this.layers = Array.from({ length: config.num_hidden_layers }, (_, i) => new Layer(config, i));
     this.final_layer_norm = new LayerNorm(config.hidden_size, { eps: config.layer_norm_eps });
-    const rotary = rotaryOf(config.hidden_size / config.num_attention_heads, config.rotary_pct);
-    this.rope = new RopeTables(config.rope_parameters, { rotary, context: config.max_position_embeddings, theta: config.rotary_emb_base });
+    const rotary = rotaryOf(config.hidden_size / config.num_attention_heads, config.partial_rotary_factor);
+    this.rope = new RopeTables(config.rope_parameters, { rotary, context: config.max_position_embeddings, theta: config.rope_theta });
   }
 
   override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[]): Tensor {
@@ -205,8 +205,16 @@ export class GPTNeoX extends CausalLM {
   }
 
   configJson(): Record<string, unknown> {
-    const { rope_parameters, ...rest } = this.config;
-    return { architectures: ["GPTNeoXForCausalLM"], model_type: "gpt_neox", ...rest, rope_scaling: writtenRopeScaling(rope_parameters) };
+    const { rope_parameters, rope_theta, partial_rotary_factor, ...rest } = this.config;
+    return {
+      architectures: ["GPTNeoXForCausalLM"],
+      model_type: "gpt_neox",
+      ...rest,
+      // transformers reads these two by no other names than the older ones, beside rope_scaling.
+      rotary_emb_base: rope_theta,
+      rotary_pct: partial_rotary_factor,
+      rope_scaling: writtenRopeScaling(rope_parameters),
+    };
   }
 }
 
@@ -295,8 +303,8 @@ export const gptNeoX = defineArchitecture<GPTNeoXConfig>({
         max_position_embeddings: file.number("{arch}.context_length"),
         layer_norm_eps: file.number("{arch}.attention.layer_norm_epsilon"),
         use_parallel_residual: file.flag("{arch}.use_parallel_residual") ?? true,
-        rotary_emb_base: file.optional("{arch}.rope.freq_base") ?? 10000,
-        rotary_pct: (file.optional("{arch}.rope.dimension_count") ?? hidden / heads) / (hidden / heads),
+        rope_theta: file.optional("{arch}.rope.freq_base") ?? 10000,
+        partial_rotary_factor: (file.optional("{arch}.rope.dimension_count") ?? hidden / heads) / (hidden / heads),
         tie_word_embeddings: !file.has("output.weight"),
       };
     },
@@ -304,7 +312,6 @@ export const gptNeoX = defineArchitecture<GPTNeoXConfig>({
       // llama.cpp's GPT-NeoX asks for the biases, and has one activation.
       checkSayable("gptneox", "attention_bias", true, config.attention_bias);
       checkSayable("gptneox", "hidden_act", "gelu", ACTIVATIONS[config.hidden_act]);
-      checkUnstretched("gptneox", config.rope_parameters);
       return {
         "{arch}.vocab_size": u32(config.vocab_size),
         "{arch}.embedding_length": u32(config.hidden_size),
@@ -313,8 +320,8 @@ export const gptNeoX = defineArchitecture<GPTNeoXConfig>({
         "{arch}.attention.head_count": u32(config.num_attention_heads),
         "{arch}.attention.layer_norm_epsilon": f32(config.layer_norm_eps),
         "{arch}.context_length": u32(config.max_position_embeddings),
-        "{arch}.rope.dimension_count": u32(rotaryOf(config.hidden_size / config.num_attention_heads, config.rotary_pct)),
-        "{arch}.rope.freq_base": f32(config.rotary_emb_base),
+        "{arch}.rope.dimension_count": u32(rotaryOf(config.hidden_size / config.num_attention_heads, config.partial_rotary_factor)),
+        "{arch}.rope.freq_base": f32(config.rope_theta),
         "{arch}.use_parallel_residual": bool(config.use_parallel_residual),
       };
     },
@@ -344,7 +351,7 @@ export const gptNeoX = defineArchitecture<GPTNeoXConfig>({
   }),
   samples: [
     TINY,
-    { ...TINY, use_parallel_residual: false, rotary_pct: 1, tie_word_embeddings: true, hidden_dropout: 0.1 },
+    { ...TINY, use_parallel_residual: false, partial_rotary_factor: 1, tie_word_embeddings: true, hidden_dropout: 0.1 },
     { ...TINY, attention_bias: false, attention_dropout: 0.1 },
   ],
 });

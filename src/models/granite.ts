@@ -12,7 +12,7 @@ import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contex
 import { configKeys, depth, doesNotDivide, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
 import { neighbouringHalves } from "./gguf-names.ts";
-import { checkSayable, checkUnstretched } from "./gguf-sayable.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength, servedPositions, writtenRopeScaling } from "./rope-tables.ts";
 
 const multiplier = z.number().positive().default(1);
@@ -318,7 +318,6 @@ export const granite = defineArchitecture<GraniteConfig>({
     },
     metadata: (config) => {
       checkSayable("granite", "hidden_act", "silu", GATED_ACTIVATIONS[config.hidden_act]);
-      checkUnstretched("granite", config.rope_parameters);
       const { kvHeads, headDim } = dimensionsOf(config);
       return {
         "{arch}.vocab_size": u32(config.vocab_size),

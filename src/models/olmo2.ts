@@ -11,7 +11,7 @@ import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRo
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { configKeys, depth, doesNotDivide, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
-import { checkSayable, checkUnstretched } from "./gguf-sayable.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength, servedPositions, writtenRopeScaling } from "./rope-tables.ts";
 
 /** What `config.json` of an OLMo 2 may hold. */
@@ -293,7 +293,6 @@ export const olmo2 = defineArchitecture<Olmo2Config>({
     metadata: (config) => {
       checkSayable("olmo2", "attention_bias", false, config.attention_bias);
       checkSayable("olmo2", "hidden_act", "silu", GATED_ACTIVATIONS[config.hidden_act]);
-      checkUnstretched("olmo2", config.rope_parameters);
       const { kvHeads, headDim } = dimensionsOf(config);
       return {
         "{arch}.vocab_size": u32(config.vocab_size),

@@ -12,7 +12,7 @@ import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contex
 import { configKeys, depth, doesNotDivide, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
 import { inThreeParts } from "./fused-heads.ts";
-import { checkSayable, checkUnstretched } from "./gguf-sayable.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { addLinear } from "./residual.ts";
 import {
   type PartialRopeParameters,
@@ -327,7 +327,6 @@ export const phi3 = defineArchitecture<Phi3Config>({
     },
     metadata: (config) => {
       checkSayable("phi3", "hidden_act", "silu", GATED_ACTIVATIONS[config.hidden_act]);
-      checkUnstretched("phi3", config.rope_parameters);
       const { kvHeads, headDim } = dimensionsOf(config);
       return {
         "{arch}.vocab_size": u32(config.vocab_size),
