@@ -23,6 +23,7 @@ import {
   rotaryOf,
   type SequenceLength,
   servedPositions,
+  shareThatTurns,
   writtenRopeScaling,
 } from "./rope-tables.ts";
 
@@ -304,7 +305,7 @@ export const gptNeoX = defineArchitecture<GPTNeoXConfig>({
         layer_norm_eps: file.number("{arch}.attention.layer_norm_epsilon"),
         use_parallel_residual: file.flag("{arch}.use_parallel_residual") ?? true,
         rope_theta: file.optional("{arch}.rope.freq_base") ?? 10000,
-        partial_rotary_factor: (file.optional("{arch}.rope.dimension_count") ?? hidden / heads) / (hidden / heads),
+        partial_rotary_factor: shareThatTurns(file.optional("{arch}.rope.dimension_count") ?? hidden / heads, hidden / heads),
         tie_word_embeddings: !file.has("output.weight"),
       };
     },

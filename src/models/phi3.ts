@@ -23,6 +23,7 @@ import {
   rotaryOf,
   type SequenceLength,
   servedPositions,
+  shareThatTurns,
   writtenRopeScaling,
 } from "./rope-tables.ts";
 
@@ -319,7 +320,7 @@ export const phi3 = defineArchitecture<Phi3Config>({
         original_max_position_embeddings: file.optional("{arch}.rope.scaling.original_context_length") ?? file.number("{arch}.context_length"),
         rms_norm_eps: file.number("{arch}.attention.layer_norm_rms_epsilon"),
         rope_theta: file.optional("{arch}.rope.freq_base") ?? 10000,
-        partial_rotary_factor: (file.optional("{arch}.rope.dimension_count") ?? hidden / heads) / (hidden / heads),
+        partial_rotary_factor: shareThatTurns(file.optional("{arch}.rope.dimension_count") ?? hidden / heads, hidden / heads),
         // Files of models without a window say 0.
         sliding_window: file.optional("{arch}.attention.sliding_window") || null,
         tie_word_embeddings: !file.has("output.weight"),

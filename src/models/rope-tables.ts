@@ -62,6 +62,12 @@ export type PartialRopeParameters = z.output<typeof partialRopeParametersSchema>
 /** The number of a head's items that turn. Rounded down, as in transformers. */
 export const rotaryOf = (headDim: number, factor: number): number => Math.trunc(headDim * factor);
 
+/** The share of each head that is so many items: `rotaryOf` gives them back, whichever way the division rounds. */
+export function shareThatTurns(rotary: number, headDim: number): number {
+  const share = rotary / headDim;
+  return rotaryOf(headDim, share) === rotary ? share : share + Number.EPSILON;
+}
+
 const kindOf = (parameters: PartialRopeParameters | null) => parameters?.rope_type ?? parameters?.type ?? "default";
 
 /** How many positions a model serves: some stretched configs name the length before the stretching, others the one after it, so those take any length, as in transformers. */
@@ -172,7 +178,10 @@ export class RopeTables {
     this.parameters = parameters;
     this.shape = shape;
     const { rotary } = shape;
-    if (rotary % 2 !== 0) throw new ConfigError(`rope: the heads can't turn, expected an even number of items, got ${rotary}. Change head_dim or hidden_size.`);
+    if (rotary % 2 !== 0 || rotary < 2)
+      throw new ConfigError(
+        `rope: the heads can't turn, expected an even number of items of at least 2, got ${rotary}. Change head_dim, hidden_size or the share that turns.`,
+      );
     for (const name of ["short_factor", "long_factor"] as const) {
       const given = parameters?.[name]?.length ?? rotary / 2;
       if (given !== rotary / 2)
