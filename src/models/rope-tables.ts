@@ -133,7 +133,7 @@ export function frequencies(
     case "su":
     case "longrope": {
       const chosen = (length > original ? p.long_factor : p.short_factor) as readonly number[];
-      const stretch = p.original_max_position_embeddings === undefined ? factor : context / original;
+      const stretch = p.factor ?? context / original;
       const attentionFactor = p.attention_factor ?? (stretch <= 1 ? 1 : Math.sqrt(1 + Math.log(stretch) / Math.log(original)));
       return { inverse: plain(theta).map((f, i) => f / (chosen[i] as number)), attentionFactor };
     }

@@ -29,7 +29,7 @@ VARIANTS = {
     "llama-rope-llama3": (LlamaForCausalLM, LlamaConfig(**{**l, "hidden_size": 32}, rope_scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=12)), 20),
     "llama-rope-longrope": (LlamaForCausalLM, LlamaConfig(**{**l, "hidden_size": 32}, rope_scaling=dict(rope_type="longrope", short_factor=[1.0, 1.1, 1.2, 1.3], long_factor=[1.0, 2.0, 3.0, 4.0], original_max_position_embeddings=12, factor=2.0)), 20),
     "phi3": (Phi3ForCausalLM, Phi3Config(**l), 11),
-    "phi3-partial-window-longrope": (Phi3ForCausalLM, Phi3Config(**{**l, "hidden_size": 32}, num_key_value_heads=2, hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True, sliding_window=5, original_max_position_embeddings=12, partial_rotary_factor=0.5, rope_scaling=dict(type="longrope", short_factor=[1.0, 1.1], long_factor=[1.5, 3.0])), 20),
+    "phi3-partial-window-longrope": (Phi3ForCausalLM, Phi3Config(**{**l, "hidden_size": 32}, num_key_value_heads=2, hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True, sliding_window=5, original_max_position_embeddings=12, partial_rotary_factor=0.5, rope_scaling=dict(type="longrope", factor=3.0, short_factor=[1.0, 1.1], long_factor=[1.5, 3.0])), 20),
     "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig(**x), 11),
     "gpt_neox-in-turn-tied": (GPTNeoXForCausalLM, GPTNeoXConfig(**x, use_parallel_residual=False, rotary_pct=0.75, rotary_emb_base=500.0, hidden_act="gelu_new", tie_word_embeddings=True, attention_bias=False, rope_scaling=dict(rope_type="linear", factor=2.0)), 20),
     "olmo2": (Olmo2ForCausalLM, Olmo2Config(**l), 11),

@@ -55,7 +55,7 @@ describe.each(readdirSync(root))("%s", (name) => {
 });
 
 /** A fixture counts only if it notices: each of these changes must move the logits far beyond what is allowed. */
-const LONGROPE = { rope_type: "longrope", short_factor: [1, 1.1], long_factor: [1.5, 3] };
+const LONGROPE = { rope_type: "longrope", factor: 3, short_factor: [1, 1.1], long_factor: [1.5, 3] };
 const changes: [fixture: string, key: string, value: unknown, more?: Record<string, unknown>][] = [
   ["gpt2", "layer_norm_epsilon", 1e-5],
   ["gpt2", "activation_function", "gelu"],
@@ -85,8 +85,14 @@ const changes: [fixture: string, key: string, value: unknown, more?: Record<stri
   ["phi3", "rope_parameters", { rope_type: "default", rope_theta: 9000 }],
   ["phi3-partial-window-longrope", "sliding_window", 6],
   ["phi3-partial-window-longrope", "rope_parameters", { ...LONGROPE, long_factor: [1.5, 3.1] }],
+  ["phi3-partial-window-longrope", "rope_parameters", { ...LONGROPE, factor: 2 }],
   ["phi3-partial-window-longrope", "original_max_position_embeddings", 20, { rope_parameters: { ...LONGROPE, original_max_position_embeddings: 20 } }],
-  ["phi3-partial-window-longrope", "partial_rotary_factor", 0.25, { rope_parameters: { rope_type: "longrope", short_factor: [1], long_factor: [1.5] } }],
+  [
+    "phi3-partial-window-longrope",
+    "partial_rotary_factor",
+    0.25,
+    { rope_parameters: { rope_type: "longrope", factor: 3, short_factor: [1], long_factor: [1.5] } },
+  ],
   ["phi3-partial-window-longrope", "hidden_act", "silu"],
   ["gpt_neox", "layer_norm_eps", 1e-5],
   ["gpt_neox", "hidden_act", "gelu_new"],
