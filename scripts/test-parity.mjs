@@ -124,7 +124,7 @@ async function models(folder) {
     await tokenizer.save(place);
     // Without it transformers takes the class of the model's type, which for some has a form of its own.
     writeFileSync(join(place, "tokenizer_config.json"), JSON.stringify({ tokenizer_class: "PreTrainedTokenizerFast" }));
-    const length = (config.max_position_embeddings ?? config.n_positions) - 1;
+    const length = (config.max_position_embeddings ?? config.n_positions ?? 24) - 1; // BLOOM's config names no length
     scope(() => {
       const inputIds = randint(0, tokenizer.vocabSize, [2, length]);
       const logits = noGrad(() => model.forward({ inputIds }).logits);

@@ -45,10 +45,13 @@ const NAMES: Record<string, string> = {
     writeFileAtomic writeFolderAtomic
   `,
   models: `
-    CausalLM CausalLMOutput GPT2 Gemma Gemma2 Gemma3Text Llama Mistral Qwen2 Qwen3 SmolLM3 architectureNamed architectures configKeys configText contextOf countsFrom createModel
-    defineArchitecture describeGguf describeModel fromPretrained gemma2ConfigSchema gemma2Counts gemma3TextConfigSchema gemma3TextCounts gemmaConfigSchema
-    gemmaCounts gpt2ConfigSchema gpt2Counts llamaConfigSchema llamaCounts
-    loadWeights mistralConfigSchema mistralCounts modelCounts outputOf parameterCountOf qwen2ConfigSchema qwen2Counts qwen3ConfigSchema qwen3Counts
+    Bloom CausalLM CausalLMOutput Falcon GPT2 GPTNeoX Gemma Gemma2 Gemma3Text GptOss Granite Llama Mistral Mixtral OPT Olmo2 Phi3 Qwen2 Qwen3
+    Qwen3Moe SmolLM3 architectureNamed architectures bloomConfigSchema bloomCounts configKeys configText contextOf countsFrom createModel
+    defineArchitecture describeGguf describeModel falconConfigSchema falconCounts fromPretrained gemma2ConfigSchema gemma2Counts
+    gemma3TextConfigSchema gemma3TextCounts gemmaConfigSchema gemmaCounts gpt2ConfigSchema gpt2Counts gptNeoXConfigSchema gptNeoXCounts
+    gptOssConfigSchema gptOssCounts graniteConfigSchema graniteCounts llamaConfigSchema llamaCounts loadWeights mistralConfigSchema
+    mistralCounts mixtralConfigSchema mixtralCounts modelCounts olmo2ConfigSchema olmo2Counts optConfigSchema optCounts outputOf
+    parameterCountOf phi3ConfigSchema phi3Counts qwen2ConfigSchema qwen2Counts qwen3ConfigSchema qwen3Counts qwen3MoeConfigSchema qwen3MoeCounts
     registerArchitecture saveModel shiftLabels sizedConfig sizedKeys smolLM3ConfigSchema smolLM3Counts weightEntries
   `,
   train: `

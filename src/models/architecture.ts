@@ -57,6 +57,8 @@ export interface WeightNames {
   readonly names: readonly (readonly [pattern: RegExp, ours: string | null])[];
   /** Our tensors that files hold in parts, and that are saved so. */
   readonly parts?: readonly WeightPart[];
+  /** Names of ours that files are written with in another spelling: what the pattern matches becomes the text behind it. */
+  readonly written?: readonly (readonly [pattern: RegExp, file: string])[];
 }
 
 /** Files with a tensor for each expert: ours hold those of all experts, one behind the other along the first dimension. */
@@ -76,6 +78,8 @@ export interface GgufLookup {
   /** Undefined where the key is missing. @throws FormatError where it is no number */
   optional(key: string): number | undefined;
   text(key: string): string | undefined;
+  /** Undefined where the key is missing or no boolean. */
+  flag(key: string): boolean | undefined;
   has(tensor: string): boolean;
   /** @throws FormatError where the tensor is missing */
   shape(tensor: string): readonly number[];
@@ -88,9 +92,14 @@ export type GgufName = readonly [file: string, ours: string];
 export interface GgufForm<Config> {
   /** `general.architecture`. */
   readonly architecture: string;
+  /** Whether the config says how many items of each head turn (`{arch}.rope.dimension_count`). */
+  readonly turnsInPart?: true;
   /** The config that the metadata tell of. */
   config(file: GgufLookup): Partial<Config>;
-  /** What the metadata say of a config, by key, `{arch}` standing for the architecture: `config` reads the same config back. */
+  /**
+   * What the metadata say of a config, by key, `{arch}` standing for the architecture: `config` reads the same config back.
+   * @throws ConfigError for settings that such files cannot say
+   */
   metadata(config: Config): Readonly<Record<string, GgufValue>>;
   readonly names: readonly GgufName[];
   /** For one of our weights of so many rows: which of our rows each row of the file is (`neighbouringHalves`); null where they stand as ours do. */

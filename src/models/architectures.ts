@@ -4,22 +4,32 @@ import { ConfigError } from "../errors.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { isJsonObject, type Json } from "../formats/json.ts";
 import type { Architecture } from "./architecture.ts";
+import { bloom } from "./bloom.ts";
 import type { ModelDescription } from "./causal-lm.ts";
+import { falcon } from "./falcon.ts";
 import { gemma } from "./gemma.ts";
 import { gemma2 } from "./gemma2.ts";
 import { gemma3Text } from "./gemma3_text.ts";
+import { gptNeoX } from "./gpt_neox.ts";
 import { gptOss } from "./gpt_oss.ts";
 import { gpt2 } from "./gpt2.ts";
+import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { mixtral } from "./mixtral.ts";
+import { olmo2 } from "./olmo2.ts";
+import { opt } from "./opt.ts";
+import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import { qwen3Moe } from "./qwen3_moe.ts";
 import { smollm3 } from "./smollm3.ts";
 
 /** Those that groundup brings along. To add one: its file, and its name here. */
-const BUILT_IN: readonly Architecture[] = [gpt2, llama, gemma, gemma2, gemma3Text, gptOss, mistral, mixtral, qwen2, qwen3, qwen3Moe, smollm3];
+const BUILT_IN: readonly Architecture[] = [
+  ...[gpt2, llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3Text, smollm3, phi3, olmo2, granite],
+  ...[gptNeoX, opt, bloom, falcon, mixtral, qwen3Moe, gptOss],
+];
 
 /** Every architecture by its `model_type`, those of `registerArchitecture` too. */
 export const architectures: Record<string, Architecture> = Object.create(null);

@@ -128,13 +128,13 @@ function copyWeight(stored: StoredTensor, into: () => Tensor, where: string): vo
 }
 
 /** What a model's weight file holds, in order, each fetched when its turn comes: for `saveModelWeights`. Of any module. */
-export function weightEntries(model: Module, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
+export function weightEntries(model: Module & { readonly architecture?: Architecture }, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
   checkOptions("weightEntries", options, { dtype: true });
   const { dtype = "f32" } = options;
   const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];
-  const parts = (model as { readonly architecture?: Architecture }).architecture?.weights.parts ?? [];
+  const { parts = [], written = [] } = model.architecture?.weights ?? OWN_NAMES;
   const entry = (name: string, shape: readonly number[], of: () => Tensor): TensorEntry => ({
-    name,
+    name: written.reduce((known, [pattern, file]) => known.replace(pattern, file), name),
     dtype: code,
     shape,
     data: () => scope(() => ({ bytes: noGrad(() => cast(of(), dtype)).bytesSync() })).bytes,

@@ -44,7 +44,7 @@ export type CausalLMTraining = CausalLMInputs & ({ labels: Tensor } | { targets:
 export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
   /** Mean cross-entropy over the targets that count; null without labels or targets. */
   readonly loss: Loss;
-  /** The last hidden states (B, T, hidden), normalised: what the head sees. */
+  /** The last hidden states (B, T, hidden), normalised: what the head sees (in OPT 350M as narrow as the embeddings, in Granite divided as the logits are). */
   readonly hidden: Tensor;
   /** Of mixtures of experts: where each layer's router sent the rows, in the order of the layers that have one. */
   readonly routes: readonly Routes[];

@@ -2,15 +2,22 @@
 import { describe, expect, test } from "vitest";
 import { createPagedState } from "../generate/index.ts";
 import { attention, memory, noGrad, randn, resetPeakMemory, scope, tensor } from "../tensor/index.ts";
+import { Bloom } from "./bloom.ts";
 import type { CausalLM } from "./causal-lm.ts";
+import { Falcon } from "./falcon.ts";
 import { Gemma } from "./gemma.ts";
 import { Gemma2 } from "./gemma2.ts";
 import { Gemma3Text } from "./gemma3_text.ts";
+import { GPTNeoX } from "./gpt_neox.ts";
 import { GptOss } from "./gpt_oss.ts";
 import { GPT2 } from "./gpt2.ts";
+import { Granite } from "./granite.ts";
 import { Llama } from "./llama.ts";
 import { Mistral } from "./mistral.ts";
 import { Mixtral } from "./mixtral.ts";
+import { Olmo2 } from "./olmo2.ts";
+import { OPT } from "./opt.ts";
+import { Phi3 } from "./phi3.ts";
 import { Qwen2 } from "./qwen2.ts";
 import { Qwen3 } from "./qwen3.ts";
 import { Qwen3Moe } from "./qwen3_moe.ts";
@@ -30,6 +37,16 @@ const sizes = {
 };
 const llama = (heads: number, kvHeads: number) =>
   new Llama({ ...sizes, num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: 32 / heads }).eval();
+/** Sizes under the names that most configs have. */
+const SIZES = {
+  vocab_size: 43,
+  hidden_size: 32,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  max_position_embeddings: 128,
+  initializer_range: 0.3,
+};
+const BLOOM = { vocab_size: 43, hidden_size: 32, n_layer: 2, n_head: 4, seq_length: 128, initializer_range: 0.3 };
 const MODELS: [string, () => CausalLM][] = [
   ["gpt2", () => new GPT2({ vocab_size: 43, n_positions: 128, n_embd: 32, n_layer: 2, n_head: 4, initializer_range: 0.3 }).eval()],
   ["llama", () => llama(4, 2)],
@@ -44,6 +61,28 @@ const MODELS: [string, () => CausalLM][] = [
   ["qwen3_moe", () => new Qwen3Moe({ ...sizes, num_local_experts: 5, num_experts_per_tok: 2, moe_intermediate_size: 24, mlp_only_layers: [0] }).eval()],
   ["gpt_oss", () => new GptOss({ ...sizes, num_local_experts: 5, num_experts_per_tok: 2, sliding_window: 20 }).eval()],
   ["smollm3", () => new SmolLM3({ ...sizes, no_rope_layer_interval: 2, use_sliding_window: true, sliding_window: 33 }).eval()],
+  ["phi3", () => new Phi3({ ...SIZES, intermediate_size: 40, num_key_value_heads: 2, partial_rotary_factor: 0.75, sliding_window: 70 }).eval()],
+  ["gpt_neox", () => new GPTNeoX({ ...SIZES, intermediate_size: 40 }).eval()],
+  ["olmo2", () => new Olmo2({ ...SIZES, intermediate_size: 40, num_key_value_heads: 2 }).eval()],
+  ["granite", () => new Granite({ ...SIZES, intermediate_size: 40, embedding_multiplier: 3, residual_multiplier: 0.4, logits_scaling: 5 }).eval()],
+  [
+    "opt",
+    () =>
+      new OPT({
+        vocab_size: 43,
+        hidden_size: 32,
+        ffn_dim: 40,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        max_position_embeddings: 128,
+        init_std: 0.3,
+        do_layer_norm_before: false,
+        word_embed_proj_dim: 16,
+      }).eval(),
+  ],
+  ["bloom", () => new Bloom(BLOOM).eval()],
+  ["falcon", () => new Falcon({ ...SIZES, new_decoder_architecture: true, num_kv_heads: 2 }).eval()],
+  ["falcon with ALiBi", () => new Falcon({ ...SIZES, alibi: true, multi_query: false, parallel_attn: false, bias: true }).eval()],
 ];
 
 const logitsOf = (model: CausalLM, ids: Int32Array, cuSeqlens?: Int32Array): Float32Array =>

@@ -14,12 +14,12 @@ import { createModel } from "./create.ts";
 
 /** Which part a parameter belongs to, by its name. A name that none matches fails the test: add its pattern. */
 const PART: [part: string, names: RegExp][] = [
-  ["embedding", /wte|embed_tokens/],
-  ["positions", /wpe/],
+  ["embedding", /wte|embed_tokens|embed_in|word_embeddings\.|project_in/],
+  ["positions", /wpe|embed_positions/],
   ["norms", /ln_|norm/],
-  ["attention", /attn/],
-  ["mlp", /mlp/],
-  ["head", /lm_head/],
+  ["attention", /attn|attention\./],
+  ["mlp", /mlp|fc[12]/],
+  ["head", /lm_head|project_out/],
 ];
 
 const SAMPLES = Object.values(architectures).flatMap(({ modelType, samples }) =>

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { ConfigError } from "../errors.ts";
 import { recipeSchema } from "../train/index.ts";
-import { fromPretrained, GPT2, Llama } from "./index.ts";
+import { Bloom, Falcon, fromPretrained, GPT2, GPTNeoX, Granite, Llama, Olmo2, OPT, Phi3 } from "./index.ts";
 
 test.each([
   [() => new GPT2({ n_embd: 32, n_head: 3 }), "n_head: does not divide n_embd, expected no rest, got 3 for 32. Change one of them."],
@@ -17,6 +17,27 @@ test.each([
     () => new Llama({ hidden_size: 32, num_attention_heads: 4, num_key_value_heads: 3 }),
     "num_key_value_heads: does not divide num_attention_heads, expected no rest, got 3 for 4. Change one of them.",
   ],
+  [
+    () => new Phi3({ rope_parameters: { rope_type: "linear", factor: 2 } }),
+    "rope_parameters: not a type that Phi-3 has, expected default or longrope, got linear. Change rope_type.",
+  ],
+  [() => new GPTNeoX({ hidden_size: 64, num_attention_heads: 5 }), "num_attention_heads: does not divide hidden_size, expected no rest, got 5 for 64."],
+  [
+    () => new Olmo2({ hidden_size: 64, num_attention_heads: 4, num_key_value_heads: 3 }),
+    "num_key_value_heads: does not divide num_attention_heads, expected no rest, got 3 for 4.",
+  ],
+  [() => new Granite({ logits_scaling: 0 }), "logits_scaling is too small, expected more than 0, got 0."],
+  [() => new OPT({ layerdrop: 0.1 } as never), "layerdrop is not one of its values, expected 0, got 0.1."],
+  [() => new Bloom({ hidden_size: 64, n_head: 5 }), "n_head: does not divide hidden_size, expected no rest, got 5 for 64."],
+  [
+    () => new Falcon({ new_decoder_architecture: true, parallel_attn: false }),
+    "parallel_attn: contradicts new_decoder_architecture, which has both parts side by side, expected true, got false.",
+  ],
+  [
+    () => new Falcon({ multi_query: false, num_kv_heads: 2 }),
+    "num_kv_heads: another number than of query heads, expected 71 without multi_query and new_decoder_architecture, got 2.",
+  ],
+  [() => new Falcon({ num_ln_in_parallel_attn: 2 }), "num_ln_in_parallel_attn: two norms without new_decoder_architecture, expected 1 or null, got 2."],
 ])("a class, case %#", (create, line) => {
   expect(create).toThrow(ConfigError);
   expect(create).toThrow(line);

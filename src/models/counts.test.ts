@@ -50,6 +50,30 @@ test.each([
     },
     134_515_008,
   ],
+  ["Phi-3 mini", { model_type: "phi3" }, 3_821_079_552],
+  ["GPT-NeoX 20B", { model_type: "gpt_neox" }, 20_554_567_680],
+  [
+    "Pythia 70M",
+    { model_type: "gpt_neox", vocab_size: 50304, hidden_size: 512, num_hidden_layers: 6, num_attention_heads: 8, intermediate_size: 2048 },
+    70_426_624,
+  ],
+  ["OLMo 2 7B", { model_type: "olmo2", vocab_size: 100352 }, 7_298_617_344],
+  ["OPT 125M", { model_type: "opt" }, 125_239_296],
+  [
+    "OPT 350M",
+    {
+      model_type: "opt",
+      hidden_size: 1024,
+      num_hidden_layers: 24,
+      ffn_dim: 4096,
+      num_attention_heads: 16,
+      word_embed_proj_dim: 512,
+      do_layer_norm_before: false,
+    },
+    331_196_416,
+  ],
+  ["BLOOM 560M", { model_type: "bloom", hidden_size: 1024, n_layer: 24, n_head: 16 }, 559_214_592],
+  ["Falcon 7B", { model_type: "falcon" }, 6_921_720_704],
 ])("%s has its published number of parameters", (_, config, parameters) => {
   expect(modelCounts(describeModel(config)).parameters.total).toBe(parameters);
 });

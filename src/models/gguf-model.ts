@@ -46,7 +46,7 @@ export function describeGguf(reader: GgufReader): ModelDescription {
 function configOf(reader: GgufReader): { config: Record<string, unknown>; form: Form } {
   const { architecture, form } = architectureOf(reader);
   const lookup = lookupIn(reader);
-  checkRotary(lookup, reader.name);
+  checkRotary(lookup, form, reader.name);
   const ids = { bos_token_id: "bos", eos_token_id: "eos", pad_token_id: "padding" };
   const tokenIds = Object.fromEntries(Object.entries(ids).map(([key, name]) => [key, lookup.optional(`tokenizer.ggml.${name}_token_id`) ?? null]));
   return { config: { model_type: architecture.modelType, ...form.config(lookup), ...tokenIds }, form };
@@ -86,6 +86,10 @@ function lookupIn({ name: file, metadata, tensors }: GgufReader): GgufLookup {
       const found = get(key);
       return found?.kind === "string" ? found.value : undefined;
     },
+    flag(key) {
+      const found = get(key);
+      return found?.kind === "bool" ? found.value : undefined;
+    },
     has: (tensor) => tensors.has(tensor),
     shape(tensor) {
       const found = tensors.get(tensor);
@@ -99,14 +103,14 @@ function lookupIn({ name: file, metadata, tensors }: GgufReader): GgufLookup {
 }
 
 /** Refuses what would load and compute something else: parts of heads that turn, and stretched positions. */
-function checkRotary(file: GgufLookup, name: string): void {
+function checkRotary(file: GgufLookup, form: Form, name: string): void {
   const [turning, heads, hidden] = [
     file.optional("{arch}.rope.dimension_count"),
     file.optional("{arch}.attention.head_count"),
     file.optional("{arch}.embedding_length"),
   ];
   const headDim = file.optional("{arch}.attention.key_length") ?? (hidden ?? 0) / (heads ?? 1);
-  if (turning !== undefined && turning !== headDim)
+  if (turning !== undefined && turning !== headDim && form.turnsInPart !== true)
     throw new FormatError(
       `${name}: heads that turn in part are not supported (yet), expected rope.dimension_count ${headDim}, got ${turning}. Choose another model.`,
     );
@@ -120,7 +124,7 @@ function checkRotary(file: GgufLookup, name: string): void {
 async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Promise<void> {
   const wanted = model.stateDict();
   const { toOurs } = ggufNames(form.names);
-  const there = [...reader.tensors.values()].map((info) => ({ info, name: toOurs(info.name) ?? info.name }));
+  const there = [...reader.tensors.values()].map((info) => ({ info, name: toOurs(info.name, wanted) ?? info.name }));
   const found = new Set(there.map(({ name }) => name));
   const missing = [...wanted.keys()].filter((name) => !found.has(name));
   const unexpected = there.flatMap(({ info, name }) => (wanted.has(name) ? [] : [info.name]));

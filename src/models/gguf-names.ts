@@ -3,8 +3,8 @@ import type { GgufName } from "./architecture.ts";
 
 /** Names of one architecture, looked up in both directions. */
 export interface GgufNames {
-  /** Our name of a tensor in a file; undefined where the file's is unknown. */
-  toOurs(file: string): string | undefined;
+  /** Our name of a tensor in a file; undefined where the file's is unknown. Where a file's name has several of ours, it is the one that `wanted` has. */
+  toOurs(file: string, wanted?: { has(name: string): boolean }): string | undefined;
   /** A file's name of one of our weights; undefined where files do not hold it. */
   toFile(ours: string): string | undefined;
 }
@@ -13,7 +13,13 @@ export interface GgufNames {
 export function ggufNames(pairs: readonly GgufName[]): GgufNames {
   const there = pairs.map(([file, ours]) => ({ pattern: patternOf(file), text: ours }));
   const back = pairs.map(([file, ours]) => ({ pattern: patternOf(ours), text: file }));
-  return { toOurs: (file) => translated(there, file), toFile: (ours) => translated(back, ours) };
+  return {
+    toOurs: (file, wanted) => {
+      const ours = translated(there, file);
+      return ours.find((name) => wanted?.has(name)) ?? ours[0];
+    },
+    toFile: (ours) => translated(back, ours)[0],
+  };
 }
 
 function patternOf(template: string): RegExp {
@@ -21,14 +27,11 @@ function patternOf(template: string): RegExp {
   return new RegExp(`^${literal.join("(\\d+)")}(\\.weight|\\.bias)?$`);
 }
 
-function translated(table: readonly { pattern: RegExp; text: string }[], name: string): string | undefined {
-  for (const { pattern, text } of table) {
+function translated(table: readonly { pattern: RegExp; text: string }[], name: string): string[] {
+  return table.flatMap(({ pattern, text }) => {
     const found = pattern.exec(name);
-    if (found === null) continue;
-    const suffix = found.at(-1) ?? "";
-    return text.replace("{i}", found[1] as string) + suffix;
-  }
-  return undefined;
+    return found === null ? [] : [text.replace("{i}", found[1] as string) + (found.at(-1) ?? "")];
+  });
 }
 
 /**
@@ -41,4 +44,19 @@ export function neighbouringHalves(rows: number, heads: number): Int32Array {
     const [head, i] = [Math.floor(row / d), row % d];
     return head * d + (i % 2) * (d / 2) + (i >> 1);
   });
+}
+
+/**
+ * Which of our rows each row of the file is, for a fused matrix that has group after group (`inGroups`): llama.cpp puts the queries of all heads first, then all
+ * keys, then all values.
+ */
+export function partsOfGroups(heads: number, kvHeads: number, headDim: number): Int32Array {
+  const sharing = heads / kvHeads;
+  // The head of ours that each head of the file is: those of a group stand together, its key and its value behind its queries.
+  const ours = [
+    ...Array.from({ length: heads }, (_, h) => Math.floor(h / sharing) * (sharing + 2) + (h % sharing)),
+    ...Array.from({ length: kvHeads }, (_, group) => group * (sharing + 2) + sharing),
+    ...Array.from({ length: kvHeads }, (_, group) => group * (sharing + 2) + sharing + 1),
+  ];
+  return Int32Array.from({ length: ours.length * headDim }, (_, row) => (ours[Math.floor(row / headDim)] as number) * headDim + (row % headDim));
 }

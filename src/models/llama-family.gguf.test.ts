@@ -42,6 +42,7 @@ function lookupOf(modelType: string, config: Config): GgufLookup {
     optional,
     number: (key) => optional(key) as number,
     text: () => undefined,
+    flag: () => undefined,
     has: (name) => tensors.has(name),
     shape: () => [config.vocab_size as number, config.hidden_size as number],
   };

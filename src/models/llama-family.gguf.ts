@@ -1,9 +1,9 @@
 /** What GGUF files hold alike of all decoders that descend from Llama: sizes, norms, rotary base, names. */
-import { ConfigError } from "../errors.ts";
 import type { GgufValue } from "../formats/gguf/read.ts";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import type { GgufLookup, GgufName } from "./architecture.ts";
 import { neighbouringHalves } from "./gguf-names.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { type FamilySizes, familyDimensions } from "./llama-family.ts";
 import type { RopeParameters } from "./rope-tables.ts";
 
@@ -84,12 +84,4 @@ export const unitOffset = (name: string): number => (name.endsWith("norm.weight"
 export function turnedRows(name: string, rows: number, config: FamilySizes): Int32Array | null {
   const { heads, kvHeads } = familyDimensions(config);
   return name.includes(".q_proj.") ? neighbouringHalves(rows, heads) : name.includes(".k_proj.") ? neighbouringHalves(rows, kvHeads) : null;
-}
-
-/** Refuses to write a setting that such files have no place for: their readers compute with the value `expected`. */
-export function checkSayable(architecture: string, key: string, expected: unknown, got: unknown): void {
-  if (JSON.stringify(expected) !== JSON.stringify(got))
-    throw new ConfigError(
-      `GGUF, ${architecture}: no place for ${key}, expected ${JSON.stringify(expected)}, got ${JSON.stringify(got)}. Keep the model as a Hugging Face folder.`,
-    );
 }

@@ -9,8 +9,9 @@ import { rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { MLP } from "./llama.ts";
-import { checkSayable, FAMILY_NAMES, ggufSizes, sizesFromGguf, turnedRows } from "./llama-family.gguf.ts";
+import { FAMILY_NAMES, ggufSizes, sizesFromGguf, turnedRows } from "./llama-family.gguf.ts";
 import { checkHeads, familyCounts, familyDimensions, familySaved, familyShape, initialise, longestSequence, ROPE_SPELLINGS, ropeJson } from "./llama-family.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 

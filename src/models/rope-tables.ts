@@ -10,45 +10,78 @@ import { concat, noGrad, type Tensor, tensorFrom } from "../tensor/index.ts";
 const positive = z.number().positive();
 const factors = z.array(positive).min(1);
 
-/** One rotary setting as config.json holds it. Each type's formula stands at `frequencies`. */
-export const ropeParametersSchema = z
-  .object({
-    rope_theta: positive.optional(),
-    rope_type: z.enum(["default", "linear", "dynamic", "yarn", "longrope", "llama3"]).optional(),
-    /** The older spelling of rope_type. */
-    type: z.enum(["default", "linear", "dynamic", "yarn", "longrope", "su", "llama3"]).optional(),
-    factor: positive.optional(),
-    original_max_position_embeddings: z.int().positive().optional(),
-    attention_factor: positive.optional(),
-    beta_fast: positive.optional(),
-    beta_slow: positive.optional(),
-    mscale: z.number().optional(),
-    mscale_all_dim: z.number().optional(),
-    truncate: z.boolean().optional(),
-    short_factor: factors.optional(),
-    long_factor: factors.optional(),
-    low_freq_factor: positive.optional(),
-    high_freq_factor: positive.optional(),
-    /** transformers writes it beside every type. Llama turns whole heads, and transformers' Llama has no other arithmetic either. */
-    partial_rotary_factor: z.literal(1).optional(),
-  })
-  .strict()
-  .superRefine((p, ctx) => {
-    const kind = p.rope_type ?? p.type ?? "default";
-    const needed: Record<string, readonly (keyof typeof p)[]> = {
-      default: [],
-      linear: ["factor"],
-      dynamic: ["factor"],
-      yarn: ["factor"],
-      longrope: ["short_factor", "long_factor"],
-      su: ["short_factor", "long_factor"],
-      llama3: ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
-    };
-    for (const key of needed[kind] as readonly (keyof typeof p)[]) {
-      if (p[key] === undefined) ctx.addIssue({ code: "custom", message: `rope type "${kind}" needs ${key}`, path: [key] });
-    }
-  });
+/** How much of each head turns, as `partial_rotary_factor` says it. */
+export const partialRotaryFactor = positive.max(1);
+
+const settingWith = <Turning extends z.ZodType<number>>(turning: Turning) =>
+  z
+    .object({
+      rope_theta: positive.optional(),
+      rope_type: z.enum(["default", "linear", "dynamic", "yarn", "longrope", "llama3"]).optional(),
+      /** The older spelling of rope_type. */
+      type: z.enum(["default", "linear", "dynamic", "yarn", "longrope", "su", "llama3"]).optional(),
+      factor: positive.optional(),
+      original_max_position_embeddings: z.int().positive().optional(),
+      attention_factor: positive.optional(),
+      beta_fast: positive.optional(),
+      beta_slow: positive.optional(),
+      mscale: z.number().optional(),
+      mscale_all_dim: z.number().optional(),
+      truncate: z.boolean().optional(),
+      short_factor: factors.optional(),
+      long_factor: factors.optional(),
+      low_freq_factor: positive.optional(),
+      high_freq_factor: positive.optional(),
+      /** transformers writes it beside every type. */
+      partial_rotary_factor: turning.optional(),
+    })
+    .strict()
+    .superRefine((p, ctx) => {
+      const kind = p.rope_type ?? p.type ?? "default";
+      const needed: Record<string, readonly (keyof typeof p)[]> = {
+        default: [],
+        linear: ["factor"],
+        dynamic: ["factor"],
+        yarn: ["factor"],
+        longrope: ["short_factor", "long_factor"],
+        su: ["short_factor", "long_factor"],
+        llama3: ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
+      };
+      for (const key of needed[kind] as readonly (keyof typeof p)[]) {
+        if (p[key] === undefined) ctx.addIssue({ code: "custom", message: `rope type "${kind}" needs ${key}`, path: [key] });
+      }
+    });
+
+/** One rotary setting as config.json holds it, of an architecture whose heads turn whole. Each type's formula stands at `frequencies`. */
+export const ropeParametersSchema = settingWith(z.literal(1));
+/** The same where a part of each head may turn: the config has a `partial_rotary_factor` of its own, which reads this one too. */
+export const partialRopeParametersSchema = settingWith(partialRotaryFactor);
 export type RopeParameters = z.output<typeof ropeParametersSchema>;
+export type PartialRopeParameters = z.output<typeof partialRopeParametersSchema>;
+
+/** The number of a head's items that turn. Rounded down, as in transformers. */
+export const rotaryOf = (headDim: number, factor: number): number => Math.trunc(headDim * factor);
+
+/** The share of each head that is so many items: `rotaryOf` gives them back, whichever way the division rounds. */
+export function shareThatTurns(rotary: number, headDim: number): number {
+  const share = rotary / headDim;
+  return rotaryOf(headDim, share) === rotary ? share : share + Number.EPSILON;
+}
+
+const kindOf = (parameters: PartialRopeParameters | null) => parameters?.rope_type ?? parameters?.type ?? "default";
+
+/** How many positions a model serves: some stretched configs name the length before the stretching, others the one after it, so those take any length, as in transformers. */
+export const servedPositions = (parameters: PartialRopeParameters | null, context: number): number =>
+  kindOf(parameters) === "default" ? context : Number.POSITIVE_INFINITY;
+
+/** A setting in the older spelling of config.json, `rope_scaling`, which older and newer readers both understand; the base and the share that turns have keys of their own there. */
+export function writtenRopeScaling(
+  parameters: PartialRopeParameters | null,
+): Omit<PartialRopeParameters, "rope_theta" | "type" | "partial_rotary_factor"> | null {
+  const { rope_theta: _, type: __, partial_rotary_factor: ___, ...scaling } = parameters ?? {};
+  const kind = kindOf(parameters);
+  return kind === "default" ? null : { ...scaling, rope_type: kind === "su" ? "longrope" : kind };
+}
 
 export interface RopeShape {
   /** Items of a head that turn; even. */
@@ -60,7 +93,7 @@ export interface RopeShape {
 
 /** Inverse frequencies (rotary/2, float64), and the factor on cos and sin. `length` is the sequence length that "dynamic" and "longrope" adapt to. */
 export function frequencies(
-  parameters: RopeParameters | null,
+  parameters: PartialRopeParameters | null,
   { rotary, context, theta }: RopeShape,
   length: number,
 ): { inverse: Float64Array; attentionFactor: number } {
@@ -100,7 +133,7 @@ export function frequencies(
     case "su":
     case "longrope": {
       const chosen = (length > original ? p.long_factor : p.short_factor) as readonly number[];
-      const stretch = p.original_max_position_embeddings === undefined ? factor : context / original;
+      const stretch = p.factor ?? context / original;
       const attentionFactor = p.attention_factor ?? (stretch <= 1 ? 1 : Math.sqrt(1 + Math.log(stretch) / Math.log(original)));
       return { inverse: plain(theta).map((f, i) => f / (chosen[i] as number)), attentionFactor };
     }
@@ -138,14 +171,17 @@ export interface SequenceLength {
 /** cos and sin tables (positions, rotary/2) that grow when a longer sequence comes. */
 export class RopeTables {
   private readonly kept = new Map<number, Table>();
-  private readonly parameters: RopeParameters | null;
+  private readonly parameters: PartialRopeParameters | null;
   private readonly shape: RopeShape;
 
-  constructor(parameters: RopeParameters | null, shape: RopeShape) {
+  constructor(parameters: PartialRopeParameters | null, shape: RopeShape) {
     this.parameters = parameters;
     this.shape = shape;
     const { rotary } = shape;
-    if (rotary % 2 !== 0) throw new ConfigError(`rope: the heads can't turn, expected an even number of items, got ${rotary}. Change head_dim or hidden_size.`);
+    if (rotary % 2 !== 0 || rotary < 2)
+      throw new ConfigError(
+        `rope: the heads can't turn, expected an even number of items of at least 2, got ${rotary}. Change head_dim, hidden_size or the share that turns.`,
+      );
     for (const name of ["short_factor", "long_factor"] as const) {
       const given = parameters?.[name]?.length ?? rotary / 2;
       if (given !== rotary / 2)

@@ -35,7 +35,7 @@ test.each<[string, object, typeof ConfigError, RegExp]>([
     /c: the model is too large for this machine, expected at most 256\.0 MB of weights, got .* GB/,
   ],
   ["absurdly many layers", { num_hidden_layers: 1e9 }, ConfigError, /num_hidden_layers is too large, expected at most 4096, got 1000000000/],
-  ["heads that can't turn", { hidden_size: 6 }, ConfigError, /rope: the heads can't turn, expected an even number of items, got 3/],
+  ["heads that can't turn", { hidden_size: 6 }, ConfigError, /rope: the heads can't turn, expected an even number of items of at least 2, got 3/],
   [
     "too few rotary factors",
     { rope_scaling: { rope_type: "longrope", short_factor: [1], long_factor: [1, 2] } },

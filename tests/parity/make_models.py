@@ -9,11 +9,18 @@ from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, MistralConfig, MistralForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
 from transformers import GemmaConfig, GemmaForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3TextConfig, Gemma3ForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import BloomConfig, BloomForCausalLM, FalconConfig, FalconForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, GraniteConfig, GraniteForCausalLM
+from transformers import Olmo2Config, Olmo2ForCausalLM, OPTConfig, OPTForCausalLM, Phi3Config, Phi3ForCausalLM
 
 HERE = os.path.join(os.path.dirname(__file__), "..", "fixtures", "models")
 g = dict(vocab_size=37, n_positions=24, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=0, eos_token_id=0)
 l = dict(vocab_size=37, hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=24, rms_norm_eps=1e-3, bos_token_id=0, eos_token_id=0, pad_token_id=None)
 kv = dict(**l, num_key_value_heads=2)
+x = dict(vocab_size=37, hidden_size=16, intermediate_size=40, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=24, layer_norm_eps=1e-2, bos_token_id=0, eos_token_id=0)
+o = dict(vocab_size=37, hidden_size=16, ffn_dim=40, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=24, dropout=0, bos_token_id=0, eos_token_id=0, pad_token_id=None)
+b = dict(vocab_size=37, hidden_size=16, n_layer=2, n_head=2, layer_norm_epsilon=1e-2, bos_token_id=0, eos_token_id=0)
+f = dict(vocab_size=37, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=24, layer_norm_epsilon=1e-2, ffn_hidden_size=24, bos_token_id=0, eos_token_id=0)
 VARIANTS = {
     "gpt2": (GPT2LMHeadModel, GPT2Config(**g, layer_norm_epsilon=1e-2), 11),
     "gpt2-gelu-untied": (GPT2LMHeadModel, GPT2Config(**g, activation_function="gelu", n_inner=24, tie_word_embeddings=False, scale_attn_by_inverse_layer_idx=True), 7),
@@ -45,6 +52,23 @@ VARIANTS = {
     "gpt_oss": (GptOssForCausalLM, GptOssConfig(**kv, head_dim=8, num_local_experts=3, num_experts_per_tok=2, sliding_window=5), 20),
     "gpt_oss-plain-positions": (GptOssForCausalLM, GptOssConfig(**kv, head_dim=4, num_local_experts=3, num_experts_per_tok=1, sliding_window=4, layer_types=["full_attention", "sliding_attention"], rope_parameters=dict(rope_type="default", rope_theta=500.0), swiglu_limit=0.3, swiglu_alpha=1.2, attention_bias=False, output_router_logits=True, router_aux_loss_coef=0.5), 20),
     "smollm3-window-biases": (SmolLM3ForCausalLM, SmolLM3Config(**kv, no_rope_layers=[0, 1], attention_bias=True, mlp_bias=True, use_sliding_window=True, sliding_window=5, tie_word_embeddings=False, rope_theta=500.0), 20),
+    "phi3": (Phi3ForCausalLM, Phi3Config(**l), 11),
+    "phi3-partial-window-longrope": (Phi3ForCausalLM, Phi3Config(**{**l, "hidden_size": 32}, num_key_value_heads=2, hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True, sliding_window=5, original_max_position_embeddings=12, partial_rotary_factor=0.5, rope_scaling=dict(type="longrope", factor=3.0, short_factor=[1.0, 1.1], long_factor=[1.5, 3.0])), 20),
+    "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig(**x), 11),
+    "gpt_neox-in-turn-tied": (GPTNeoXForCausalLM, GPTNeoXConfig(**x, use_parallel_residual=False, rotary_pct=0.75, rotary_emb_base=500.0, hidden_act="gelu_new", tie_word_embeddings=True, attention_bias=False, rope_scaling=dict(rope_type="linear", factor=2.0)), 20),
+    "olmo2": (Olmo2ForCausalLM, Olmo2Config(**l), 11),
+    "olmo2-gqa-tied-biases": (Olmo2ForCausalLM, Olmo2Config(**l, num_key_value_heads=2, tie_word_embeddings=True, attention_bias=True, hidden_act="gelu_pytorch_tanh", rope_theta=500.0), 11),
+    "granite": (GraniteForCausalLM, GraniteConfig(**l, attention_multiplier=0.5), 11),
+    "granite-multipliers": (GraniteForCausalLM, GraniteConfig(**l, num_key_value_heads=2, tie_word_embeddings=True, attention_bias=True, mlp_bias=True, embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.4, logits_scaling=1.7), 11),
+    "opt": (OPTForCausalLM, OPTConfig(**o), 11),
+    "opt-post-projected": (OPTForCausalLM, OPTConfig(**o, do_layer_norm_before=False, word_embed_proj_dim=12, activation_function="gelu"), 11),
+    "opt-bare-untied": (OPTForCausalLM, OPTConfig(**o, _remove_final_layer_norm=True, enable_bias=False, layer_norm_elementwise_affine=False, tie_word_embeddings=False), 11),
+    "bloom": (BloomForCausalLM, BloomConfig(**b), 11),
+    "bloom-post-untied": (BloomForCausalLM, BloomConfig(**{**b, "hidden_size": 12, "n_head": 6}, apply_residual_connection_post_layernorm=True, tie_word_embeddings=False), 11),
+    "falcon": (FalconForCausalLM, FalconConfig(**f), 11),
+    "falcon-grouped-untied": (FalconForCausalLM, FalconConfig(**f, new_decoder_architecture=True, num_kv_heads=2, activation="gelu_new", tie_word_embeddings=False), 11),
+    "falcon-grouped-one-norm": (FalconForCausalLM, FalconConfig(**f, new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, bias=True, rope_parameters=dict(rope_type="linear", factor=2.0, rope_theta=500.0)), 11),
+    "falcon-alibi-in-turn": (FalconForCausalLM, FalconConfig(**f, alibi=True, parallel_attn=False, multi_query=False, bias=True), 11),
 }
 
 
@@ -62,7 +86,8 @@ def run(cls, config, state, ids, labels, dtype):
 for name in sys.argv[1:] or VARIANTS:
     cls, config, length = VARIANTS[name]
     torch.manual_seed(len(name))
-    config._attn_implementation = "eager"
+    # transformers' eager Falcon adds the penalties of ALiBi twice.
+    config._attn_implementation = "sdpa" if getattr(config, "alibi", False) else "eager"
     config._experts_implementation = "eager"
     model = cls(config)
     with torch.no_grad():

@@ -55,7 +55,8 @@ describe.each(readdirSync(root))("%s", (name) => {
 });
 
 /** A fixture counts only if it notices: each of these changes must move the logits far beyond what is allowed. */
-const changes: [fixture: string, key: string, value: unknown][] = [
+const LONGROPE = { rope_type: "longrope", factor: 3, short_factor: [1, 1.1], long_factor: [1.5, 3] };
+const changes: [fixture: string, key: string, value: unknown, more?: Record<string, unknown>][] = [
   ["gpt2", "layer_norm_epsilon", 1e-5],
   ["gpt2", "activation_function", "gelu"],
   ["gpt2", "scale_attn_weights", false],
@@ -136,12 +137,51 @@ const changes: [fixture: string, key: string, value: unknown][] = [
   ["smollm3", "rope_parameters", { rope_type: "default", rope_theta: 9000 }],
   ["smollm3-window-biases", "sliding_window", 6],
   ["smollm3-window-biases", "layer_types", ["full_attention", "full_attention"]],
+  ["phi3", "rms_norm_eps", 1e-6],
+  ["phi3", "rope_parameters", { rope_type: "default", rope_theta: 9000 }],
+  ["phi3-partial-window-longrope", "sliding_window", 6],
+  ["phi3-partial-window-longrope", "rope_parameters", { ...LONGROPE, long_factor: [1.5, 3.1] }],
+  ["phi3-partial-window-longrope", "rope_parameters", { ...LONGROPE, factor: 2 }],
+  ["phi3-partial-window-longrope", "original_max_position_embeddings", 20, { rope_parameters: { ...LONGROPE, original_max_position_embeddings: 20 } }],
+  [
+    "phi3-partial-window-longrope",
+    "partial_rotary_factor",
+    0.25,
+    { rope_parameters: { rope_type: "longrope", factor: 3, short_factor: [1], long_factor: [1.5] } },
+  ],
+  ["phi3-partial-window-longrope", "hidden_act", "silu"],
+  ["gpt_neox", "layer_norm_eps", 1e-5],
+  ["gpt_neox", "hidden_act", "gelu_new"],
+  ["gpt_neox", "use_parallel_residual", false],
+  ["gpt_neox", "rope_parameters", { rope_type: "default", rope_theta: 10000, partial_rotary_factor: 0.5 }],
+  ["gpt_neox-in-turn-tied", "rope_parameters", { rope_type: "linear", factor: 2, rope_theta: 400, partial_rotary_factor: 0.75 }],
+  ["gpt_neox-in-turn-tied", "use_parallel_residual", true],
+  ["gpt_neox-in-turn-tied", "rope_parameters", { rope_type: "linear", factor: 2.1, rope_theta: 500, partial_rotary_factor: 0.75 }],
+  ["olmo2", "rms_norm_eps", 1e-6],
+  ["olmo2-gqa-tied-biases", "rope_parameters", { rope_type: "default", rope_theta: 400 }],
+  ["olmo2-gqa-tied-biases", "hidden_act", "silu"],
+  ["granite", "rms_norm_eps", 1e-6],
+  ["granite-multipliers", "embedding_multiplier", 3.01],
+  ["granite-multipliers", "attention_multiplier", 0.31],
+  ["granite-multipliers", "residual_multiplier", 0.41],
+  ["granite-multipliers", "logits_scaling", 1.71],
+  ["opt", "activation_function", "gelu"],
+  ["opt-post-projected", "do_layer_norm_before", true, { _remove_final_layer_norm: true }],
+  ["opt-bare-untied", "_remove_final_layer_norm", false],
+  ["bloom", "layer_norm_epsilon", 1e-5],
+  ["bloom", "apply_residual_connection_post_layernorm", true],
+  ["bloom-post-untied", "apply_residual_connection_post_layernorm", false],
+  ["falcon", "layer_norm_epsilon", 1e-5],
+  ["falcon", "activation", "gelu_new"],
+  ["falcon", "rope_parameters", { rope_type: "default", rope_theta: 9000 }],
+  ["falcon-grouped-one-norm", "rope_parameters", { rope_type: "linear", factor: 2.1, rope_theta: 500 }],
+  ["falcon-alibi-in-turn", "alibi", false],
 ];
 
-test.each(changes)("%s notices another %s", async (name, key, value) => {
+test.each(changes)("%s notices another %s", async (name, key, value, more = {}) => {
   const { arrays, errors, ids } = await reference(name);
   const folder = openFolder(root + name);
-  const model = createModel({ ...(await readConfigJson(folder)), [key]: value });
+  const model = createModel({ ...(await readConfigJson(folder)), [key]: value, ...more });
   await loadWeights(model, folder);
   const actual = await model.forward({ inputIds: ids("input_ids") }).logits.data();
   const exact = arrays.get("logits") as Float64Array;

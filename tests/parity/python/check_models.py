@@ -10,7 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from report import check, finish
 
@@ -21,7 +21,9 @@ with open(sys.argv[1]) as f:
     given = json.load(f)
 for entry in given["models"]:
     folder, name = entry["folder"], entry["name"]
-    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    # transformers' eager Falcon adds the penalties of ALiBi twice.
+    attention = "sdpa" if getattr(AutoConfig.from_pretrained(folder), "alibi", False) else "eager"
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True)
     ids = torch.from_numpy(np.fromfile(f"{folder}/ids.i32", np.int32).reshape(2, entry["length"])).long()
     with torch.no_grad():
         theirs = model.eval()(input_ids=ids).logits.numpy()
