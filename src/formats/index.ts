@@ -20,6 +20,8 @@ export {
   writeCheckpoint,
 } from "./checkpoint-folder.ts";
 export { DEQUANTIZED, dequantizeBlocks } from "./gguf/dequantize.ts";
+export { FILE_TYPES, type GgufFileType, type LayoutModel, layoutOf } from "./gguf/file-types.ts";
+export { isGguf, openGgufFiles } from "./gguf/files.ts";
 export { QUANTIZED, type QuantizedType, quantizeBlocks } from "./gguf/quantize.ts";
 export { type GgufNumbers, type GgufReader, type GgufTensor, type GgufValue, openGguf } from "./gguf/read.ts";
 export { GGML_TYPES, type GgmlType } from "./gguf/types.ts";
@@ -46,5 +48,6 @@ export {
 } from "./safetensors.ts";
 export { saveModelWeights } from "./safetensors-save.ts";
 export { openModelWeights } from "./safetensors-shards.ts";
+export { floatsOf } from "./safetensors-values.ts";
 export { encodeModelWeights, encodeSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors-write.ts";
 export { bytesSource, type Folder, memoryFolder, readText, type Source } from "./source.ts";

@@ -1,21 +1,19 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import { FormatError } from "../errors.ts";
 import { readConfigJson } from "../formats/hf-config.ts";
-import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
+import { floatsOf } from "../formats/safetensors-values.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
 import type { Module } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
-import { cast, type DType, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
+import { cast, type DType, noGrad, scope, type Tensor } from "../tensor/index.ts";
 import type { Architecture, WeightNames } from "./architecture.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
 import { misfit, ownNames } from "./weight-names.ts";
-
-const DTYPE_OF_FILE: Partial<Record<string, DType>> = { F32: "f32", BF16: "bf16", F16: "f16" };
 
 async function folderOf(place: string | Folder): Promise<Folder> {
   if (typeof place !== "string") return place;
@@ -28,9 +26,12 @@ async function folderOf(place: string | Folder): Promise<Folder> {
  * @throws FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype.
  */
 export async function fromPretrained(place: string | Folder): Promise<CausalLM> {
-  if (typeof place === "string" && /\.gguf$/i.test(place)) {
-    const [{ openFile }, { modelFromGguf }] = await Promise.all([import("../formats/node-file.ts"), import("./gguf-model.ts")]);
-    return modelFromGguf(await openFile(place));
+  if (typeof place === "string") {
+    const { isGguf, openGgufFiles } = await import("../formats/gguf/files.ts");
+    if (/\.gguf$/i.test(place) || (await isGguf(place))) {
+      const { modelFromGguf } = await import("./gguf-model.ts");
+      return modelFromGguf(await openGgufFiles(place));
+    }
   }
   const folder = await folderOf(place);
   const config = await readConfigJson(folder);
@@ -91,21 +92,10 @@ export async function loadWeights(model: Module & { readonly architecture?: Arch
         );
       }
     }
-    for (const { file, target } of pairs) copyWeight(await reader.read(file), target, reader.name);
+    for (const { file, target } of pairs) target.write(floatsOf(await reader.read(file), reader.name));
   } finally {
     await reader.close();
   }
-}
-
-function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
-  const dtype = DTYPE_OF_FILE[stored.dtype];
-  if (dtype === undefined)
-    throw new FormatError(`${where}: tensor ${stored.name} has the wrong dtype, expected F32, BF16 or F16, got ${stored.dtype}. Convert the file first`);
-  scope(() => {
-    const t = noGrad(() => cast(tensorFromBytes(stored.data, stored.shape, dtype), "f32"));
-    target.write(t.dataSync());
-    return undefined;
-  });
 }
 
 /** What a model's weight file holds, in order, each fetched when its turn comes: for `saveModelWeights`. Of any module. */

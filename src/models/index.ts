@@ -7,6 +7,8 @@ export { configKeys } from "./config-values.ts";
 export { countsFrom, type ModelCounts, modelCounts, type ParametersByPart } from "./counts.ts";
 export { createModel } from "./create.ts";
 export { describeGguf } from "./gguf-model.ts";
+export { type SavedGguf, type SaveGgufOptions, saveGguf } from "./gguf-save.ts";
 export { GPT2, type GPT2Config, gpt2ConfigSchema, gpt2Counts } from "./gpt2.ts";
 export { Llama, type LlamaConfig, llamaConfigSchema, llamaCounts } from "./llama.ts";
 export { parameterCountOf, sizedConfig, sizedKeys } from "./sized.ts";
+export { openWeights, type WeightSource, weightsOf } from "./weight-source.ts";
