@@ -12,6 +12,8 @@ const COMMANDS: CommandTable = [
   ["eval", "measures a model: perplexity, bits per byte", () => import("./eval.ts")],
   ["tokenizer", "train, encode, decode, inspect", () => import("./tokenizer.ts")],
   ["inspect", "looks into a model, tokenizer, safetensors file, shards or run", () => import("./inspect.ts")],
+  ["convert", "a model as GGUF or as a Hugging Face folder", () => import("./convert.ts")],
+  ["quantize", "a model with fewer bits a weight, as GGUF", () => import("./quantize.ts")],
   ["doctor", "what this machine offers: backend and why, CPU features, threads, memory", () => import("./doctor.ts")],
 ];
 

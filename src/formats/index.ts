@@ -19,8 +19,9 @@ export {
   verifyCheckpoint,
   writeCheckpoint,
 } from "./checkpoint-folder.ts";
+export { type GenerationConfig, readGenerationConfig } from "./generation-config.ts";
 export { DEQUANTIZED, dequantizeBlocks } from "./gguf/dequantize.ts";
-export { FILE_TYPES, type GgufFileType, type LayoutModel, layoutOf } from "./gguf/file-types.ts";
+export { FILE_TYPES, type GgufFileType, type LayoutModel, layoutOf, PLAIN_FILE_TYPES } from "./gguf/file-types.ts";
 export { isGguf, openGgufFiles } from "./gguf/files.ts";
 export { QUANTIZED, type QuantizedType, quantizeBlocks } from "./gguf/quantize.ts";
 export { type GgufNumbers, type GgufReader, type GgufTensor, type GgufValue, openGguf } from "./gguf/read.ts";

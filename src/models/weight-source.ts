@@ -22,8 +22,8 @@ export interface WeightSource {
   readonly tokenIds: CausalLM["tokenIds"];
   /** By our name, in the model's order. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
-  /** The number formats there, each once: `F32`, `BF16`, `Q4_K`. */
-  readonly formats: readonly string[];
+  /** How each is stored: `F32`, `BF16`, `Q4_K`. */
+  readonly formats: ReadonlyMap<string, string>;
   /** One tensor as float32; nothing is kept. */
   read(name: string): Promise<Float32Array<ArrayBuffer>>;
   close(): Promise<void>;
@@ -37,7 +37,7 @@ export function weightsOf(model: CausalLM): WeightSource {
     description: model,
     tokenIds: model.tokenIds,
     shapes: new Map([...state].map(([name, { shape }]) => [name, shape])),
-    formats: ["F32"],
+    formats: new Map([...state.keys()].map((name) => [name, "F32"])),
     read: async (name) => scope(() => ({ values: Float32Array.from(state.get(name)?.dataSync() as Float32Array) })).values,
     async close() {},
   };
@@ -93,7 +93,7 @@ async function fromFolder(place: string): Promise<WeightSource> {
     description,
     tokenIds: { bos_token_id, eos_token_id, pad_token_id },
     shapes: new Map(inOrder([...fileOf.keys()]).map((name) => [name, info(name).shape])),
-    formats: [...new Set([...fileOf.keys()].map((name) => info(name).dtype))],
+    formats: new Map([...fileOf.keys()].map((name) => [name, info(name).dtype])),
     read: async (name) => floatsOf(await reader.read(info(name).name), place),
     close: () => reader.close(),
   };
@@ -114,7 +114,7 @@ async function fromGguf(place: string): Promise<WeightSource> {
       description,
       tokenIds: { bos_token_id, eos_token_id, pad_token_id },
       shapes: new Map(inOrder([...byName.keys()]).map((name) => [name, shapeOf(name, byName.get(name)?.shape ?? [])])),
-      formats: [...new Set([...byName.values()].map(({ type }) => type))],
+      formats: new Map([...byName].map(([name, { type }]) => [name, type])),
       async read(name) {
         const info = byName.get(name);
         if (info === undefined) throw new FormatError(`${place}: no weight "${name}", expected one of its ${byName.size}, got an unknown name. Get a complete model.`);
