@@ -78,6 +78,15 @@ function architectureOf(reader: GgufReader): { architecture: Architecture; form:
   );
 }
 
+/** The number of the fewest digits that is the same float32: 1e-5 where a config said so, not 0.000009999999747378752. */
+function shortest(value: number): number {
+  for (let digits = 1; digits < 10; digits++) {
+    const decimal = Number(value.toPrecision(digits));
+    if (Math.fround(decimal) === value) return decimal;
+  }
+  return value;
+}
+
 function lookupIn({ name: file, metadata, tensors }: GgufReader): GgufLookup {
   const architecture = String(metadata.get("general.architecture")?.value);
   const full = (key: string) => key.replace("{arch}", architecture);
@@ -88,7 +97,7 @@ function lookupIn({ name: file, metadata, tensors }: GgufReader): GgufLookup {
     const number = found.kind === "u64" || found.kind === "i64" ? Number(found.value) : found.value;
     if (typeof number !== "number")
       throw new FormatError(`${file}, metadata "${full(key)}": wrong kind, expected a number, got ${found.kind}. Get the file again.`);
-    return number;
+    return found.kind === "f32" ? shortest(number) : number;
   }
   return {
     optional,

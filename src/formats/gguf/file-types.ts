@@ -82,12 +82,13 @@ function better(type: GgufFileType, name: string, { layers, group, tied }: Layou
       if (type === "Q3_K_M") return layer < 2 ? "Q5_K" : "Q4_K";
       if (type === "Q3_K_L") return "Q5_K";
       if (type === "Q4_K_S") return layer < 4 ? "Q5_K" : undefined;
+      if (type === "IQ4_NL") return group >= 4 ? "Q5_K" : undefined;
       return isMedium(type) && favoured(layer, layers) ? "Q6_K" : undefined;
     case "ffn_down":
       if (type === "Q2_K") return "Q3_K";
       if (type === "Q3_K_M") return layer < Math.floor(layers / 16) ? "Q5_K" : "Q4_K";
       if (type === "Q3_K_L") return "Q5_K";
-      if (type === "Q4_K_S") return layer < Math.floor(layers / 8) ? "Q5_K" : undefined;
+      if (type === "Q4_K_S" || type === "IQ4_NL") return layer < Math.floor(layers / 8) ? "Q5_K" : undefined;
       return isMedium(type) && favoured(layer, layers) ? "Q6_K" : undefined;
     case "attn_output":
       return { Q2_K: "Q3_K", Q3_K_M: "Q4_K", Q3_K_L: "Q5_K" }[type as string] as QuantizedType | undefined;
