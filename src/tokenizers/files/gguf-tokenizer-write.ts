@@ -39,7 +39,7 @@ export function ggufTokenizerMetadata(spec: TokenizerSpec, options: GgufTokenize
   const { model } = spec;
   const fields = { bpe: () => byteLevel(spec, model as BpeModel), sentencepiece: () => sentencePiece(model as SentencePieceModel), pipeline: () => pipeline(spec, model as PipelineModel), characters: null }[model.kind];
   if (fields === null) return refuse("a vocabulary of characters", "BPE, WordPiece or Unigram", "single characters");
-  const { tokens, types, around = true, ...rest } = fields();
+  const { tokens, types, scores, around = true, ...rest } = fields();
   if (tokens.length > options.vocabulary) refuse("more tokens than rows", `at most ${options.vocabulary}`, String(tokens.length));
   for (let id = 0; id < options.vocabulary; id++) {
     if (tokens[id] !== undefined) continue;
@@ -59,6 +59,7 @@ export function ggufTokenizerMetadata(spec: TokenizerSpec, options: GgufTokenize
   if (!around) Object.assign(ids, { seperator: after[0], cls: before[0] });
   const made: Fields = {
     ...rest.fields,
+    ...(scores === undefined ? {} : { scores: f32s(Float32Array.from(tokens, (_, id) => scores[id] ?? 0)) }),
     tokens: texts(tokens as string[]),
     token_type: i32s(types),
     ...Object.fromEntries(Object.entries(ids).flatMap(([name, id]) => (id === undefined || id === null ? [] : [[`${name}_token_id`, u32(id)]]))),
@@ -74,6 +75,7 @@ interface Kind {
   /** By id; holes where there is none. */
   readonly tokens: (string | undefined)[];
   readonly types: number[];
+  readonly scores?: Float32Array;
   /** False for BERT's names of what stands around a text. */
   readonly around?: boolean;
 }
@@ -111,42 +113,23 @@ function sentencePiece({ sentencePiece: { kind, pieces, scores, types, normalize
   return {
     fields: {
       model: text(kind === "bpe" ? "llama" : "t5"),
-      scores: f32s(scores),
       add_space_prefix: { kind: "bool", value: normalizer.addDummyPrefix },
       remove_extra_whitespaces: { kind: "bool", value: normalizer.removeExtraWhitespaces },
       ...(normalizer.charsmap === null ? {} : { precompiled_charsmap: { kind: "array", of: "u8", value: normalizer.charsmap } }),
     },
     tokens: pieces.map((piece, id) => (piece === NUL ? placeholder(id) : piece)),
     types: [...types],
+    scores,
   };
 }
 
 function pipeline(spec: TokenizerSpec, model: PipelineModel): Kind {
-  const { pieces, preTokenizer, normalizer } = model;
-  const steps = flat(normalizer);
+  const { pieces } = model;
   switch (pieces.type) {
     case "BPE":
       return pieces.byte_fallback ? spelledBpe(spec, model) : byteLevelPieces(spec, model);
-    case "Unigram": {
-      const charsmap = steps.find((step) => step.type === "Precompiled");
-      const known = steps.every(({ type }) => ["Precompiled", "Replace", "Strip"].includes(type));
-      const metaspace = [preTokenizer].flatMap((part) => (part?.type === "Sequence" ? part.pretokenizers : part === null ? [] : [part])).find(({ type }) => type === "Metaspace");
-      if (!known || charsmap === undefined || metaspace?.type !== "Metaspace") return refuse("a Unigram model", "Precompiled and Metaspace", steps.map(({ type }) => type).join(", "));
-      const { tokens, types } = listed(spec, pieces.vocab.map(([token]) => token));
-      if (pieces.unk_id !== null) types[pieces.unk_id] = PIECE_TYPES.unknown;
-      const collapses = steps.some(({ type }) => type === "Replace") || (preTokenizer?.type === "Sequence" && preTokenizer.pretokenizers.some(({ type }) => type === "WhitespaceSplit"));
-      return {
-        fields: {
-          model: text("t5"),
-          scores: f32s(Float32Array.from(tokens, (_, id) => pieces.vocab[id]?.[1] ?? 0)),
-          add_space_prefix: { kind: "bool", value: metaspace.prepend_scheme !== "never" },
-          remove_extra_whitespaces: { kind: "bool", value: collapses },
-          precompiled_charsmap: { kind: "array", of: "u8", value: Uint8Array.from(atob(charsmap.precompiled_charsmap), (c) => c.charCodeAt(0)) },
-        },
-        tokens,
-        types: pieces.byte_fallback ? withBytes(tokens, types) : types,
-      };
-    }
+    case "Unigram":
+      return unigram(spec, model);
     case "WordPiece":
       return wordPiece(spec, model);
     default:
@@ -154,6 +137,37 @@ function pipeline(spec: TokenizerSpec, model: PipelineModel): Kind {
   }
 }
 
+const isSpaces = (step: NormalizerSpec): boolean => step.type === "Replace" && "String" in step.pattern && step.pattern.String === " " && step.content === SPACE;
+
+function unigram(spec: TokenizerSpec, { pieces, preTokenizer, normalizer }: PipelineModel): Kind {
+  if (pieces.type !== "Unigram") return refuse("a kind of tokenizer", "Unigram", pieces.type);
+  const steps = flat(normalizer);
+  const cuts = preTokenizer?.type === "Sequence" ? preTokenizer.pretokenizers : preTokenizer === null ? [] : [preTokenizer];
+  const metaspace = cuts.find((cut) => cut.type === "Metaspace");
+  const known = steps.every(({ type }) => ["Precompiled", "Replace", "Strip", "Prepend"].includes(type)) && cuts.every(({ type }) => type === "Metaspace" || type === "WhitespaceSplit");
+  if (!known || !(metaspace !== undefined || steps.some(isSpaces))) return refuse("a Unigram model", "Precompiled and ▁ for spaces", steps.map(({ type }) => type).join(", "));
+  const charsmap = steps.find((step) => step.type === "Precompiled")?.precompiled_charsmap;
+  const { tokens, types } = listed(
+    spec,
+    pieces.vocab.map(([token]) => token),
+  );
+  if (pieces.unk_id !== null) types[pieces.unk_id] = PIECE_TYPES.unknown;
+  const prefix = metaspace === undefined ? steps.some(({ type }) => type === "Prepend") : metaspace.prepend_scheme !== "never";
+  const collapses = steps.some((step) => step.type === "Replace" && !isSpaces(step)) || cuts.some(({ type }) => type === "WhitespaceSplit");
+  return {
+    fields: {
+      model: text("t5"),
+      add_space_prefix: { kind: "bool", value: prefix },
+      remove_extra_whitespaces: { kind: "bool", value: collapses },
+      ...(charsmap === undefined ? {} : { precompiled_charsmap: { kind: "array", of: "u8", value: Uint8Array.from(atob(charsmap), (c) => c.charCodeAt(0)) } }),
+    },
+    tokens,
+    types: pieces.byte_fallback ? withBytes(tokens, types) : types,
+    scores: Float32Array.from(tokens, (_, id) => pieces.vocab[id]?.[1] ?? 0),
+  };
+}
+
+const SPACE = "\u2581";
 const BYTE = /^<0x[0-9A-F]{2}>$/;
 const withBytes = (tokens: readonly (string | undefined)[], types: readonly number[]): number[] =>
   types.map((type, id) => (BYTE.test(tokens[id] ?? "") ? PIECE_TYPES.byte : type));
@@ -178,7 +192,7 @@ function byteLevelPieces(spec: TokenizerSpec, { pieces, preTokenizer, normalizer
 function spelledBpe(spec: TokenizerSpec, { pieces, preTokenizer, normalizer }: PipelineModel): Kind {
   if (pieces.type !== "BPE") return refuse("a kind of tokenizer", "BPE", pieces.type);
   const steps = flat(normalizer);
-  const spaces = steps.some((step) => step.type === "Replace" && "String" in step.pattern && step.pattern.String === " " && step.content === "\u2581");
+  const spaces = steps.some(isSpaces);
   const metaspace = preTokenizer?.type === "Metaspace" ? preTokenizer : null;
   const onlyThese = steps.every(({ type }) => type === "Prepend" || type === "Replace");
   const cutAtSpaces = preTokenizer === null || metaspace !== null || (preTokenizer.type === "Split" && "String" in preTokenizer.pattern && preTokenizer.pattern.String === " ");
@@ -194,9 +208,10 @@ function spelledBpe(spec: TokenizerSpec, { pieces, preTokenizer, normalizer }: P
   if (unknown !== undefined) types[unknown] = PIECE_TYPES.unknown;
   const prefix = metaspace === null ? steps.some(({ type }) => type === "Prepend") : metaspace.prepend_scheme !== "never";
   return {
-    fields: { model: text("llama"), scores: f32s(scores), add_space_prefix: { kind: "bool", value: prefix }, remove_extra_whitespaces: { kind: "bool", value: false } },
+    fields: { model: text("llama"), add_space_prefix: { kind: "bool", value: prefix }, remove_extra_whitespaces: { kind: "bool", value: false } },
     tokens,
     types: withBytes(tokens, types),
+    scores,
   };
 }
 
@@ -208,7 +223,7 @@ function wordPiece(spec: TokenizerSpec, { pieces, normalizer, preTokenizer }: Pi
   const unknown = unknownId(spec.model);
   return {
     fields: { model: text("bert"), token_type_count: u32(2) },
-    tokens: tokens.map((token, id) => (token === undefined || types[id] !== PIECE_TYPES.normal || id === unknown ? token : token.startsWith("##") ? token.slice(2) : `\u2581${token}`)),
+    tokens: tokens.map((token, id) => (token === undefined || types[id] !== PIECE_TYPES.normal || id === unknown ? token : token.startsWith("##") ? token.slice(2) : `${SPACE}${token}`)),
     types,
     around: false,
   };

@@ -145,15 +145,19 @@ function template(
   };
 }
 
-/** Without placeholders: ids that a model has rows for and its tokenizer no token. */
-function withoutPlaceholders(spelled: readonly string[], types: ArrayLike<number> | null): (string | undefined)[] {
-  return spelled.map((token, id) => (types?.[id] === PIECE_TYPES.unused && token === `[PAD${id}]` ? undefined : token));
+const isPlaceholder = (token: string | undefined, id: number, types: ArrayLike<number> | null): boolean => types?.[id] === PIECE_TYPES.unused && token === `[PAD${id}]`;
+
+/** How many tokens there are before the placeholders at the end: ids that a model has rows for and its tokenizer no token. */
+function sizeWithoutTail(tokens: readonly string[], types: ArrayLike<number> | null): number {
+  let size = tokens.length;
+  while (size > 0 && isPlaceholder(tokens[size - 1], size - 1, types)) size--;
+  return size;
 }
 
 function byteLevel(reader: Reader): TokenizerSpec {
   const spelled = reader.strings("tokens");
   const types = reader.numbers("token_type", spelled.length);
-  const tokens = withoutPlaceholders(spelled, types);
+  const tokens = spelled.slice(0, sizeWithoutTail(spelled, types)).map((token, id) => (isPlaceholder(token, id, types) ? undefined : token));
   const pre = reader.text("pre") ?? "gpt-2";
   const cut = Object.hasOwn(CUTS, pre)
     ? CUTS[pre]
@@ -217,22 +221,18 @@ function pipeline(
 }
 
 function sentencePiece(reader: Reader, kind: "bpe" | "unigram"): TokenizerSpec {
-  const pieces = reader.strings("tokens");
-  const size = pieces.length;
-  const scores = reader.numbers("scores", size);
-  if (scores === null) reader.fail("scores", "not there", `${size} numbers`, "nothing");
-  const types = Uint8Array.from(
-    { length: size },
-    (
-      (of) => (_, id) =>
-        of?.[id] ?? PIECE_TYPES.normal
-    )(reader.numbers("token_type", size)),
-  );
-  const pieceOf = (key: string, missing: string) => pieces[reader.id(key, size) ?? -1] ?? missing;
+  const spelled = reader.strings("tokens");
+  const scores = reader.numbers("scores", spelled.length);
+  if (scores === null) return reader.fail("scores", "not there", `${spelled.length} numbers`, "nothing");
+  const given = reader.numbers("token_type", spelled.length);
+  const size = sizeWithoutTail(spelled, given);
+  const pieces = spelled.slice(0, size);
+  const types = Uint8Array.from({ length: size }, (_, id) => given?.[id] ?? PIECE_TYPES.normal);
+  const pieceOf = (key: string, missing: string) => pieces[reader.id(key, spelled.length) ?? -1] ?? missing;
   const spec: SentencePieceSpec = {
     kind,
     pieces,
-    scores: Float32Array.from(scores as ArrayLike<number>),
+    scores: Float32Array.from({ length: size }, (_, id) => scores[id] as number),
     types,
     normalizer: {
       name: "gguf",

@@ -58,8 +58,26 @@ function cleaned({ normalizer: { charsmap, removeExtraWhitespaces } }: SentenceP
   ];
 }
 
+/** Spaces as ▁, one before the text where the model wants it (Metaspace would leave it out before a space), and back. */
+function spaces(spec: SentencePieceSpec): Omit<Parts, "pieces"> {
+  const { addDummyPrefix } = spec.normalizer;
+  return {
+    normalizer: sequence([...cleaned(spec), ...(addDummyPrefix ? [{ type: "Prepend", prepend: SPACE } as const] : []), { type: "Replace", pattern: { String: " " }, content: SPACE }]),
+    preTokenizer: null,
+    decoder: {
+      type: "Sequence",
+      decoders: [
+        { type: "Replace", pattern: { String: SPACE }, content: " " },
+        { type: "ByteFallback" },
+        { type: "Fuse" },
+        ...(addDummyPrefix ? [{ type: "Strip", content: " ", start: 1, stop: 0 } as const] : []),
+      ],
+    },
+  };
+}
+
 function bpe(spec: SentencePieceSpec): Parts {
-  const { pieces, scores, types, normalizer, byteFallback } = spec;
+  const { pieces, scores, types, byteFallback } = spec;
   const idOf = new Map(pieces.map((piece, id) => [piece, id]));
   const made: { left: number; right: number; score: number }[] = [];
   for (const [id, piece] of pieces.entries()) {
@@ -72,10 +90,8 @@ function bpe(spec: SentencePieceSpec): Parts {
     made.push(...own.sort((a, b) => a.left - b.left || a.right - b.right));
   }
   made.sort((a, b) => b.score - a.score);
-  const replaced: NormalizerSpec = { type: "Replace", pattern: { String: " " }, content: SPACE };
   return {
-    normalizer: sequence([...cleaned(spec), ...(normalizer.addDummyPrefix ? [{ type: "Prepend", prepend: SPACE } as const] : []), replaced]),
-    preTokenizer: null,
+    ...spaces(spec),
     pieces: {
       type: "BPE",
       dropout: null,
@@ -88,28 +104,15 @@ function bpe(spec: SentencePieceSpec): Parts {
       vocab: { tokens: pieces, idOf },
       merges: Int32Array.from(made.flatMap(({ left, right }) => [left, right])),
     },
-    decoder: {
-      type: "Sequence",
-      decoders: [
-        { type: "Replace", pattern: { String: SPACE }, content: " " },
-        { type: "ByteFallback" },
-        { type: "Fuse" },
-        ...(normalizer.addDummyPrefix ? [{ type: "Strip", content: " ", start: 1, stop: 0 } as const] : []),
-      ],
-    },
   };
 }
 
 function unigram(spec: SentencePieceSpec): Parts {
-  const { pieces, scores, types, normalizer, byteFallback } = spec;
+  const { pieces, scores, types, byteFallback } = spec;
   const unknown = types.indexOf(PIECE_TYPES.unknown);
-  const metaspace = { type: "Metaspace", replacement: SPACE, prepend_scheme: normalizer.addDummyPrefix ? "always" : "never", split: true } as const;
-  return {
-    normalizer: sequence(cleaned(spec)),
-    preTokenizer: metaspace,
-    pieces: { type: "Unigram", unk_id: unknown < 0 ? null : unknown, vocab: pieces.map((piece, id) => [piece, scores[id]] as const), byte_fallback: byteFallback },
-    decoder: { ...metaspace, add_prefix_space: undefined, str_rep: undefined },
-  };
+  // No text is cut into unused pieces; Hugging Face has no word for that, so they are worse than anything else.
+  const vocab = pieces.map((piece, id) => [piece, types[id] === PIECE_TYPES.unused ? -1e9 : scores[id]] as const);
+  return { ...spaces(spec), pieces: { type: "Unigram", unk_id: unknown < 0 ? null : unknown, vocab, byte_fallback: byteFallback } };
 }
 
 function template({ sentencePiece: { pieces, bosPiece, eosPiece }, bos, eos }: SentencePieceModel): PostProcessorSpec | null {
