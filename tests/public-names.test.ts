@@ -38,16 +38,18 @@ const NAMES: Record<string, string> = {
     sequentialWindows splitIntoDocuments weightedMix withStatistics writeShards
   `,
   formats: `
-    COMMON_KEYS DEQUANTIZED GGML_TYPES QUANTIZED SAFETENSORS_DTYPES bytesSource checkpointName dequantizeBlocks encodeGguf
-    encodeModelWeights encodeSafetensors hashFile isJsonObject isTemporary lastGoodCheckpoint listCheckpoints memoryFolder
-    normaliseKeys openFile openFolder openGguf openModelWeights openSafetensors parseConfig parseConfigText parseJson
-    parseModelConfig quantizeBlocks readConfigJson readText removeLeftovers saveModelWeights verifyCheckpoint writeCheckpoint
-    writeFileAtomic writeFolderAtomic
+    COMMON_KEYS DEQUANTIZED FILE_TYPES GGML_TYPES NF4_VALUES PLAIN_FILE_TYPES PickledTensor QUANTIZED SAFETENSORS_DTYPES bytesSource
+    checkpointName dequantizeBlocks dequantizeInt8 dequantizeNf4 encodeGguf encodeModelWeights encodeSafetensors floatsOf hashFile
+    isGguf isJsonObject isTemporary lastGoodCheckpoint layoutOf listCheckpoints memoryFolder normaliseKeys openFile openFolder openGguf
+    openGgufFiles openModelWeights openPytorch openSafetensors parseConfig parseConfigText parseJson parseModelConfig quantizeBlocks
+    quantizeInt8 quantizeNf4 readConfigJson readGenerationConfig readText removeLeftovers saveModelWeights verifyCheckpoint
+    writeCheckpoint writeFileAtomic writeFolderAtomic
   `,
   models: `
-    CausalLM CausalLMOutput GPT2 Llama architectureNamed architectures configKeys configText contextOf countsFrom createModel
-    defineArchitecture describeGguf describeModel fromPretrained gpt2ConfigSchema gpt2Counts llamaConfigSchema llamaCounts
-    loadWeights modelCounts outputOf parameterCountOf registerArchitecture saveModel shiftLabels sizedConfig sizedKeys weightEntries
+    CausalLM CausalLMOutput FOLDER_DTYPES GPT2 Llama architectureNamed architectures configKeys configText contextOf countsFrom
+    createModel defineArchitecture describeGguf describeModel fromPretrained gpt2ConfigSchema gpt2Counts llamaConfigSchema llamaCounts
+    loadWeights modelCounts openWeights outputOf parameterCountOf registerArchitecture saveFolder saveGguf saveModel shiftLabels
+    sizedConfig sizedKeys weightEntries weightsOf
   `,
   train: `
     END_OF_TEXT accumulateGradients bars chart checkMemory checkPrompts checkSameData createProgress differences emulationNote evaluateLoss

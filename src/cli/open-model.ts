@@ -48,7 +48,7 @@ export async function openModel(path: string, checkpoint: string | undefined, lo
 /** The folder with config.json and weights, or the GGUF file, that a path means. */
 export async function findModel(path: string, checkpoint?: string): Promise<string> {
   checkPath(path);
-  const single = isGguf(path) ? "one file" : existsSync(join(path, "config.json")) ? "config.json" : null;
+  const single = isGguf(path) || isCheckpointFile(path) ? "one file" : existsSync(join(path, "config.json")) ? "config.json" : null;
   if (single !== null) {
     if (checkpoint !== undefined)
       throw new ConfigError(`${path}: a single model, expected a run's folder with --checkpoint, got ${single}. Leave --checkpoint out.`);
@@ -85,6 +85,9 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
 }
 
 const isGguf = (path: string): boolean => /\.gguf$/i.test(path) && statSync(path).isFile();
+
+/** A file of PyTorch's with weights and config, as nanoGPT writes it. */
+const isCheckpointFile = (path: string): boolean => /\.(pt|pth|ckpt)$/i.test(path) && statSync(path).isFile();
 
 /** How files begin that people take for models. */
 const BEGINNINGS: [bytes: string, kind: string][] = [

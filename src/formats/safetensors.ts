@@ -121,9 +121,8 @@ export function findTensor(tensors: ReadonlyMap<string, TensorInfo>, name: strin
 export async function readTensor(source: Source, info: TensorInfo): Promise<StoredTensor> {
   const { name, dtype, shape, offset, bytes } = info;
   if (!isReadable(dtype)) {
-    const family = /^F[468]/.test(dtype) ? "8-bit and smaller floats are not computed with yet" : "this dtype is not computed with";
     throw new FormatError(
-      `${info.file}: tensor ${JSON.stringify(name)} is ${dtype}, expected ${readableDtypes.join(", ")}, got ${dtype}: ${family}. ` +
+      `${info.file}: tensor ${JSON.stringify(name)} is ${dtype}, expected ${readableDtypes.join(", ")}, got ${dtype}: floats below 8 bits are not computed with. ` +
         "Convert the file to F32, BF16 or F16.",
     );
   }

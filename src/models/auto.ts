@@ -22,7 +22,8 @@ async function folderOf(place: string | Folder): Promise<Folder> {
 }
 
 /**
- * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards), or a GGUF file. Weights become float32.
+ * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards, or PyTorch's pytorch_model.bin), a GGUF file, or nanoGPT's ckpt.pt. Weights
+ * become float32.
  * @throws FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype.
  */
 export async function fromPretrained(place: string | Folder): Promise<CausalLM> {
@@ -31,6 +32,11 @@ export async function fromPretrained(place: string | Folder): Promise<CausalLM> 
     if (/\.gguf$/i.test(place) || (await isGguf(place))) {
       const { modelFromGguf } = await import("./gguf-model.ts");
       return modelFromGguf(await openGgufFiles(place));
+    }
+    const { modelFrom, openWeights, PYTORCH } = await import("./weight-source.ts");
+    if (PYTORCH.test(place)) {
+      const source = await openWeights(place);
+      return modelFrom(source).finally(() => source.close());
     }
   }
   const folder = await folderOf(place);

@@ -5,15 +5,18 @@
 import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import { readConfigJson } from "../formats/hf-config.ts";
+import { openPytorch } from "../formats/pytorch/read.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
 import { floatsOf } from "../formats/safetensors-values.ts";
 import { scope } from "../tensor/index.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
+import { createModel } from "./create.ts";
 import { ggufConfig, isRope, ourValues } from "./gguf-model.ts";
 import { ggufNames } from "./gguf-names.ts";
-import { ownNames } from "./weight-names.ts";
+import { fromNanoGpt } from "./nanogpt.ts";
+import { misfit, ownNames } from "./weight-names.ts";
 
 /** Weights that can be asked for by name. */
 export interface WeightSource {
@@ -44,12 +47,12 @@ export function weightsOf(model: CausalLM): WeightSource {
 }
 
 /**
- * Opens the weights of a Hugging Face folder or a GGUF file (or the first of several).
+ * Opens the weights of a Hugging Face folder, a GGUF file (or the first of several) or a checkpoint of nanoGPT.
  * @throws FormatError where the weights are not those of the config
  */
 export async function openWeights(place: string): Promise<WeightSource> {
   const { isGguf } = await import("../formats/gguf/files.ts");
-  const source = (await isGguf(place)) ? await fromGguf(place) : await fromFolder(place);
+  const source = (await isGguf(place)) ? await fromGguf(place) : PYTORCH.test(place) ? await fromPytorch(place) : await fromFolder(place);
   try {
     checkCount(source);
   } catch (error) {
@@ -57,6 +60,41 @@ export async function openWeights(place: string): Promise<WeightSource> {
     throw error;
   }
   return source;
+}
+
+/** A checkpoint that is a file of its own. */
+export const PYTORCH = /\.(pt|pth|bin|ckpt)$/i;
+
+async function fromPytorch(place: string): Promise<WeightSource> {
+  const { openFile } = await import("../formats/node-file.ts");
+  const source = await openFile(place);
+  try {
+    return fromNanoGpt(await openPytorch(source));
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
+/** The weights as a model in memory. @throws FormatError where names or shapes are not the model's */
+export async function modelFrom(source: WeightSource): Promise<CausalLM> {
+  const model = createModel({ ...source.description.config, model_type: source.description.modelType }, source.name);
+  try {
+    const wanted = model.stateDict();
+    const missing = [...wanted.keys()].filter((name) => !source.shapes.has(name));
+    const unexpected = [...source.shapes.keys()].filter((name) => !wanted.has(name));
+    if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(source.name, missing, unexpected, "metadata"));
+    for (const [name, target] of wanted) {
+      const shape = source.shapes.get(name);
+      if (shape?.join() !== target.shape.join())
+        throw new FormatError(`${source.name}, ${name}: wrong shape, expected (${target.shape.join(", ")}), got (${shape?.join(", ")}). Config and weights do not belong together.`);
+    }
+    for (const [name, target] of wanted) target.write(await source.read(name));
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+  return model.eval();
 }
 
 /** Every weight is there, and no other: the sizes say so together, and each has to be asked for by its name. */
