@@ -29,7 +29,14 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "groundup-convert-"));
   const text = "It was a bright cold day in April, and the clocks were striking thirteen. ".repeat(20);
   writeFileSync(at("text.txt"), text);
-  const model = new Llama({ vocab_size: 300, hidden_size: 64, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 2, max_position_embeddings: 64 });
+  const model = new Llama({
+    vocab_size: 300,
+    hidden_size: 64,
+    intermediate_size: 96,
+    num_hidden_layers: 2,
+    num_attention_heads: 2,
+    max_position_embeddings: 64,
+  });
   model.tokenIds = { bos_token_id: 0, eos_token_id: 0, pad_token_id: null };
   await saveModel(model, at("model"), { dtype: "bf16" });
   model.dispose();
@@ -56,7 +63,11 @@ afterEach(() => {
 test("a folder as GGUF and back: the same weights, tokenizer, template", async () => {
   // All matrices are BF16, so that is what loses nothing.
   expect(await json("convert", at("model"), "--to", "gguf", "--out", at("a.gguf"))).toMatchObject({ type: "BF16", layouts: { BF16: 16, F32: 5 } });
-  expect((await json("inspect", at("a.gguf"))).metadata).toMatchObject({ "general.name": "model", "tokenizer.chat_template": "{{ a }}", "general.file_type": 32 });
+  expect((await json("inspect", at("a.gguf"))).metadata).toMatchObject({
+    "general.name": "model",
+    "tokenizer.chat_template": "{{ a }}",
+    "general.file_type": 32,
+  });
   const { files } = await json("convert", at("a.gguf"), "--to", "hf", "--out", at("again"), "--type", "BF16");
   expect(files.sort()).toEqual(readdirSync(at("again")).sort());
   expect(readFileSync(at("again/model.safetensors")).equals(readFileSync(at("model/model.safetensors")))).toBe(true);
@@ -72,7 +83,9 @@ test("quantize says sizes, compares tokens, measures", async () => {
   const plain = await json("quantize", at("model"), "--type", "F32", "--out", at("f32.gguf"), "--check");
   expect(plain.compared).toEqual({ agree: 32, of: 32 });
   const small = await groundup("quantize", at("model"), "--type", "Q4_0", "--out", at("q.gguf"), "--check", "--perplexity", at("text.txt"));
-  expect(small.out).toMatch(/q\.gguf: Q4_0, .* bits per weight \(.*\)\nbefore .*, 16\.00 bits per weight; took .*\n\d+ of 32 greedy tokens agree with .*\nperplexity [\d.]+ before, [\d.]+ after\n/);
+  expect(small.out).toMatch(
+    /q\.gguf: Q4_0, .* bits per weight \(.*\)\nbefore .*, 16\.00 bits per weight; took .*\n\d+ of 32 greedy tokens agree with .*\nperplexity [\d.]+ before, [\d.]+ after\n/,
+  );
 });
 
 test("nothing is replaced by accident", async () => {
@@ -82,7 +95,9 @@ test("nothing is replaced by accident", async () => {
   expect(readFileSync(at("there.gguf"), "utf8")).toBe("mine");
   expect((await groundup("convert", at("model"), "--to", "hf", "--out", at("model"), "--force")).err).toContain("--out: the model itself");
   expect((await groundup("convert", at("model"), "--to", "gguf", "--out", at("empty"), "--force", "--type", "Q9")).code).toBe(2);
-  expect((await groundup("convert", at("model"), "--to", "hf", "--out", at("new"), "--type", "Q4_0")).err).toContain("--type: a folder holds plain floats, expected F32, F16, BF16, got Q4_0");
+  expect((await groundup("convert", at("model"), "--to", "hf", "--out", at("new"), "--type", "Q4_0")).err).toContain(
+    "--type: a folder holds plain floats, expected F32, F16, BF16, got Q4_0",
+  );
   expect((await groundup("quantize", at("model"), "--type", "Q8_0", "--out", at("there.gguf"), "--force")).code).toBe(undefined);
   expect(readFileSync(at("there.gguf")).toString("latin1", 0, 4)).toBe("GGUF");
   expect(existsSync(at("new"))).toBe(false);

@@ -31,7 +31,13 @@ export const command = defineCommand({
     const { weights, tokenizer, chatTemplate, generationConfig, name } = await openModelFiles(path, io.log);
     try {
       if (to === "hf") {
-        const { bytes, files } = await saveFolder(weights, out, { ...(plain === undefined ? {} : { dtype: plain }), tokenizer, chatTemplate, generationConfig, replace: force });
+        const { bytes, files } = await saveFolder(weights, out, {
+          ...(plain === undefined ? {} : { dtype: plain }),
+          tokenizer,
+          chatTemplate,
+          generationConfig,
+          replace: force,
+        });
         io.print(`${out}: ${files.join(", ")}; ${byteSize(bytes)} of weights`);
         return { model: path, to, out, bytes, files };
       }

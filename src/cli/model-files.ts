@@ -53,7 +53,11 @@ async function fromFolder(path: string): Promise<Beside> {
     const source = await openFile(join(path, name));
     return readText(source, 16 << 20).finally(() => source.close());
   };
-  return { chatTemplate: (await text("chat_template.jinja")) ?? templateIn(await text("tokenizer_config.json"), path), generationConfig: await text("generation_config.json"), name: null };
+  return {
+    chatTemplate: (await text("chat_template.jinja")) ?? templateIn(await text("tokenizer_config.json"), path),
+    generationConfig: await text("generation_config.json"),
+    name: null,
+  };
 }
 
 /** `chat_template` of tokenizer_config.json: one, or several by name, of which "default" is meant. */
@@ -71,7 +75,9 @@ export function checkTarget(out: string, source: string, force: boolean, folder:
   if (!existsSync(out)) return;
   if (!force) throw new ConfigError(`${out}: already exists, expected a new name, got one in use. Choose another, or add --force to replace it.`);
   if (statSync(out).isDirectory() !== folder)
-    throw new ConfigError(`${out}: of another kind, expected ${folder ? "a folder" : "a file"} to replace, got ${folder ? "a file" : "a folder"}. Choose another name.`);
+    throw new ConfigError(
+      `${out}: of another kind, expected ${folder ? "a folder" : "a file"} to replace, got ${folder ? "a file" : "a folder"}. Choose another name.`,
+    );
 }
 
 /** Tokens that are compared. */
@@ -100,5 +106,7 @@ export async function compareGreedy(source: string, written: string, tokenizer: 
 
 /** For each place the likeliest next token. */
 function choices(model: CausalLM, ids: readonly number[]): number[] {
-  return scope(() => noGrad(() => ({ ids: [...(argmax(model.forward({ inputIds: tensorFrom(Int32Array.from(ids), [1, ids.length]) }).logits, -1).dataSync() as Int32Array)] }))).ids;
+  return scope(() =>
+    noGrad(() => ({ ids: [...(argmax(model.forward({ inputIds: tensorFrom(Int32Array.from(ids), [1, ids.length]) }).logits, -1).dataSync() as Int32Array)] })),
+  ).ids;
 }

@@ -26,21 +26,28 @@ export const command = defineCommand({
     context: z.int().min(2).default(512).describe("tokens in a window of --perplexity"),
     force: z.boolean().default(false).describe("replace what has the name of --out"),
   }),
-  examples: ["groundup quantize ./SmolLM2-135M --type Q4_K_M --out smollm2.gguf --check", "groundup quantize model.gguf --type Q8_0 --out small.gguf --perplexity book.txt"],
+  examples: [
+    "groundup quantize ./SmolLM2-135M --type Q4_K_M --out smollm2.gguf --check",
+    "groundup quantize model.gguf --type Q8_0 --out small.gguf --perplexity book.txt",
+  ],
   async run([path], { type, out, check, perplexity: text, context, force }, io) {
     checkTarget(out, path, force, false);
     if (text !== undefined) checkPath(text);
     const { path: source, weights, tokenizer, chatTemplate, name } = await openModelFiles(path, io.log);
-    if (text !== undefined && tokenizer === null) throw new ConfigError(`${path}: no tokenizer, expected one for --perplexity, got none. Put it beside the model.`);
+    if (text !== undefined && tokenizer === null)
+      throw new ConfigError(`${path}: no tokenizer, expected one for --perplexity, got none. Put it beside the model.`);
     const started = performance.now();
     const stored = bytesOf(weights);
     const saved = await saveGguf(weights, out, { type, tokenizer, chatTemplate, name, progress: progressOf(io.log) }).finally(() => weights.close());
     const seconds = (performance.now() - started) / 1000;
     io.print(`${out}: ${type}, ${describeSaved(saved)}`);
     io.print(`before ${byteSize(stored.bytes)}, ${((8 * stored.bytes) / stored.values).toFixed(2)} bits per weight; took ${seconds.toFixed(1)} s`);
-    const compared = check ? await compared32(source, out, tokenizer, isLossless(type, weights)) : null;
+    const compared = check ? await comparedOf(source, out, tokenizer, isLossless(type, weights)) : null;
     if (compared !== null) io.print(`${compared.agree} of ${compared.of} greedy tokens agree with ${path}`);
-    const fits = text === undefined || tokenizer === null ? null : { before: await fit(source, tokenizer, text, context), after: await fit(out, tokenizer, text, context) };
+    const fits =
+      text === undefined || tokenizer === null
+        ? null
+        : { before: await measured(source, tokenizer, text, context), after: await measured(out, tokenizer, text, context) };
     if (fits !== null) io.print(`perplexity ${fits.before.toFixed(4)} before, ${fits.after.toFixed(4)} after`);
     return { model: source, out, type, ...saved, before: stored, seconds, compared, perplexity: fits };
   },
@@ -66,14 +73,16 @@ function isLossless(type: GgufFileType, { shapes, formats }: WeightSource): bool
   return type === "F32" || [...shapes].every(([name, shape]) => shape.length < 2 || formats.get(name) === type);
 }
 
-async function compared32(source: string, out: string, tokenizer: Tokenizer | null, lossless: boolean): Promise<Comparison> {
+async function comparedOf(source: string, out: string, tokenizer: Tokenizer | null, lossless: boolean): Promise<Comparison> {
   const compared = await compareGreedy(source, out, tokenizer);
   if (lossless && compared.agree < compared.of)
-    throw new RunError(`${out}: differs from the model that it was made of, expected ${compared.of} equal tokens of a type that keeps every number, got ${compared.agree}. Don't use the file; please report this.`);
+    throw new RunError(
+      `${out}: differs from the model that it was made of, expected ${compared.of} equal tokens of a type that keeps every number, got ${compared.agree}. Don't use the file; please report this.`,
+    );
   return compared;
 }
 
-async function fit(path: string, tokenizer: Tokenizer, text: string, context: number): Promise<number> {
+async function measured(path: string, tokenizer: Tokenizer, text: string, context: number): Promise<number> {
   const files = await openDocuments(text, {});
   async function* documents(): AsyncGenerator<string> {
     for await (const document of files) yield document.text;

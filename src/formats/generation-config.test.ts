@@ -2,15 +2,24 @@ import { expect, test } from "vitest";
 import { ConfigError } from "../errors.ts";
 import { FLOAT8_VALUES } from "./float8.ts";
 import { readGenerationConfig } from "./generation-config.ts";
-import { encodeSafetensors } from "./safetensors-write.ts";
 import { openSafetensors, type TensorDtype } from "./safetensors.ts";
 import { floatsOf } from "./safetensors-values.ts";
+import { encodeSafetensors } from "./safetensors-write.ts";
 import { bytesSource, memoryFolder } from "./source.ts";
 
 const read = (content: object) => readGenerationConfig(memoryFolder({ "generation_config.json": JSON.stringify(content) }));
 
 test("generation_config.json: what groundup understands, whatever else it holds", async () => {
-  const config = { eos_token_id: [1, 106], do_sample: true, top_k: 64, top_p: 0.95, temperature: null, transformers_version: "4.50", _from_model_config: true, cache_implementation: "hybrid" };
+  const config = {
+    eos_token_id: [1, 106],
+    do_sample: true,
+    top_k: 64,
+    top_p: 0.95,
+    temperature: null,
+    transformers_version: "4.50",
+    _from_model_config: true,
+    cache_implementation: "hybrid",
+  };
   expect(await read(config)).toEqual({ eos_token_id: [1, 106], do_sample: true, top_k: 64, top_p: 0.95 });
   expect(await readGenerationConfig(memoryFolder({}))).toBe(null);
   await expect(read({ top_p: 2, eos_token_id: "x" })).rejects.toThrow(ConfigError);
@@ -35,7 +44,16 @@ test.each<[TensorDtype, number[], number[]]>([
 });
 
 test("NaN of the small floats, and integers that are no weights", () => {
-  for (const [dtype, code] of [["F8_E4M3", 0x7f], ["F8_E4M3", 0xff], ["F8_E5M2", 0x7d], ["F8_E8M0", 255], ["F8_E4M3FNUZ", 128], ["F8_E5M2FNUZ", 128]] as const)
+  for (const [dtype, code] of [
+    ["F8_E4M3", 0x7f],
+    ["F8_E4M3", 0xff],
+    ["F8_E5M2", 0x7d],
+    ["F8_E8M0", 255],
+    ["F8_E4M3FNUZ", 128],
+    ["F8_E5M2FNUZ", 128],
+  ] as const)
     expect(FLOAT8_VALUES[dtype]?.[code]).toBeNaN();
-  expect(() => floatsOf({ name: "w", dtype: "I32", shape: [1], data: new Uint8Array(4) }, "f")).toThrow(/tensor w has the wrong dtype, expected floats, got I32/);
+  expect(() => floatsOf({ name: "w", dtype: "I32", shape: [1], data: new Uint8Array(4) }, "f")).toThrow(
+    /tensor w has the wrong dtype, expected floats, got I32/,
+  );
 });

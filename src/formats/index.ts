@@ -37,7 +37,7 @@ export {
   readConfigJson,
 } from "./hf-config.ts";
 export { isJsonObject, type Json, type JsonOptions, parseJson } from "./json.ts";
-export { dequantizeInt8, dequantizeNf4, type Int8Rows, type Nf4, NF4_VALUES, quantizeInt8, quantizeNf4 } from "./nf4.ts";
+export { dequantizeInt8, dequantizeNf4, type Int8Rows, NF4_VALUES, type Nf4, quantizeInt8, quantizeNf4 } from "./nf4.ts";
 export { openFile, openFolder } from "./node-file.ts";
 export { openPytorch, type PytorchFile } from "./pytorch/read.ts";
 export { type Pickled, PickledTensor, type Storage } from "./pytorch/unpickle.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { FormatError } from "../errors.ts";
 import { random } from "../../tests/random.ts";
+import { FormatError } from "../errors.ts";
 import { dequantizeInt8, dequantizeNf4, NF4_VALUES, quantizeInt8, quantizeNf4 } from "./nf4.ts";
 
 /** Φ by its series, Φ⁻¹ by halving: slow and plain. */
@@ -69,6 +69,8 @@ test("int8: each row by its own largest number", () => {
 
 test("what does not fit is refused", () => {
   expect(() => quantizeNf4(Float32Array.of(1, Number.NaN))).toThrow(FormatError);
-  expect(() => quantizeInt8(Float32Array.of(1, Number.POSITIVE_INFINITY), 1)).toThrow(/int8: can't hold every number, expected finite ones, got Infinity at place 1/);
+  expect(() => quantizeInt8(Float32Array.of(1, Number.POSITIVE_INFINITY), 1)).toThrow(
+    /int8: can't hold every number, expected finite ones, got Infinity at place 1/,
+  );
   expect(() => quantizeInt8(new Float32Array(5), 2)).toThrow(/no whole rows, expected a number that divides 5, got 2/);
 });

@@ -31,7 +31,9 @@ export function floatsOf({ name, dtype, data }: StoredTensor, where: string): Fl
     default: {
       const table = FLOAT8_VALUES[dtype];
       if (table === undefined)
-        throw new FormatError(`${where}: tensor ${name} has the wrong dtype, expected floats, got ${dtype}. These are no weights that groundup computes with; convert them to F32, BF16 or F16.`);
+        throw new FormatError(
+          `${where}: tensor ${name} has the wrong dtype, expected floats, got ${dtype}. These are no weights that groundup computes with; convert them to F32, BF16 or F16.`,
+        );
       return looked(data, table);
     }
   }

@@ -28,7 +28,14 @@ export interface SaveFolderOptions {
   replace?: boolean;
 }
 
-const OPTIONS: KnownOptions<SaveFolderOptions> = { dtype: true, tokenizer: true, chatTemplate: true, generationConfig: true, maxShardBytes: true, replace: true };
+const OPTIONS: KnownOptions<SaveFolderOptions> = {
+  dtype: true,
+  tokenizer: true,
+  chatTemplate: true,
+  generationConfig: true,
+  maxShardBytes: true,
+  replace: true,
+};
 
 /**
  * Writes a folder that Hugging Face transformers opens: config.json, model.safetensors (one or several), the tokenizer with tokenizer_config.json and chat template,
@@ -85,7 +92,10 @@ export function configJson({ architecture, config }: ModelDescription): Record<s
   const { layers } = architecture.keyOf;
   const count = config[layers] as number;
   const one = Object.fromEntries(
-    Object.entries({ ...config, [layers]: 1 }).map(([key, value]) => [key, Array.isArray(value) && value.length === count && count > 1 ? value.slice(0, 1) : value]),
+    Object.entries({ ...config, [layers]: 1 }).map(([key, value]) => [
+      key,
+      Array.isArray(value) && value.length === count && count > 1 ? value.slice(0, 1) : value,
+    ]),
   );
   const model = architecture.create(one);
   const json = { ...model.configJson() };

@@ -62,7 +62,11 @@ function configOf(reader: GgufReader): { config: Record<string, unknown>; form: 
   checkRotary(lookup, reader.name);
   const id = (name: string): number | null => lookup.optional(`tokenizer.ggml.${name}_token_id`) ?? null;
   const [eos, eot] = [id("eos"), id("eot")];
-  const tokenIds = { bos_token_id: id("bos"), eos_token_id: eot === null || eot === eos ? eos : [eos, eot].filter((one) => one !== null), pad_token_id: id("padding") };
+  const tokenIds = {
+    bos_token_id: id("bos"),
+    eos_token_id: eot === null || eot === eos ? eos : [eos, eot].filter((one) => one !== null),
+    pad_token_id: id("padding"),
+  };
   const rope = ropeFromMetadata(lookup, reader.name);
   const stretched = rope === null ? {} : { rope_parameters: rope };
   return { config: { model_type: architecture.modelType, ...stretched, ...form.config(lookup), ...tokenIds }, form };
@@ -163,7 +167,13 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Pro
 export const isRope = (name: string): boolean => (ROPE_TENSORS as readonly string[]).includes(name);
 
 /** A tensor's numbers as they stand in a file of this shape, as our weight of this name holds them. */
-export function ourValues(values: Float32Array<ArrayBuffer>, name: string, shape: readonly number[], form: Form, config: Readonly<Record<string, unknown>>): Float32Array<ArrayBuffer> {
+export function ourValues(
+  values: Float32Array<ArrayBuffer>,
+  name: string,
+  shape: readonly number[],
+  form: Form,
+  config: Readonly<Record<string, unknown>>,
+): Float32Array<ArrayBuffer> {
   const order = form.rowOrder?.(name, shape[0] as number, config) ?? null;
   let ours = order === null ? values : inOurOrder(values, order);
   const added = form.added?.(name) ?? 0;
@@ -172,7 +182,13 @@ export function ourValues(values: Float32Array<ArrayBuffer>, name: string, shape
 }
 
 /** The other way round: what a file holds of our weight of this shape. */
-export function fileValues(values: Float32Array<ArrayBuffer>, name: string, shape: readonly number[], form: Form, config: Readonly<Record<string, unknown>>): Float32Array<ArrayBuffer> {
+export function fileValues(
+  values: Float32Array<ArrayBuffer>,
+  name: string,
+  shape: readonly number[],
+  form: Form,
+  config: Readonly<Record<string, unknown>>,
+): Float32Array<ArrayBuffer> {
   let there = form.transposed?.(name) === true ? transposed(values, shape) : values;
   const added = form.added?.(name) ?? 0;
   if (added !== 0) there = there.map((value) => value + added);

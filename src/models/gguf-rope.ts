@@ -34,7 +34,8 @@ export function ropeFromMetadata(file: GgufLookup, name: string): RopeParameters
     case "linear":
       return factor === undefined || factor === 1 ? null : { rope_type: "linear", factor };
     case "yarn": {
-      if (factor === undefined) throw new FormatError(`${name}: yarn without its factor, expected metadata "rope.scaling.factor", got none. Get a complete file of the model.`);
+      if (factor === undefined)
+        throw new FormatError(`${name}: yarn without its factor, expected metadata "rope.scaling.factor", got none. Get a complete file of the model.`);
       const [fast, slow] = [file.optional("{arch}.rope.scaling.yarn_beta_fast"), file.optional("{arch}.rope.scaling.yarn_beta_slow")];
       return {
         rope_type: "yarn",
@@ -46,7 +47,9 @@ export function ropeFromMetadata(file: GgufLookup, name: string): RopeParameters
       };
     }
     default:
-      throw new FormatError(`${name}: stretched positions of an unknown kind, expected rope.scaling.type none, linear, yarn or longrope, got ${kind}. Choose another model.`);
+      throw new FormatError(
+        `${name}: stretched positions of an unknown kind, expected rope.scaling.type none, linear, yarn or longrope, got ${kind}. Choose another model.`,
+      );
   }
 }
 

@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { FormatError } from "../errors.ts";
-import { openGgufFiles } from "../formats/gguf/files.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
+import { openGgufFiles } from "../formats/gguf/files.ts";
+import type { GgufValue } from "../formats/gguf/read.ts";
 import { encodeGguf } from "../formats/gguf/write.ts";
-import { type GgufValue } from "../formats/gguf/read.ts";
 import { init } from "../nn/index.ts";
 import { noGrad, scope, tensorFrom } from "../tensor/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
@@ -16,7 +16,7 @@ import type { CausalLM } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
 import { configJson, saveFolder } from "./folder-save.ts";
 import { fromPretrained, openWeights, saveGguf, type WeightSource, weightsOf } from "./index.ts";
-import { type RopeParameters, frequencies } from "./rope-tables.ts";
+import { frequencies, type RopeParameters } from "./rope-tables.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "groundup-gguf-save-"));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -40,7 +40,10 @@ async function same(source: WeightSource, model: CausalLM): Promise<void> {
   expect([...source.shapes].sort()).toEqual([...expected.shapes].sort());
   for (const name of source.shapes.keys()) {
     const [there, own] = [await source.read(name), await expected.read(name)];
-    expect(there.every((value, i) => Math.abs(value - own[i]) <= 2 ** -22 * Math.abs(own[i])), name).toBe(true);
+    expect(
+      there.every((value, i) => Math.abs(value - own[i]) <= 2 ** -22 * Math.abs(own[i])),
+      name,
+    ).toBe(true);
   }
 }
 
@@ -78,7 +81,15 @@ describe.each(SAMPLES)("%s", (_, config) => {
   });
 });
 
-const LLAMA = { model_type: "llama", vocab_size: 300, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2, max_position_embeddings: 64 };
+const LLAMA = {
+  model_type: "llama",
+  vocab_size: 300,
+  hidden_size: 32,
+  intermediate_size: 64,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  max_position_embeddings: 64,
+};
 
 test("the tokenizer goes along, ids without a token become placeholders, and the file is told by its bytes", async () => {
   const tokenizer = trainBpe("It was a bright cold day in April. ".repeat(20), { vocabSize: 280, specialTokens: ["<|endoftext|>"] });
@@ -90,7 +101,12 @@ test("the tokenizer goes along, ids without a token become placeholders, and the
   const reader = await openGgufFiles(file);
   await reader.close();
   const text = (key: string) => reader.metadata.get(key)?.value;
-  expect([text("general.name"), text("general.file_type"), text("tokenizer.chat_template"), text("tokenizer.ggml.model")]).toEqual(["mine", 7, "{{ messages }}", "gpt2"]);
+  expect([text("general.name"), text("general.file_type"), text("tokenizer.chat_template"), text("tokenizer.ggml.model")]).toEqual([
+    "mine",
+    7,
+    "{{ messages }}",
+    "gpt2",
+  ]);
   const tokens = text("tokenizer.ggml.tokens") as string[];
   expect([tokens.length, tokens[299], text("tokenizer.ggml.eot_token_id")]).toEqual([300, "[PAD299]", 5]);
   const again = await fromPretrained(file);
@@ -106,7 +122,10 @@ test.each<[string, RopeParameters]>([
   ["yarn of its own attention", { rope_type: "yarn", factor: 8, original_max_position_embeddings: 16, attention_factor: 1.5, beta_fast: 16, beta_slow: 2 }],
   ["llama3", { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 }],
   ["llama3 of other factors", { rope_type: "llama3", factor: 8, low_freq_factor: 2, high_freq_factor: 8, original_max_position_embeddings: 16 }],
-  ["longrope", { rope_type: "longrope", short_factor: [1, 1.5, 2, 2, 2, 2, 3, 4], long_factor: [1, 2, 3, 4, 5, 6, 7, 8], original_max_position_embeddings: 16 }],
+  [
+    "longrope",
+    { rope_type: "longrope", short_factor: [1, 1.5, 2, 2, 2, 2, 3, 4], long_factor: [1, 2, 3, 4, 5, 6, 7, 8], original_max_position_embeddings: 16 },
+  ],
 ])("stretched positions: %s", async (kind, rope_parameters) => {
   const model = randomModel({ ...LLAMA, rope_theta: kind === "llama3" ? 500000 : 10000, rope_parameters });
   const file = at("rope.gguf");
@@ -158,8 +177,12 @@ describe("several files", () => {
   });
 
   test("that do not belong together, are missing or are not the first are refused", async () => {
-    await expect(fromPretrained((await split()).replace("00001-of", "00002-of"))).rejects.toThrow(/one of several files, expected the first, .*, got number 2 of 2/);
-    await expect(fromPretrained(await split([2, 3]))).rejects.toThrow(/-00002-of-00002\.gguf: does not belong to the other files, expected split\.no 1 of 2, got 1 of 3/);
+    await expect(fromPretrained((await split()).replace("00001-of", "00002-of"))).rejects.toThrow(
+      /one of several files, expected the first, .*, got number 2 of 2/,
+    );
+    await expect(fromPretrained(await split([2, 3]))).rejects.toThrow(
+      /-00002-of-00002\.gguf: does not belong to the other files, expected split\.no 1 of 2, got 1 of 3/,
+    );
     await expect(fromPretrained(await split([2, 2], 99))).rejects.toThrow(/tensors are missing, expected 99 in 2 files, got/);
     rmSync(at("model-00002-of-00002.gguf"));
     await expect(fromPretrained(at("model-00001-of-00002.gguf"))).rejects.toThrow(FormatError);

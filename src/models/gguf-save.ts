@@ -10,7 +10,7 @@ import { checkOptions, type KnownOptions } from "../options.ts";
 import { ggufTokenizerMetadata } from "../tokenizers/files/gguf-tokenizer-write.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { CausalLM } from "./causal-lm.ts";
-import { fileValues, type Form } from "./gguf-model.ts";
+import { type Form, fileValues } from "./gguf-model.ts";
 import { ggufNames } from "./gguf-names.ts";
 import { ropeToGguf } from "./gguf-rope.ts";
 import type { RopeParameters } from "./rope-tables.ts";
@@ -49,7 +49,8 @@ export interface SavedGguf {
 export async function saveGguf(model: CausalLM | WeightSource, path: string, options: SaveGgufOptions = {}): Promise<SavedGguf> {
   checkOptions("saveGguf", options, OPTIONS);
   const { type = "F16" } = options;
-  if (!Object.hasOwn(FILE_TYPES, type)) throw new ConfigError(`saveGguf: unknown type, expected one of ${Object.keys(FILE_TYPES).join(", ")}, got ${type}. Choose one of them.`);
+  if (!Object.hasOwn(FILE_TYPES, type))
+    throw new ConfigError(`saveGguf: unknown type, expected one of ${Object.keys(FILE_TYPES).join(", ")}, got ${type}. Choose one of them.`);
   const source = model instanceof CausalLM ? weightsOf(model) : model;
   const form = formOf(source);
   const { metadata, tensors } = describe(source, form, type, options);
@@ -67,7 +68,12 @@ function formOf({ name, description: { architecture } }: WeightSource): Form {
   );
 }
 
-function describe(source: WeightSource, form: Form, type: GgufFileType, options: SaveGgufOptions): { metadata: Map<string, GgufValue>; tensors: Record<string, Float32Array> } {
+function describe(
+  source: WeightSource,
+  form: Form,
+  type: GgufFileType,
+  options: SaveGgufOptions,
+): { metadata: Map<string, GgufValue>; tensors: Record<string, Float32Array> } {
   const { config, dimensions } = source.description;
   const rope = ropeToGguf({
     parameters: (config.rope_parameters ?? null) as RopeParameters | null,
@@ -76,14 +82,19 @@ function describe(source: WeightSource, form: Form, type: GgufFileType, options:
     theta: Number(config.rope_theta ?? 10000),
   });
   const { bos_token_id: bos, eos_token_id: eos, pad_token_id: padding } = source.tokenIds;
-  const tokenizer = options.tokenizer == null ? {} : ggufTokenizerMetadata(options.tokenizer.spec, { vocabulary: dimensions.vocabulary, bos, eos, padding, chatTemplate: options.chatTemplate });
+  const tokenizer =
+    options.tokenizer == null
+      ? {}
+      : ggufTokenizerMetadata(options.tokenizer.spec, { vocabulary: dimensions.vocabulary, bos, eos, padding, chatTemplate: options.chatTemplate });
   const named: Record<string, GgufValue> = {
     "general.architecture": text(form.architecture),
     "general.type": text("model"),
     ...(options.name === undefined ? {} : { "general.name": text(options.name) }),
     "general.file_type": u32(FILE_TYPES[type].code),
     "general.quantization_version": u32(2),
-    ...Object.fromEntries(Object.entries({ ...form.metadata(config), ...rope.metadata }).map(([key, value]) => [key.replace("{arch}", form.architecture), value])),
+    ...Object.fromEntries(
+      Object.entries({ ...form.metadata(config), ...rope.metadata }).map(([key, value]) => [key.replace("{arch}", form.architecture), value]),
+    ),
     ...tokenizer,
   };
   return { metadata: new Map(Object.entries(named)), tensors: rope.tensors };
@@ -106,12 +117,19 @@ function entriesOf(
   };
   const layouts: Record<string, number> = {};
   let [values, bytes] = [0, 0];
-  const entries: GgufEntry[] = Object.entries(tensors).map(([name, factors]) => ({ name, type: "F32", shape: [factors.length], data: quantizeBlocks("F32", factors, name) }));
+  const entries: GgufEntry[] = Object.entries(tensors).map(([name, factors]) => ({
+    name,
+    type: "F32",
+    shape: [factors.length],
+    data: quantizeBlocks("F32", factors, name),
+  }));
   let done = 0;
   for (const [name, ours] of source.shapes) {
     const file = files.get(name);
     if (file === undefined)
-      throw new ConfigError(`${source.name}: weight "${name}" has no name in GGUF files, expected one of the architecture's, got another. Save a Hugging Face folder.`);
+      throw new ConfigError(
+        `${source.name}: weight "${name}" has no name in GGUF files, expected one of the architecture's, got another. Save a Hugging Face folder.`,
+      );
     const shape = form.transposed?.(name) === true ? ours.toReversed() : ours;
     const layout = layoutOf(type, file, shape, model);
     layouts[layout] = (layouts[layout] ?? 0) + 1;

@@ -6,7 +6,7 @@ export { CausalLM, type CausalLMInputs, CausalLMOutput, contextOf, type ModelDes
 export { configKeys } from "./config-values.ts";
 export { countsFrom, type ModelCounts, modelCounts, type ParametersByPart } from "./counts.ts";
 export { createModel } from "./create.ts";
-export { FOLDER_DTYPES, saveFolder, type SaveFolderOptions } from "./folder-save.ts";
+export { FOLDER_DTYPES, type SaveFolderOptions, saveFolder } from "./folder-save.ts";
 export { describeGguf } from "./gguf-model.ts";
 export { type SavedGguf, type SaveGgufOptions, saveGguf } from "./gguf-save.ts";
 export { GPT2, type GPT2Config, gpt2ConfigSchema, gpt2Counts } from "./gpt2.ts";

@@ -15,7 +15,9 @@ const TURNED = /\.(c_attn|c_proj|c_fc)\.weight$/;
 export function fromNanoGpt(file: PytorchFile): WeightSource {
   const args = file.beside.get("model_args");
   if (!(args instanceof Map))
-    throw new FormatError(`${file.name}: weights without a config, expected nanoGPT's checkpoint with model_args, got none. Put pytorch_model.bin beside its config.json, and name the folder.`);
+    throw new FormatError(
+      `${file.name}: weights without a config, expected nanoGPT's checkpoint with model_args, got none. Put pytorch_model.bin beside its config.json, and name the folder.`,
+    );
   const number = (key: string): number => {
     const value = args.get(key);
     return typeof value === "number" ? value : fail(file.name, key, value);
@@ -34,7 +36,9 @@ export function fromNanoGpt(file: PytorchFile): WeightSource {
     attn_pdrop: number("dropout"),
   };
   const description = describeModel(config, file.name);
-  const files = new Map([...file.tensors.keys()].filter((name) => !/(\.attn\.bias|lm_head\.weight)$/.test(name)).map((name) => [name.replace(/^_orig_mod\./, ""), name]));
+  const files = new Map(
+    [...file.tensors.keys()].filter((name) => !/(\.attn\.bias|lm_head\.weight)$/.test(name)).map((name) => [name.replace(/^_orig_mod\./, ""), name]),
+  );
   const shapeOf = (name: string) => file.tensors.get(files.get(name) ?? "")?.shape ?? [];
   // Without biases (`bias: False`) they are zeros.
   const shapes = new Map<string, readonly number[]>();

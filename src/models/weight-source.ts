@@ -87,7 +87,9 @@ export async function modelFrom(source: WeightSource): Promise<CausalLM> {
     for (const [name, target] of wanted) {
       const shape = source.shapes.get(name);
       if (shape?.join() !== target.shape.join())
-        throw new FormatError(`${source.name}, ${name}: wrong shape, expected (${target.shape.join(", ")}), got (${shape?.join(", ")}). Config and weights do not belong together.`);
+        throw new FormatError(
+          `${source.name}, ${name}: wrong shape, expected (${target.shape.join(", ")}), got (${shape?.join(", ")}). Config and weights do not belong together.`,
+        );
     }
     for (const [name, target] of wanted) target.write(await source.read(name));
   } catch (error) {
@@ -102,7 +104,9 @@ function checkCount({ name, shapes, description }: WeightSource): void {
   const there = [...shapes.values()].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
   const { total } = modelCounts(description).parameters;
   if (there !== total)
-    throw new FormatError(`${name}: the weights do not fit the config, expected ${total} numbers, got ${there}. Get a complete model, with the config that came with its weights.`);
+    throw new FormatError(
+      `${name}: the weights do not fit the config, expected ${total} numbers, got ${there}. Get a complete model, with the config that came with its weights.`,
+    );
 }
 
 const inOrder = (names: readonly string[]): string[] => names.toSorted((a, b) => a.localeCompare(b, "en", { numeric: true }));
@@ -122,7 +126,8 @@ async function fromFolder(place: string): Promise<WeightSource> {
   const info = (name: string) => {
     const file = fileOf.get(name);
     const found = file === undefined ? undefined : reader.tensors.get(file);
-    if (found === undefined) throw new FormatError(`${place}: no weight "${name}", expected one of its ${fileOf.size}, got an unknown name. Get a complete model.`);
+    if (found === undefined)
+      throw new FormatError(`${place}: no weight "${name}", expected one of its ${fileOf.size}, got an unknown name. Get a complete model.`);
     return found;
   };
   const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = json as Partial<CausalLM["tokenIds"]>;
@@ -155,7 +160,8 @@ async function fromGguf(place: string): Promise<WeightSource> {
       formats: new Map([...byName].map(([name, { type }]) => [name, type])),
       async read(name) {
         const info = byName.get(name);
-        if (info === undefined) throw new FormatError(`${place}: no weight "${name}", expected one of its ${byName.size}, got an unknown name. Get a complete model.`);
+        if (info === undefined)
+          throw new FormatError(`${place}: no weight "${name}", expected one of its ${byName.size}, got an unknown name. Get a complete model.`);
         const values = dequantizeBlocks(info.type, await reader.read(info.name), `${place}, tensor ${info.name}`);
         return ourValues(values, name, info.shape, form, description.config);
       },

@@ -55,7 +55,10 @@ function joined(path: string, readers: readonly GgufReader[]): GgufReader {
   const homes = new Map<string, GgufReader>();
   for (const reader of readers) {
     for (const [name, info] of reader.tensors) {
-      if (tensors.has(name)) throw new FormatError(`${reader.name}: tensor ${JSON.stringify(name)} is in another file too, expected each once, got it again. Fetch the files again.`);
+      if (tensors.has(name))
+        throw new FormatError(
+          `${reader.name}: tensor ${JSON.stringify(name)} is in another file too, expected each once, got it again. Fetch the files again.`,
+        );
       tensors.set(name, info);
       homes.set(name, reader);
     }

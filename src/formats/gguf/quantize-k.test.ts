@@ -47,7 +47,8 @@ describe.each(searched)("%s", (type) => {
   test("zeros, and numbers that are all the same", () => {
     const { elements } = GGML_TYPES[type];
     expect(again(type, new Float32Array(elements)).every((x) => x === 0)).toBe(true);
-    for (const value of [0.25, -0.25]) for (const made of again(type, new Float32Array(elements).fill(value))) expect(Math.abs(made - value)).toBeLessThan(0.01);
+    for (const value of [0.25, -0.25])
+      for (const made of again(type, new Float32Array(elements).fill(value))) expect(Math.abs(made - value)).toBeLessThan(0.01);
   });
 
   test("what is not finite is refused by its place", () => {
@@ -60,7 +61,8 @@ describe.each(searched)("%s", (type) => {
 
 describe("file types", () => {
   const model = { layers: 16, group: 4, tied: false };
-  const layouts = (type: GgufFileType, name: string, row = 512) => Array.from({ length: 16 }, (_, i) => layoutOf(type, `blk.${i}.${name}.weight`, [512, row], model));
+  const layouts = (type: GgufFileType, name: string, row = 512) =>
+    Array.from({ length: 16 }, (_, i) => layoutOf(type, `blk.${i}.${name}.weight`, [512, row], model));
 
   test("vectors, positions and routers are never quantised", () => {
     for (const type of Object.keys(FILE_TYPES) as GgufFileType[]) {

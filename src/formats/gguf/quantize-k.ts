@@ -23,7 +23,7 @@ function putHalf(b: Uint8Array, at: number, value: number): number {
   return f16ToF32(bits);
 }
 
-const clamp = (q: number, least: number, most: number): number => (q < least ? least : q > most ? most : q);
+const clamp = (q: number, least: number, most: number): number => Math.max(least, Math.min(most, q));
 
 // One block at a time is worked on, so that what each needs is made once.
 const levels = new Uint8Array(256);

@@ -30,7 +30,7 @@ export function searchScale(
     let [xq, qq] = [0, 0];
     for (let i = 0; i < n; i++) {
       let r = x[o + i] * inverse + ROUNDS - ROUNDS;
-      r = r < least ? least : r > most ? most : r;
+      r = Math.max(least, Math.min(most, r));
       const w = weights === null ? r : weights[i] * r;
       xq += w * x[o + i];
       qq += w * r;
@@ -43,7 +43,7 @@ export function searchScale(
     let [xq, qq] = [0, 0];
     for (let i = 0; i < n; i++) {
       let r = x[o + i] * inverse + ROUNDS - ROUNDS;
-      r = r < least ? least : r > most ? most : r;
+      r = Math.max(least, Math.min(most, r));
       const w = weights === null ? r : weights[i] * r;
       xq += w * x[o + i];
       qq += w * r;
@@ -54,7 +54,7 @@ export function searchScale(
   if (best === 0) return 0;
   for (let i = 0; i < n; i++) {
     const r = x[o + i] / best + ROUNDS - ROUNDS;
-    q[i] = r < least ? least : r > most ? most : r;
+    q[i] = Math.max(least, Math.min(most, r));
   }
   return best;
 }
@@ -90,7 +90,7 @@ export function searchScaleAndOffset(x: Float32Array, o: number, n: number, most
     let xq = 0;
     for (let i = 0; i < n; i++) {
       let r = (x[o + i] + from) * inverse + ROUNDS - ROUNDS;
-      r = r < 0 ? 0 : r > most ? most : r;
+      r = Math.max(0, Math.min(most, r));
       q1 += r;
       q2 += r * r;
       xq += r * x[o + i];

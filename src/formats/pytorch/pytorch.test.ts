@@ -12,7 +12,10 @@ import { bytesSource, memoryFolder } from "../source.ts";
 import { openPytorch } from "./read.ts";
 import { unpickle } from "./unpickle.ts";
 
-const fixture = JSON.parse(readFileSync(new URL("pytorch.fixture.json", import.meta.url), "utf8")) as Record<string, string> & { ids: number[]; logits: number[] };
+const fixture = JSON.parse(readFileSync(new URL("pytorch.fixture.json", import.meta.url), "utf8")) as Record<string, string> & {
+  ids: number[];
+  logits: number[];
+};
 const bytesOf = (name: string): Buffer => Buffer.from(fixture[name] as string, "base64");
 const dir = mkdtempSync(join(tmpdir(), "groundup-pytorch-"));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -54,7 +57,9 @@ describe("torch.save", () => {
   });
 
   test("the format before 1.6 is told apart", async () => {
-    await expect(openPytorch(bytesSource(bytesOf("old"), "a.pt"))).rejects.toThrow(/a\.pt: not a zip archive, expected a file of torch\.save since PyTorch 1\.6, got the older format/);
+    await expect(openPytorch(bytesSource(bytesOf("old"), "a.pt"))).rejects.toThrow(
+      /a\.pt: not a zip archive, expected a file of torch\.save since PyTorch 1\.6, got the older format/,
+    );
   });
 
   test("pytorch_model.bin stands in for safetensors, in several files too", async () => {
@@ -64,7 +69,9 @@ describe("torch.save", () => {
     const index = (file: string) => JSON.stringify({ weight_map: Object.fromEntries(names.map((name) => [name, file])) });
     const sharded = await openModelWeights(memoryFolder({ "pytorch_model.bin.index.json": index("a-1.bin"), "a-1.bin": bytesOf("tensors") }));
     expect([...floatsOf(await sharded.read("turned"), "")]).toEqual(VALUES.turned);
-    await expect(openModelWeights(memoryFolder({ "pytorch_model.bin.index.json": index("../a.bin") }))).rejects.toThrow(/expected the name of a \.bin file in the same folder, got "\.\.\/a\.bin"/);
+    await expect(openModelWeights(memoryFolder({ "pytorch_model.bin.index.json": index("../a.bin") }))).rejects.toThrow(
+      /expected the name of a \.bin file in the same folder, got "\.\.\/a\.bin"/,
+    );
   });
 
   test("nanoGPT's checkpoint is a GPT-2 with transformers' logits", async () => {
@@ -85,11 +92,26 @@ describe("torch.save", () => {
 /** Instructions by hand. */
 const text = (value: string): number[] => [0x8c, Buffer.byteLength(value), ...Buffer.from(value)];
 const name = (module: string, attribute: string): number[] => [...Buffer.from(`c${module}\n${attribute}\n`)];
-const program = (...parts: (number[] | string)[]): Uint8Array => Uint8Array.from([0x80, 2, parts.map((part) => (typeof part === "string" ? [...Buffer.from(part)] : part)), 0x2e].flat(2));
+const program = (...parts: (readonly number[] | string)[]): Uint8Array =>
+  Uint8Array.from([0x80, 2, parts.map((part) => (typeof part === "string" ? [...Buffer.from(part)] : part)), 0x2e].flat(2));
 const run = (bytes: Uint8Array) => unpickle(bytes, "a.pt");
 const storage = ["(", text("storage"), name("torch", "FloatStorage"), text("0"), text("cpu"), [0x4b, 4], "tQ"] as const;
 const rebuilt = (offset: number[], shape: number[], strides: number[]) =>
-  program(name("torch._utils", "_rebuild_tensor_v2"), "(", ...storage, offset, "(", ...shape.map((n) => [0x4b, n]), "t", "(", ...strides.map((n) => [0x4b, n]), "t", [0x89], "N", "tR");
+  program(
+    name("torch._utils", "_rebuild_tensor_v2"),
+    "(",
+    ...storage,
+    offset,
+    "(",
+    ...shape.map((n) => [0x4b, n]),
+    "t",
+    "(",
+    ...strides.map((n) => [0x4b, n]),
+    "t",
+    [0x89],
+    "N",
+    "tR",
+  );
 
 test("a plain tensor by hand", () => {
   expect(run(rebuilt([0x4b, 1], [3], [1])).value).toMatchObject({ offset: 1, shape: [3], strides: [1], storage: { dtype: "F32", key: "0", size: 4 } });
@@ -132,7 +154,9 @@ test("billions of values out of few bytes are refused, and what is in itself is 
   const pairs = Array.from({ length: 1000 }, () => [0x4b, 1, 0x4b, 2, 0x86]).flat();
   const again = Array.from({ length: 3000 }, () => ["h\x00", "0"]).flat();
   const dicts = Array.from({ length: 3000 }, () => ["h\x01h\x00", [0x85], "R0"]).flat();
-  expect(() => run(program("](", pairs, "e", [0x94], "0", name("collections", "OrderedDict"), [0x94], "0", ...again, ...dicts, "N"))).toThrow(/too many values/);
+  expect(() => run(program("](", pairs, "e", [0x94], "0", name("collections", "OrderedDict"), [0x94], "0", ...again, ...dicts, "N"))).toThrow(
+    /too many values/,
+  );
   expect(run(program("]", [0x94], "h\x00", "a")).length).toBe(8);
   const deep = program("]".repeat(100_000), "a".repeat(99_999));
   expect(run(deep).length).toBe(deep.length);
@@ -152,7 +176,14 @@ describe("archives", () => {
     ["of two sizes", (b) => b.writeUInt32LE(9, directory + 20), /contradicts itself, expected/],
     ["a place outside", (b) => b.writeUInt32LE(0xfffffff, directory + 42), /lies outside/],
     ["a place without header", (b) => b.writeUInt32LE(3, directory + 42), /no header of its own|overlaps/],
-    ["a length beyond the end", (b) => { b.writeUInt32LE(0x7fffffff, directory + 20); b.writeUInt32LE(0x7fffffff, directory + 24); }, /lies outside/],
+    [
+      "a length beyond the end",
+      (b) => {
+        b.writeUInt32LE(0x7fffffff, directory + 20);
+        b.writeUInt32LE(0x7fffffff, directory + 24);
+      },
+      /lies outside/,
+    ],
     ["more entries than there are", (b) => b.writeUInt16LE(999, b.indexOf("PK\x06\x06", 0, "latin1") + 32), /broken directory/],
   ])("%s", async (_, change, message) => {
     await expect(changed(change)).rejects.toThrow(FormatError);
@@ -160,6 +191,7 @@ describe("archives", () => {
   });
 
   test("cut off anywhere: one error", async () => {
-    for (let length = 0; length < whole.length; length += 97) await expect(openPytorch(bytesSource(whole.subarray(0, length), "a.pt")), String(length)).rejects.toThrow(FormatError);
+    for (let length = 0; length < whole.length; length += 97)
+      await expect(openPytorch(bytesSource(whole.subarray(0, length), "a.pt")), String(length)).rejects.toThrow(FormatError);
   });
 });

@@ -33,13 +33,16 @@ export async function openPytorch(source: Source): Promise<PytorchFile> {
   const pickles = [...entries.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
   const [pickle] = pickles;
   if (pickles.length !== 1 || pickle === undefined)
-    throw new FormatError(`${file}: no weights in this archive, expected one <folder>/data.pkl, got ${[...entries.keys()].slice(0, 5).join(", ") || "nothing"}. Get the file that torch.save wrote.`);
+    throw new FormatError(
+      `${file}: no weights in this archive, expected one <folder>/data.pkl, got ${[...entries.keys()].slice(0, 5).join(", ") || "nothing"}. Get the file that torch.save wrote.`,
+    );
   const folder = pickle.slice(0, -"data.pkl".length);
   const order = entries.get(`${folder}byteorder`);
   if (order !== undefined && new TextDecoder().decode(await source.read(order.offset, Math.min(order.bytes, 16))) !== "little")
     throw new FormatError(`${file}: big-endian weights, expected little-endian ones, got others. Save the file on another machine.`);
   const entry = entries.get(pickle) as ZipEntry;
-  if (entry.bytes > MOST_PICKLE) throw new FormatError(`${file}: absurd pickle, expected at most ${MOST_PICKLE} bytes, got ${entry.bytes}. These are no weights.`);
+  if (entry.bytes > MOST_PICKLE)
+    throw new FormatError(`${file}: absurd pickle, expected at most ${MOST_PICKLE} bytes, got ${entry.bytes}. These are no weights.`);
   const { value } = unpickle(await source.read(entry.offset, entry.bytes), `${file}, ${pickle}`);
   const { weights, beside } = split(value, file);
   const tensors = new Map<string, TensorInfo>();
@@ -103,7 +106,14 @@ function split(value: Pickled, file: string): { weights: Map<string, PickledTens
   const weights = new Map<string, PickledTensor>();
   for (const [name, item] of dict) if (typeof name === "string" && item instanceof PickledTensor) weights.set(name, item);
   if (weights.size === 0)
-    throw new FormatError(`${file}: no weights, expected tensors by name (or under ${WEIGHTS.join(", ")}), got ${[...value.keys()].slice(0, 6).map((name) => (typeof name === "string" ? name : typeof name)).join(", ") || "an empty dict"}. Save model.state_dict().`);
+    throw new FormatError(
+      `${file}: no weights, expected tensors by name (or under ${WEIGHTS.join(", ")}), got ${
+        [...value.keys()]
+          .slice(0, 6)
+          .map((name) => (typeof name === "string" ? name : typeof name))
+          .join(", ") || "an empty dict"
+      }. Save model.state_dict().`,
+    );
   const beside = new Map<string, Pickled>();
   if (key !== undefined) for (const [name, item] of value) if (typeof name === "string" && name !== key) beside.set(name, item);
   return { weights, beside };

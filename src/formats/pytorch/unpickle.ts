@@ -32,7 +32,18 @@ export class PickledTensor {
 }
 
 /** A value of a pickle. Dicts are Maps, tuples and lists arrays; what is of no use here (a dtype, a device) is null. */
-export type Pickled = null | boolean | number | bigint | string | Uint8Array | PickledTensor | Storage | readonly Pickled[] | Map<Pickled, Pickled> | PickledName;
+export type Pickled =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | PickledTensor
+  | Storage
+  | readonly Pickled[]
+  | Map<Pickled, Pickled>
+  | PickledName;
 
 /** A name that the pickle may call. */
 class PickledName {
@@ -137,7 +148,8 @@ class Machine {
     );
   }
   private take(count: number): number {
-    if (!Number.isSafeInteger(count) || count < 0 || this.at + count > this.bytes.length) this.fail("cut off", `${count} more bytes`, this.bytes.length - this.at);
+    if (!Number.isSafeInteger(count) || count < 0 || this.at + count > this.bytes.length)
+      this.fail("cut off", `${count} more bytes`, this.bytes.length - this.at);
     this.at += count;
     return this.at - count;
   }
@@ -232,68 +244,97 @@ class Machine {
         this.sinceMark();
         return;
       case "2":
-        return this.push(this.top());
+        this.push(this.top());
+        return;
       case "N":
-        return this.push(null);
+        this.push(null);
+        return;
       case "\x88":
-        return this.push(true);
+        this.push(true);
+        return;
       case "\x89":
-        return this.push(false);
+        this.push(false);
+        return;
       case "J":
-        return this.push(this.view.getInt32(this.take(4), true));
+        this.push(this.view.getInt32(this.take(4), true));
+        return;
       case "K":
-        return this.push(this.u8());
+        this.push(this.u8());
+        return;
       case "M":
-        return this.push(this.u16());
+        this.push(this.u16());
+        return;
       case "\x8a":
-        return this.push(this.long(this.u8()));
+        this.push(this.long(this.u8()));
+        return;
       case "\x8b":
-        return this.push(this.long(this.u32()));
+        this.push(this.long(this.u32()));
+        return;
       case "I":
       case "L":
-        return this.push(this.decimal(this.line()));
+        this.push(this.decimal(this.line()));
+        return;
       case "G":
-        return this.push(this.view.getFloat64(this.take(8)));
+        this.push(this.view.getFloat64(this.take(8)));
+        return;
       case "F":
-        return this.push(Number(this.line()));
+        this.push(Number(this.line()));
+        return;
       case "X":
       case "T":
-        return this.push(this.text(this.u32()));
+        this.push(this.text(this.u32()));
+        return;
       case "\x8c":
       case "U":
-        return this.push(this.text(this.u8()));
+        this.push(this.text(this.u8()));
+        return;
       case "\x8d":
-        return this.push(this.text(this.u64()));
+        this.push(this.text(this.u64()));
+        return;
       case "V":
-        return this.push(this.line());
+        this.push(this.line());
+        return;
       case "S":
-        return this.push(this.line().replace(/^(['"])(.*)\1$/s, "$2"));
+        this.push(this.line().replace(/^(['"])(.*)\1$/s, "$2"));
+        return;
       case "B":
-        return this.push(this.raw(this.u32()));
+        this.push(this.raw(this.u32()));
+        return;
       case "C":
-        return this.push(this.raw(this.u8()));
+        this.push(this.raw(this.u8()));
+        return;
       case "\x8e":
-        return this.push(this.raw(this.u64()));
+        this.push(this.raw(this.u64()));
+        return;
       case ")":
       case "]":
-        return this.push([]);
+        this.push([]);
+        return;
       case "}":
-        return this.push(new Map());
+        this.push(new Map());
+        return;
       case "t":
       case "l":
-        return this.push(this.sinceMark());
+        this.push(this.sinceMark());
+        return;
       case "d":
-        return this.push(this.filled(new Map(), this.sinceMark()));
+        this.push(this.filled(new Map(), this.sinceMark()));
+        return;
       case "\x85":
-        return this.push([this.pop()]);
+        this.push([this.pop()]);
+        return;
       case "\x86":
-        return this.push([this.pop(), this.pop()].reverse());
+        this.push([this.pop(), this.pop()].reverse());
+        return;
       case "\x87":
-        return this.push([this.pop(), this.pop(), this.pop()].reverse());
+        this.push([this.pop(), this.pop(), this.pop()].reverse());
+        return;
       case "a":
-        return this.append([this.pop()]);
+        this.append([this.pop()]);
+        return;
       case "e":
-        return this.append(this.sinceMark());
+        this.append(this.sinceMark());
+        return;
       case "s": {
         const [value, key] = [this.pop(), this.pop()];
         this.filled(this.map(), [key, value]);
@@ -305,35 +346,47 @@ class Machine {
         return;
       }
       case "p":
-        return this.remember(Number(this.line()));
+        this.remember(Number(this.line()));
+        return;
       case "q":
-        return this.remember(this.u8());
+        this.remember(this.u8());
+        return;
       case "r":
-        return this.remember(this.u32());
+        this.remember(this.u32());
+        return;
       case "\x94":
-        return this.remember(this.memo.size);
+        this.remember(this.memo.size);
+        return;
       case "g":
-        return this.recall(Number(this.line()));
+        this.recall(Number(this.line()));
+        return;
       case "h":
-        return this.recall(this.u8());
+        this.recall(this.u8());
+        return;
       case "j":
-        return this.recall(this.u32());
+        this.recall(this.u32());
+        return;
       case "c":
-        return this.name(this.line(), this.line());
+        this.name(this.line(), this.line());
+        return;
       case "\x93": {
         const [name, module] = [this.pop(), this.pop()];
         if (typeof name !== "string" || typeof module !== "string") this.fail("a bad name", "two texts", typeof name);
-        return this.name(module as string, name as string);
+        this.name(module as string, name as string);
+        return;
       }
       case "Q":
-        return this.push(this.persistent(this.pop()));
+        this.push(this.persistent(this.pop()));
+        return;
       case "R": {
         const [args, callee] = [this.pop(), this.pop()];
-        return this.push(this.call(callee, args));
+        this.push(this.call(callee, args));
+        return;
       }
       case "\x81": {
         const [args, callee] = [this.pop(), this.pop()];
-        return this.push(this.call(callee, args));
+        this.push(this.call(callee, args));
+        return;
       }
       case "b": {
         // State of an OrderedDict (its `_metadata`): of no use.
@@ -386,7 +439,8 @@ class Machine {
     const short = (type as PickledName).name.replace(/^torch\./, "");
     const dtype = STORAGES[short] ?? DTYPES[short] ?? (short === "storage.UntypedStorage" ? "U8" : undefined);
     if (dtype === undefined) return this.fail("a storage of an unknown kind", Object.keys(STORAGES).join(", "), short);
-    if (typeof key !== "string" || typeof size !== "number" || !Number.isSafeInteger(size) || size < 0) return this.fail("a bad storage", "a key and a number of elements", `${typeof key} and ${typeof size}`);
+    if (typeof key !== "string" || typeof size !== "number" || !Number.isSafeInteger(size) || size < 0)
+      return this.fail("a bad storage", "a key and a number of elements", `${typeof key} and ${typeof size}`);
     return { dtype, key, size };
   }
 
@@ -395,7 +449,12 @@ class Machine {
     const list = args as readonly Pickled[];
     switch (callee.name) {
       case "collections.OrderedDict":
-        return this.filled(new Map(), (Array.isArray(list[0]) ? (list[0] as Pickled[]) : []).flatMap((pair) => (Array.isArray(pair) ? [...pair] : this.fail("a bad OrderedDict", "pairs", typeof pair))));
+        return this.filled(
+          new Map(),
+          (Array.isArray(list[0]) ? (list[0] as Pickled[]) : []).flatMap((pair) =>
+            Array.isArray(pair) ? [...pair] : this.fail("a bad OrderedDict", "pairs", typeof pair),
+          ),
+        );
       case "torch._utils._rebuild_tensor":
       case "torch._utils._rebuild_tensor_v2":
         return this.tensor(list);
@@ -420,21 +479,31 @@ class Machine {
   /** A storage of bytes as one of elements. */
   private typed(storage: Pickled | undefined, type: Pickled | undefined): Storage {
     const dtype = type instanceof PickledName ? DTYPES[type.name.replace(/^torch\./, "")] : undefined;
-    if (dtype === undefined || typeof storage !== "object" || storage === null || !("dtype" in storage)) return this.fail("a bad tensor", "bytes and a dtype", typeof storage);
+    if (dtype === undefined || typeof storage !== "object" || storage === null || !("dtype" in storage))
+      return this.fail("a bad tensor", "bytes and a dtype", typeof storage);
     return { dtype, key: storage.key, size: Math.floor((storage.size * SAFETENSORS_DTYPES[storage.dtype].bits) / SAFETENSORS_DTYPES[dtype].bits) };
   }
 
   private tensor([storage, offset, shape, strides]: readonly Pickled[]): PickledTensor {
     const isCount = (value: unknown): value is number => typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
     const place = storage as Storage;
-    if (typeof storage !== "object" || storage === null || !("dtype" in storage) || !isCount(offset)) return this.fail("a bad tensor", "a storage and an offset", typeof storage);
-    if (!Array.isArray(shape) || !Array.isArray(strides) || shape.length !== strides.length || shape.length > 8 || !shape.every(isCount) || !strides.every(isCount))
+    if (typeof storage !== "object" || storage === null || !("dtype" in storage) || !isCount(offset))
+      return this.fail("a bad tensor", "a storage and an offset", typeof storage);
+    if (
+      !Array.isArray(shape) ||
+      !Array.isArray(strides) ||
+      shape.length !== strides.length ||
+      shape.length > 8 ||
+      !shape.every(isCount) ||
+      !strides.every(isCount)
+    )
       return this.fail("a bad tensor", "at most 8 sizes, with as many strides", Array.isArray(shape) ? `${shape.length} sizes` : typeof shape);
     const [sizes, steps] = [shape as number[], strides as number[]];
     const empty = sizes.includes(0);
     const last = sizes.reduce((sum, size, i) => sum + (size - 1) * (steps[i] as number), offset);
     const elements = sizes.reduce((n, size) => n * size, 1);
-    if (!empty && (last >= place.size || !Number.isSafeInteger(last))) return this.fail("a tensor outside its storage", `at most ${place.size} elements`, `one that reaches element ${last}`);
+    if (!empty && (last >= place.size || !Number.isSafeInteger(last)))
+      return this.fail("a tensor outside its storage", `at most ${place.size} elements`, `one that reaches element ${last}`);
     // Strides of 0 repeat elements: a small file would become a large tensor.
     if (elements > place.size) return this.fail("a tensor larger than its storage", `at most ${place.size} elements`, elements);
     return new PickledTensor(place, offset, sizes, steps);

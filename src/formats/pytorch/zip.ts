@@ -25,10 +25,13 @@ const LOCAL = 0x04034b50;
 /** The entries by name. @throws FormatError for an archive that is damaged, compressed or lies about its places */
 export async function readZip(source: Source): Promise<Map<string, ZipEntry>> {
   const fail = (what: string, expected: string, got: unknown): never => {
-    throw new FormatError(`${source.name}: ${what}, expected ${expected}, got ${String(got)}. The file is damaged or hostile; fetch it again from a source you trust.`);
+    throw new FormatError(
+      `${source.name}: ${what}, expected ${expected}, got ${String(got)}. The file is damaged or hostile; fetch it again from a source you trust.`,
+    );
   };
   const { count, start, length } = await findDirectory(source, fail);
-  if (length > MOST_DIRECTORY || start + length > source.size) fail("absurd directory", `at most ${MOST_DIRECTORY} bytes inside the file`, `${length} at ${start}`);
+  if (length > MOST_DIRECTORY || start + length > source.size)
+    fail("absurd directory", `at most ${MOST_DIRECTORY} bytes inside the file`, `${length} at ${start}`);
   const directory = await source.read(start, length);
   const view = new DataView(directory.buffer);
   const listed: { name: string; bytes: number; header: number }[] = [];
@@ -53,7 +56,8 @@ export async function readZip(source: Source): Promise<Map<string, ZipEntry>> {
     if (header < end) fail(`entry ${JSON.stringify(name)} overlaps ${JSON.stringify(last)}`, `a start from ${end}`, header);
     if (header + 30 > start) fail(`entry ${JSON.stringify(name)} lies outside`, `a start below ${start}`, header);
     const local = new DataView((await source.read(header, 30)).buffer);
-    if (local.getUint32(0, true) !== LOCAL || local.getUint16(8, true) !== 0) fail(`entry ${JSON.stringify(name)} has no header of its own`, "one at its place", "other bytes");
+    if (local.getUint32(0, true) !== LOCAL || local.getUint16(8, true) !== 0)
+      fail(`entry ${JSON.stringify(name)} has no header of its own`, "one at its place", "other bytes");
     const offset = header + 30 + local.getUint16(26, true) + local.getUint16(28, true);
     if (offset + bytes > start) fail(`entry ${JSON.stringify(name)} lies outside`, `an end within ${start}`, offset + bytes);
     [end, last] = [offset + bytes, name];

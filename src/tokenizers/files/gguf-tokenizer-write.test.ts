@@ -43,7 +43,8 @@ describe("the same ids", () => {
   test.each(["gpt2", "cl100k", "qwen2", "o200k"] as const)("a BPE trained with the words of %s", (pattern) => {
     const trained = trainBpe(hf.texts.join("\n"), { vocabSize: 320, pattern, specialTokens: ["<|end|>"] });
     const again = reopened(trained.spec);
-    for (const line of hf.texts) expect([...again.encode(line, { allowSpecial: true }).ids], line).toEqual([...trained.encode(line, { allowSpecial: true }).ids]);
+    for (const line of hf.texts)
+      expect([...again.encode(line, { allowSpecial: true }).ids], line).toEqual([...trained.encode(line, { allowSpecial: true }).ids]);
     expect(again.specialTokens).toEqual(trained.specialTokens);
     // Placeholders are no tokens.
     expect(again.vocabSize).toBe(trained.vocabSize);
@@ -98,9 +99,17 @@ describe("SentencePiece models as tokenizer.json", () => {
 test.each<[string, () => TokenizerSpec, RegExp]>([
   ["characters", () => charTokenizer("abc").spec, /a vocabulary of characters, expected BPE, WordPiece or Unigram, got single characters/],
   ["a space before every text", () => spaced(trainBpe("a b c", { vocabSize: 260 }).spec), /a space before every text, expected none, got add_prefix_space/],
-  ["RoBERTa's", () => readTokenizerJson(hf.tokenizers.roberta.file, "f"), /a way of cutting text without a name, .*got \{"type":"ByteLevel","add_prefix_space":true/],
+  [
+    "RoBERTa's",
+    () => readTokenizerJson(hf.tokenizers.roberta.file, "f"),
+    /a way of cutting text without a name, .*got \{"type":"ByteLevel","add_prefix_space":true/,
+  ],
   ["CLIP's", () => readTokenizerJson(hf.tokenizers.clip.file, "f"), /a normalizer, expected none in a byte-level BPE/],
-  ["a Unigram model without its table", () => readTokenizerJson(hf.tokenizers.t5.file, "f"), /a Unigram model, expected Precompiled and ▁ for spaces, got Nmt, NFKC, Replace/],
+  [
+    "a Unigram model without its table",
+    () => readTokenizerJson(hf.tokenizers.t5.file, "f"),
+    /a Unigram model, expected Precompiled and ▁ for spaces, got Nmt, NFKC, Replace/,
+  ],
   ["Unigram with bytes", () => ofPieces("unigram, bytes"), /unigram with byte fallback, expected an unknown token in place of bytes, got byte_fallback/],
   ["BPE without bytes", () => ofPieces("bpe"), /bpe without byte fallback, expected tokens for all bytes, got none/],
   ["spaces behind words", () => ofPieces("bpe, bytes, suffix"), /a kind of SentencePiece, expected bpe or unigram, spaces in front, got spaces behind/],
@@ -111,5 +120,7 @@ test.each<[string, () => TokenizerSpec, RegExp]>([
 });
 
 test("more tokens than the model has rows are refused", () => {
-  expect(() => ggufTokenizerMetadata(trainBpe("a b c", { vocabSize: 260 }).spec, { vocabulary: 200 })).toThrow(/more tokens than rows, expected at most 200, got 25\d/);
+  expect(() => ggufTokenizerMetadata(trainBpe("a b c", { vocabSize: 260 }).spec, { vocabulary: 200 })).toThrow(
+    /more tokens than rows, expected at most 200, got 25\d/,
+  );
 });

@@ -37,7 +37,12 @@ function refuse(what: string, expected: string, got: string): never {
 /** By key, `tokenizer.` in front. @throws ConfigError for a tokenizer that llama.cpp has no kind for */
 export function ggufTokenizerMetadata(spec: TokenizerSpec, options: GgufTokenizerOptions): Record<string, GgufValue> {
   const { model } = spec;
-  const fields = { bpe: () => byteLevel(spec, model as BpeModel), sentencepiece: () => sentencePiece(model as SentencePieceModel), pipeline: () => pipeline(spec, model as PipelineModel), characters: null }[model.kind];
+  const fields = {
+    bpe: () => byteLevel(spec, model as BpeModel),
+    sentencepiece: () => sentencePiece(model as SentencePieceModel),
+    pipeline: () => pipeline(spec, model as PipelineModel),
+    characters: null,
+  }[model.kind];
   if (fields === null) return refuse("a vocabulary of characters", "BPE, WordPiece or Unigram", "single characters");
   const { tokens, types, scores, around = true, ...rest } = fields();
   if (tokens.length > options.vocabulary) refuse("more tokens than rows", `at most ${options.vocabulary}`, String(tokens.length));
@@ -47,7 +52,8 @@ export function ggufTokenizerMetadata(spec: TokenizerSpec, options: GgufTokenize
     types[id] = PIECE_TYPES.unused;
   }
   const { before, after } = aroundText(spec);
-  if (before.length > 1 || after.length > 1) refuse("several tokens on one side of a text", "at most one", `${before.length} before and ${after.length} behind`);
+  if (before.length > 1 || after.length > 1)
+    refuse("several tokens on one side of a text", "at most one", `${before.length} before and ${after.length} behind`);
   const [eos, eot] = typeof options.eos === "object" && options.eos !== null ? options.eos : [options.eos ?? undefined];
   const ids: Record<string, number | null | undefined> = {
     bos: before[0] ?? options.bos,
@@ -95,7 +101,12 @@ function listed(spec: TokenizerSpec, ordinary: readonly (string | undefined)[]):
 function nameOfCut(cut: unknown, wholeWords: boolean): string {
   const wanted = JSON.stringify(cut);
   const found = Object.entries(CUTS).find(([name, known]) => JSON.stringify(known) === wanted && WHOLE_WORDS.includes(name) === wholeWords);
-  if (found === undefined) return refuse("a way of cutting text without a name", [...new Set(Object.values(CUTS).map((known) => JSON.stringify(known)))].join(", "), `${wanted}${wholeWords ? ", whole words first" : ""}`);
+  if (found === undefined)
+    return refuse(
+      "a way of cutting text without a name",
+      [...new Set(Object.values(CUTS).map((known) => JSON.stringify(known)))].join(", "),
+      `${wanted}${wholeWords ? ", whole words first" : ""}`,
+    );
   return found[0];
 }
 
@@ -104,17 +115,25 @@ function byteLevel(spec: TokenizerSpec, model: BpeModel): Kind {
   // Composed characters are what nearly all text has; llama.cpp's Qwen does without composing as well.
   if (spec.normalizer.some((form) => form !== "NFC")) refuse("a normalizer", "none, or NFC", spec.normalizer.join(", "));
   const merges = mergesOf(model);
-  return { fields: { model: text("gpt2"), pre: text(nameOfCut(model.pattern, model.wholeWords)), merges: texts(merges.map((pair) => pair.join(" "))) }, ...listed(spec, model.tokens) };
+  return {
+    fields: { model: text("gpt2"), pre: text(nameOfCut(model.pattern, model.wholeWords)), merges: texts(merges.map((pair) => pair.join(" "))) },
+    ...listed(spec, model.tokens),
+  };
 }
 
 /** llama.cpp's BPE over pieces always turns what is unknown into bytes, its Unigram never. */
 function checkBytes(kind: "bpe" | "unigram", byteFallback: boolean): void {
   if (byteFallback !== (kind === "bpe"))
-    refuse(`${kind} ${byteFallback ? "with" : "without"} byte fallback`, kind === "bpe" ? "tokens for all bytes" : "an unknown token in place of bytes", byteFallback ? "byte_fallback" : "none");
+    refuse(
+      `${kind} ${byteFallback ? "with" : "without"} byte fallback`,
+      kind === "bpe" ? "tokens for all bytes" : "an unknown token in place of bytes",
+      byteFallback ? "byte_fallback" : "none",
+    );
 }
 
 function sentencePiece({ sentencePiece: { kind, pieces, scores, types, normalizer, treatWhitespaceAsSuffix, byteFallback } }: SentencePieceModel): Kind {
-  if ((kind !== "bpe" && kind !== "unigram") || treatWhitespaceAsSuffix) return refuse("a kind of SentencePiece", "bpe or unigram, spaces in front", treatWhitespaceAsSuffix ? "spaces behind" : kind);
+  if ((kind !== "bpe" && kind !== "unigram") || treatWhitespaceAsSuffix)
+    return refuse("a kind of SentencePiece", "bpe or unigram, spaces in front", treatWhitespaceAsSuffix ? "spaces behind" : kind);
   checkBytes(kind, byteFallback);
   // A piece of one NUL is in nobody's text; llama.cpp has it as the byte's own.
   return {
@@ -144,7 +163,8 @@ function pipeline(spec: TokenizerSpec, model: PipelineModel): Kind {
   }
 }
 
-const isSpaces = (step: NormalizerSpec): boolean => step.type === "Replace" && "String" in step.pattern && step.pattern.String === " " && step.content === SPACE;
+const isSpaces = (step: NormalizerSpec): boolean =>
+  step.type === "Replace" && "String" in step.pattern && step.pattern.String === " " && step.content === SPACE;
 
 function unigram(spec: TokenizerSpec, { pieces, preTokenizer, normalizer }: PipelineModel): Kind {
   if (pieces.type !== "Unigram") return refuse("a kind of tokenizer", "Unigram", pieces.type);
@@ -152,8 +172,11 @@ function unigram(spec: TokenizerSpec, { pieces, preTokenizer, normalizer }: Pipe
   const steps = flat(normalizer);
   const cuts = preTokenizer?.type === "Sequence" ? preTokenizer.pretokenizers : preTokenizer === null ? [] : [preTokenizer];
   const metaspace = cuts.find((cut) => cut.type === "Metaspace");
-  const known = steps.every(({ type }) => ["Precompiled", "Replace", "Strip", "Prepend"].includes(type)) && cuts.every(({ type }) => type === "Metaspace" || type === "WhitespaceSplit");
-  if (!known || !(metaspace !== undefined || steps.some(isSpaces))) return refuse("a Unigram model", "Precompiled and ▁ for spaces", steps.map(({ type }) => type).join(", "));
+  const known =
+    steps.every(({ type }) => ["Precompiled", "Replace", "Strip", "Prepend"].includes(type)) &&
+    cuts.every(({ type }) => type === "Metaspace" || type === "WhitespaceSplit");
+  if (!known || !(metaspace !== undefined || steps.some(isSpaces)))
+    return refuse("a Unigram model", "Precompiled and ▁ for spaces", steps.map(({ type }) => type).join(", "));
   const charsmap = steps.find((step) => step.type === "Precompiled")?.precompiled_charsmap;
   const { tokens, types } = listed(
     spec,
@@ -203,8 +226,10 @@ function spelledBpe(spec: TokenizerSpec, { pieces, preTokenizer, normalizer }: P
   const spaces = steps.some(isSpaces);
   const metaspace = preTokenizer?.type === "Metaspace" ? preTokenizer : null;
   const onlyThese = steps.every(({ type }) => type === "Prepend" || type === "Replace");
-  const cutAtSpaces = preTokenizer === null || metaspace !== null || (preTokenizer.type === "Split" && "String" in preTokenizer.pattern && preTokenizer.pattern.String === " ");
-  if (!onlyThese || !cutAtSpaces || !(spaces || metaspace !== null)) return refuse("a BPE over characters", "SentencePiece's: ▁ for spaces", steps.map(({ type }) => type).join(", ") || "another");
+  const cutAtSpaces =
+    preTokenizer === null || metaspace !== null || (preTokenizer.type === "Split" && "String" in preTokenizer.pattern && preTokenizer.pattern.String === " ");
+  if (!onlyThese || !cutAtSpaces || !(spaces || metaspace !== null))
+    return refuse("a BPE over characters", "SentencePiece's: ▁ for spaces", steps.map(({ type }) => type).join(", ") || "another");
   const { vocab, merges } = pieces;
   const { tokens, types } = listed(spec, vocab.tokens);
   const scores = new Float32Array(tokens.length).fill(-merges.length / 2 - 1);
@@ -225,13 +250,21 @@ function spelledBpe(spec: TokenizerSpec, { pieces, preTokenizer, normalizer }: P
 
 function wordPiece(spec: TokenizerSpec, { pieces, normalizer, preTokenizer }: PipelineModel): Kind {
   const bert = normalizer?.type === "BertNormalizer" ? normalizer : null;
-  if (pieces.type !== "WordPiece" || bert?.lowercase !== true || (bert.strip_accents ?? true) !== true || preTokenizer?.type !== "BertPreTokenizer" || pieces.continuing_subword_prefix !== "##")
+  if (
+    pieces.type !== "WordPiece" ||
+    bert?.lowercase !== true ||
+    (bert.strip_accents ?? true) !== true ||
+    preTokenizer?.type !== "BertPreTokenizer" ||
+    pieces.continuing_subword_prefix !== "##"
+  )
     return refuse("a WordPiece model", "BERT's, of lower case without accents", JSON.stringify(normalizer));
   const { tokens, types } = listed(spec, pieces.vocab.tokens);
   const unknown = unknownId(spec.model);
   return {
     fields: { model: text("bert"), token_type_count: u32(2) },
-    tokens: tokens.map((token, id) => (token === undefined || types[id] !== PIECE_TYPES.normal || id === unknown ? token : token.startsWith("##") ? token.slice(2) : `${SPACE}${token}`)),
+    tokens: tokens.map((token, id) =>
+      token === undefined || types[id] !== PIECE_TYPES.normal || id === unknown ? token : token.startsWith("##") ? token.slice(2) : `${SPACE}${token}`,
+    ),
     types,
     around: false,
   };
@@ -254,7 +287,8 @@ function aroundBy(part: PostProcessorSpec | null): { before: number[]; after: nu
       return part.processors.map(aroundBy).find(({ before, after }) => before.length + after.length > 0) ?? { before: [], after: [] };
     case "TemplateProcessing": {
       const at = part.single.findIndex((piece) => "Sequence" in piece);
-      const ids = (pieces: typeof part.single) => pieces.flatMap((piece) => ("SpecialToken" in piece ? [...part.special_tokens[piece.SpecialToken.id].ids] : []));
+      const ids = (pieces: typeof part.single) =>
+        pieces.flatMap((piece) => ("SpecialToken" in piece ? [...part.special_tokens[piece.SpecialToken.id].ids] : []));
       return { before: ids(part.single.slice(0, at)), after: ids(part.single.slice(at + 1)) };
     }
     case "BertProcessing":

@@ -145,7 +145,8 @@ function template(
   };
 }
 
-const isPlaceholder = (token: string | undefined, id: number, types: ArrayLike<number> | null): boolean => types?.[id] === PIECE_TYPES.unused && token === `[PAD${id}]`;
+const isPlaceholder = (token: string | undefined, id: number, types: ArrayLike<number> | null): boolean =>
+  types?.[id] === PIECE_TYPES.unused && token === `[PAD${id}]`;
 
 /** How many tokens there are before the placeholders at the end: ids that a model has rows for and its tokenizer no token. */
 function sizeWithoutTail(tokens: readonly string[], types: ArrayLike<number> | null): number {

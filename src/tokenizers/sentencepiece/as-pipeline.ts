@@ -3,8 +3,8 @@
  * together to a third, in the order of the third's score.
  */
 import { ConfigError } from "../../errors.ts";
-import { NO_POST_PROCESSOR } from "../files/components.ts";
 import type { DecoderSpec } from "../decoders/decoders.ts";
+import { NO_POST_PROCESSOR } from "../files/components.ts";
 import type { PieceModelSpec } from "../models/piece-models.ts";
 import type { NormalizerSpec } from "../normalizers/normalizers.ts";
 import type { PostProcessorSpec } from "../post-processors/post-processors.ts";
@@ -18,7 +18,9 @@ const SPACE = "\u2581";
 export function asPipeline(model: SentencePieceModel): TokenizerSpec {
   const { sentencePiece: spec } = model;
   if ((spec.kind !== "bpe" && spec.kind !== "unigram") || spec.treatWhitespaceAsSuffix)
-    throw new ConfigError(`tokenizer.json: a SentencePiece model of another kind, expected bpe or unigram with spaces in front, got ${spec.kind}. Keep its .model file.`);
+    throw new ConfigError(
+      `tokenizer.json: a SentencePiece model of another kind, expected bpe or unigram with spaces in front, got ${spec.kind}. Keep its .model file.`,
+    );
   const postProcessor = template(model);
   const special: number[] = [PIECE_TYPES.control, PIECE_TYPES.unknown];
   const addedTokens = spec.pieces.flatMap((piece, id) => {
@@ -63,7 +65,11 @@ function cleaned({ normalizer: { charsmap, removeExtraWhitespaces } }: SentenceP
 function spaces(spec: SentencePieceSpec): Omit<Parts, "pieces"> {
   const { addDummyPrefix } = spec.normalizer;
   return {
-    normalizer: sequence([...cleaned(spec), ...(addDummyPrefix ? [{ type: "Prepend", prepend: SPACE } as const] : []), { type: "Replace", pattern: { String: " " }, content: SPACE }]),
+    normalizer: sequence([
+      ...cleaned(spec),
+      ...(addDummyPrefix ? [{ type: "Prepend", prepend: SPACE } as const] : []),
+      { type: "Replace", pattern: { String: " " }, content: SPACE },
+    ]),
     preTokenizer: null,
     decoder: {
       type: "Sequence",
