@@ -34,9 +34,9 @@ export async function openPytorch(source: Source): Promise<PytorchFile> {
   const [pickle] = pickles;
   if (pickles.length !== 1 || pickle === undefined)
     throw new FormatError(
-      `${file}: no weights in this archive, expected one <folder>/data.pkl, got ${[...entries.keys()].slice(0, 5).join(", ") || "nothing"}. Get the file that torch.save wrote.`,
+      `${file}: no weights in this archive, expected one pickle of them, got ${[...entries.keys()].slice(0, 5).join(", ") || "nothing"}. Get the file that torch.save wrote.`,
     );
-  const folder = pickle.slice(0, -"data.pkl".length);
+  const folder = pickle.slice(0, pickle.indexOf("/") + 1);
   const order = entries.get(`${folder}byteorder`);
   if (order !== undefined && new TextDecoder().decode(await source.read(order.offset, Math.min(order.bytes, 16))) !== "little")
     throw new FormatError(`${file}: big-endian weights, expected little-endian ones, got others. Save the file on another machine.`);
