@@ -147,7 +147,7 @@ test.each<[string, RopeParameters]>([
 });
 
 describe("several files", () => {
-  async function split(counts: readonly number[] = [2, 2], total?: number): Promise<string> {
+  async function split(counts: readonly number[] = [2, 2], total?: number, second = 1): Promise<string> {
     const model = randomModel(LLAMA);
     const whole = at("whole.gguf");
     await saveGguf(model, whole, { type: "F16" });
@@ -156,7 +156,7 @@ describe("several files", () => {
     const tensors = [...reader.tensors.values()];
     for (const [i, count] of counts.entries()) {
       const metadata = new Map<string, GgufValue>(i === 0 ? reader.metadata : []);
-      metadata.set("split.no", { kind: "u16", value: i });
+      metadata.set("split.no", { kind: "u16", value: i === 1 ? second : i });
       metadata.set("split.count", { kind: "u16", value: count });
       metadata.set("split.tensors.count", { kind: "i32", value: total ?? tensors.length });
       const entries = tensors.filter((_, j) => j % 2 === i).map((info) => ({ ...info, data: () => reader.read(info.name) }));
@@ -183,6 +183,7 @@ describe("several files", () => {
     await expect(fromPretrained(await split([2, 3]))).rejects.toThrow(
       /-00002-of-00002\.gguf: does not belong to the other files, expected split\.no 1 of 2, got 1 of 3/,
     );
+    await expect(fromPretrained(await split([2, 2], undefined, 0))).rejects.toThrow(/does not belong to the other files, expected split\.no 1 of 2, got 0 of 2/);
     await expect(fromPretrained(await split([2, 2], 99))).rejects.toThrow(/tensors are missing, expected 99 in 2 files, got/);
     rmSync(at("model-00002-of-00002.gguf"));
     await expect(fromPretrained(at("model-00001-of-00002.gguf"))).rejects.toThrow(FormatError);
