@@ -15,7 +15,7 @@ const FLOORS = [
 const BROWSER = "^src/(tensor|nn|optim|models|tokenizers|generate)/";
 // Files that are for Node alone. They may be imported dynamically, where a path was given instead of a `Folder`.
 const FOR_NODE =
-  "^src/(formats/(node-file|atomic-write|checkpoint-folder|process-lock|hub/[^/]+|safetensors-save|index)|data/(read-documents|write-shards|index))\\.ts$";
+  "^src/(formats/(node-file|atomic-write|checkpoint-folder|process-lock|hub/[^/]+|safetensors-save|gguf/files|index)|data/(read-documents|write-shards|index))\\.ts$";
 
 const folders = (floors) => `^src/(${floors.flat().join("|")})/`;
 

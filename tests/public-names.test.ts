@@ -38,21 +38,23 @@ const NAMES: Record<string, string> = {
     sequentialWindows splitIntoDocuments weightedMix withStatistics writeShards
   `,
   formats: `
-    COMMON_KEYS DEQUANTIZED GGML_TYPES KNOWN_MODELS QUANTIZED SAFETENSORS_DTYPES bytesSource checkpointName dequantizeBlocks encodeGguf
-    encodeModelWeights encodeSafetensors hashFile isGguf isJsonObject isTemporary lastGoodCheckpoint listCheckpoints localModels memoryFolder
-    normaliseKeys openFile openFolder openGguf openModelWeights openSafetensors parseConfig parseConfigText parseJson
-    parseModelConfig pullModel quantizeBlocks readConfigJson readText removeLeftovers saveModelWeights verifyCheckpoint writeCheckpoint
-    writeFileAtomic writeFolderAtomic
+    COMMON_KEYS DEQUANTIZED FILE_TYPES GGML_TYPES KNOWN_MODELS NF4_VALUES PLAIN_FILE_TYPES PickledTensor QUANTIZED SAFETENSORS_DTYPES
+    bytesSource checkpointName dequantizeBlocks dequantizeInt8 dequantizeNf4 encodeGguf encodeModelWeights encodeSafetensors floatsOf hashFile
+    isGguf isGgufFile isJsonObject isTemporary lastGoodCheckpoint layoutOf listCheckpoints localModels memoryFolder normaliseKeys openFile
+    openFolder openGguf openGgufFiles openModelWeights openPytorch openSafetensors parseConfig parseConfigText parseJson parseModelConfig
+    pullModel quantizeBlocks quantizeInt8 quantizeNf4 readConfigJson readGenerationConfig readText removeLeftovers saveModelWeights
+    verifyCheckpoint writeCheckpoint writeFileAtomic writeFolderAtomic
   `,
   models: `
-    Bloom CausalLM CausalLMOutput Falcon GPT2 GPTNeoX Gemma Gemma2 Gemma3Text GptOss Granite Llama Mistral Mixtral OPT Olmo2 Phi3 Qwen2 Qwen3
-    Qwen3Moe SmolLM3 architectureNamed architectures bloomConfigSchema bloomCounts configKeys configText contextOf countsFrom createModel
-    defineArchitecture describeGguf describeModel falconConfigSchema falconCounts fromPretrained gemma2ConfigSchema gemma2Counts
+    Bloom CausalLM CausalLMOutput FOLDER_DTYPES Falcon GPT2 GPTNeoX Gemma Gemma2 Gemma3Text GptOss Granite Llama Mistral Mixtral OPT Olmo2 Phi3
+    Qwen2 Qwen3 Qwen3Moe SmolLM3 architectureNamed architectures bloomConfigSchema bloomCounts configKeys configText contextOf countsFrom
+    createModel defineArchitecture describeGguf describeModel falconConfigSchema falconCounts fromPretrained gemma2ConfigSchema gemma2Counts
     gemma3TextConfigSchema gemma3TextCounts gemmaConfigSchema gemmaCounts gpt2ConfigSchema gpt2Counts gptNeoXConfigSchema gptNeoXCounts
     gptOssConfigSchema gptOssCounts graniteConfigSchema graniteCounts llamaConfigSchema llamaCounts loadWeights mistralConfigSchema
-    mistralCounts mixtralConfigSchema mixtralCounts modelCounts olmo2ConfigSchema olmo2Counts optConfigSchema optCounts outputOf
+    mistralCounts mixtralConfigSchema mixtralCounts modelCounts olmo2ConfigSchema olmo2Counts openWeights optConfigSchema optCounts outputOf
     parameterCountOf phi3ConfigSchema phi3Counts qwen2ConfigSchema qwen2Counts qwen3ConfigSchema qwen3Counts qwen3MoeConfigSchema qwen3MoeCounts
-    registerArchitecture saveModel shiftLabels sizedConfig sizedKeys smolLM3ConfigSchema smolLM3Counts weightEntries
+    registerArchitecture saveFolder saveGguf saveModel shiftLabels sizedConfig sizedKeys smolLM3ConfigSchema smolLM3Counts weightEntries
+    weightsOf
   `,
   train: `
     END_OF_TEXT accumulateGradients bars chart checkMemory checkPrompts checkSameData createProgress differences emulationNote evaluateLoss

@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
 import { ConfigError, GroundupError } from "../errors.ts";
-import { isGgufFile } from "../formats/hub/locate.ts";
+import { isGgufFile } from "../formats/gguf/files.ts";
 import { listCheckpoints, openFile, openFolder, openGguf, openModelWeights, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
 import { architectures, describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts } from "../models/index.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";

@@ -15,6 +15,8 @@ const COMMANDS: CommandTable = [
   ["models", "what is on this machine, and well-known models that could be", () => import("./models.ts")],
   ["tokenizer", "train, encode, decode, inspect", () => import("./tokenizer.ts")],
   ["inspect", "looks into a model, tokenizer, safetensors file, shards or run", () => import("./inspect.ts")],
+  ["convert", "a model as GGUF or as a Hugging Face folder", () => import("./convert.ts")],
+  ["quantize", "a model with fewer bits a weight, as GGUF", () => import("./quantize.ts")],
   ["doctor", "what this machine offers: backend and why, CPU features, threads, memory", () => import("./doctor.ts")],
 ];
 

@@ -3,7 +3,8 @@ import { closeSync, existsSync, lstatSync, openSync, readdirSync, readFileSync, 
 import { basename, dirname, join } from "node:path";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
-import { isGgufFile, type LocateOptions, locate } from "../formats/hub/locate.ts";
+import { isGgufFile } from "../formats/gguf/files.ts";
+import { type LocateOptions, locate } from "../formats/hub/locate.ts";
 import { isJsonObject, listCheckpoints, parseJson, verifyCheckpoint } from "../formats/index.ts";
 import { endIds } from "../generate/index.ts";
 import { type CausalLM, fromPretrained } from "../models/index.ts";
@@ -81,7 +82,7 @@ export async function placeOf(name: string, log: (line: string) => void, options
 /** The folder with config.json and weights, or the GGUF file, that a path means. */
 export async function findModel(path: string, checkpoint?: string): Promise<string> {
   checkPath(path);
-  const single = (await isGgufFile(path)) ? "one file" : existsSync(join(path, "config.json")) ? "config.json" : null;
+  const single = (await isGgufFile(path)) || isCheckpointFile(path) ? "one file" : existsSync(join(path, "config.json")) ? "config.json" : null;
   if (single !== null) {
     if (checkpoint !== undefined)
       throw new ConfigError(`${path}: a single model, expected a run's folder with --checkpoint, got ${single}. Leave --checkpoint out.`);
@@ -116,6 +117,9 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
     );
   return found.path;
 }
+
+/** A file of PyTorch's with weights and config, as nanoGPT writes it. */
+const isCheckpointFile = (path: string): boolean => /\.(pt|pth|ckpt)$/i.test(path) && statSync(path).isFile();
 
 /** How files begin that people take for models. */
 const BEGINNINGS: [bytes: string, kind: string][] = [

@@ -19,7 +19,10 @@ export {
   verifyCheckpoint,
   writeCheckpoint,
 } from "./checkpoint-folder.ts";
+export { type GenerationConfig, readGenerationConfig } from "./generation-config.ts";
 export { DEQUANTIZED, dequantizeBlocks } from "./gguf/dequantize.ts";
+export { FILE_TYPES, type GgufFileType, type LayoutModel, layoutOf, PLAIN_FILE_TYPES } from "./gguf/file-types.ts";
+export { isGgufFile, openGgufFiles } from "./gguf/files.ts";
 export { isGguf } from "./gguf/magic.ts";
 export { QUANTIZED, type QuantizedType, quantizeBlocks } from "./gguf/quantize.ts";
 export { type GgufNumbers, type GgufReader, type GgufTensor, type GgufValue, openGguf } from "./gguf/read.ts";
@@ -38,7 +41,10 @@ export { KNOWN_MODELS, type KnownModel } from "./hub/known-models.ts";
 export { type LocalModel, localModels } from "./hub/local-models.ts";
 export { type Pulled, type PullOptions, type PullProgress, pullModel } from "./hub/pull.ts";
 export { isJsonObject, type Json, type JsonOptions, parseJson } from "./json.ts";
+export { dequantizeInt8, dequantizeNf4, type Int8Rows, NF4_VALUES, type Nf4, quantizeInt8, quantizeNf4 } from "./nf4.ts";
 export { openFile, openFolder } from "./node-file.ts";
+export { openPytorch, type PytorchFile } from "./pytorch/read.ts";
+export { type Pickled, PickledTensor, type Storage } from "./pytorch/unpickle.ts";
 export {
   openSafetensors,
   SAFETENSORS_DTYPES,
@@ -50,5 +56,6 @@ export {
 } from "./safetensors.ts";
 export { saveModelWeights } from "./safetensors-save.ts";
 export { openModelWeights } from "./safetensors-shards.ts";
+export { floatsOf } from "./safetensors-values.ts";
 export { encodeModelWeights, encodeSafetensors, type SafetensorsFile, type TensorEntry } from "./safetensors-write.ts";
 export { bytesSource, type Folder, memoryFolder, readText, type Source } from "./source.ts";

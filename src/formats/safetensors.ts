@@ -20,22 +20,22 @@ export const SAFETENSORS_DTYPES = {
   F6_E3M2: { bits: 6, readable: false },
   U8: { bits: 8, readable: true },
   I8: { bits: 8, readable: true },
-  F8_E5M2: { bits: 8, readable: false },
-  F8_E4M3: { bits: 8, readable: false },
-  F8_E8M0: { bits: 8, readable: false },
-  F8_E4M3FNUZ: { bits: 8, readable: false },
-  F8_E5M2FNUZ: { bits: 8, readable: false },
-  I16: { bits: 16, readable: false },
-  U16: { bits: 16, readable: false },
+  F8_E5M2: { bits: 8, readable: true },
+  F8_E4M3: { bits: 8, readable: true },
+  F8_E8M0: { bits: 8, readable: true },
+  F8_E4M3FNUZ: { bits: 8, readable: true },
+  F8_E5M2FNUZ: { bits: 8, readable: true },
+  I16: { bits: 16, readable: true },
+  U16: { bits: 16, readable: true },
   F16: { bits: 16, readable: true },
   BF16: { bits: 16, readable: true },
   I32: { bits: 32, readable: true },
-  U32: { bits: 32, readable: false },
+  U32: { bits: 32, readable: true },
   F32: { bits: 32, readable: true },
-  C64: { bits: 64, readable: false },
+  C64: { bits: 64, readable: true },
   F64: { bits: 64, readable: true },
   I64: { bits: 64, readable: true },
-  U64: { bits: 64, readable: false },
+  U64: { bits: 64, readable: true },
 } as const;
 
 /** Every dtype that a file may name. */
@@ -121,9 +121,8 @@ export function findTensor(tensors: ReadonlyMap<string, TensorInfo>, name: strin
 export async function readTensor(source: Source, info: TensorInfo): Promise<StoredTensor> {
   const { name, dtype, shape, offset, bytes } = info;
   if (!isReadable(dtype)) {
-    const family = /^F[468]/.test(dtype) ? "8-bit and smaller floats are not computed with yet" : "this dtype is not computed with";
     throw new FormatError(
-      `${info.file}: tensor ${JSON.stringify(name)} is ${dtype}, expected ${readableDtypes.join(", ")}, got ${dtype}: ${family}. ` +
+      `${info.file}: tensor ${JSON.stringify(name)} is ${dtype}, expected ${readableDtypes.join(", ")}, got ${dtype}: floats below 8 bits are not computed with. ` +
         "Convert the file to F32, BF16 or F16.",
     );
   }

@@ -1,21 +1,19 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import { FormatError } from "../errors.ts";
 import { readConfigJson } from "../formats/hf-config.ts";
-import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
+import { floatsOf } from "../formats/safetensors-values.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
 import type { Module } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
-import { cast, type DType, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
+import { cast, noGrad, scope, type Tensor } from "../tensor/index.ts";
 import type { Architecture, WeightNames } from "./architecture.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
 import { misfit, ownNames, piecesOf } from "./weight-names.ts";
-
-const DTYPE_OF_FILE: Partial<Record<string, DType>> = { F32: "f32", BF16: "bf16", F16: "f16" };
 
 async function folderOf(place: string | Folder): Promise<Folder> {
   if (typeof place !== "string") return place;
@@ -24,18 +22,23 @@ async function folderOf(place: string | Folder): Promise<Folder> {
 }
 
 /**
- * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards), a GGUF file, a model of the hub (`org/name`, `org/name@revision`,
- * `org/name:file.gguf`) or of Ollama's (`ollama:name:tag`). A path that exists wins; a model of the hub is fetched where the cache does not have it, as `pullModel` does.
- * Weights become float32.
- * @throws HubError or ConfigError for a model that is not to be had; FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype.
+ * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards, or PyTorch's pytorch_model.bin), a GGUF file, nanoGPT's ckpt.pt, a model of the
+ * hub (`org/name`, `org/name@revision`, `org/name:file.gguf`) or of Ollama's (`ollama:name:tag`). A path that exists wins; a model of the hub is fetched where the cache
+ * does not have it, as `pullModel` does. Weights become float32.
+ * @throws HubError or ConfigError for a model that is not to be had; FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype
  */
 export async function fromPretrained(place: string | Folder): Promise<CausalLM> {
   if (typeof place === "string") {
     const { locate } = await import("../formats/hub/locate.ts");
     const { path, gguf } = await locate(place, { weights: true });
     if (gguf) {
-      const [{ openFile }, { modelFromGguf }] = await Promise.all([import("../formats/node-file.ts"), import("./gguf-model.ts")]);
-      return modelFromGguf(await openFile(path));
+      const [{ openGgufFiles }, { modelFromGguf }] = await Promise.all([import("../formats/gguf/files.ts"), import("./gguf-model.ts")]);
+      return modelFromGguf(await openGgufFiles(path));
+    }
+    const { modelFrom, openWeights, PYTORCH } = await import("./weight-source.ts");
+    if (PYTORCH.test(path)) {
+      const source = await openWeights(path);
+      return modelFrom(source).finally(() => source.close());
     }
     return fromFolder(await folderOf(path));
   }
@@ -110,21 +113,13 @@ export async function loadWeights(model: Module & { readonly architecture?: Arch
         );
       }
     }
-    for (const { file, into } of pairs) copyWeight(await reader.read(file), into, reader.name);
+    for (const { file, into } of pairs) {
+      const values = floatsOf(await reader.read(file), reader.name);
+      scope(() => void noGrad(into).write(values));
+    }
   } finally {
     await reader.close();
   }
-}
-
-function copyWeight(stored: StoredTensor, into: () => Tensor, where: string): void {
-  const dtype = DTYPE_OF_FILE[stored.dtype];
-  if (dtype === undefined)
-    throw new FormatError(`${where}: tensor ${stored.name} has the wrong dtype, expected F32, BF16 or F16, got ${stored.dtype}. Convert the file first`);
-  scope(() => {
-    const t = noGrad(() => cast(tensorFromBytes(stored.data, stored.shape, dtype), "f32"));
-    noGrad(into).write(t.dataSync());
-    return undefined;
-  });
 }
 
 /** What a model's weight file holds, in order, each fetched when its turn comes: for `saveModelWeights`. Of any module. */

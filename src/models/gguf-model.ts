@@ -4,26 +4,22 @@
  */
 import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
-import { type GgufReader, openGguf } from "../formats/gguf/read.ts";
-import type { Source } from "../formats/source.ts";
+import type { GgufReader } from "../formats/gguf/read.ts";
 import type { Tensor } from "../tensor/index.ts";
 import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
 import { ggufNames } from "./gguf-names.ts";
+import { longRope, ropeFromFactors, ropeFromMetadata } from "./gguf-rope.ts";
 import { misfit } from "./weight-names.ts";
 
-type Form = GgufForm<Readonly<Record<string, unknown>>>;
+export type Form = GgufForm<Readonly<Record<string, unknown>>>;
 
-/** @throws FormatError for an architecture that groundup does not have, and where names or shapes do not fit it; `source` is closed */
-export async function modelFromGguf(source: Source): Promise<CausalLM> {
-  const reader = await openGguf(source).catch(async (error) => {
-    await source.close();
-    throw error;
-  });
+/** @throws FormatError for an architecture that groundup does not have, and where names or shapes do not fit it; the reader is closed */
+export async function modelFromGguf(reader: GgufReader): Promise<CausalLM> {
   try {
-    const { config, form } = configOf(reader);
+    const { config, form } = await ggufConfig(reader);
     const model = createModel(config, reader.name);
     try {
       await loadTensors(model, reader, form);
@@ -42,14 +38,38 @@ export function describeGguf(reader: GgufReader): ModelDescription {
   return describeModel(configOf(reader).config, reader.name);
 }
 
-/** The config, as config.json would hold it. */
+/** The config as config.json would hold it, with what stands in tensors (factors of rotary frequencies). */
+export async function ggufConfig(reader: GgufReader): Promise<{ config: Record<string, unknown>; form: Form }> {
+  const made = configOf(reader);
+  const factors = async (name: string): Promise<Float32Array> =>
+    dequantizeBlocks(reader.tensors.get(name)?.type ?? "F32", await reader.read(name), `${reader.name}, tensor ${name}`);
+  const [freqs, short, long] = ROPE_TENSORS;
+  const has = (name: string) => reader.tensors.has(name);
+  if (!has(freqs) && !(has(short) && has(long))) return made;
+  const { dimensions, config } = describeModel(made.config, reader.name);
+  const shape = { rotary: dimensions.headDim, context: dimensions.context, theta: Number(config.rope_theta ?? 10000) };
+  const rope_parameters = has(freqs) ? ropeFromFactors(await factors(freqs), shape) : longRope(await factors(short), await factors(long), lookupIn(reader));
+  return { ...made, config: { ...made.config, rope_parameters } };
+}
+
+/** Tensors that belong to the config. */
+export const ROPE_TENSORS = ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"] as const;
+
+/** The config, as config.json would hold it, as far as the metadata tell. */
 function configOf(reader: GgufReader): { config: Record<string, unknown>; form: Form } {
   const { architecture, form } = architectureOf(reader);
   const lookup = lookupIn(reader);
   checkRotary(lookup, form, reader.name);
-  const ids = { bos_token_id: "bos", eos_token_id: "eos", pad_token_id: "padding" };
-  const tokenIds = Object.fromEntries(Object.entries(ids).map(([key, name]) => [key, lookup.optional(`tokenizer.ggml.${name}_token_id`) ?? null]));
-  return { config: { model_type: architecture.modelType, ...form.config(lookup), ...tokenIds }, form };
+  const id = (name: string): number | null => lookup.optional(`tokenizer.ggml.${name}_token_id`) ?? null;
+  const [eos, eot] = [id("eos"), id("eot")];
+  const tokenIds = {
+    bos_token_id: id("bos"),
+    eos_token_id: eot === null || eot === eos ? eos : [eos, eot].filter((one) => one !== null),
+    pad_token_id: id("padding"),
+  };
+  const rope = ropeFromMetadata(lookup, reader.name);
+  const stretched = rope === null ? {} : { rope_parameters: rope };
+  return { config: { model_type: architecture.modelType, ...stretched, ...form.config(lookup), ...tokenIds }, form };
 }
 
 function architectureOf(reader: GgufReader): { architecture: Architecture; form: Form } {
@@ -62,6 +82,15 @@ function architectureOf(reader: GgufReader): { architecture: Architecture; form:
   );
 }
 
+/** The number of the fewest digits that is the same float32: 1e-5 where a config said so, not 0.000009999999747378752. */
+function shortest(value: number): number {
+  for (let digits = 1; digits < 10; digits++) {
+    const decimal = Number(value.toPrecision(digits));
+    if (Math.fround(decimal) === value) return decimal;
+  }
+  return value;
+}
+
 function lookupIn({ name: file, metadata, tensors }: GgufReader): GgufLookup {
   const architecture = String(metadata.get("general.architecture")?.value);
   const full = (key: string) => key.replace("{arch}", architecture);
@@ -72,7 +101,7 @@ function lookupIn({ name: file, metadata, tensors }: GgufReader): GgufLookup {
     const number = found.kind === "u64" || found.kind === "i64" ? Number(found.value) : found.value;
     if (typeof number !== "number")
       throw new FormatError(`${file}, metadata "${full(key)}": wrong kind, expected a number, got ${found.kind}. Get the file again.`);
-    return number;
+    return found.kind === "f32" ? shortest(number) : number;
   }
   return {
     optional,
@@ -102,7 +131,7 @@ function lookupIn({ name: file, metadata, tensors }: GgufReader): GgufLookup {
   };
 }
 
-/** Refuses what would load and compute something else: parts of heads that turn, and stretched positions. */
+/** Refuses what would load and compute something else: heads that turn in part. */
 function checkRotary(file: GgufLookup, form: Form, name: string): void {
   const [turning, heads, hidden] = [
     file.optional("{arch}.rope.dimension_count"),
@@ -114,17 +143,12 @@ function checkRotary(file: GgufLookup, form: Form, name: string): void {
     throw new FormatError(
       `${name}: heads that turn in part are not supported (yet), expected rope.dimension_count ${headDim}, got ${turning}. Choose another model.`,
     );
-  const scaling = file.text("{arch}.rope.scaling.type") ?? "none";
-  if (scaling !== "none")
-    throw new FormatError(
-      `${name}: stretched positions are not supported in GGUF files (yet), expected rope.scaling.type none, got ${scaling}. Open the model's Hugging Face folder.`,
-    );
 }
 
 async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Promise<void> {
   const wanted = model.stateDict();
   const { toOurs } = ggufNames(form.names);
-  const there = [...reader.tensors.values()].map((info) => ({ info, name: toOurs(info.name, wanted) ?? info.name }));
+  const there = [...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => ({ info, name: toOurs(info.name, wanted) ?? info.name }));
   const found = new Set(there.map(({ name }) => name));
   const missing = [...wanted.keys()].filter((name) => !found.has(name));
   const unexpected = there.flatMap(({ info, name }) => (wanted.has(name) ? [] : [info.name]));
@@ -139,13 +163,41 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Pro
   }
   for (const { info, name, target } of pairs) {
     let values = dequantizeBlocks(info.type, await reader.read(info.name), `${reader.name}, tensor ${info.name}`);
-    const order = form.rowOrder?.(name, info.shape[0] as number, model.config) ?? null;
-    if (order !== null) values = inOurOrder(values, order);
-    const added = form.added?.(name) ?? 0;
-    if (added !== 0) for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) - added;
-    if (form.transposed?.(name) === true) values = transposed(values, info.shape);
+    values = ourValues(values, name, info.shape, form, model.config);
     target.write(values);
   }
+}
+
+export const isRope = (name: string): boolean => (ROPE_TENSORS as readonly string[]).includes(name);
+
+/** A tensor's numbers as they stand in a file of this shape, as our weight of this name holds them. */
+export function ourValues(
+  values: Float32Array<ArrayBuffer>,
+  name: string,
+  shape: readonly number[],
+  form: Form,
+  config: Readonly<Record<string, unknown>>,
+): Float32Array<ArrayBuffer> {
+  const order = form.rowOrder?.(name, shape[0] as number, config) ?? null;
+  let ours = order === null ? values : inOurOrder(values, order);
+  const added = form.added?.(name) ?? 0;
+  if (added !== 0) ours = ours.map((value) => value - added);
+  return form.transposed?.(name) === true ? transposed(ours, shape) : ours;
+}
+
+/** The other way round: what a file holds of our weight of this shape. */
+export function fileValues(
+  values: Float32Array<ArrayBuffer>,
+  name: string,
+  shape: readonly number[],
+  form: Form,
+  config: Readonly<Record<string, unknown>>,
+): Float32Array<ArrayBuffer> {
+  let there = form.transposed?.(name) === true ? transposed(values, shape) : values;
+  const added = form.added?.(name) ?? 0;
+  if (added !== 0) there = there.map((value) => value + added);
+  const order = form.rowOrder?.(name, form.transposed?.(name) === true ? (shape[1] as number) : (shape[0] as number), config) ?? null;
+  return order === null ? there : inFileOrder(there, order);
 }
 
 /** Row r of the file is row order[r] of ours. */
@@ -153,6 +205,13 @@ function inOurOrder(values: Float32Array<ArrayBuffer>, order: Int32Array): Float
   const width = values.length / order.length;
   const out = new Float32Array(values.length);
   for (const [row, to] of order.entries()) out.set(values.subarray(row * width, (row + 1) * width), to * width);
+  return out;
+}
+
+function inFileOrder(values: Float32Array<ArrayBuffer>, order: Int32Array): Float32Array<ArrayBuffer> {
+  const width = values.length / order.length;
+  const out = new Float32Array(values.length);
+  for (const [row, from] of order.entries()) out.set(values.subarray(from * width, (from + 1) * width), row * width);
   return out;
 }
 

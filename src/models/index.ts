@@ -8,10 +8,12 @@ export { configKeys } from "./config-values.ts";
 export { countsFrom, type ModelCounts, modelCounts, type ParametersByPart } from "./counts.ts";
 export { createModel } from "./create.ts";
 export { Falcon, type FalconConfig, falconConfigSchema, falconCounts } from "./falcon.ts";
+export { FOLDER_DTYPES, type SaveFolderOptions, saveFolder } from "./folder-save.ts";
 export { Gemma, type GemmaConfig, gemmaConfigSchema, gemmaCounts } from "./gemma.ts";
 export { Gemma2, type Gemma2Config, gemma2ConfigSchema, gemma2Counts } from "./gemma2.ts";
 export { Gemma3Text, type Gemma3TextConfig, gemma3TextConfigSchema, gemma3TextCounts } from "./gemma3_text.ts";
 export { describeGguf } from "./gguf-model.ts";
+export { type SavedGguf, type SaveGgufOptions, saveGguf } from "./gguf-save.ts";
 export { GPTNeoX, type GPTNeoXConfig, gptNeoXConfigSchema, gptNeoXCounts } from "./gpt_neox.ts";
 export { GptOss, type GptOssConfig, gptOssConfigSchema, gptOssCounts } from "./gpt_oss.ts";
 export { GPT2, type GPT2Config, gpt2ConfigSchema, gpt2Counts } from "./gpt2.ts";
@@ -27,3 +29,4 @@ export { Qwen3, type Qwen3Config, qwen3ConfigSchema, qwen3Counts } from "./qwen3
 export { Qwen3Moe, type Qwen3MoeConfig, qwen3MoeConfigSchema, qwen3MoeCounts } from "./qwen3_moe.ts";
 export { parameterCountOf, sizedConfig, sizedKeys } from "./sized.ts";
 export { SmolLM3, type SmolLM3Config, smolLM3ConfigSchema, smolLM3Counts } from "./smollm3.ts";
+export { openWeights, type WeightSource, weightsOf } from "./weight-source.ts";

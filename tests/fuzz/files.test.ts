@@ -1,10 +1,11 @@
 /** Files from outside, changed at random. A long run is in tests/full. */
 import { expect, test } from "vitest";
-import { fuzzGguf, fuzzPipelines, fuzzSafetensors, fuzzSentencePiece, fuzzTiktoken, fuzzTokenizerJson } from "./files.ts";
+import { fuzzGguf, fuzzPipelines, fuzzPytorch, fuzzSafetensors, fuzzSentencePiece, fuzzTiktoken, fuzzTokenizerJson } from "./files.ts";
 
 test.each([
   ["safetensors and their index", fuzzSafetensors, 3000],
   ["GGUF", fuzzGguf, 3000],
+  ["PyTorch", fuzzPytorch, 2000],
   ["tokenizer.json", fuzzTokenizerJson, 1500],
   ["tokenizers of every kind", fuzzPipelines, 600],
   ["SentencePiece", fuzzSentencePiece, 1500],

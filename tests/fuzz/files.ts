@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { FormatError, GroundupError } from "../../src/errors.ts";
 import { DEQUANTIZED, dequantizeBlocks } from "../../src/formats/gguf/dequantize.ts";
 import { openGguf } from "../../src/formats/gguf/read.ts";
+import { openPytorch } from "../../src/formats/pytorch/read.ts";
 import { openModelWeights } from "../../src/formats/safetensors-shards.ts";
 import { encodeModelWeights, type SafetensorsFile, type TensorEntry } from "../../src/formats/safetensors-write.ts";
 import { bytesSource, memoryFolder } from "../../src/formats/source.ts";
@@ -190,6 +191,26 @@ export async function fuzzGguf(seed: number, rounds: number): Promise<Outcome> {
       if (DEQUANTIZED.includes(info.type)) dequantizeBlocks(info.type, blocks, name);
     }
     if (reader.metadata.size > 1000) throw new Error("more keys than the file has room for");
+  });
+}
+
+const pytorch = JSON.parse(readFileSync(new URL("../../src/formats/pytorch/pytorch.fixture.json", import.meta.url), "utf8")) as Record<string, string>;
+
+/** torch.save's archive, its pickle and its directory changed: what is opened can be read to its end. */
+export async function fuzzPytorch(seed: number, rounds: number): Promise<Outcome> {
+  const r = random(seed);
+  const whole = Buffer.from(pytorch.tensors as string, "base64");
+  const pickle = whole.indexOf("PK\x03\x04", 0, "latin1");
+  const directory = whole.indexOf("PK\x01\x02", 0, "latin1");
+  return count(`PyTorch, seed ${seed}`, rounds, FormatError, async () => {
+    const bytes = Uint8Array.from(whole);
+    // Lengths stay, so that the places behind what is changed are still those that the directory tells.
+    for (let edits = r.below(3); edits >= 0; edits--) bytes[r.once(4) ? directory + r.below(bytes.length - directory) : pickle + r.below(2000)] = r.below(256);
+    const reader = await openPytorch(bytesSource(bytes, "f.pt"));
+    for (const [name, info] of reader.tensors) {
+      const { data } = await reader.read(name);
+      if (data.length > bytes.length || (info.dtype !== "BOOL" && data.length !== info.bytes)) throw new Error(`${name} has ${data.length} bytes`);
+    }
   });
 }
 

@@ -4,6 +4,7 @@ import { FormatError } from "../../errors.ts";
 import { bytesSource } from "../source.ts";
 import { DEQUANTIZED, dequantizeBlocks } from "./dequantize.ts";
 import { QUANTIZED, type QuantizedType, quantizeBlocks } from "./quantize.ts";
+import { K_BLOCKS } from "./quantize-k.ts";
 import { openGguf } from "./read.ts";
 import { GGML_TYPES, type GgmlType } from "./types.ts";
 import { encodeGguf } from "./write.ts";
@@ -40,8 +41,8 @@ describe("blocks", () => {
     expect(Buffer.from(quantizeBlocks(type as QuantizedType, floats(fixture.inputs), "test")).equals(Buffer.from(bytes(blocks)))).toBe(true);
   });
 
-  test("every layout that can be made has a fixture", () => {
-    expect(QUANTIZED.filter((type) => !(type in fixture.quantised))).toEqual(["F32"]);
+  test("every layout that can be made has a fixture, or searched scales (quantize-k.test.ts)", () => {
+    expect(QUANTIZED.filter((type) => !(type in fixture.quantised))).toEqual(["F32", ...Object.keys(K_BLOCKS)]);
     expect(quantizeBlocks("F32", Float32Array.of(1.5, -2), "test")).toEqual(new Uint8Array(Float32Array.of(1.5, -2).buffer));
     expect(() => quantizeBlocks("Q8_0", new Float32Array(33), "tensor a")).toThrow("tensor a: can't be Q8_0, expected a multiple of 32 numbers, got 33");
   });

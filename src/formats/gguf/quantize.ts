@@ -1,11 +1,13 @@
 /**
- * Float32 rows as blocks, in plain TypeScript, with ggml's choice of scales and rounding: the results equal those of the `gguf` package bit for bit.
+ * Float32 rows as blocks, in plain TypeScript. Those of one scale for 32 numbers are made with ggml's choice of scales and rounding, so that the results equal those
+ * of the `gguf` package bit for bit; the others are in quantize-k.ts, with scales that are searched.
  *
  * A scale is the float16 next to what the integers were divided by; the integers come from the scale before that rounding, as in ggml.
  */
 import { FormatError } from "../../errors.ts";
 import { f32ToBf16, f32ToF16 } from "../../tensor/dtype.ts";
 import { E2M1_VALUES, halfE8M0 } from "./dequantize.ts";
+import { K_BLOCKS } from "./quantize-k.ts";
 import { GGML_TYPES, type GgmlType } from "./types.ts";
 
 /** Writes the elements from `o` of `x` as a block at `at` of `b`. */
@@ -57,9 +59,6 @@ function putNibbles(b: Uint8Array, at: number, q: (i: number) => number): void {
 const rounded = (x: number): number => Math.sign(x) * Math.floor(fround(Math.abs(x) + 0.5));
 
 const BLOCKS = {
-  F32(x, o, b, at) {
-    new DataView(b.buffer, b.byteOffset).setFloat32(at, x[o], true);
-  },
   F16(x, o, b, at) {
     putHalf(b, at, x[o]);
   },
@@ -108,28 +107,40 @@ const BLOCKS = {
     const d = halfE8M0(e);
     b[at] = e;
     putNibbles(b, at + 1, (i) => {
-      let best = 0;
-      for (let q = 1; q < 16; q++) if (distance(x[o + i], d, q) < distance(x[o + i], d, best)) best = q;
+      // Eight values of each sign, by size: what follows one that is no nearer is farther away.
+      let [best, least] = [0, distance(x[o + i], d, 0)];
+      const first = x[o + i] < 0 ? 9 : 1;
+      for (let q = first; q < first + 7; q++) {
+        const far = distance(x[o + i], d, q);
+        if (far >= least) break;
+        [best, least] = [q, far];
+      }
       return best;
     });
   },
+  ...K_BLOCKS,
 } satisfies Partial<Record<GgmlType, Block>>;
 
 const distance = (x: number, d: number, q: number): number => Math.abs(fround(fround(d * E2M1_VALUES[q]) - x));
 
 /** A layout that `quantizeBlocks` knows. */
-export type QuantizedType = keyof typeof BLOCKS;
+export type QuantizedType = "F32" | keyof typeof BLOCKS;
 /** Their names. */
-export const QUANTIZED = Object.keys(BLOCKS) as readonly QuantizedType[];
+export const QUANTIZED: readonly QuantizedType[] = ["F32", ...(Object.keys(BLOCKS) as (keyof typeof BLOCKS)[])];
 
 /**
  * Numbers as blocks.
- * @throws FormatError where their number is no multiple of a block's; `where` says of what
+ * @throws FormatError where their number is no multiple of a block's, or one is not finite and the layout has no bits for that; `where` says of what
  */
 export function quantizeBlocks(type: QuantizedType, values: Float32Array, where: string): Uint8Array<ArrayBuffer> {
   const { elements, bytes } = GGML_TYPES[type];
   if (values.length % elements !== 0)
     throw new FormatError(`${where}: can't be ${type}, expected a multiple of ${elements} numbers, got ${values.length}. Choose another layout for it.`);
+  // Every platform that Node runs on is little-endian.
+  if (type === "F32") return new Uint8Array(values.slice().buffer);
+  const bad = elements === 1 ? -1 : values.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0)
+    throw new FormatError(`${where}: can't be ${type}, expected finite numbers, got ${values[bad]} at place ${bad}. Mend the weights, or keep them as F32.`);
   const out = new Uint8Array((values.length / elements) * bytes);
   for (let o = 0, at = 0; o < values.length; o += elements, at += bytes) BLOCKS[type](values, o, out, at);
   return out;

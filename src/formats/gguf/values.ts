@@ -4,3 +4,7 @@ import type { GgufValue } from "./read.ts";
 export const u32 = (value: number): GgufValue => ({ kind: "u32", value });
 export const f32 = (value: number): GgufValue => ({ kind: "f32", value: Math.fround(value) });
 export const bool = (value: boolean): GgufValue => ({ kind: "bool", value });
+export const text = (value: string): GgufValue => ({ kind: "string", value });
+export const texts = (value: readonly string[]): GgufValue => ({ kind: "array", of: "string", value });
+export const i32s = (value: ArrayLike<number>): GgufValue => ({ kind: "array", of: "i32", value: Int32Array.from(value) });
+export const f32s = (value: Float32Array): GgufValue => ({ kind: "array", of: "f32", value });

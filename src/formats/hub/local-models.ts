@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, sep } from "node:path";
-import { isGgufFile } from "./locate.ts";
+import { isGgufFile } from "../gguf/files.ts";
 import { COMMIT } from "./model-id.ts";
 import { OLLAMA, ollamaModels } from "./ollama.ts";
 import { hubCache } from "./settings.ts";

@@ -4,9 +4,8 @@ import * as fs from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { didYouMean } from "../../did-you-mean.ts";
 import { ConfigError, HubError } from "../../errors.ts";
-import { isGguf } from "../gguf/magic.ts";
+import { isGgufFile } from "../gguf/files.ts";
 import { isJsonObject, parseJson } from "../json.ts";
-import { openFile } from "../node-file.ts";
 import { cachedCommit, cachePlaces, sizeOf } from "./cache.ts";
 import { hasPart } from "./choose-files.ts";
 import { type ModelId, parseModelId } from "./model-id.ts";
@@ -59,13 +58,6 @@ export async function locate(place: string, options: LocateOptions): Promise<Loc
   const single = id.file !== null ? pulled.files[0] : pulled.files.some(({ path }) => path === "config.json") ? undefined : file;
   const path = single === undefined ? pulled.folder : join(pulled.folder, single.path);
   return { path, gguf: await isGgufFile(path), commit: pulled.commit };
-}
-
-/** By its first bytes; no for what is no file. */
-export async function isGgufFile(path: string): Promise<boolean> {
-  if (!statSync(path).isFile()) return false;
-  const source = await openFile(path);
-  return isGguf(source).finally(() => source.close());
 }
 
 /** Whether a name that could be an id was typed for a path: it ends as files do, or something like it lies where it would be. */

@@ -22,7 +22,7 @@ const BYTE_LEVEL = { type: "ByteLevel", add_prefix_space: false, trim_offsets: t
 const DIGITS_THEN_GPT2: PreTokenizerSpec = { type: "Sequence", pretokenizers: [{ type: "Digits", individual_digits: true }, BYTE_LEVEL] };
 
 /** How text is cut, by `tokenizer.ggml.pre`: a pattern with a fast scanner, or steps. */
-const CUTS: Readonly<Record<string, PatternName | PreTokenizerSpec>> = {
+export const CUTS: Readonly<Record<string, PatternName | PreTokenizerSpec>> = {
   ...named("gpt2", "gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de jina-v2-code roberta-bpe mpt olmo jais gigachat"),
   ...named("cl100k", "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 dbrx smaug-bpe glm4 chatglm-bpe"),
   ...named("qwen2", "qwen2 deepseek-r1-qwen stablelm2 megrez hunyuan"),
@@ -35,7 +35,7 @@ function named(cut: PatternName | PreTokenizerSpec, names: string): Record<strin
 }
 
 /** Of these a word that is a token is that token, whatever the merges make of it. */
-const WHOLE_WORDS: readonly string[] = ["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"];
+export const WHOLE_WORDS: readonly string[] = ["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"];
 
 type Metadata = ReadonlyMap<string, GgufValue>;
 
@@ -113,9 +113,10 @@ export function ggufTokenizer(metadata: Metadata, file: string): TokenizerSpec {
 }
 
 /** Control tokens are special; a user's own are found in any text. */
-function addedTokens(tokens: readonly string[], types: ArrayLike<number> | null): AddedToken[] {
+function addedTokens(tokens: readonly (string | undefined)[], types: ArrayLike<number> | null): AddedToken[] {
   return tokens.flatMap((content, id) => {
     const type = types?.[id];
+    if (content === undefined) return [];
     if (type === PIECE_TYPES.control) return [specialToken(content, id)];
     return type === PIECE_TYPES.userDefined ? [{ ...specialToken(content, id), special: false }] : [];
   });
@@ -124,33 +125,46 @@ function addedTokens(tokens: readonly string[], types: ArrayLike<number> | null)
 /** The template of a text with what the file wants around it. */
 function template(
   reader: Reader,
-  tokens: readonly string[],
+  tokens: readonly (string | undefined)[],
   bosMissing: boolean,
   eosMissing: boolean,
   [bosKey, eosKey] = ["bos", "eos"],
 ): PostProcessorSpec | null {
   const bos = reader.flag("add_bos_token", bosMissing) ? reader.id(bosKey, tokens.length) : null;
   const eos = reader.flag(eosKey === "eos" ? "add_eos_token" : "add_sep_token", eosMissing) ? reader.id(eosKey, tokens.length) : null;
-  const wanted = [bos, eos].filter((id) => id !== null);
+  const wanted = [bos, eos].filter((id) => id !== null && tokens[id] !== undefined) as number[];
   if (wanted.length === 0) return null;
-  const special = (id: number | null, type_id: number) => (id === null ? [] : [{ SpecialToken: { id: tokens[id], type_id } }]);
+  const name = (id: number): string => tokens[id] as string;
+  const special = (id: number | null, type_id: number) => (id === null ? [] : [{ SpecialToken: { id: name(id), type_id } }]);
   const text = (id: "A" | "B", type_id: number) => ({ Sequence: { id, type_id } });
   return {
     type: "TemplateProcessing",
     single: [...special(bos, 0), text("A", 0), ...special(eos, 0)],
     pair: [...special(bos, 0), text("A", 0), ...special(eos, 0), text("B", 1), ...special(eos, 1)],
-    special_tokens: Object.fromEntries(wanted.map((id) => [tokens[id], { id: tokens[id], ids: [id], tokens: [tokens[id]] }])),
+    special_tokens: Object.fromEntries(wanted.map((id) => [name(id), { id: name(id), ids: [id], tokens: [name(id)] }])),
   };
 }
 
+const isPlaceholder = (token: string | undefined, id: number, types: ArrayLike<number> | null): boolean =>
+  types?.[id] === PIECE_TYPES.unused && token === `[PAD${id}]`;
+
+/** How many tokens there are before the placeholders at the end: ids that a model has rows for and its tokenizer no token. */
+function sizeWithoutTail(tokens: readonly string[], types: ArrayLike<number> | null): number {
+  let size = tokens.length;
+  while (size > 0 && isPlaceholder(tokens[size - 1], size - 1, types)) size--;
+  return size;
+}
+
 function byteLevel(reader: Reader): TokenizerSpec {
-  const tokens = reader.strings("tokens");
+  const spelled = reader.strings("tokens");
+  const types = reader.numbers("token_type", spelled.length);
+  const tokens = spelled.slice(0, sizeWithoutTail(spelled, types)).map((token, id) => (isPlaceholder(token, id, types) ? undefined : token));
   const pre = reader.text("pre") ?? "gpt-2";
   const cut = Object.hasOwn(CUTS, pre)
     ? CUTS[pre]
     : reader.fail("pre", "a way of cutting text that is not supported (yet)", `one of ${Object.keys(CUTS).join(", ")}`, JSON.stringify(pre));
-  const added = addedTokens(tokens, reader.numbers("token_type", tokens.length));
-  const idOf = new Map(tokens.map((token, id) => [token, id]));
+  const added = addedTokens(tokens, types);
+  const idOf = new Map(tokens.flatMap((token, id) => (token === undefined ? [] : [[token, id] as const])));
   const merges = mergesFromPairs(reader.strings("merges"), tokens, idOf, new Place(reader.file, "tokenizer.ggml.merges"));
   const around = template(reader, tokens, WHOLE_WORDS.includes(pre), false);
   const ignore_merges = WHOLE_WORDS.includes(pre);
@@ -194,7 +208,7 @@ function byteLevel(reader: Reader): TokenizerSpec {
 }
 
 function pipeline(
-  tokens: readonly string[],
+  tokens: readonly (string | undefined)[],
   added: AddedToken[],
   parts: Pick<PipelineModel, "preTokenizer" | "pieces" | "postProcessor"> & { decoder: DecoderSpec; normalizer?: PipelineModel["normalizer"] },
 ): TokenizerSpec {
@@ -208,22 +222,18 @@ function pipeline(
 }
 
 function sentencePiece(reader: Reader, kind: "bpe" | "unigram"): TokenizerSpec {
-  const pieces = reader.strings("tokens");
-  const size = pieces.length;
-  const scores = reader.numbers("scores", size);
-  if (scores === null) reader.fail("scores", "not there", `${size} numbers`, "nothing");
-  const types = Uint8Array.from(
-    { length: size },
-    (
-      (of) => (_, id) =>
-        of?.[id] ?? PIECE_TYPES.normal
-    )(reader.numbers("token_type", size)),
-  );
-  const pieceOf = (key: string, missing: string) => pieces[reader.id(key, size) ?? -1] ?? missing;
+  const spelled = reader.strings("tokens");
+  const scores = reader.numbers("scores", spelled.length);
+  if (scores === null) return reader.fail("scores", "not there", `${spelled.length} numbers`, "nothing");
+  const given = reader.numbers("token_type", spelled.length);
+  const size = sizeWithoutTail(spelled, given);
+  const pieces = spelled.slice(0, size);
+  const types = Uint8Array.from({ length: size }, (_, id) => given?.[id] ?? PIECE_TYPES.normal);
+  const pieceOf = (key: string, missing: string) => pieces[reader.id(key, spelled.length) ?? -1] ?? missing;
   const spec: SentencePieceSpec = {
     kind,
     pieces,
-    scores: Float32Array.from(scores as ArrayLike<number>),
+    scores: Float32Array.from({ length: size }, (_, id) => scores[id] as number),
     types,
     normalizer: {
       name: "gguf",

@@ -1,5 +1,5 @@
 /** Saving tokenizers. */
-import { ConfigError } from "../../errors.ts";
+import { asPipeline } from "../sentencepiece/as-pipeline.ts";
 import type { TokenizerSpec } from "../tokenizer-spec.ts";
 import { writeFiles } from "./tokenizer-files.ts";
 import { writeTokenizerJson } from "./tokenizer-json.ts";
@@ -8,15 +8,12 @@ import { vocabText, writeMergesText } from "./vocab-merges.ts";
 /** The names of the files that a BPE is saved in. */
 export const BPE_FILES = ["tokenizer.json", "vocab.json", "merges.txt"] as const;
 
-/** The files of a tokenizer by name: tokenizer.json, and for a BPE vocab.json and merges.txt. */
+/** The files of a tokenizer by name: tokenizer.json, and for a BPE vocab.json and merges.txt; of a SentencePiece model its own file where it came from one. */
 export function tokenizerFiles(spec: TokenizerSpec): Record<string, string | Uint8Array> {
   const chat = chatFiles(spec);
   if (spec.model.kind === "sentencepiece") {
-    if (spec.model.file === null)
-      throw new ConfigError(
-        "tokenizer: a SentencePiece model without a file of its own can't be saved (yet), expected one from a .model file, got another. Keep the file that it came from.",
-      );
-    return { "tokenizer.model": spec.model.file, ...chat };
+    const { file } = spec.model;
+    return file === null ? { "tokenizer.json": writeTokenizerJson(asPipeline(spec.model)), ...chat } : { "tokenizer.model": file, ...chat };
   }
   const [json, vocab, merges] = BPE_FILES;
   const files: Record<string, string> = { [json]: writeTokenizerJson(spec), ...chat };

@@ -1,0 +1,104 @@
+/** `convert` and `quantize`, from a folder to GGUF and back. */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { Llama, saveModel } from "../models/index.ts";
+import { trainBpe } from "../tokenizers/index.ts";
+import { type CommandTable, dispatch } from "./dispatch.ts";
+
+let folder: string;
+let out = "";
+let err = "";
+const table: CommandTable = [
+  ["convert", "", () => import("./convert.ts")],
+  ["quantize", "", () => import("./quantize.ts")],
+  ["inspect", "", () => import("./inspect.ts")],
+];
+async function groundup(...argv: string[]): Promise<{ out: string; err: string; code: unknown }> {
+  out = "";
+  err = "";
+  process.exitCode = undefined;
+  await dispatch(table, argv, "0.0.0");
+  return { out, err, code: process.exitCode };
+}
+const json = async (...argv: string[]) => JSON.parse((await groundup(...argv, "--json")).out);
+const at = (...names: string[]) => join(folder, ...names);
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "groundup-convert-"));
+  const text = "It was a bright cold day in April, and the clocks were striking thirteen. ".repeat(20);
+  writeFileSync(at("text.txt"), text);
+  const model = new Llama({
+    vocab_size: 300,
+    hidden_size: 64,
+    intermediate_size: 96,
+    num_hidden_layers: 2,
+    num_attention_heads: 2,
+    max_position_embeddings: 64,
+  });
+  model.tokenIds = { bos_token_id: 0, eos_token_id: 0, pad_token_id: null };
+  await saveModel(model, at("model"), { dtype: "bf16" });
+  model.dispose();
+  await trainBpe(text, { vocabSize: 290, specialTokens: ["<|endoftext|>"] }).save(at("model"));
+  writeFileSync(at("model/tokenizer_config.json"), JSON.stringify({ chat_template: [{ name: "default", template: "{{ a }}" }] }));
+  writeFileSync(at("model/generation_config.json"), '{"top_k": 5}');
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+beforeEach(() => {
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    out += text;
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    err += text;
+    return true;
+  });
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  process.exitCode = undefined;
+});
+
+test("a folder as GGUF and back: the same weights, tokenizer, template", async () => {
+  // All matrices are BF16, so that is what loses nothing.
+  expect(await json("convert", at("model"), "--to", "gguf", "--out", at("a.gguf"))).toMatchObject({ type: "BF16", layouts: { BF16: 16, F32: 5 } });
+  expect((await json("inspect", at("a.gguf"))).metadata).toMatchObject({
+    "general.name": "model",
+    "tokenizer.chat_template": "{{ a }}",
+    "general.file_type": 32,
+  });
+  const { files } = await json("convert", at("a.gguf"), "--to", "hf", "--out", at("again"), "--type", "BF16");
+  expect(files.sort()).toEqual(readdirSync(at("again")).sort());
+  expect(readFileSync(at("again/model.safetensors")).equals(readFileSync(at("model/model.safetensors")))).toBe(true);
+  expect(JSON.parse(readFileSync(at("again/config.json"), "utf8"))).toMatchObject({ architectures: ["LlamaForCausalLM"], dtype: "bfloat16", eos_token_id: 0 });
+  expect(readFileSync(at("again/chat_template.jinja"), "utf8")).toBe("{{ a }}");
+  expect(readFileSync(at("again/tokenizer.json"), "utf8")).toBe(readFileSync(at("model/tokenizer.json"), "utf8"));
+  expect(JSON.parse(readFileSync(at("again/tokenizer_config.json"), "utf8"))).toMatchObject({ eos_token: "<|endoftext|>", chat_template: "{{ a }}" });
+  await groundup("convert", at("model"), "--to", "hf", "--out", at("kept"));
+  expect(readFileSync(at("kept/generation_config.json"), "utf8")).toBe('{"top_k": 5}');
+});
+
+test("quantize says sizes, compares tokens, measures", async () => {
+  const plain = await json("quantize", at("model"), "--type", "F32", "--out", at("f32.gguf"), "--check");
+  expect(plain.compared).toEqual({ agree: 32, of: 32 });
+  const small = await groundup("quantize", at("model"), "--type", "Q4_0", "--out", at("q.gguf"), "--check", "--perplexity", at("text.txt"));
+  expect(small.out).toMatch(
+    /q\.gguf: Q4_0, .* bits per weight \(.*\)\nbefore .*, 16\.00 bits per weight; took .*\n\d+ of 32 greedy tokens agree with .*\nperplexity [\d.]+ before, [\d.]+ after\n/,
+  );
+});
+
+test("nothing is replaced by accident", async () => {
+  writeFileSync(at("there.gguf"), "mine");
+  const refused = await groundup("quantize", at("model"), "--out", at("there.gguf"));
+  expect(refused.err).toContain("there.gguf: already exists, expected a new name, got one in use. Choose another, or add --force to replace it.");
+  expect(readFileSync(at("there.gguf"), "utf8")).toBe("mine");
+  expect((await groundup("convert", at("model"), "--to", "hf", "--out", at("model"), "--force")).err).toContain("--out: the model itself");
+  expect((await groundup("convert", at("model"), "--to", "gguf", "--out", at("empty"), "--force", "--type", "Q9")).code).toBe(2);
+  expect((await groundup("convert", at("model"), "--to", "hf", "--out", at("new"), "--type", "Q4_0")).err).toContain(
+    "--type: a folder holds plain floats, expected F32, F16, BF16, got Q4_0",
+  );
+  expect((await groundup("quantize", at("model"), "--type", "Q8_0", "--out", at("there.gguf"), "--force")).code).toBe(undefined);
+  expect(readFileSync(at("there.gguf")).toString("latin1", 0, 4)).toBe("GGUF");
+  expect(existsSync(at("new"))).toBe(false);
+});

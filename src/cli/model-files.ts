@@ -1,0 +1,112 @@
+/** What `convert` and `quantize` share: opening a model's parts without loading it, and never overwriting by accident. */
+import { existsSync, statSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import { ConfigError, GroundupError } from "../errors.ts";
+import { isGgufFile, isJsonObject, openFile, openGgufFiles, parseConfigText, readText } from "../formats/index.ts";
+import { generate } from "../generate/index.ts";
+import { type CausalLM, fromPretrained, openWeights, type WeightSource } from "../models/index.ts";
+import { argmax, noGrad, scope, tensorFrom } from "../tensor/index.ts";
+import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
+import { findModel } from "./open-model.ts";
+
+/** A model's parts, on the disk. */
+export interface ModelFiles {
+  /** The folder or file. */
+  readonly path: string;
+  readonly weights: WeightSource;
+  readonly tokenizer: Tokenizer | null;
+  readonly chatTemplate: string | null;
+  /** The text of generation_config.json, where there is one. */
+  readonly generationConfig: string | null;
+  /** What to call the model. */
+  readonly name: string;
+}
+
+/** @throws ConfigError where nothing is, FormatError for damaged files */
+export async function openModelFiles(place: string, log: (line: string) => void): Promise<ModelFiles> {
+  const gguf = await isGgufFile(place);
+  const path = gguf ? place : await findModel(place);
+  const tokenizer = await loadTokenizer(path).catch((error) => {
+    if (!(error instanceof GroundupError)) throw error;
+    log(`no tokenizer: ${error.message}`);
+    return null;
+  });
+  const beside = gguf ? await fromMetadata(path) : await fromFolder(path);
+  return { path, weights: await openWeights(path), tokenizer, ...beside, name: beside.name ?? basename(resolve(place)).replace(/\.gguf$/i, "") };
+}
+
+type Beside = Pick<ModelFiles, "chatTemplate" | "generationConfig"> & { name: string | null };
+
+async function fromMetadata(path: string): Promise<Beside> {
+  const reader = await openGgufFiles(path);
+  await reader.close();
+  const text = (key: string): string | null => {
+    const found = reader.metadata.get(key);
+    return found?.kind === "string" ? found.value : null;
+  };
+  return { chatTemplate: text("tokenizer.chat_template"), generationConfig: null, name: text("general.name") };
+}
+
+async function fromFolder(path: string): Promise<Beside> {
+  const text = async (name: string): Promise<string | null> => {
+    if (!existsSync(join(path, name))) return null;
+    const source = await openFile(join(path, name));
+    return readText(source, 16 << 20).finally(() => source.close());
+  };
+  return {
+    chatTemplate: (await text("chat_template.jinja")) ?? templateIn(await text("tokenizer_config.json"), path),
+    generationConfig: await text("generation_config.json"),
+    name: null,
+  };
+}
+
+/** `chat_template` of tokenizer_config.json: one, or several by name, of which "default" is meant. */
+function templateIn(config: string | null, path: string): string | null {
+  if (config === null) return null;
+  const found = parseConfigText(config, join(path, "tokenizer_config.json")).chat_template;
+  if (typeof found === "string") return found;
+  const named = (Array.isArray(found) ? found : []).filter(isJsonObject).find(({ name }) => name === "default")?.template;
+  return typeof named === "string" ? named : null;
+}
+
+/** @throws ConfigError where something has the name and `force` is not given, or source and target are one */
+export function checkTarget(out: string, source: string, force: boolean, folder: boolean): void {
+  if (resolve(out) === resolve(source)) throw new ConfigError(`--out: the model itself, expected another place, got ${out}. Choose another name.`);
+  if (!existsSync(out)) return;
+  if (!force) throw new ConfigError(`${out}: already exists, expected a new name, got one in use. Choose another, or add --force to replace it.`);
+  if (statSync(out).isDirectory() !== folder)
+    throw new ConfigError(
+      `${out}: of another kind, expected ${folder ? "a folder" : "a file"} to replace, got ${folder ? "a file" : "a folder"}. Choose another name.`,
+    );
+}
+
+/** Tokens that are compared. */
+const COMPARED = 32;
+
+/** How a written model follows the source's own greedy text. */
+export interface Comparison {
+  agree: number;
+  of: number;
+}
+
+/**
+ * The source's 32 greedy tokens after a short prompt, and how many of them the other model would choose too, each after the same ones before it. Both are loaded, one after
+ * the other.
+ */
+export async function compareGreedy(source: string, written: string, tokenizer: Tokenizer | null): Promise<Comparison> {
+  const prompt = tokenizer === null ? Int32Array.of(1) : tokenizer.encode("The").ids;
+  const of = async <T>(path: string, use: (model: CausalLM) => Promise<T>): Promise<T> => {
+    const model = await fromPretrained(path);
+    return use(model).finally(() => model.dispose());
+  };
+  const ids = [...(await of(source, (model) => generate(model, prompt, { maxNewTokens: COMPARED, temperature: 0, stopIds: [] }))).ids];
+  const chosen = await of(written, async (model) => choices(model, [...prompt, ...ids]).slice(prompt.length - 1));
+  return { agree: ids.filter((id, i) => id === chosen[i]).length, of: ids.length };
+}
+
+/** For each place the likeliest next token. */
+function choices(model: CausalLM, ids: readonly number[]): number[] {
+  return scope(() =>
+    noGrad(() => ({ ids: [...(argmax(model.forward({ inputIds: tensorFrom(Int32Array.from(ids), [1, ids.length]) }).logits, -1).dataSync() as Int32Array)] })),
+  ).ids;
+}

@@ -1,0 +1,87 @@
+/** GGUF on disk: told by its first bytes, and models in several files. */
+import * as fs from "node:fs/promises";
+import { FormatError } from "../../errors.ts";
+import { openFile } from "../node-file.ts";
+import type { Source } from "../source.ts";
+import { isGguf } from "./magic.ts";
+import { type GgufReader, type GgufTensor, openGguf } from "./read.ts";
+
+/** Whether a path is a GGUF file, by its first bytes. No for folders and what is not there. */
+export async function isGgufFile(path: string): Promise<boolean> {
+  const stat = await fs.stat(path).catch(() => null);
+  if (stat === null || !stat.isFile()) return false;
+  const source = await openFile(path);
+  return isGguf(source).finally(() => source.close());
+}
+
+/** `model-00001-of-00003.gguf`: llama.cpp's names of a model in several files. */
+const SHARD = /-(\d{5})-of-(\d{5})\.gguf$/i;
+const MOST_FILES = 10_000;
+
+/**
+ * Opens a GGUF file, or all of those that the first of several names (`split.*`): metadata are the first's, tensors those of all.
+ * @throws FormatError where one is missing, or does not belong to the others
+ */
+export async function openGgufFiles(path: string): Promise<GgufReader> {
+  const first = await opened(path);
+  const count = numberIn(first, "split.count") ?? 1;
+  if (count <= 1) return first;
+  const readers = [first];
+  try {
+    const named = SHARD.exec(path);
+    if (numberIn(first, "split.no") !== 0 || named === null || Number(named[1]) !== 1 || Number(named[2]) !== count || count > MOST_FILES)
+      throw new FormatError(
+        `${path}: one of several files, expected the first, named …-00001-of-${String(count).padStart(5, "0")}.gguf, got number ${(numberIn(first, "split.no") ?? 0) + 1} of ${count}. Name the first file; keep the names that the files came with.`,
+      );
+    for (let i = 2; i <= count; i++) {
+      const file = path.replace(SHARD, `-${String(i).padStart(5, "0")}-of-${named[2]}.gguf`);
+      const reader = await opened(file);
+      readers.push(reader);
+      if (numberIn(reader, "split.no") !== i - 1 || numberIn(reader, "split.count") !== count)
+        throw new FormatError(
+          `${file}: does not belong to the other files, expected split.no ${i - 1} of ${count}, got ${numberIn(reader, "split.no")} of ${numberIn(reader, "split.count")}. Fetch it again.`,
+        );
+    }
+    return joined(path, readers);
+  } catch (error) {
+    await closeAll(readers);
+    throw error;
+  }
+}
+
+function joined(path: string, readers: readonly GgufReader[]): GgufReader {
+  const [first] = readers as [GgufReader];
+  const tensors = new Map<string, GgufTensor>();
+  const homes = new Map<string, GgufReader>();
+  for (const reader of readers) {
+    for (const [name, info] of reader.tensors) {
+      if (tensors.has(name))
+        throw new FormatError(
+          `${reader.name}: tensor ${JSON.stringify(name)} is in another file too, expected each once, got it again. Fetch the files again.`,
+        );
+      tensors.set(name, info);
+      homes.set(name, reader);
+    }
+  }
+  const wanted = numberIn(first, "split.tensors.count");
+  if (wanted !== undefined && wanted !== tensors.size)
+    throw new FormatError(`${path}: tensors are missing, expected ${wanted} in ${readers.length} files, got ${tensors.size}. Fetch the files again.`);
+  return { ...first, tensors, read: (name) => (homes.get(name) ?? first).read(name), close: () => closeAll(readers) };
+}
+
+async function closeAll(readers: readonly GgufReader[]): Promise<void> {
+  for (const reader of readers) await reader.close();
+}
+
+async function opened(path: string): Promise<GgufReader> {
+  const source: Source = await openFile(path);
+  return openGguf(source).catch(async (error) => {
+    await source.close();
+    throw error;
+  });
+}
+
+function numberIn({ metadata }: GgufReader, key: string): number | undefined {
+  const found = metadata.get(key);
+  return typeof found?.value === "number" ? found.value : typeof found?.value === "bigint" ? Number(found.value) : undefined;
+}

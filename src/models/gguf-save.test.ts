@@ -1,0 +1,220 @@
+/** Models saved as GGUF and as folders come back as they were. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { FormatError } from "../errors.ts";
+import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
+import { openGgufFiles } from "../formats/gguf/files.ts";
+import type { GgufValue } from "../formats/gguf/read.ts";
+import { encodeGguf } from "../formats/gguf/write.ts";
+import { init } from "../nn/index.ts";
+import { noGrad, scope, tensorFrom } from "../tensor/index.ts";
+import { trainBpe } from "../tokenizers/index.ts";
+import { architectures, describeModel } from "./architectures.ts";
+import type { CausalLM } from "./causal-lm.ts";
+import { createModel } from "./create.ts";
+import { configJson, saveFolder } from "./folder-save.ts";
+import { fromPretrained, openWeights, saveGguf, type WeightSource, weightsOf } from "./index.ts";
+import { frequencies, type RopeParameters } from "./rope-tables.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "groundup-gguf-save-"));
+afterAll(() => rmSync(dir, { recursive: true }));
+const at = (name: string) => join(dir, name);
+
+const SAMPLES = Object.values(architectures).flatMap(({ modelType, gguf, samples }) =>
+  gguf === undefined ? [] : samples.map((config, i): [string, Record<string, unknown>] => [`${modelType}, sample ${i}`, { model_type: modelType, ...config }]),
+);
+
+/** With every weight at random, norms and biases too. */
+function randomModel(config: Record<string, unknown>): CausalLM {
+  const model = createModel(config).eval();
+  for (const [, p] of model.namedParameters()) init.normal(p, { std: 0.5 });
+  return model;
+}
+const logits = (model: CausalLM) =>
+  scope(() => ({ data: noGrad(() => model.forward({ inputIds: tensorFrom(Int32Array.of(3, 0, 7, 7, 2), [1, 5]) })).logits.dataSync() as Float32Array })).data;
+
+async function same(source: WeightSource, model: CausalLM): Promise<void> {
+  const expected = weightsOf(model);
+  expect([...source.shapes].sort()).toEqual([...expected.shapes].sort());
+  for (const name of source.shapes.keys()) {
+    const [there, own] = [await source.read(name), await expected.read(name)];
+    expect(
+      there.every((value, i) => Math.abs(value - own[i]) <= 2 ** -22 * Math.abs(own[i])),
+      name,
+    ).toBe(true);
+  }
+}
+
+describe.each(SAMPLES)("%s", (_, config) => {
+  test("as GGUF and back, as a folder and back", async () => {
+    const model = randomModel(config);
+    const file = at("model.gguf");
+    const { bytes, layouts } = await saveGguf(model, file, { type: "F32", name: "a" });
+    expect([readFileSync(file).length, Object.keys(layouts)]).toEqual([bytes, ["F32"]]);
+    const again = await fromPretrained(file);
+    const [made, expected] = [logits(again), logits(model)];
+    const largest = Math.max(...expected.map(Math.abs));
+    // Norms stored as 1 + w lose a bit; the others nothing.
+    expect(Math.max(...made.map((x, i) => Math.abs(x - expected[i])))).toBeLessThan(1e-5 * largest);
+    again.dispose();
+
+    const weights = await openWeights(file);
+    await same(weights, model);
+    const folder = at("folder");
+    await saveFolder(weights, folder, { replace: true });
+    await weights.close();
+    const read = await openWeights(folder);
+    await same(read, model);
+    await read.close();
+    const third = await fromPretrained(folder);
+    expect(third.dimensions).toEqual(model.dimensions);
+    third.dispose();
+    model.dispose();
+  });
+
+  test("config.json as the model itself writes it", () => {
+    const model = createModel(config);
+    expect(configJson(describeModel(config))).toEqual(model.configJson());
+    model.dispose();
+  });
+});
+
+const LLAMA = {
+  model_type: "llama",
+  vocab_size: 300,
+  hidden_size: 32,
+  intermediate_size: 64,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  max_position_embeddings: 64,
+};
+
+test("the tokenizer goes along, ids without a token become placeholders, and the file is told by its bytes", async () => {
+  const tokenizer = trainBpe("It was a bright cold day in April. ".repeat(20), { vocabSize: 280, specialTokens: ["<|endoftext|>"] });
+  const model = randomModel(LLAMA);
+  model.tokenIds = { bos_token_id: null, eos_token_id: [0, 5], pad_token_id: 0 };
+  // Whatever it is called.
+  const file = at("model.bin");
+  await saveGguf(model, file, { type: "Q8_0", tokenizer, chatTemplate: "{{ messages }}", name: "mine" });
+  const reader = await openGgufFiles(file);
+  await reader.close();
+  const text = (key: string) => reader.metadata.get(key)?.value;
+  expect([text("general.name"), text("general.file_type"), text("tokenizer.chat_template"), text("tokenizer.ggml.model")]).toEqual([
+    "mine",
+    7,
+    "{{ messages }}",
+    "gpt2",
+  ]);
+  const tokens = text("tokenizer.ggml.tokens") as string[];
+  expect([tokens.length, tokens[299], text("tokenizer.ggml.eot_token_id")]).toEqual([300, "[PAD299]", 5]);
+  const again = await fromPretrained(file);
+  expect(again.tokenIds).toEqual(model.tokenIds);
+  again.dispose();
+  model.dispose();
+});
+
+/** What each kind of stretching says of the frequencies, and the same out of a file. */
+test.each<[string, RopeParameters]>([
+  ["linear", { rope_type: "linear", factor: 4 }],
+  ["yarn", { rope_type: "yarn", factor: 4, original_max_position_embeddings: 32 }],
+  ["yarn of its own attention", { rope_type: "yarn", factor: 8, original_max_position_embeddings: 16, attention_factor: 1.5, beta_fast: 16, beta_slow: 2 }],
+  ["llama3", { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 }],
+  ["llama3 of other factors", { rope_type: "llama3", factor: 8, low_freq_factor: 2, high_freq_factor: 8, original_max_position_embeddings: 16 }],
+  [
+    "longrope",
+    { rope_type: "longrope", short_factor: [1, 1.5, 2, 2, 2, 2, 3, 4], long_factor: [1, 2, 3, 4, 5, 6, 7, 8], original_max_position_embeddings: 16 },
+  ],
+])("stretched positions: %s", async (kind, rope_parameters) => {
+  const model = randomModel({ ...LLAMA, rope_theta: kind === "llama3" ? 500000 : 10000, rope_parameters });
+  const file = at("rope.gguf");
+  await saveGguf(model, file, { type: "F32" });
+  const again = await fromPretrained(file);
+  const shape = { rotary: 16, context: 64, theta: Number(model.config.rope_theta) };
+  for (const length of [8, 40]) {
+    const [made, expected] = [again, model].map(({ config }) => frequencies(config.rope_parameters as RopeParameters, shape, length));
+    expect(made.attentionFactor).toBeCloseTo(expected.attentionFactor, 6);
+    for (const [i, f] of made.inverse.entries()) expect(Math.abs(f - expected.inverse[i])).toBeLessThan(1e-6 * expected.inverse[i]);
+  }
+  if (kind === "llama3") expect(again.config.rope_parameters).toEqual(rope_parameters);
+  again.dispose();
+  await saveGguf(createModel({ ...LLAMA, rope_parameters: { rope_type: "dynamic", factor: 2 } }), file).then(
+    () => expect.unreachable(),
+    (error: Error) => expect(error.message).toMatch(/llama\.cpp does not have, expected linear, yarn, llama3 or longrope, got dynamic/),
+  );
+  model.dispose();
+});
+
+describe("several files", () => {
+  async function split(counts: readonly number[] = [2, 2], total?: number, second = 1): Promise<string> {
+    const model = randomModel(LLAMA);
+    const whole = at("whole.gguf");
+    await saveGguf(model, whole, { type: "F16" });
+    model.dispose();
+    const reader = await openGgufFiles(whole);
+    const tensors = [...reader.tensors.values()];
+    for (const [i, count] of counts.entries()) {
+      const metadata = new Map<string, GgufValue>(i === 0 ? reader.metadata : []);
+      metadata.set("split.no", { kind: "u16", value: i === 1 ? second : i });
+      metadata.set("split.count", { kind: "u16", value: count });
+      metadata.set("split.tensors.count", { kind: "i32", value: total ?? tensors.length });
+      const entries = tensors.filter((_, j) => j % 2 === i).map((info) => ({ ...info, data: () => reader.read(info.name) }));
+      const pieces: Uint8Array[] = [];
+      for await (const piece of encodeGguf(metadata, entries).content) pieces.push(piece);
+      writeFileSync(at(`model-0000${i + 1}-of-00002.gguf`), Buffer.concat(pieces));
+    }
+    await reader.close();
+    return at("model-00001-of-00002.gguf");
+  }
+
+  test("are one model", async () => {
+    const first = await split();
+    const [joined, whole] = [await fromPretrained(first), await fromPretrained(at("whole.gguf"))];
+    expect(logits(joined)).toEqual(logits(whole));
+    joined.dispose();
+    whole.dispose();
+  });
+
+  test("that do not belong together, are missing or are not the first are refused", async () => {
+    await expect(fromPretrained((await split()).replace("00001-of", "00002-of"))).rejects.toThrow(
+      /one of several files, expected the first, .*, got number 2 of 2/,
+    );
+    await expect(fromPretrained(await split([2, 3]))).rejects.toThrow(
+      /-00002-of-00002\.gguf: does not belong to the other files, expected split\.no 1 of 2, got 1 of 3/,
+    );
+    await expect(fromPretrained(await split([2, 2], undefined, 0))).rejects.toThrow(
+      /does not belong to the other files, expected split\.no 1 of 2, got 0 of 2/,
+    );
+    await expect(fromPretrained(await split([2, 2], 99))).rejects.toThrow(/tensors are missing, expected 99 in 2 files, got/);
+    rmSync(at("model-00002-of-00002.gguf"));
+    await expect(fromPretrained(at("model-00001-of-00002.gguf"))).rejects.toThrow(FormatError);
+    expect(readdirSync(dir).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+  });
+});
+
+test("a quantised file holds what its layouts hold of the weights", async () => {
+  const model = randomModel({ ...LLAMA, hidden_size: 256, intermediate_size: 256 });
+  const file = at("q.gguf");
+  const { bitsPerWeight, layouts } = await saveGguf(model, file, { type: "Q4_K_M" });
+  expect(Object.keys(layouts).sort()).toEqual(["F32", "Q4_K", "Q6_K"]);
+  expect(bitsPerWeight).toBeGreaterThan(4.5);
+  expect(bitsPerWeight).toBeLessThan(6.6);
+  const reader = await openGgufFiles(file);
+  const values = dequantizeBlocks("Q4_K", await reader.read("blk.0.ffn_gate.weight"), "test");
+  await reader.close();
+  const own = await weightsOf(model).read("model.layers.0.mlp.gate_proj.weight");
+  const error = Math.sqrt(own.reduce((sum, x, i) => sum + (x - values[i]) ** 2, 0) / own.reduce((sum, x) => sum + x * x, 0));
+  expect(error).toBeLessThan(0.075);
+  await expect(saveGguf(model, file, { type: "Q9" as "Q8_0" })).rejects.toThrow(/saveGguf: unknown type, expected one of F32, .*, got Q9/);
+  model.dispose();
+});
+
+test("weights that are not those of the config are refused", async () => {
+  const model = randomModel(LLAMA);
+  await saveFolder(weightsOf(model), at("other"), { replace: true });
+  model.dispose();
+  const config = JSON.parse(readFileSync(at("other/config.json"), "utf8"));
+  writeFileSync(at("other/config.json"), JSON.stringify({ ...config, intermediate_size: 65 }));
+  await expect(openWeights(at("other"))).rejects.toThrow(/the weights do not fit the config, expected \d+ numbers, got \d+/);
+});

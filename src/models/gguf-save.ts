@@ -1,0 +1,150 @@
+/** Models as GGUF files: the architecture's metadata, its weights under GGUF's names in the layout of a file type, and the tokenizer. */
+import { ConfigError } from "../errors.ts";
+import { FILE_TYPES, type GgufFileType, type LayoutModel, layoutOf } from "../formats/gguf/file-types.ts";
+import { quantizeBlocks } from "../formats/gguf/quantize.ts";
+import type { GgufValue } from "../formats/gguf/read.ts";
+import { GGML_TYPES } from "../formats/gguf/types.ts";
+import { text, u32 } from "../formats/gguf/values.ts";
+import { encodeGguf, type GgufEntry } from "../formats/gguf/write.ts";
+import { checkOptions, type KnownOptions } from "../options.ts";
+import { ggufTokenizerMetadata } from "../tokenizers/files/gguf-tokenizer-write.ts";
+import type { Tokenizer } from "../tokenizers/index.ts";
+import { CausalLM } from "./causal-lm.ts";
+import { type Form, fileValues } from "./gguf-model.ts";
+import { ggufNames } from "./gguf-names.ts";
+import { ropeToGguf } from "./gguf-rope.ts";
+import type { RopeParameters } from "./rope-tables.ts";
+import { type WeightSource, weightsOf } from "./weight-source.ts";
+
+/** How a model is saved as GGUF. */
+export interface SaveGgufOptions {
+  /** The file type, as llama.cpp names them. Default `F16`. */
+  type?: GgufFileType;
+  /** Goes into the file, so that llama.cpp and groundup need nothing else. */
+  tokenizer?: Tokenizer | null;
+  /** Jinja text that lays out a conversation, for chat programs. */
+  chatTemplate?: string | null;
+  /** What programs call the model (`general.name`). */
+  name?: string;
+  /** Called before each tensor is made. */
+  progress?: (tensor: string, done: number, of: number) => void;
+}
+
+const OPTIONS: KnownOptions<SaveGgufOptions> = { type: true, tokenizer: true, chatTemplate: true, name: true, progress: true };
+
+/** What was written. */
+export interface SavedGguf {
+  readonly bytes: number;
+  /** Of the tensors alone, by their number of values. */
+  readonly bitsPerWeight: number;
+  /** How many tensors have each layout. */
+  readonly layouts: Readonly<Record<string, number>>;
+}
+
+/**
+ * Writes a model, or weights that lie elsewhere (`openWeights`), as one GGUF file that llama.cpp opens. One tensor at a time is in memory beside the model. The file
+ * appears whole or not at all, in the place of what had its name.
+ * @throws ConfigError for an architecture or a tokenizer that GGUF has no form for; RunError where the disk fails
+ */
+export async function saveGguf(model: CausalLM | WeightSource, path: string, options: SaveGgufOptions = {}): Promise<SavedGguf> {
+  checkOptions("saveGguf", options, OPTIONS);
+  const { type = "F16" } = options;
+  if (!Object.hasOwn(FILE_TYPES, type))
+    throw new ConfigError(`saveGguf: unknown type, expected one of ${Object.keys(FILE_TYPES).join(", ")}, got ${type}. Choose one of them.`);
+  const source = model instanceof CausalLM ? weightsOf(model) : model;
+  const form = formOf(source);
+  const { metadata, tensors } = describe(source, form, type, options);
+  const { entries, layouts, values, bytes: weights } = entriesOf(source, form, type, tensors, options.progress);
+  const { bytes, content } = encodeGguf(metadata, entries, path);
+  const { writeFileAtomic } = await import("../formats/atomic-write.ts");
+  await writeFileAtomic(path, content, { bytes });
+  return { bytes, bitsPerWeight: (8 * weights) / values, layouts };
+}
+
+function formOf({ name, description: { architecture } }: WeightSource): Form {
+  if (architecture.gguf !== undefined) return architecture.gguf;
+  throw new ConfigError(
+    `${name}: an architecture without a GGUF form, expected one that GGUF files hold, got ${architecture.modelType}. Save a Hugging Face folder, or add "gguf" to its declaration.`,
+  );
+}
+
+function describe(
+  source: WeightSource,
+  form: Form,
+  type: GgufFileType,
+  options: SaveGgufOptions,
+): { metadata: Map<string, GgufValue>; tensors: Record<string, Float32Array> } {
+  const { config, dimensions } = source.description;
+  const rope = ropeToGguf({
+    parameters: (config.rope_parameters ?? null) as RopeParameters | null,
+    rotary: dimensions.headDim,
+    context: dimensions.context,
+    theta: Number(config.rope_theta ?? 10000),
+  });
+  const { bos_token_id: bos, eos_token_id: eos, pad_token_id: padding } = source.tokenIds;
+  const tokenizer =
+    options.tokenizer == null
+      ? {}
+      : ggufTokenizerMetadata(options.tokenizer.spec, { vocabulary: dimensions.vocabulary, bos, eos, padding, chatTemplate: options.chatTemplate });
+  const named: Record<string, GgufValue> = {
+    "general.architecture": text(form.architecture),
+    "general.type": text("model"),
+    ...(options.name === undefined ? {} : { "general.name": text(options.name) }),
+    "general.file_type": u32(FILE_TYPES[type].code),
+    "general.quantization_version": u32(2),
+    ...Object.fromEntries(
+      Object.entries({ ...form.metadata(config), ...rope.metadata }).map(([key, value]) => [key.replace("{arch}", form.architecture), value]),
+    ),
+    ...tokenizer,
+  };
+  return { metadata: new Map(Object.entries(named)), tensors: rope.tensors };
+}
+
+function entriesOf(
+  source: WeightSource,
+  form: Form,
+  type: GgufFileType,
+  tensors: Record<string, Float32Array>,
+  progress: SaveGgufOptions["progress"],
+): { entries: GgufEntry[]; layouts: Record<string, number>; values: number; bytes: number } {
+  const { config, dimensions } = source.description;
+  const { toFile } = ggufNames(form.names);
+  const files = new Map([...source.shapes.keys()].map((name) => [name, toFile(name)]));
+  const model: LayoutModel = {
+    layers: dimensions.layers,
+    group: dimensions.heads / dimensions.kvHeads,
+    tied: ![...files.values()].includes("output.weight"),
+  };
+  const layouts: Record<string, number> = {};
+  let [values, bytes] = [0, 0];
+  const entries: GgufEntry[] = Object.entries(tensors).map(([name, factors]) => ({
+    name,
+    type: "F32",
+    shape: [factors.length],
+    data: quantizeBlocks("F32", factors, name),
+  }));
+  let done = 0;
+  for (const [name, ours] of source.shapes) {
+    const file = files.get(name);
+    if (file === undefined)
+      throw new ConfigError(
+        `${source.name}: weight "${name}" has no name in GGUF files, expected one of the architecture's, got another. Save a Hugging Face folder.`,
+      );
+    const shape = form.transposed?.(name) === true ? ours.toReversed() : ours;
+    const layout = layoutOf(type, file, shape, model);
+    layouts[layout] = (layouts[layout] ?? 0) + 1;
+    entries.push({
+      name: file,
+      type: layout,
+      shape,
+      async data() {
+        progress?.(file, done++, source.shapes.size);
+        return quantizeBlocks(layout, fileValues(await source.read(name), name, ours, form, config), `${source.name}, tensor ${name}`);
+      },
+    });
+    const count = ours.reduce((a, b) => a * b, 1);
+    values += count;
+    bytes += (count / GGML_TYPES[layout].elements) * GGML_TYPES[layout].bytes;
+  }
+  return { entries, layouts, values, bytes };
+}

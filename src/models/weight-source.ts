@@ -1,0 +1,174 @@
+/**
+ * A model's weights one at a time, under the model's own names, wherever they lie: in a model in memory, a Hugging Face folder or a GGUF file. What is converted from
+ * one format to another goes through here, so that it takes memory for one tensor and not for the model.
+ */
+import { FormatError } from "../errors.ts";
+import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
+import { readConfigJson } from "../formats/hf-config.ts";
+import { openPytorch } from "../formats/pytorch/read.ts";
+import { openModelWeights } from "../formats/safetensors-shards.ts";
+import { floatsOf } from "../formats/safetensors-values.ts";
+import { scope } from "../tensor/index.ts";
+import { describeModel } from "./architectures.ts";
+import type { CausalLM, ModelDescription } from "./causal-lm.ts";
+import { modelCounts } from "./counts.ts";
+import { createModel } from "./create.ts";
+import { ggufConfig, isRope, ourValues } from "./gguf-model.ts";
+import { ggufNames } from "./gguf-names.ts";
+import { fromNanoGpt } from "./nanogpt.ts";
+import { misfit, ownNames } from "./weight-names.ts";
+
+/** Weights that can be asked for by name. */
+export interface WeightSource {
+  readonly name: string;
+  readonly description: ModelDescription;
+  readonly tokenIds: CausalLM["tokenIds"];
+  /** By our name, in the model's order. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  /** How each is stored: `F32`, `BF16`, `Q4_K`. */
+  readonly formats: ReadonlyMap<string, string>;
+  /** One tensor as float32; nothing is kept. */
+  read(name: string): Promise<Float32Array<ArrayBuffer>>;
+  close(): Promise<void>;
+}
+
+/** The weights of a model in memory. It stays the caller's. */
+export function weightsOf(model: CausalLM): WeightSource {
+  const state = model.stateDict();
+  return {
+    name: model.modelType,
+    description: model,
+    tokenIds: model.tokenIds,
+    shapes: new Map([...state].map(([name, { shape }]) => [name, shape])),
+    formats: new Map([...state.keys()].map((name) => [name, "F32"])),
+    read: async (name) => scope(() => ({ values: Float32Array.from(state.get(name)?.dataSync() as Float32Array) })).values,
+    async close() {},
+  };
+}
+
+/**
+ * Opens the weights of a Hugging Face folder, a GGUF file (or the first of several) or a checkpoint of nanoGPT.
+ * @throws FormatError where the weights are not those of the config
+ */
+export async function openWeights(place: string): Promise<WeightSource> {
+  const { isGgufFile } = await import("../formats/gguf/files.ts");
+  const source = (await isGgufFile(place)) ? await fromGguf(place) : PYTORCH.test(place) ? await fromPytorch(place) : await fromFolder(place);
+  try {
+    checkCount(source);
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+  return source;
+}
+
+/** A checkpoint that is a file of its own. */
+export const PYTORCH = /\.(pt|pth|bin|ckpt)$/i;
+
+async function fromPytorch(place: string): Promise<WeightSource> {
+  const { openFile } = await import("../formats/node-file.ts");
+  const source = await openFile(place);
+  try {
+    return fromNanoGpt(await openPytorch(source));
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
+/** The weights as a model in memory. @throws FormatError where names or shapes are not the model's */
+export async function modelFrom(source: WeightSource): Promise<CausalLM> {
+  const model = createModel({ ...source.description.config, model_type: source.description.modelType }, source.name);
+  try {
+    const wanted = model.stateDict();
+    const missing = [...wanted.keys()].filter((name) => !source.shapes.has(name));
+    const unexpected = [...source.shapes.keys()].filter((name) => !wanted.has(name));
+    if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(source.name, missing, unexpected, "metadata"));
+    for (const [name, target] of wanted) {
+      const shape = source.shapes.get(name);
+      if (shape?.join() !== target.shape.join())
+        throw new FormatError(
+          `${source.name}, ${name}: wrong shape, expected (${target.shape.join(", ")}), got (${shape?.join(", ")}). Config and weights do not belong together.`,
+        );
+    }
+    for (const [name, target] of wanted) target.write(await source.read(name));
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+  return model.eval();
+}
+
+/** Every weight is there, and no other: the sizes say so together, and each has to be asked for by its name. */
+function checkCount({ name, shapes, description }: WeightSource): void {
+  const there = [...shapes.values()].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const { total } = modelCounts(description).parameters;
+  if (there !== total)
+    throw new FormatError(
+      `${name}: the weights do not fit the config, expected ${total} numbers, got ${there}. Get a complete model, with the config that came with its weights.`,
+    );
+}
+
+const inOrder = (names: readonly string[]): string[] => names.toSorted((a, b) => a.localeCompare(b, "en", { numeric: true }));
+
+async function fromFolder(place: string): Promise<WeightSource> {
+  const { openFolder } = await import("../formats/node-file.ts");
+  const folder = openFolder(place);
+  const json = await readConfigJson(folder);
+  const description = describeModel(json, `${place}/config.json`);
+  const reader = await openModelWeights(folder);
+  const { base, tied, names } = description.architecture.weights;
+  const files = [...reader.tensors.keys()];
+  const isWhole = files.some((file) => file.startsWith(base));
+  const ours = ownNames(files, new Map(), { base: isWhole ? "" : base, names });
+  const shared = new Set(description.config.tie_word_embeddings === false ? [] : tied);
+  const fileOf = new Map([...ours].filter(([, name]) => !shared.has(name)).map(([file, name]) => [name, file]));
+  const info = (name: string) => {
+    const file = fileOf.get(name);
+    const found = file === undefined ? undefined : reader.tensors.get(file);
+    if (found === undefined)
+      throw new FormatError(`${place}: no weight "${name}", expected one of its ${fileOf.size}, got an unknown name. Get a complete model.`);
+    return found;
+  };
+  const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = json as Partial<CausalLM["tokenIds"]>;
+  return {
+    name: place,
+    description,
+    tokenIds: { bos_token_id, eos_token_id, pad_token_id },
+    shapes: new Map(inOrder([...fileOf.keys()]).map((name) => [name, info(name).shape])),
+    formats: new Map([...fileOf.keys()].map((name) => [name, info(name).dtype])),
+    read: async (name) => floatsOf(await reader.read(info(name).name), place),
+    close: () => reader.close(),
+  };
+}
+
+async function fromGguf(place: string): Promise<WeightSource> {
+  const { openGgufFiles } = await import("../formats/gguf/files.ts");
+  const reader = await openGgufFiles(place);
+  try {
+    const { config, form } = await ggufConfig(reader);
+    const description = describeModel(config, place);
+    const { toOurs } = ggufNames(form.names);
+    const byName = new Map([...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => [toOurs(info.name) ?? info.name, info]));
+    const shapeOf = (name: string, shape: readonly number[]) => (form.transposed?.(name) === true ? shape.toReversed() : shape);
+    const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = config as Partial<CausalLM["tokenIds"]>;
+    return {
+      name: place,
+      description,
+      tokenIds: { bos_token_id, eos_token_id, pad_token_id },
+      shapes: new Map(inOrder([...byName.keys()]).map((name) => [name, shapeOf(name, byName.get(name)?.shape ?? [])])),
+      formats: new Map([...byName].map(([name, { type }]) => [name, type])),
+      async read(name) {
+        const info = byName.get(name);
+        if (info === undefined)
+          throw new FormatError(`${place}: no weight "${name}", expected one of its ${byName.size}, got an unknown name. Get a complete model.`);
+        const values = dequantizeBlocks(info.type, await reader.read(info.name), `${place}, tensor ${info.name}`);
+        return ourValues(values, name, info.shape, form, description.config);
+      },
+      close: () => reader.close(),
+    };
+  } catch (error) {
+    await reader.close();
+    throw error;
+  }
+}
