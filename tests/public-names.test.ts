@@ -22,8 +22,8 @@ topk transpose tril triu unsqueeze useBackend variance where zeros
 /** The other entries', each under its name. */
 const NAMES: Record<string, string> = {
   nn: `
-    ATTENTION_POINTS BatchNorm Dropout Embedding LayerNorm Linear Module MultiHeadAttention RMSNorm Sequential attend buffer expertLoad
-    init loadBalancingLoss mixExperts parameter RouteRecord routeTokens routerZLoss sinusoidalPositions sumOf
+    ATTENTION_POINTS BatchNorm Dropout Embedding LayerNorm Linear Module MultiHeadAttention RMSNorm RouteRecord Sequential attend buffer expertLoad
+    init loadBalancingLoss mixExperts parameter routeTokens routerZLoss sinusoidalPositions sumOf
   `,
   optim: `
     adam adamw clipFactor clipGradNorm constant cosine decayGroups linear oneCycle rmsprop sgd wsd

@@ -192,8 +192,8 @@ test("a prompt that fails leaves the others their answers, and is said", async (
 });
 
 test("which flags belong together is said", async () => {
-  expect(await groundup()).toMatchObject({ code: 2, err: expect.stringContaining("either --prompt or --inputs, got neither") });
-  expect(await groundup("--prompt", "a", "--inputs", "b", "--out", "c")).toMatchObject({ code: 2, err: expect.stringContaining("got both") });
+  expect(await groundup()).toMatchObject({ code: 2, err: expect.stringContaining("one of --prompt, --message and --inputs, got none") });
+  expect(await groundup("--prompt", "a", "--inputs", "b", "--out", "c")).toMatchObject({ code: 2, err: expect.stringContaining("got --prompt and --inputs") });
   expect(await groundup("--inputs", at("prompts.jsonl"))).toMatchObject({
     code: 2,
     err: expect.stringContaining("--inputs and --out together, got --inputs alone"),

@@ -142,6 +142,14 @@ async function fromFolder(place: string): Promise<WeightSource> {
   };
 }
 
+/** The names of a model's weights, from one with a single layer. */
+function namesOf({ architecture, config }: ModelDescription): { has(name: string): boolean } {
+  const model = createModel({ ...config, model_type: architecture.modelType, [architecture.keyOf.layers]: 1 });
+  const names = new Set(model.stateDict().keys());
+  model.dispose();
+  return { has: (name) => names.has(name.replace(/\.\d+\./, ".0.")) };
+}
+
 async function fromGguf(place: string): Promise<WeightSource> {
   const { openGgufFiles } = await import("../formats/gguf/files.ts");
   const reader = await openGgufFiles(place);
@@ -149,7 +157,8 @@ async function fromGguf(place: string): Promise<WeightSource> {
     const { config, form } = await ggufConfig(reader);
     const description = describeModel(config, place);
     const { toOurs } = ggufNames(form.names);
-    const byName = new Map([...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => [toOurs(info.name) ?? info.name, info]));
+    const wanted = namesOf(description);
+    const byName = new Map([...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => [toOurs(info.name, wanted) ?? info.name, info]));
     const shapeOf = (name: string, shape: readonly number[]) => (form.transposed?.(name) === true ? shape.toReversed() : shape);
     const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = config as Partial<CausalLM["tokenIds"]>;
     return {
