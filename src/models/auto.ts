@@ -1,5 +1,5 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
-import { FormatError } from "../errors.ts";
+import { ConfigError, FormatError, GroundupError } from "../errors.ts";
 import { readConfigJson } from "../formats/hf-config.ts";
 import type { StoredTensor } from "../formats/safetensors.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
@@ -7,12 +7,13 @@ import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
 import type { Module } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
-import { cast, type DType, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
+import { cast, type DType, dequantize, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
 import type { Architecture, WeightNames } from "./architecture.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
+import type { OpenOptions } from "./gguf-model.ts";
 import { misfit, ownNames } from "./weight-names.ts";
 
 const DTYPE_OF_FILE: Partial<Record<string, DType>> = { F32: "f32", BF16: "bf16", F16: "f16" };
@@ -24,13 +25,19 @@ async function folderOf(place: string | Folder): Promise<Folder> {
 }
 
 /**
- * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards), or a GGUF file. Weights become float32.
+ * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards), whose weights become float32, or a GGUF file, whose block-quantised
+ * matrices stay so (and are frozen) unless `dtype: "f32"` asks for numbers.
  * @throws FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype.
  */
-export async function fromPretrained(place: string | Folder): Promise<CausalLM> {
+export async function fromPretrained(place: string | Folder, options: OpenOptions = {}): Promise<CausalLM> {
+  checkOptions("fromPretrained", options, { dtype: true });
+  if (options.dtype !== undefined && options.dtype !== "f32")
+    throw new ConfigError(
+      `fromPretrained: not a dtype that weights can be opened in, expected "f32", got ${JSON.stringify(options.dtype)}. Leave it out to keep a GGUF file's own`,
+    );
   if (typeof place === "string" && /\.gguf$/i.test(place)) {
     const [{ openFile }, { modelFromGguf }] = await Promise.all([import("../formats/node-file.ts"), import("./gguf-model.ts")]);
-    return modelFromGguf(await openFile(place));
+    return modelFromGguf(await openFile(place), options);
   }
   const folder = await folderOf(place);
   const config = await readConfigJson(folder);
@@ -108,9 +115,17 @@ function copyWeight(stored: StoredTensor, target: Tensor, where: string): void {
   });
 }
 
-/** What a model's weight file holds, in order, each fetched when its turn comes: for `saveModelWeights`. Of any module. */
+/**
+ * What a model's weight file holds, in order, each fetched when its turn comes: for `saveModelWeights`. Of any module.
+ * @throws GroundupError where a weight is block-quantised and no dtype is asked for: these files hold numbers
+ */
 export function weightEntries(model: Module, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
   checkOptions("weightEntries", options, { dtype: true });
+  const blocks = [...model.stateDict()].find(([, p]) => p.isQuantized);
+  if (options.dtype === undefined && blocks !== undefined)
+    throw new GroundupError(
+      `save: safetensors files hold no block-quantised weights, expected floats, got ${blocks[0]} as ${blocks[1].dtype}. Ask for a dtype ("bf16", "f16" or "f32") to save the numbers they stand for`,
+    );
   const { dtype = "f32" } = options;
   const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];
   return [...model.stateDict()].map(([name, p]) => ({
@@ -122,7 +137,7 @@ export function weightEntries(model: Module, options: { dtype?: "f32" | "bf16" |
 }
 
 function scopedBytes(p: Tensor, dtype: DType): Uint8Array {
-  return scope(() => ({ bytes: noGrad(() => cast(p, dtype)).bytesSync() })).bytes;
+  return scope(() => ({ bytes: noGrad(() => cast(p.isQuantized ? dequantize(p) : p, dtype)).bytesSync() })).bytes;
 }
 
 /** Writes a folder that Hugging Face transformers opens: config.json and model.safetensors. */
@@ -130,8 +145,8 @@ export async function saveModel(model: CausalLM, folder: string, options: { dtyp
   checkOptions("saveModel", options, { dtype: true, maxShardBytes: true });
   const { saveModelWeights } = await import("../formats/safetensors-save.ts");
   const { writeFileAtomic } = await import("../formats/atomic-write.ts");
-  const { dtype = "f32", maxShardBytes } = options;
-  await saveModelWeights(folder, weightEntries(model, { dtype }), { metadata: { format: "pt" }, ...(maxShardBytes === undefined ? {} : { maxShardBytes }) });
+  const { dtype, maxShardBytes } = options;
+  await saveModelWeights(folder, weightEntries(model, dtype === undefined ? {} : { dtype }), { metadata: { format: "pt" }, ...(maxShardBytes === undefined ? {} : { maxShardBytes }) });
   await writeFileAtomic(`${folder}/config.json`, configText(model, dtype));
 }
 

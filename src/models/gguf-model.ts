@@ -1,22 +1,29 @@
 /**
- * A model from one GGUF file: its metadata say which architecture and sizes, its tensors (of any layout that `dequantizeBlocks` knows) become float32 weights under
- * Hugging Face's names.
+ * A model from one GGUF file: its metadata say which architecture and sizes, its tensors (of any layout that `dequantizeBlocks` knows) become weights under
+ * Hugging Face's names: block-quantised matrices as they are, all others in float32.
  */
 import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import { type GgufReader, type GgufTensor, openGguf } from "../formats/gguf/read.ts";
 import type { Source } from "../formats/source.ts";
-import type { Tensor } from "../tensor/index.ts";
+import { replaceParameter } from "../nn/index.ts";
+import { type DType, isQuantized, type QuantizedDType, quantizedFromBytes, scope, type Tensor, transpose } from "../tensor/index.ts";
 import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
 import { misfit, ownNames } from "./weight-names.ts";
 
+/** How a model is opened. */
+export interface OpenOptions {
+  /** "f32": block-quantised matrices of a GGUF file become float32, four to eight times as large. By default they stay as they are, and products on them multiply integers. */
+  dtype?: "f32";
+}
+
 type Form = GgufForm<Readonly<Record<string, unknown>>>;
 
 /** @throws FormatError for an architecture that groundup does not have, and where names or shapes do not fit it; `source` is closed */
-export async function modelFromGguf(source: Source): Promise<CausalLM> {
+export async function modelFromGguf(source: Source, options: OpenOptions = {}): Promise<CausalLM> {
   const reader = await openGguf(source).catch(async (error) => {
     await source.close();
     throw error;
@@ -25,7 +32,7 @@ export async function modelFromGguf(source: Source): Promise<CausalLM> {
     const { config, form } = configOf(reader);
     const model = createModel(config, reader.name);
     try {
-      await loadTensors(model, reader, form);
+      await loadTensors(model, reader, form, options.dtype !== "f32");
     } catch (error) {
       model.dispose();
       throw error;
@@ -116,7 +123,7 @@ function checkRotary(file: GgufLookup, name: string): void {
     );
 }
 
-async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Promise<void> {
+async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keepsBlocks: boolean): Promise<void> {
   const wanted = model.stateDict();
   const ours = ownNames([...reader.tensors.keys()], wanted, { base: "", names: form.names });
   const found = new Set(ours.values());
@@ -132,19 +139,33 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Pro
       );
   }
   for (const { info, name, target } of pairs) {
-    let values = dequantizeBlocks(info.type, await reader.read(info.name), `${reader.name}, tensor ${info.name}`);
     const heads = form.shuffledHeads?.(name, model.config) ?? 0;
-    if (heads > 0) values = unshuffled(values, heads, info.shape);
-    if (form.transposed?.(name) === true) values = transposed(values, info.shape);
-    target.write(values);
+    const transposed = form.transposed?.(name) === true;
+    const bytes = await reader.read(info.name);
+    const dtype = info.type.toLowerCase() as DType;
+    if (keepsBlocks && isQuantized(dtype) && info.shape.length === 2) {
+      replaceParameter(model, name, quantized(heads > 0 ? unshuffled(bytes, heads, info.shape[0]) : bytes, info.shape, dtype, transposed));
+      continue;
+    }
+    let values = dequantizeBlocks(info.type, bytes, `${reader.name}, tensor ${info.name}`);
+    if (heads > 0) values = unshuffled(values, heads, info.shape[0]);
+    target.write(transposed ? turned(values, info.shape) : values);
   }
 }
 
-/** In a head of d rows llama.cpp puts row d/2 + i behind row i; this puts the halves one behind the other again. */
-function unshuffled(values: Float32Array<ArrayBuffer>, heads: number, shape: readonly number[]): Float32Array<ArrayBuffer> {
-  const [rows, width] = [shape[0], shape[1] ?? 1];
+/** A file's blocks as a weight, (out, in) or, where ours lies the other way round, (in, out). */
+function quantized(bytes: Uint8Array, shape: readonly number[], dtype: QuantizedDType, across: boolean): Tensor {
+  return scope(() => {
+    const weight = quantizedFromBytes(bytes, shape, dtype);
+    return across ? transpose(weight) : weight;
+  });
+}
+
+/** In a head of d rows llama.cpp puts row d/2 + i behind row i; this puts the halves one behind the other again. Rows of numbers, or of blocks. */
+function unshuffled<Values extends Float32Array<ArrayBuffer> | Uint8Array>(values: Values, heads: number, rows: number): Values {
+  const width = values.length / rows;
   const d = rows / heads;
-  const out = new Float32Array(values.length);
+  const out = values.slice() as Values;
   for (let row = 0; row < rows; row++) {
     const [head, i] = [Math.floor(row / d), row % d];
     const to = head * d + (i % 2) * (d / 2) + (i >> 1);
@@ -153,7 +174,7 @@ function unshuffled(values: Float32Array<ArrayBuffer>, heads: number, shape: rea
   return out;
 }
 
-function transposed(values: Float32Array<ArrayBuffer>, [rows, columns]: readonly number[]): Float32Array<ArrayBuffer> {
+function turned(values: Float32Array<ArrayBuffer>, [rows, columns]: readonly number[]): Float32Array<ArrayBuffer> {
   const out = new Float32Array(values.length);
   for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j * rows + i] = values[i * columns + j];
   return out;

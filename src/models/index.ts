@@ -6,7 +6,7 @@ export { CausalLM, type CausalLMInputs, CausalLMOutput, contextOf, type ModelDes
 export { configKeys } from "./config-values.ts";
 export { countsFrom, type ModelCounts, modelCounts, type ParametersByPart } from "./counts.ts";
 export { createModel } from "./create.ts";
-export { describeGguf } from "./gguf-model.ts";
+export { describeGguf, type OpenOptions } from "./gguf-model.ts";
 export { GPT2, type GPT2Config, gpt2ConfigSchema, gpt2Counts } from "./gpt2.ts";
 export { Llama, type LlamaConfig, llamaConfigSchema, llamaCounts } from "./llama.ts";
 export { parameterCountOf, sizedConfig, sizedKeys } from "./sized.ts";

@@ -2,4 +2,4 @@
 export { ATTENTION_POINTS, type AttendOptions, attend, type ForwardContext, type LayerState } from "./context.ts";
 export * as init from "./init.ts";
 export { BatchNorm, Dropout, Embedding, type Layer, LayerNorm, Linear, MultiHeadAttention, RMSNorm, Sequential, sinusoidalPositions, sumOf } from "./layers.ts";
-export { buffer, type ForwardHook, Module, type Pattern, parameter } from "./module.ts";
+export { buffer, type ForwardHook, Module, type Pattern, parameter, replaceParameter } from "./module.ts";
