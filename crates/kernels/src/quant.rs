@@ -1,7 +1,7 @@
 //! Block-quantised weights: GGUF's layouts held in rows of sixteen side by side, and the integer products on them.
 //!
-//! A weight (n outputs, k inputs) lies in groups of 16 rows. A group holds planes: the codes of all its blocks, then the scales of all its blocks,
-//! then minima, then the small scales of the "K" layouts. In a plane the 16 rows are neighbours: a vector of 64 bytes is 16 rows by 4 items of k,
+//! A weight (n outputs, k inputs) lies in groups of 16 rows. A group holds planes: the scales of all its blocks, then
+//! minima, then the small scales of the "K" layouts, then the codes of all its blocks. In a plane the 16 rows are neighbours: a vector of 64 bytes is 16 rows by 4 items of k,
 //! which is what `vpdpbusd` multiplies in one step. Nothing is lost: [`unpack_rows`] gives the file's bytes back.
 //!
 //! What a code stands for is `scale · (code − zero) + minimum`, with float32 roundings in ggml's order ([`rows`]). A product first rounds each

@@ -23,15 +23,25 @@ function nearest(x: number): number {
   return over > 0.5 || (over === 0.5 && down % 2 !== 0) ? down + 1 : down;
 }
 
-/** A row of activations as products see it: whole numbers of 8 bits times the scale of their block. */
+/** A block whose largest size is above so many times the root of its row's mean square has a second part of 8 bits: what rounding left over, in steps of a 254th. */
+const OUTLIER = 6;
+const FINE = 254;
+
+/** A row of activations as products see it: whole numbers of 8 bits times the scale of their block, twice where the block stands out of its row. */
 export function roundedActivations(row: Float32Array): Float64Array {
   const out = new Float64Array(row.length);
+  const outlier = OUTLIER * Math.sqrt(row.reduce((sum, x) => sum + x * x, 0) / row.length);
   for (let at = 0; at < row.length; at += BLOCK) {
     const block = row.subarray(at, at + BLOCK);
     const largest = block.reduce((a, x) => Math.max(a, Math.abs(x)), 0);
     const finite = block.every(Number.isFinite);
     const [scale, inverse] = largest >= LEAST ? [fround(largest / 127), fround(127 / largest)] : [0, 0];
-    for (let i = 0; i < BLOCK; i++) out[at + i] = finite ? nearest(fround(block[i] * inverse)) * scale : Number.NaN;
+    const fine = largest > outlier;
+    for (let i = 0; i < BLOCK; i++) {
+      const q = nearest(fround(block[i] * inverse));
+      const rest = fine ? nearest(fround(fround(block[i] - q * scale) * fround(inverse * FINE))) : 0;
+      out[at + i] = finite ? q * scale + rest * fround(scale / FINE) : Number.NaN;
+    }
   }
   return out;
 }

@@ -121,7 +121,7 @@ impl Form {
     }
 }
 
-/// Where the planes of one group of 16 rows of k items begin, in bytes from its start.
+/// Where the planes of one group of 16 rows of k items begin, in bytes from its start. Small planes come first: so a group is read from front to back.
 #[derive(Clone, Copy)]
 pub struct Planes {
     /// 16-bit scales: [k / items][16].
@@ -132,20 +132,22 @@ pub struct Planes {
     pub small_scales: usize,
     /// Small minima, likewise.
     pub small_minima: usize,
+    /// Codes: [k / 32] blocks of 16 rows.
+    pub codes: usize,
     /// From one group to the next.
     pub group: usize,
 }
 
 impl Planes {
     pub const fn of(form: &Form, k: usize) -> Planes {
-        let scales = k / BLOCK * form.code_bytes();
         let wide = k / form.items * LANES * 2;
         let small = if form.is_super() { k / form.sub * LANES } else { 0 };
-        let minima = scales + wide;
+        let minima = wide;
         let small_scales = minima + if form.minimum { wide } else { 0 };
         let small_minima = small_scales + small;
         let end = small_minima + if form.minimum { small } else { 0 };
-        // Groups begin on cache lines, and so do their vectors of codes.
-        Planes { scales, minima, small_scales, small_minima, group: end.next_multiple_of(64) }
+        // Codes lie on cache lines.
+        let codes = end.next_multiple_of(64);
+        Planes { scales: 0, minima, small_scales, small_minima, codes, group: codes + k / BLOCK * form.code_bytes() }
     }
 }

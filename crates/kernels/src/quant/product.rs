@@ -113,8 +113,9 @@ unsafe fn groups<D: Dots, H: Shape>(job: &Job, i: usize) {
         for g in i * job.step..last {
             // SAFETY: as promised to `linear`.
             unsafe {
-                let codes = p.weight.add(g * job.planes.group);
-                spread::<D>(form, &job.planes, codes, p.k, scales, minima);
+                let planes = p.weight.add(g * job.planes.group);
+                spread::<D>(form, &job.planes, planes, p.k, scales, minima);
+                let codes = planes.add(job.planes.codes);
                 let group = Group { codes, scales, minima, blocks: p.k / BLOCK, table: form.table.unwrap_or(&NO_TABLE) };
                 let mut row = from;
                 while row < to {
@@ -139,7 +140,7 @@ unsafe fn rows<D: Dots, H: Shape, const R: usize>(job: &Job, group: &Group, row:
     let columns = LANES.min(n - j);
     // SAFETY: as promised to `linear`; the sums are our own.
     unsafe {
-        tile::<D, H, R>(group, std::array::from_fn(|r| job.x.row(row + r)), sums.as_mut_ptr().cast());
+        tile::<D, H, R>(group, std::array::from_fn(|r| job.x.row(row + r)), row == 0, sums.as_mut_ptr().cast());
         let at = row * n + j;
         if job.p.finish.is_plain() {
             for (r, sums) in sums.iter().enumerate() {

@@ -304,7 +304,7 @@ struct Lane<'a> {
 impl Lane<'_> {
     /// Where the four codes from item 4·v of a block begin; of nibbles, v below 4 names the low halves.
     fn codes(&self, block: usize, v: usize) -> usize {
-        block * self.form.code_bytes() + v * 64 + 4 * self.lane
+        self.planes.codes + block * self.form.code_bytes() + v * 64 + 4 * self.lane
     }
 
     fn put(&self, group: &mut [u8], unit: usize, p: &Parts) {

@@ -37,7 +37,7 @@ unsafe fn row(form: &Form, planes: &Planes, packed: *const u8, row: usize, out: 
             let (block, from) = (sub * form.sub / BLOCK, sub * form.sub % BLOCK);
             for i in from..from + form.sub {
                 let v = if form.nibbles { i % 16 / 4 } else { i / 4 };
-                let code = *group.add(block * form.code_bytes() + v * 64 + 4 * lane + i % 4);
+                let code = *group.add(planes.codes + block * form.code_bytes() + v * 64 + 4 * lane + i % 4);
                 let code = if form.nibbles { code >> (i / 16 * 4) & 15 } else { code };
                 let code = form.table.map_or(code, |table| table[usize::from(code)]);
                 let value = scale * (i32::from(code) - form.zero) as f32;

@@ -61,15 +61,32 @@ fn product(kind: Kind, x: &[f32], weight: &[u8], m: usize, n: usize, k: usize, f
     out
 }
 
-/// A row of activations as the product sees it: rounded to 8 bits in blocks of 32.
+/// A row of activations as the product sees it: rounded to 8 bits in blocks of 32, and what that leaves over once more where the block stands out.
 fn rounded(x: &[f32]) -> Vec<f64> {
+    let square = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / x.len() as f64;
     x.chunks(BLOCK)
         .flat_map(|block| {
             let largest = block.iter().fold(0f32, |a, x| a.max(x.abs()));
-            let inverse = 127.0 / largest;
-            block.iter().map(move |x| f64::from((x * inverse).round_ties_even()) * f64::from(largest / 127.0))
+            let (scale, inverse) = (largest / 127.0, 127.0 / largest);
+            let fine = f64::from(largest) > 6.0 * square.sqrt();
+            block.iter().map(move |&x| {
+                let q = (x * inverse).round_ties_even();
+                let rest = if fine { ((-q).mul_add(scale, x) * (inverse * 254.0)).round_ties_even() } else { 0.0 };
+                f64::from(q) * f64::from(scale) + f64::from(rest) * f64::from(scale / 254.0)
+            })
         })
         .collect()
+}
+
+/// Activations with a channel that is far larger than the others in some rows.
+fn activations(m: usize, k: usize, seed: u64) -> Vec<f32> {
+    let mut x = noise(m * k, seed);
+    for (i, row) in x.chunks_mut(k.max(1)).enumerate() {
+        if i % 3 != 1 {
+            row[(7 * i + 45) % k] = 20.0;
+        }
+    }
+    x
 }
 
 #[test]
@@ -94,7 +111,7 @@ fn products_are_sums_over_blocks_on_every_instruction_set() {
     for (i, kind) in KINDS.into_iter().enumerate() {
         for (m, n, k) in [(1, 16, 256), (3, 37, 512), (14, 50, 256), (1, 300, 1024)] {
             let weight = packed(kind, &blocks(kind, n, k, 7 + i as u64), n, k);
-            let x = noise(m * k, 11);
+            let x = activations(m, k, 11);
             let got = same_everywhere(|| product(kind, &x, &weight, m, n, k, Finish::PLAIN));
             let w = numbers(kind, &weight, n, k);
             let want: Vec<f64> = (0..m * n)
@@ -114,7 +131,7 @@ fn a_row_has_the_bytes_it_has_alone() {
     let (n, k) = (70, 256);
     for kind in KINDS {
         let weight = packed(kind, &blocks(kind, n, k, 5), n, k);
-        let x = noise(64 * k, 2);
+        let x = activations(64, k, 2);
         let alone: Vec<Vec<f32>> = x.chunks(k).map(|row| product(kind, row, &weight, 1, n, k, Finish::PLAIN)).collect();
         for m in 1..=64 {
             let got = product(kind, &x[..m * k], &weight, m, n, k, Finish::PLAIN);

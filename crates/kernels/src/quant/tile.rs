@@ -1,6 +1,6 @@
 //! The inner product: a group of 16 rows of the weight with a few rows of activations, block after block.
 
-use super::activations::Row;
+use super::activations::{MARKS, Row};
 use super::dots::Dots;
 use super::layout::{BLOCK, Form, Planes, Scale};
 use crate::simd::{LANES, Simd};
@@ -40,63 +40,99 @@ pub struct Group {
     pub table: &'static [u8; 16],
 }
 
-/// Bytes of codes that are asked for in advance, where a group is read once.
-const AHEAD: usize = 4096;
+/// Bytes that are asked for in advance where a weight is read for the first time.
+const AHEAD: usize = 6 << 10;
 
-/// sums (R, 16) = the products of a group and R rows of activations.
+/// The exact sums of a block's codes times some rows' bytes: of all 32 items, or of both halves.
+#[inline(always)]
+unsafe fn dots<D: Dots, H: Shape, const R: usize>(
+    codes: *const u8,
+    table: &[u8; 16],
+    bytes: [*const u8; R],
+    corrections: [*const i32; R],
+) -> [[D::Int; R]; 2] {
+    // SAFETY: as promised to `tile`.
+    unsafe {
+        let four = |r: usize, at: usize| bytes[r].add(at).cast::<i32>().read_unaligned();
+        let begin = |half: usize| -> [D::Int; R] { std::array::from_fn(|r| D::begin(H::WIDE, *corrections[r].add(half))) };
+        let mut low = begin(0);
+        // The second half of a block where it has a scale of its own.
+        let mut high = if H::HALF { begin(1) } else { low };
+        if H::NIBBLES {
+            for v in 0..4 {
+                let both = D::codes(codes.add(64 * v));
+                let (mut c0, mut c1) = (D::low(both), D::high(both));
+                if H::TABLE {
+                    (c0, c1) = (D::lookup(table, c0), D::lookup(table, c1));
+                }
+                for r in 0..R {
+                    low[r] = D::dot(H::WIDE, low[r], c0, four(r, 4 * v));
+                    let second = if H::HALF { &mut high[r] } else { &mut low[r] };
+                    *second = D::dot(H::WIDE, *second, c1, four(r, 16 + 4 * v));
+                }
+            }
+        } else {
+            for v in 0..8 {
+                let c = D::codes(codes.add(64 * v));
+                for r in 0..R {
+                    let sums = if H::HALF && v >= 4 { &mut high[r] } else { &mut low[r] };
+                    *sums = D::dot(H::WIDE, *sums, c, four(r, 4 * v));
+                }
+            }
+        }
+        [low, high]
+    }
+}
+
+/// sums (R, 16) = the products of a group and R rows of activations. `first`: nobody has read the group yet.
 ///
 /// # Safety
 /// The rows and the group hold `blocks` blocks; `sums` has room.
 #[inline(always)]
-pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row; R], sums: *mut f32) {
+pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row; R], first: bool, sums: *mut f32) {
     let bytes = if H::NIBBLES { LANES * BLOCK / 2 } else { LANES * BLOCK };
+    let halves = if H::HALF { 2 } else { 1 };
     // SAFETY: as promised above.
     unsafe {
         let mut all = [D::S::splat(0.0); R];
+        let mut marks = 0u32;
         for b in 0..group.blocks {
             let codes = group.codes.add(b * bytes);
-            if R == 1 {
+            if first {
                 for line in 0..bytes / 64 {
                     D::S::prefetch(codes.wrapping_add(AHEAD + 64 * line).cast());
                 }
             }
-            let four = |r: usize, at: usize| rows[r].bytes.add(b * BLOCK + at).cast::<i32>().read_unaligned();
-            let sub = if H::HALF { 2 * b } else { b };
-            let begin = |s: usize| -> [D::Int; R] { std::array::from_fn(|r| D::begin(H::WIDE, *rows[r].corrections.add(s))) };
-            let mut low = begin(sub);
-            // The second half of a block where it has a scale of its own.
-            let mut high = if H::HALF { begin(sub + 1) } else { low };
-            if H::NIBBLES {
-                for v in 0..4 {
-                    let both = D::codes(codes.add(64 * v));
-                    let (mut c0, mut c1) = (D::low(both), D::high(both));
-                    if H::TABLE {
-                        (c0, c1) = (D::lookup(group.table, c0), D::lookup(group.table, c1));
-                    }
-                    for r in 0..R {
-                        low[r] = D::dot(H::WIDE, low[r], c0, four(r, 4 * v));
-                        let second = if H::HALF { &mut high[r] } else { &mut low[r] };
-                        *second = D::dot(H::WIDE, *second, c1, four(r, 16 + 4 * v));
-                    }
+            if b % MARKS == 0 {
+                marks = 0;
+                for row in rows {
+                    marks |= *row.marks.add(b / MARKS);
                 }
-            } else {
-                for v in 0..8 {
-                    let c = D::codes(codes.add(64 * v));
-                    for r in 0..R {
-                        let sums = if H::HALF && v >= 4 { &mut high[r] } else { &mut low[r] };
-                        *sums = D::dot(H::WIDE, *sums, c, four(r, 4 * v));
+            }
+            let sub = halves * b;
+            let of = |bytes: fn(&Row) -> *const u8, corrections: fn(&Row) -> *const i32| {
+                let at = |r: usize| (bytes(&rows[r]).add(b * BLOCK), corrections(&rows[r]).add(sub));
+                dots::<D, H, R>(codes, group.table, std::array::from_fn(|r| at(r).0), std::array::from_fn(|r| at(r).1))
+            };
+            let sums = of(|row| row.bytes, |row| row.corrections);
+            for half in 0..halves {
+                let scale = D::S::load(group.scales.add((sub + half) * LANES));
+                for r in 0..R {
+                    let scale = D::S::mul(scale, D::S::splat(*rows[r].scales.add(b)));
+                    all[r] = D::S::fma(D::float(sums[half][r]), scale, all[r]);
+                    if H::MINIMUM {
+                        let minimum = D::S::load(group.minima.add((sub + half) * LANES));
+                        all[r] = D::S::fma(minimum, D::S::splat(*rows[r].sums.add(sub + half)), all[r]);
                     }
                 }
             }
-            for half in 0..if H::HALF { 2 } else { 1 } {
-                let s = sub + half;
-                let scale = D::S::load(group.scales.add(s * LANES));
-                let dots = if half == 0 { &low } else { &high };
-                for r in 0..R {
-                    let scale = D::S::mul(scale, D::S::splat(*rows[r].scales.add(b)));
-                    all[r] = D::S::fma(D::float(dots[r]), scale, all[r]);
-                    if H::MINIMUM {
-                        all[r] = D::S::fma(D::S::load(group.minima.add(s * LANES)), D::S::splat(*rows[r].sums.add(s)), all[r]);
+            if marks >> (b % MARKS) & 1 == 1 {
+                let sums = of(|row| row.fine_bytes, |row| row.fine_corrections);
+                for half in 0..halves {
+                    let scale = D::S::load(group.scales.add((sub + half) * LANES));
+                    for r in 0..R {
+                        let scale = D::S::mul(scale, D::S::splat(*rows[r].fine_scales.add(b)));
+                        all[r] = D::S::fma(D::float(sums[half][r]), scale, all[r]);
                     }
                 }
             }
@@ -117,6 +153,7 @@ pub unsafe fn spread<D: Dots>(form: &Form, planes: &Planes, group: *const u8, k:
     // SAFETY: as promised above.
     unsafe {
         for unit in 0..k / form.items {
+            D::S::prefetch(group.wrapping_add(2 * unit * LANES + AHEAD).cast());
             let wide = |plane: usize| group.add(plane + 2 * unit * LANES);
             let scale =
                 if form.scale == Scale::Power { D::S::load_bf16(wide(planes.scales).cast()) } else { D::halves(wide(planes.scales)) };
