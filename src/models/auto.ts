@@ -7,7 +7,7 @@ import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
 import type { Module } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
-import { cast, type DType, dequantize, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
+import { cast, type DType, deferred, dequantize, noGrad, scope, type Tensor, tensorFromBytes } from "../tensor/index.ts";
 import type { Architecture, WeightNames } from "./architecture.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
@@ -43,7 +43,7 @@ export async function fromPretrained(place: string | Folder, options: OpenOption
   const config = await readConfigJson(folder);
   const where = `${folder.name}/config.json`;
   await checkSize(modelCounts(describeModel(config, where)).parameters.total, folder, where);
-  const model = createModel(config, where);
+  const model = deferred(() => createModel(config, where));
   try {
     await loadWeights(model, folder);
   } catch (error) {
@@ -146,7 +146,10 @@ export async function saveModel(model: CausalLM, folder: string, options: { dtyp
   const { saveModelWeights } = await import("../formats/safetensors-save.ts");
   const { writeFileAtomic } = await import("../formats/atomic-write.ts");
   const { dtype, maxShardBytes } = options;
-  await saveModelWeights(folder, weightEntries(model, dtype === undefined ? {} : { dtype }), { metadata: { format: "pt" }, ...(maxShardBytes === undefined ? {} : { maxShardBytes }) });
+  await saveModelWeights(folder, weightEntries(model, dtype === undefined ? {} : { dtype }), {
+    metadata: { format: "pt" },
+    ...(maxShardBytes === undefined ? {} : { maxShardBytes }),
+  });
   await writeFileAtomic(`${folder}/config.json`, configText(model, dtype));
 }
 

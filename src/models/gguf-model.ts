@@ -7,7 +7,7 @@ import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import { type GgufReader, type GgufTensor, openGguf } from "../formats/gguf/read.ts";
 import type { Source } from "../formats/source.ts";
 import { replaceParameter } from "../nn/index.ts";
-import { type DType, isQuantized, type QuantizedDType, quantizedFromBytes, scope, type Tensor, transpose } from "../tensor/index.ts";
+import { type DType, deferred, isQuantized, type QuantizedDType, quantizedFromBytes, scope, type Tensor, transpose } from "../tensor/index.ts";
 import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
@@ -30,9 +30,11 @@ export async function modelFromGguf(source: Source, options: OpenOptions = {}): 
   });
   try {
     const { config, form } = configOf(reader);
-    const model = createModel(config, reader.name);
+    const keepsBlocks = options.dtype !== "f32";
+    const stored = [...reader.tensors.values()].reduce((sum, t) => sum + t.bytes, 0);
+    const model = deferred(() => createModel(config, reader.name, keepsBlocks ? { bytes: stored } : {}));
     try {
-      await loadTensors(model, reader, form, options.dtype !== "f32");
+      await loadTensors(model, reader, form, keepsBlocks);
     } catch (error) {
       model.dispose();
       throw error;

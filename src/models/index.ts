@@ -5,7 +5,7 @@ export { configText, fromPretrained, loadWeights, saveModel, weightEntries } fro
 export { CausalLM, type CausalLMInputs, CausalLMOutput, contextOf, type ModelDescription, type ModelDimensions, outputOf, shiftLabels } from "./causal-lm.ts";
 export { configKeys } from "./config-values.ts";
 export { countsFrom, type ModelCounts, modelCounts, type ParametersByPart } from "./counts.ts";
-export { createModel } from "./create.ts";
+export { type CreateOptions, createModel } from "./create.ts";
 export { describeGguf, type OpenOptions } from "./gguf-model.ts";
 export { GPT2, type GPT2Config, gpt2ConfigSchema, gpt2Counts } from "./gpt2.ts";
 export { Llama, type LlamaConfig, llamaConfigSchema, llamaCounts } from "./llama.ts";

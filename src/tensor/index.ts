@@ -38,5 +38,5 @@ export { fillNormal, fillUniform, manualSeed, type RandomOptions, type RandomStr
 export { keep, scope } from "./scope.ts";
 export type { Shape } from "./shape.ts";
 export { fromShared, type SharedTensor, share } from "./share.ts";
-export { type MemoryReport, memory, resetPeakMemory, setMemoryLimit } from "./storage.ts";
+export { deferred, type MemoryReport, memory, resetPeakMemory, setMemoryLimit } from "./storage.ts";
 export { arange, eye, full, linspace, type NestedData, ones, Tensor, type TensorOptions, tensor, tensorFrom, tensorFromBytes, zeros } from "./tensor.ts";

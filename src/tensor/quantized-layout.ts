@@ -61,7 +61,8 @@ export const liesAcross = (t: Seen): boolean => t.strides[0] === 1 && t.strides[
 export function blockBytes(where: string, dtype: QuantizedDType, n: number, k: number): number {
   const { items, bytes } = BLOCK_OF[dtype];
   if (k % items !== 0)
-    throw new ShapeError(`${where}: no whole blocks, expected rows of a multiple of ${items} items for ${dtype}, got ${k}. Choose a layout with smaller blocks`);
+    throw new ShapeError(
+      `${where}: no whole blocks, expected rows of a multiple of ${items} items for ${dtype}, got ${k}. Choose a layout with smaller blocks`,
+    );
   return n * (k / items) * bytes;
 }
-

@@ -64,7 +64,12 @@ export function fromShared(shared: SharedTensor): Tensor {
     throw new ShapeError(`fromShared: not a shared tensor, expected the object that share() gave, got ${brief(shared)}. Pass it as it came in the message`);
   }
   checkShape("fromShared", shape);
-  const end = strides.length !== shape.length ? Number.POSITIVE_INFINITY : isQuantized(dtype) ? endOfQuantized(shared, dtype) : (offset + reach(shape, strides)) * ITEM_BYTES[dtype];
+  const end =
+    strides.length !== shape.length
+      ? Number.POSITIVE_INFINITY
+      : isQuantized(dtype)
+        ? endOfQuantized(shared, dtype)
+        : (offset + reach(shape, strides)) * ITEM_BYTES[dtype];
   if (end > bytes) {
     throw new ShapeError(
       `fromShared: reaches out of the shared memory, expected ${dtype} items within ${bytes} bytes, got shape ${show(shape)} with strides ${show(strides)} ` +

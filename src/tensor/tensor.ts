@@ -205,7 +205,9 @@ export class Tensor {
     const { values, shape } = flatten(data);
     if (values.length !== this.size)
       throw new ShapeError(`write: expected ${this.size} items for shape ${show(this.shape)}, got ${values.length} in shape ${show(shape)}`);
-    backend().write(this.storage.buffer, this.offset * ITEM_BYTES[this.dtype], encode("write", values, this.dtype));
+    const items = encode("write", values, this.dtype);
+    if (items.byteLength === this.storage.bytes) this.storage.overwritten();
+    backend().write(this.storage.buffer, this.offset * ITEM_BYTES[this.dtype], items);
     this.storage.version++;
     return this;
   }
@@ -319,7 +321,8 @@ export function full(shape: Shape, value: number, options: TensorOptions = {}): 
   checkOptions("full", options, TENSOR_OPTIONS);
   const dtype = options.dtype ?? "f32";
   const t = allocate([...shape], dtype, ownerNamed("full"));
-  backend().fill(t, CODE[dtype], t.size, value);
+  const { storage, size } = t;
+  storage.begin(() => backend().fill({ storage, offset: 0 }, CODE[dtype], size, value));
   if (options.requiresGrad) t.requiresGrad = true;
   return t;
 }

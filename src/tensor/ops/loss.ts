@@ -141,7 +141,11 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
     const k = hidden.shape.at(-1) as number;
     const vocabulary = weight.shape[0] as number;
     const rows = targets.size;
-    const [x, w, t] = noGrad(() => [reshape(f32(hidden), [rows, k]), weight.isQuantized ? weight : f32(weight), reshape(packed(targets), [rows])]) as [Tensor, Tensor, Tensor];
+    const [x, w, t] = noGrad(() => [reshape(f32(hidden), [rows, k]), weight.isQuantized ? weight : f32(weight), reshape(packed(targets), [rows])]) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
     const scale = rowScale(t, options);
     const rowScales = ctx.out([]);
     backend().fill(rowScales, CODE.f32, 1, scale);

@@ -120,13 +120,7 @@ export const quantizedLinear = defineOp<
     })),
     {
       name: "bias, gelu, residual",
-      args: () => [
-        values([3, 64]),
-        quantizedValues([20, 64], "q4_1"),
-        { activation: "gelu" },
-        [values([20], { seed: 3 }), values([3, 20], { seed: 4 })],
-        true,
-      ],
+      args: () => [values([3, 64]), quantizedValues([20, 64], "q4_1"), { activation: "gelu" }, [values([20], { seed: 3 }), values([3, 20], { seed: 4 })], true],
       differences: false,
     },
     { name: "silu", args: () => [values([14, 64]), quantizedValues([33, 64], "q8_0"), { activation: "silu" }, [], false], differences: false },
