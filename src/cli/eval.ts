@@ -4,7 +4,7 @@ import { type DocumentMode, documentModeSchema, openDocuments } from "../data/in
 import { tasks, tasksNamed } from "../eval/index.ts";
 import { grouped } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
-import { CHECKPOINT_FLAG, checkPath, MODEL_ARGUMENT, openModel } from "./open-model.ts";
+import { CHECKPOINT_FLAG, checkPath, DTYPE_FLAG, MODEL_ARGUMENT, openModel } from "./open-model.ts";
 
 export const command = defineCommand({
   about: `Evaluates a model. Tasks: ${tasks.map(({ name, about }) => `${name} (${about})`).join("; ")}.`,
@@ -16,10 +16,11 @@ export const command = defineCommand({
     field: z.string().default("text").describe("key of the text in .jsonl files"),
     context: z.int().min(2).optional().describe("tokens in a window (default: the model's context)"),
     stride: z.int().min(1).optional().describe("new tokens that each window scores (default: half of the window)"),
+    dtype: z.enum(["f32"]).optional().describe(DTYPE_FLAG),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
   }),
   examples: ["groundup eval runs/quickstart --data book.txt", "groundup eval ./gpt2 --tasks perplexity --data wiki.valid.txt.gz --stride 512 --json"],
-  async run([path], { tasks: names, data, document, field, context, stride, checkpoint }, io) {
+  async run([path], { tasks: names, data, document, field, context, stride, checkpoint, dtype }, io) {
     const { signal } = io;
     const wanted = tasksNamed(
       names
@@ -38,7 +39,7 @@ export const command = defineCommand({
         yield text;
       }
     }
-    const { model, tokenizer, folder } = await openModel(path, checkpoint, io.log);
+    const { model, tokenizer, folder } = await openModel(path, checkpoint, io.log, dtype === undefined ? {} : { dtype });
     const results: Record<string, Record<string, number>> = {};
     for (const task of wanted) {
       const line = progressLine(task.name);

@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { generateStream } from "../generate/index.ts";
 import { defineCommand } from "./command.ts";
-import { CHECKPOINT_FLAG, MODEL_ARGUMENT, openModel } from "./open-model.ts";
+import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, openModel } from "./open-model.ts";
 
 export const command = defineCommand({
   about: "Continues a text. The same seed gives the same text. Ctrl-C stops and keeps what is there.",
@@ -20,6 +20,7 @@ export const command = defineCommand({
     seed: z.int().min(0).default(0).describe("another seed gives another text"),
     stop: z.array(z.string().min(1)).default([]).describe("end before this text").meta({ placeholder: "TEXT" }),
     stream: z.boolean().default(true).describe("print the text when it is finished, not as it comes"),
+    dtype: z.enum(["f32"]).optional().describe(DTYPE_FLAG),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
   }),
   examples: [
@@ -27,9 +28,9 @@ export const command = defineCommand({
     'groundup generate ./SmolLM2-135M --prompt "def fib(n):" --temperature 0 --max-new-tokens 64',
     'groundup generate runs/mine --checkpoint last --prompt "Once" --top-p 0.9 --seed 7 --json',
   ],
-  async run([path], { prompt, stream, checkpoint, ...options }, io) {
+  async run([path], { prompt, stream, checkpoint, dtype, ...options }, io) {
     const { signal } = io;
-    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log);
+    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log, dtype === undefined ? {} : { dtype });
     const live = stream && !io.json;
     if (prompt.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
     const promptTokens = tokenizer.count(prompt);

@@ -5,7 +5,7 @@ import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
 import { isJsonObject, listCheckpoints, parseJson, verifyCheckpoint } from "../formats/index.ts";
 import { endIds } from "../generate/index.ts";
-import { type CausalLM, fromPretrained } from "../models/index.ts";
+import { type CausalLM, fromPretrained, type OpenOptions } from "../models/index.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
 
 export interface OpenedModel {
@@ -17,7 +17,8 @@ export interface OpenedModel {
   stopIds: number[];
 }
 
-/** The flag of every command that takes a MODEL. */
+/** The flags of every command that takes a MODEL. */
+export const DTYPE_FLAG = "f32: a GGUF file's quantised matrices become float32 (by default they multiply integers)";
 export const CHECKPOINT_FLAG = "of a run: best (on validation, the default where there was one), last, or a step's number";
 export const MODEL_ARGUMENT = { name: "MODEL", description: "a Hugging Face model folder, a GGUF file, a run's folder, or one of its checkpoints" } as const;
 
@@ -25,11 +26,11 @@ export const MODEL_ARGUMENT = { name: "MODEL", description: "a Hugging Face mode
  * @param log receives what is odd about the model but no error
  * @throws ConfigError for a path that holds no model or for another model's tokenizer, FormatError for damaged files
  */
-export async function openModel(path: string, checkpoint: string | undefined, log: (line: string) => void): Promise<OpenedModel> {
+export async function openModel(path: string, checkpoint: string | undefined, log: (line: string) => void, options: OpenOptions = {}): Promise<OpenedModel> {
   const folder = await findModel(path, checkpoint);
   // What a checkpoint's list says of its files, as --resume checks it: a few changed bytes make a model that only writes worse.
   if (existsSync(join(folder, "files.json"))) await verifyCheckpoint(folder, { hashes: true });
-  const model = await fromPretrained(folder);
+  const model = await fromPretrained(folder, options);
   const tokenizer = await loadTokenizer(folder);
   const { vocabulary } = model.dimensions;
   if (tokenizer.vocabSize > vocabulary) {

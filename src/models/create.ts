@@ -9,6 +9,7 @@ import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 
+/** What `createModel` is told besides the config. */
 export interface CreateOptions {
   /** What the weights will take; four bytes each by default. Block-quantised ones take less. */
   bytes?: number;

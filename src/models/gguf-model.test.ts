@@ -48,7 +48,12 @@ test.each(Object.entries(fixture.models))("%s: quantised matrices stay so, with 
   expect(() => weightEntries(model)).toThrow(/safetensors files hold no block-quantised weights, .*Ask for a dtype \("bf16", "f16" or "f32"\)/);
   const floats = await fromPretrained(write(fileOf(name)), { dtype: "f32" });
   const bytes = async (of: typeof model) =>
-    Promise.all(weightEntries(of, { dtype: "f32" }).map(async (e) => [e.name, Buffer.from((await (typeof e.data === "function" ? e.data() : e.data)) as Uint8Array).toString("base64")]));
+    Promise.all(
+      weightEntries(of, { dtype: "f32" }).map(async (e) => [
+        e.name,
+        Buffer.from((await (typeof e.data === "function" ? e.data() : e.data)) as Uint8Array).toString("base64"),
+      ]),
+    );
   expect(await bytes(model)).toEqual(await bytes(floats));
   expect(memory().owners.find((owner) => owner.name === "quantized weights")?.bytes).toBeGreaterThan(0);
   model.dispose();

@@ -28,8 +28,9 @@ export const BLOCK_OF: Record<QuantizedDType, { readonly items: number; readonly
 
 export const isQuantized = (dtype: DType): dtype is QuantizedDType => dtype in BLOCK_OF;
 
+const CODES = Object.fromEntries(QUANTIZED.map((name, i) => [name, i])) as Record<QuantizedDType, number>;
 /** A layout's code in kernels. */
-export const layoutOf = (dtype: DType): number => QUANTIZED.indexOf(dtype as QuantizedDType);
+export const layoutOf = (dtype: DType): number => CODES[dtype as QuantizedDType];
 
 /** Codes of five and six bits take eight when packed. */
 const WIDE: readonly QuantizedDType[] = ["q8_0", "q5_0", "q5_1", "q5_k", "q6_k"];

@@ -62,15 +62,19 @@ export const quantizedLinear = defineOp<
   name: "quantizedLinear",
   tensors: 2,
   quantized: [1],
+  // No arrays are made on the way: generation makes hundreds of these calls for a token.
   shape: (x, weight, { transposed = false }, extras, hasBias) => {
     check("linear", weight);
-    const [n, k] = rowsAndItems(weight);
-    if (x.rank === 0 || x.shape[x.rank - 1] !== k || transposed !== liesAcross(weight))
+    const across = liesAcross(weight);
+    const n = weight.shape[across ? 1 : 0] as number;
+    const k = weight.shape[across ? 0 : 1] as number;
+    if (x.rank === 0 || x.shape[x.rank - 1] !== k || transposed !== across)
       throw new ShapeError(
-        `linear: expected x (…, ${k}) for a weight ${weight.dtype}${show(weight.shape)} whose blocks run along ${k} inputs${transposed === liesAcross(weight) ? "" : `, seen as ${transposed ? "(in, out)" : "(out, in)"}`}, got ${show(x.shape)}`,
+        `linear: expected x (…, ${k}) for a weight ${weight.dtype}${show(weight.shape)} whose blocks run along ${k} inputs${transposed === across ? "" : `, seen as ${transposed ? "(in, out)" : "(out, in)"}`}, got ${show(x.shape)}`,
       );
     const shape = resized(x.shape, x.rank - 1, n);
-    const [bias, residual] = hasBias ? extras : [undefined, extras[0]];
+    const bias = hasBias ? extras[0] : undefined;
+    const residual = extras[hasBias ? 1 : 0];
     if (bias !== undefined && (bias.rank !== 1 || bias.shape[0] !== n))
       throw new ShapeError(`linear: expected a bias of shape (${n},), got ${show(bias.shape)}`);
     if (residual !== undefined && !sameShape(residual.shape, shape))
@@ -78,11 +82,14 @@ export const quantizedLinear = defineOp<
     return shape;
   },
   forward: (ctx, shape, x, weight, { activation = "none" }, extras, hasBias) => {
-    const [n, k] = rowsAndItems(weight);
-    const [bias, residual] = hasBias ? extras : [undefined, extras[0]];
+    const n = shape[shape.length - 1] as number;
+    const k = x.shape[x.rank - 1] as number;
+    const bias = hasBias ? extras[0] : undefined;
+    const residual = extras[hasBias ? 1 : 0];
     const out = ctx.out(shape);
     const slope = ctx.records && activation !== "none" ? ctx.out(shape) : null;
-    const [b, r] = [bias ? f32(bias) : null, residual ? f32(residual) : null];
+    const b = bias ? f32(bias) : null;
+    const r = residual ? f32(residual) : null;
     backend().linearQuantized(f32(x), weight, layoutOf(weight.dtype), b, r, out, slope, rowsIn(x.shape), n, k, ACTIVATIONS.indexOf(activation));
     ctx.save(weight, slope);
     return out;

@@ -1,8 +1,8 @@
 //! Rows of activations in 8 bits: blocks of 32, each with a float32 scale of a 127th of its largest size, rounded to the nearest, ties to even.
 //!
 //! Some channels of a transformer are far larger than the others (Dettmers et al. 2022, "LLM.int8()", section 3), and what shares a block with one would
-//! keep few bits. So a block whose largest size stands out of its row has a second part: what the rounding left over, in 8 bits more. A block has one
-//! by its own row alone, and where others of a tile have one it adds zeros: the row contract holds.
+//! keep few bits. So a block whose largest size stands out of its row has a second part: what the rounding left over, in 8 bits more. Its products are
+//! added when those of all first parts have been. A block has one by its own row alone: the row contract holds.
 
 use super::dots::{Dots, dispatch_dots};
 use super::layout::{BLOCK, Form};

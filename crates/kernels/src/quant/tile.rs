@@ -90,49 +90,28 @@ unsafe fn dots<D: Dots, H: Shape, const R: usize>(
 /// The rows and the group hold `blocks` blocks; `sums` has room.
 #[inline(always)]
 pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row; R], first: bool, sums: *mut f32) {
-    let bytes = if H::NIBBLES { LANES * BLOCK / 2 } else { LANES * BLOCK };
     let halves = if H::HALF { 2 } else { 1 };
     // SAFETY: as promised above.
     unsafe {
         let mut all = [D::S::splat(0.0); R];
-        let mut marks = 0u32;
         for b in 0..group.blocks {
-            let codes = group.codes.add(b * bytes);
+            let codes = group.codes.add(b * block_bytes::<H>());
             if first {
-                for line in 0..bytes / 64 {
+                for line in 0..block_bytes::<H>() / 64 {
                     D::S::prefetch(codes.wrapping_add(AHEAD + 64 * line).cast());
                 }
             }
-            if b % MARKS == 0 {
-                marks = 0;
-                for row in rows {
-                    marks |= *row.marks.add(b / MARKS);
-                }
-            }
             let sub = halves * b;
-            let of = |bytes: fn(&Row) -> *const u8, corrections: fn(&Row) -> *const i32| {
-                let at = |r: usize| (bytes(&rows[r]).add(b * BLOCK), corrections(&rows[r]).add(sub));
-                dots::<D, H, R>(codes, group.table, std::array::from_fn(|r| at(r).0), std::array::from_fn(|r| at(r).1))
-            };
-            let sums = of(|row| row.bytes, |row| row.corrections);
+            let bytes = std::array::from_fn(|r| rows[r].bytes.add(b * BLOCK));
+            let dots = dots::<D, H, R>(codes, group.table, bytes, std::array::from_fn(|r| rows[r].corrections.add(sub)));
             for half in 0..halves {
                 let scale = D::S::load(group.scales.add((sub + half) * LANES));
                 for r in 0..R {
                     let scale = D::S::mul(scale, D::S::splat(*rows[r].scales.add(b)));
-                    all[r] = D::S::fma(D::float(sums[half][r]), scale, all[r]);
+                    all[r] = D::S::fma(D::float(dots[half][r]), scale, all[r]);
                     if H::MINIMUM {
                         let minimum = D::S::load(group.minima.add((sub + half) * LANES));
                         all[r] = D::S::fma(minimum, D::S::splat(*rows[r].sums.add(sub + half)), all[r]);
-                    }
-                }
-            }
-            if marks >> (b % MARKS) & 1 == 1 {
-                let sums = of(|row| row.fine_bytes, |row| row.fine_corrections);
-                for half in 0..halves {
-                    let scale = D::S::load(group.scales.add((sub + half) * LANES));
-                    for r in 0..R {
-                        let scale = D::S::mul(scale, D::S::splat(*rows[r].fine_scales.add(b)));
-                        all[r] = D::S::fma(D::float(sums[half][r]), scale, all[r]);
                     }
                 }
             }
@@ -140,7 +119,41 @@ pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row;
         for r in 0..R {
             D::S::store(sums.add(r * LANES), all[r]);
         }
+        for (r, row) in rows.iter().enumerate() {
+            second_parts::<D, H>(group, row, sums.add(r * LANES));
+        }
     }
+}
+
+/// Goes on with a row's sums: the second parts of its blocks that have one, in ascending k.
+#[inline(always)]
+unsafe fn second_parts<D: Dots, H: Shape>(group: &Group, row: &Row, sums: *mut f32) {
+    let halves = if H::HALF { 2 } else { 1 };
+    // SAFETY: as promised to `tile`.
+    unsafe {
+        let mut all = D::S::load(sums);
+        for word in 0..group.blocks.div_ceil(MARKS) {
+            let mut marks = *row.marks.add(word);
+            while marks != 0 {
+                let b = word * MARKS + marks.trailing_zeros() as usize;
+                marks &= marks - 1;
+                let (sub, bytes) = (halves * b, row.fine_bytes.add(b * BLOCK));
+                let codes = group.codes.add(b * block_bytes::<H>());
+                let dots = dots::<D, H, 1>(codes, group.table, [bytes], [row.fine_corrections.add(sub)]);
+                let step = D::S::splat(*row.fine_scales.add(b));
+                for half in 0..halves {
+                    let scale = D::S::mul(D::S::load(group.scales.add((sub + half) * LANES)), step);
+                    all = D::S::fma(D::float(dots[half][0]), scale, all);
+                }
+            }
+        }
+        D::S::store(sums, all);
+    }
+}
+
+/// Bytes of the 16 rows' codes in a block.
+const fn block_bytes<H: Shape>() -> usize {
+    if H::NIBBLES { LANES * BLOCK / 2 } else { LANES * BLOCK }
 }
 
 /// Writes a group's scales and minima as float32: [k / sub][16] each.

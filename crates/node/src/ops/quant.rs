@@ -40,6 +40,9 @@ pub fn register(t: &mut Table) {
         if (from as usize) < to as usize + room && (to as usize) < from as usize + bytes {
             return Err("the packed weight lies over its blocks, expected memory of its own".into());
         }
+        if bytes == 0 {
+            return Ok(());
+        }
         // SAFETY: both have room for their sizes and do not overlap.
         unsafe { pack(kind, from, to, n, k) };
         Ok(())
@@ -53,6 +56,9 @@ pub fn register(t: &mut Table) {
         if (from as usize) < to as usize + bytes && (to as usize) < from as usize + room {
             return Err("the blocks lie over the packed weight, expected memory of their own".into());
         }
+        if bytes == 0 {
+            return Ok(());
+        }
         // SAFETY: as above, and the rows are among n.
         unsafe { unpack_rows(kind, from, first, to, count, k) };
         Ok(())
@@ -61,7 +67,11 @@ pub fn register(t: &mut Table) {
         let (from, out, kind) = (a.place()?, a.place()?, kind(a)?);
         let (first, count, n, k) = (a.size()?, a.size()?, a.size()?, a.size()?);
         range(first, count, n)?;
-        let (from, out) = (from.room::<u8>(packed(kind, n, k)?)?, out.room::<f32>(product(&[count, k])?)?);
+        let taken = product(&[count, k])?;
+        let (from, out) = (from.room::<u8>(packed(kind, n, k)?)?, out.room::<f32>(taken)?);
+        if taken == 0 {
+            return Ok(());
+        }
         // SAFETY: as above. Numbers written over the codes they come from make other numbers, and no worse.
         unsafe { dequantize_rows(kind, from, first, out, count, k) };
         Ok(())
@@ -73,6 +83,9 @@ pub fn register(t: &mut Table) {
         let (weight, ids, out) = (weight.room::<u8>(packed(kind, rows, dim)?)?, a.indices(ids, count)?, out.room(taken)?);
         check(ids, count, rows)?;
         apart(ids, count, out, taken)?;
+        if taken == 0 {
+            return Ok(());
+        }
         // SAFETY: as above; every id names a row.
         unsafe { embedding(kind, weight, ids, out, count, dim) };
         Ok(())
