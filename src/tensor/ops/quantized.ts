@@ -9,7 +9,7 @@ import { defineOp } from "../op.ts";
 import { layoutOf, liesAcross, rowsAndItems } from "../quantized-layout.ts";
 import { quantizedValues, values } from "../samples.ts";
 import { resized, rowsIn, sameShape, show } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { type Tensor, tensorFrom } from "../tensor.ts";
 import { f32 } from "./elementwise.ts";
 import { packed } from "./movement.ts";
 
@@ -131,6 +131,14 @@ export const quantizedLinear = defineOp<
       differences: false,
     },
     { name: "silu", args: () => [values([14, 64]), quantizedValues([33, 64], "q8_0"), { activation: "silu" }, [], false], differences: false },
+    {
+      name: "a channel that stands out of its row",
+      args: () => {
+        const x = Float32Array.from({ length: 3 * 512 }, (_, i) => (i % 512 === 70 && i > 512 ? 90 : Math.sin(i + 1)));
+        return [tensorFrom(x, [3, 512], { requiresGrad: true }), quantizedValues([37, 512], "q4_1"), {}, [], false];
+      },
+      differences: false,
+    },
     { name: "no rows", args: () => [values([0, 64]), quantizedValues([33, 64], "q8_0"), {}, [], false] },
     {
       name: "more rows than one block of sums",
