@@ -9,11 +9,11 @@ import * as groundup from "../src/index.ts";
 const ROOT_NAMES = `
 ConfigError DataError FormatError GroundupError HubError NonFiniteError OutOfMemoryError RunError STREAMS ShapeError TemplateError Tensor
 UseAfterFreeError abs add addInPlace arange argmax argmin argsort attention autocast autocastPrecision backend backendReason
-backward cast ceil checkpoint clamp clone concat contiguous copyFrom cos crossEntropy cumsum customFunction detach diagonal div
+backward cast ceil checkpoint clamp clone concat contiguous copyFrom cos crossEntropy cumsum customFunction dequantize detach diagonal div
 dropout einsum embedding enableGrad eq erf exp expand expm1 eye fill fillNormal fillUniform flip floor fromShared full gated gather ge gelu
 geluTanh gradEnabled groupedLinear gt indexSelect keep layerNorm le linear linearCrossEntropy linspace log log1p logSoftmax logicalAnd
 logicalNot logicalOr logicalXor logsumexp lt manualSeed maskedFill matmul max maximum mean memory min minimum mlp mseLoss mul narrow
-ne neg noGrad oneHot ones operations pad permute pow print printGraph prod promote rand randint randn randomStream reciprocal
+ne neg noGrad oneHot ones operations pad permute pow print printGraph prod promote quantizedFromBytes rand randint randn randomStream reciprocal
 registerHook relu remainder repeat resetPeakMemory reshape rmsNorm roll rope round rsqrt scatterAdd scope setMemoryLimit share sigmoid
 sign silu sin slice softmax softplus sort split sqrt square squeeze stack streams sub sum tanh tensor tensorFrom tensorFromBytes
 topk transpose tril triu unsqueeze useBackend variance where zeros
@@ -22,8 +22,8 @@ topk transpose tril triu unsqueeze useBackend variance where zeros
 /** The other entries', each under its name. */
 const NAMES: Record<string, string> = {
   nn: `
-    ATTENTION_POINTS BatchNorm Dropout Embedding LayerNorm Linear Module MultiHeadAttention RMSNorm RouteRecord Sequential attend buffer expertLoad
-    init loadBalancingLoss mixExperts parameter routeTokens routerZLoss sinusoidalPositions sumOf
+    ATTENTION_POINTS BatchNorm Dropout Embedding LayerNorm Linear Module MultiHeadAttention RMSNorm RouteRecord Sequential attend buffer
+    expertLoad init loadBalancingLoss mixExperts parameter replaceParameter routeTokens routerZLoss sinusoidalPositions sumOf
   `,
   optim: `
     adam adamw clipFactor clipGradNorm constant cosine decayGroups linear oneCycle rmsprop sgd wsd

@@ -4,7 +4,7 @@ import { type DocumentMode, documentModeSchema, openDocuments } from "../data/in
 import { tasks, tasksNamed } from "../eval/index.ts";
 import { grouped } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
-import { CHECKPOINT_FLAG, checkPath, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
+import { CHECKPOINT_FLAG, checkPath, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
 
 export const command = defineCommand({
   about: `Evaluates a model. Tasks: ${tasks.map(({ name, about }) => `${name} (${about})`).join("; ")}.`,
@@ -16,11 +16,12 @@ export const command = defineCommand({
     field: z.string().default("text").describe("key of the text in .jsonl files"),
     context: z.int().min(2).optional().describe("tokens in a window (default: the model's context)"),
     stride: z.int().min(1).optional().describe("new tokens that each window scores (default: half of the window)"),
+    dtype: z.enum(["f32"]).optional().describe(DTYPE_FLAG),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
     offline: z.boolean().default(false).describe(OFFLINE_FLAG),
   }),
   examples: ["groundup eval runs/quickstart --data book.txt", "groundup eval ./gpt2 --tasks perplexity --data wiki.valid.txt.gz --stride 512 --json"],
-  async run([path], { tasks: names, data, document, field, context, stride, checkpoint, offline }, io) {
+  async run([path], { tasks: names, data, document, field, context, stride, checkpoint, dtype, offline }, io) {
     const { signal } = io;
     const wanted = tasksNamed(
       names
@@ -39,7 +40,7 @@ export const command = defineCommand({
         yield text;
       }
     }
-    const { model, tokenizer, folder } = await openModel(path, checkpoint, io.log, { offline, signal });
+    const { model, tokenizer, folder } = await openModel(path, checkpoint, io.log, { offline, signal, ...(dtype === undefined ? {} : { dtype }) });
     const results: Record<string, Record<string, number>> = {};
     for (const task of wanted) {
       const line = progressLine(task.name);

@@ -5,7 +5,7 @@ import { chatDefaults, chatForm } from "./chat-model.ts";
 import { defineCommand } from "./command.ts";
 import { UsageError } from "./failure.ts";
 import { generateFile } from "./generate-file.ts";
-import { CHECKPOINT_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
+import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
 import { REQUEST_FLAGS, requestOptions } from "./request-flags.ts";
 
 export const command = defineCommand({
@@ -37,6 +37,7 @@ export const command = defineCommand({
       .describe("guess tokens ahead, the text is the same: prompt-lookup, or a smaller model with the same vocabulary")
       .meta({ placeholder: "MODEL" }),
     stream: z.boolean().default(true).describe("print the text when it is finished, not as it comes"),
+    dtype: z.enum(["f32"]).optional().describe(DTYPE_FLAG),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
     offline: z.boolean().default(false).describe(OFFLINE_FLAG),
   }),
@@ -47,7 +48,7 @@ export const command = defineCommand({
     'groundup generate runs/mine --checkpoint last --prompt "Once" --top-p 0.9 --seed 7 --json',
     "groundup generate model.gguf --inputs prompts.jsonl --out answers.jsonl",
   ],
-  async run([path], { prompt, message, inputs, out, order, maxBatch, seed, draft, stream, checkpoint, offline, ...flags }, io) {
+  async run([path], { prompt, message, inputs, out, order, maxBatch, seed, draft, stream, checkpoint, dtype, offline, ...flags }, io) {
     const given = Object.entries({ "--prompt": prompt, "--message": message, "--inputs": inputs }).filter(([, value]) => value !== undefined);
     if (given.length !== 1)
       throw new UsageError(
@@ -57,7 +58,7 @@ export const command = defineCommand({
       throw new UsageError(
         `groundup generate: expected --inputs and --out together, got ${inputs === undefined ? "--out" : "--inputs"} alone. Say where prompts come from and where answers go.`,
       );
-    const opened = await openModel(path, checkpoint, io.log, { offline, signal: io.signal });
+    const opened = await openModel(path, checkpoint, io.log, { offline, signal: io.signal, ...(dtype === undefined ? {} : { dtype }) });
     const speculation = await speculationOf(draft, io.log);
     if (inputs !== undefined && out !== undefined) {
       return generateFile(opened, { inputs, out, order, maxBatch, seed, flags, speculation }, io);

@@ -7,7 +7,7 @@ import { isGgufFile } from "../formats/gguf/files.ts";
 import { type LocateOptions, locate } from "../formats/hub/locate.ts";
 import { isJsonObject, listCheckpoints, parseJson, verifyCheckpoint } from "../formats/index.ts";
 import { endIds } from "../generate/index.ts";
-import { type CausalLM, fromPretrained } from "../models/index.ts";
+import { type CausalLM, fromPretrained, type OpenOptions } from "../models/index.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
 import { createTransferLine } from "./transfer-line.ts";
 
@@ -21,6 +21,7 @@ export interface OpenedModel {
 }
 
 /** The flags of every command that takes a MODEL. */
+export const DTYPE_FLAG = "f32: a GGUF file's quantised matrices become float32 (by default they multiply integers)";
 export const CHECKPOINT_FLAG = "of a run: best (on validation, the default where there was one), last, or a step's number";
 export const OFFLINE_FLAG = "fetch nothing: the model must be on this machine";
 export const MODEL_ARGUMENT = {
@@ -29,18 +30,24 @@ export const MODEL_ARGUMENT = {
     "a Hugging Face model folder, a GGUF file, a run's folder, one of its checkpoints, or a model of the hub (org/name, org/name:file.gguf) or Ollama's (ollama:name)",
 } as const;
 
-/** How a named model is looked for. */
-export type OpenOptions = Pick<LocateOptions, "offline" | "signal">;
+/** How a named model is looked for, and opened. */
+export type OpenModelOptions = Pick<LocateOptions, "offline" | "signal"> & OpenOptions;
 
 /**
  * @param log receives what is odd about the model but no error
  * @throws ConfigError for a path that holds no model or for another model's tokenizer, FormatError for damaged files, HubError for a model that can't be fetched
  */
-export async function openModel(path: string, checkpoint: string | undefined, log: (line: string) => void, options: OpenOptions = {}): Promise<OpenedModel> {
-  const folder = await findModel(await placeOf(path, log, { weights: true, tokenizer: true, ...options }), checkpoint);
+export async function openModel(
+  path: string,
+  checkpoint: string | undefined,
+  log: (line: string) => void,
+  options: OpenModelOptions = {},
+): Promise<OpenedModel> {
+  const { dtype, ...where } = options;
+  const folder = await findModel(await placeOf(path, log, { weights: true, tokenizer: true, ...where }), checkpoint);
   // What a checkpoint's list says of its files, as --resume checks it: a few changed bytes make a model that only writes worse.
   if (existsSync(join(folder, "files.json"))) await verifyCheckpoint(folder, { hashes: true });
-  const model = await fromPretrained(folder);
+  const model = await fromPretrained(folder, dtype === undefined ? {} : { dtype });
   const tokenizer = await loadTokenizer(folder);
   const { vocabulary } = model.dimensions;
   if (tokenizer.vocabSize > vocabulary) {

@@ -1,5 +1,5 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
-import { FormatError } from "../errors.ts";
+import { ConfigError, FormatError, GroundupError } from "../errors.ts";
 import { readConfigJson } from "../formats/hf-config.ts";
 import { openModelWeights } from "../formats/safetensors-shards.ts";
 import { floatsOf } from "../formats/safetensors-values.ts";
@@ -7,12 +7,13 @@ import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
 import type { Module } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
-import { cast, noGrad, scope, type Tensor } from "../tensor/index.ts";
+import { cast, deferred, dequantize, noGrad, scope, type Tensor } from "../tensor/index.ts";
 import type { Architecture, WeightNames } from "./architecture.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
+import type { OpenOptions } from "./gguf-model.ts";
 import { misfit, ownNames, piecesOf } from "./weight-names.ts";
 
 async function folderOf(place: string | Folder): Promise<Folder> {
@@ -24,16 +25,21 @@ async function folderOf(place: string | Folder): Promise<Folder> {
 /**
  * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards, or PyTorch's pytorch_model.bin), a GGUF file, nanoGPT's ckpt.pt, a model of the
  * hub (`org/name`, `org/name@revision`, `org/name:file.gguf`) or of Ollama's (`ollama:name:tag`). A path that exists wins; a model of the hub is fetched where the cache
- * does not have it, as `pullModel` does. Weights become float32.
+ * does not have it, as `pullModel` does. Weights become float32; block-quantised matrices of a GGUF file stay so (and are frozen) unless `dtype: "f32"` asks for numbers.
  * @throws HubError or ConfigError for a model that is not to be had; FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype
  */
-export async function fromPretrained(place: string | Folder): Promise<CausalLM> {
+export async function fromPretrained(place: string | Folder, options: OpenOptions = {}): Promise<CausalLM> {
+  checkOptions("fromPretrained", options, { dtype: true });
+  if (options.dtype !== undefined && options.dtype !== "f32")
+    throw new ConfigError(
+      `fromPretrained: not a dtype that weights can be opened in, expected "f32", got ${JSON.stringify(options.dtype)}. Leave it out to keep a GGUF file's own`,
+    );
   if (typeof place === "string") {
     const { locate } = await import("../formats/hub/locate.ts");
     const { path, gguf } = await locate(place, { weights: true });
     if (gguf) {
       const [{ openGgufFiles }, { modelFromGguf }] = await Promise.all([import("../formats/gguf/files.ts"), import("./gguf-model.ts")]);
-      return modelFromGguf(await openGgufFiles(path));
+      return modelFromGguf(await openGgufFiles(path), options);
     }
     const { modelFrom, openWeights, PYTORCH } = await import("./weight-source.ts");
     if (PYTORCH.test(path)) {
@@ -49,7 +55,7 @@ async function fromFolder(folder: Folder): Promise<CausalLM> {
   const config = await readConfigJson(folder);
   const where = `${folder.name}/config.json`;
   await checkSize(modelCounts(describeModel(config, where)).parameters.total, folder, where);
-  const model = createModel(config, where);
+  const model = deferred(() => createModel(config, where));
   try {
     await loadWeights(model, folder);
   } catch (error) {
@@ -122,9 +128,17 @@ export async function loadWeights(model: Module & { readonly architecture?: Arch
   }
 }
 
-/** What a model's weight file holds, in order, each fetched when its turn comes: for `saveModelWeights`. Of any module. */
+/**
+ * What a model's weight file holds, in order, each fetched when its turn comes: for `saveModelWeights`. Of any module.
+ * @throws GroundupError where a weight is block-quantised and no dtype is asked for: these files hold numbers
+ */
 export function weightEntries(model: Module & { readonly architecture?: Architecture }, options: { dtype?: "f32" | "bf16" | "f16" } = {}): TensorEntry[] {
   checkOptions("weightEntries", options, { dtype: true });
+  const blocks = [...model.stateDict()].find(([, p]) => p.isQuantized);
+  if (options.dtype === undefined && blocks !== undefined)
+    throw new GroundupError(
+      `save: safetensors files hold no block-quantised weights, expected floats, got ${blocks[0]} as ${blocks[1].dtype}. Ask for a dtype ("bf16", "f16" or "f32") to save the numbers they stand for`,
+    );
   const { dtype = "f32" } = options;
   const code = ({ f32: "F32", bf16: "BF16", f16: "F16" } as const)[dtype];
   const { parts = [], written = [] } = model.architecture?.weights ?? OWN_NAMES;
@@ -132,7 +146,7 @@ export function weightEntries(model: Module & { readonly architecture?: Architec
     name: written.reduce((known, [pattern, file]) => known.replace(pattern, file), name),
     dtype: code,
     shape,
-    data: () => scope(() => ({ bytes: noGrad(() => cast(of(), dtype)).bytesSync() })).bytes,
+    data: () => scope(() => ({ bytes: noGrad(() => numbersOf(of(), dtype)).bytesSync() })).bytes,
   });
   return [...model.stateDict()].flatMap(([name, p]) => {
     const pieces = piecesOf(name, p.shape, parts);
@@ -140,13 +154,18 @@ export function weightEntries(model: Module & { readonly architecture?: Architec
   });
 }
 
+const numbersOf = (t: Tensor, dtype: "f32" | "bf16" | "f16"): Tensor => cast(t.isQuantized ? dequantize(t) : t, dtype);
+
 /** Writes a folder that Hugging Face transformers opens: config.json and model.safetensors. */
 export async function saveModel(model: CausalLM, folder: string, options: { dtype?: "f32" | "bf16" | "f16"; maxShardBytes?: number } = {}): Promise<void> {
   checkOptions("saveModel", options, { dtype: true, maxShardBytes: true });
   const { saveModelWeights } = await import("../formats/safetensors-save.ts");
   const { writeFileAtomic } = await import("../formats/atomic-write.ts");
-  const { dtype = "f32", maxShardBytes } = options;
-  await saveModelWeights(folder, weightEntries(model, { dtype }), { metadata: { format: "pt" }, ...(maxShardBytes === undefined ? {} : { maxShardBytes }) });
+  const { dtype, maxShardBytes } = options;
+  await saveModelWeights(folder, weightEntries(model, dtype === undefined ? {} : { dtype }), {
+    metadata: { format: "pt" },
+    ...(maxShardBytes === undefined ? {} : { maxShardBytes }),
+  });
   await writeFileAtomic(`${folder}/config.json`, configText(model, dtype));
 }
 

@@ -2,24 +2,33 @@
 import * as z from "zod";
 import { OutOfMemoryError } from "../errors.ts";
 import { parseConfig } from "../formats/hf-config.ts";
+import { checkOptions } from "../options.ts";
 import { byteSize } from "../quantities.ts";
 import { memory } from "../tensor/index.ts";
 import { describeModel, textPart } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 
+/** What `createModel` is told besides the config. */
+export interface CreateOptions {
+  /** What the weights will take; four bytes each by default. Block-quantised ones take less. */
+  bytes?: number;
+}
+
 /**
  * A model with fresh weights from a config as config.json holds it.
  * @throws ConfigError listing every problem; OutOfMemoryError, before anything is allocated, when its weights can't fit
  */
-export function createModel(config: Record<string, unknown>, where = "config"): CausalLM {
+export function createModel(config: Record<string, unknown>, where = "config", options: CreateOptions = {}): CausalLM {
+  checkOptions("createModel", options, { bytes: true });
   const description = describeModel(config, where);
   const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = parseConfig(tokenIdsSchema, textPart(config, where), where);
   const weights = modelCounts(description).parameters.total;
   const { limitBytes } = memory();
-  if (4 * weights > limitBytes) {
+  const bytes = options.bytes ?? 4 * weights;
+  if (bytes > limitBytes) {
     throw new OutOfMemoryError(
-      `${where}: the model is too large for this machine, expected at most ${byteSize(limitBytes)} of weights, got ${byteSize(4 * weights)} (${weights.toPrecision(3)} weights). Check its sizes, or take a smaller model.`,
+      `${where}: the model is too large for this machine, expected at most ${byteSize(limitBytes)} of weights, got ${byteSize(bytes)} (${weights.toPrecision(3)} weights). Check its sizes, or take a smaller model.`,
     );
   }
   const model = description.architecture.create(description.config);

@@ -1,11 +1,12 @@
 /**
- * A model from one GGUF file: its metadata say which architecture and sizes, its tensors (of any layout that `dequantizeBlocks` knows) become float32 weights under
- * Hugging Face's names.
+ * A model from one GGUF file: its metadata say which architecture and sizes, its tensors (of any layout that `dequantizeBlocks` knows) become weights under
+ * Hugging Face's names: block-quantised matrices as they are, all others in float32.
  */
 import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import type { GgufReader } from "../formats/gguf/read.ts";
-import type { Tensor } from "../tensor/index.ts";
+import { replaceParameter } from "../nn/index.ts";
+import { type DType, deferred, isQuantized, type QuantizedDType, quantizedFromBytes, scope, type Tensor, transpose } from "../tensor/index.ts";
 import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
@@ -16,13 +17,21 @@ import { misfit } from "./weight-names.ts";
 
 export type Form = GgufForm<Readonly<Record<string, unknown>>>;
 
+/** How a model is opened. */
+export interface OpenOptions {
+  /** "f32": block-quantised matrices of a GGUF file become float32, four to eight times as large. By default they stay as they are, and products on them multiply integers. */
+  dtype?: "f32";
+}
+
 /** @throws FormatError for an architecture that groundup does not have, and where names or shapes do not fit it; the reader is closed */
-export async function modelFromGguf(reader: GgufReader): Promise<CausalLM> {
+export async function modelFromGguf(reader: GgufReader, options: OpenOptions = {}): Promise<CausalLM> {
   try {
     const { config, form } = await ggufConfig(reader);
-    const model = createModel(config, reader.name);
+    const keepsBlocks = options.dtype !== "f32";
+    const stored = [...reader.tensors.values()].reduce((sum, t) => sum + t.bytes, 0);
+    const model = deferred(() => createModel(config, reader.name, keepsBlocks ? { bytes: stored } : {}));
     try {
-      await loadTensors(model, reader, form);
+      await loadTensors(model, reader, form, keepsBlocks);
     } catch (error) {
       model.dispose();
       throw error;
@@ -145,7 +154,7 @@ function checkRotary(file: GgufLookup, form: Form, name: string): void {
     );
 }
 
-async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Promise<void> {
+async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keepsBlocks: boolean): Promise<void> {
   const wanted = model.stateDict();
   const { toOurs } = ggufNames(form.names);
   const there = [...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => ({ info, name: toOurs(info.name, wanted) ?? info.name }));
@@ -162,9 +171,16 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form): Pro
       );
   }
   for (const { info, name, target } of pairs) {
-    let values = dequantizeBlocks(info.type, await reader.read(info.name), `${reader.name}, tensor ${info.name}`);
-    values = ourValues(values, name, info.shape, form, model.config);
-    target.write(values);
+    const bytes = await reader.read(info.name);
+    const dtype = info.type.toLowerCase() as DType;
+    if (keepsBlocks && isQuantized(dtype) && info.shape.length === 2 && (form.added?.(name) ?? 0) === 0) {
+      const order = form.rowOrder?.(name, info.shape[0] as number, model.config) ?? null;
+      const rows = order === null ? bytes : inOurOrder(bytes, order);
+      replaceParameter(model, name, quantized(rows, info.shape, dtype, form.transposed?.(name) === true));
+      continue;
+    }
+    const values = dequantizeBlocks(info.type, bytes, `${reader.name}, tensor ${info.name}`);
+    target.write(ourValues(values, name, info.shape, form, model.config));
   }
 }
 
@@ -182,7 +198,7 @@ export function ourValues(
   let ours = order === null ? values : inOurOrder(values, order);
   const added = form.added?.(name) ?? 0;
   if (added !== 0) ours = ours.map((value) => value - added);
-  return form.transposed?.(name) === true ? transposed(ours, shape) : ours;
+  return form.transposed?.(name) === true ? turned(ours, shape) : ours;
 }
 
 /** The other way round: what a file holds of our weight of this shape. */
@@ -193,17 +209,25 @@ export function fileValues(
   form: Form,
   config: Readonly<Record<string, unknown>>,
 ): Float32Array<ArrayBuffer> {
-  let there = form.transposed?.(name) === true ? transposed(values, shape) : values;
+  let there = form.transposed?.(name) === true ? turned(values, shape) : values;
   const added = form.added?.(name) ?? 0;
   if (added !== 0) there = there.map((value) => value + added);
   const order = form.rowOrder?.(name, form.transposed?.(name) === true ? (shape[1] as number) : (shape[0] as number), config) ?? null;
   return order === null ? there : inFileOrder(there, order);
 }
 
-/** Row r of the file is row order[r] of ours. */
-function inOurOrder(values: Float32Array<ArrayBuffer>, order: Int32Array): Float32Array<ArrayBuffer> {
+/** A file's blocks as a weight, (out, in) or, where ours lies the other way round, (in, out). */
+function quantized(bytes: Uint8Array, shape: readonly number[], dtype: QuantizedDType, across: boolean): Tensor {
+  return scope(() => {
+    const weight = quantizedFromBytes(bytes, shape, dtype);
+    return across ? transpose(weight) : weight;
+  });
+}
+
+/** Row r of the file is row order[r] of ours: rows of numbers, or of blocks. */
+function inOurOrder<Values extends Float32Array<ArrayBuffer> | Uint8Array>(values: Values, order: Int32Array): Values {
   const width = values.length / order.length;
-  const out = new Float32Array(values.length);
+  const out = values.slice() as Values;
   for (const [row, to] of order.entries()) out.set(values.subarray(row * width, (row + 1) * width), to * width);
   return out;
 }
@@ -215,7 +239,7 @@ function inFileOrder(values: Float32Array<ArrayBuffer>, order: Int32Array): Floa
   return out;
 }
 
-function transposed(values: Float32Array<ArrayBuffer>, [rows, columns]: readonly number[]): Float32Array<ArrayBuffer> {
+function turned(values: Float32Array<ArrayBuffer>, [rows, columns]: readonly number[]): Float32Array<ArrayBuffer> {
   const out = new Float32Array(values.length);
   for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j * rows + i] = values[i * columns + j];
   return out;

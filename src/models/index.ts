@@ -6,13 +6,13 @@ export { Bloom, type BloomConfig, bloomConfigSchema, bloomCounts } from "./bloom
 export { CausalLM, type CausalLMInputs, CausalLMOutput, contextOf, type ModelDescription, type ModelDimensions, outputOf, shiftLabels } from "./causal-lm.ts";
 export { configKeys } from "./config-values.ts";
 export { countsFrom, type ModelCounts, modelCounts, type ParametersByPart } from "./counts.ts";
-export { createModel } from "./create.ts";
+export { type CreateOptions, createModel } from "./create.ts";
 export { Falcon, type FalconConfig, falconConfigSchema, falconCounts } from "./falcon.ts";
 export { FOLDER_DTYPES, type SaveFolderOptions, saveFolder } from "./folder-save.ts";
 export { Gemma, type GemmaConfig, gemmaConfigSchema, gemmaCounts } from "./gemma.ts";
 export { Gemma2, type Gemma2Config, gemma2ConfigSchema, gemma2Counts } from "./gemma2.ts";
 export { Gemma3Text, type Gemma3TextConfig, gemma3TextConfigSchema, gemma3TextCounts } from "./gemma3_text.ts";
-export { describeGguf } from "./gguf-model.ts";
+export { describeGguf, type OpenOptions } from "./gguf-model.ts";
 export { type SavedGguf, type SaveGgufOptions, saveGguf } from "./gguf-save.ts";
 export { GPTNeoX, type GPTNeoXConfig, gptNeoXConfigSchema, gptNeoXCounts } from "./gpt_neox.ts";
 export { GptOss, type GptOssConfig, gptOssConfigSchema, gptOssCounts } from "./gpt_oss.ts";

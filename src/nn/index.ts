@@ -14,4 +14,4 @@ export {
 } from "./experts.ts";
 export * as init from "./init.ts";
 export { BatchNorm, Dropout, Embedding, type Layer, LayerNorm, Linear, MultiHeadAttention, RMSNorm, Sequential, sinusoidalPositions, sumOf } from "./layers.ts";
-export { buffer, type ForwardHook, Module, type Pattern, parameter } from "./module.ts";
+export { buffer, type ForwardHook, Module, type Pattern, parameter, replaceParameter } from "./module.ts";

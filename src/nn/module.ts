@@ -18,6 +18,25 @@ export function parameter(t: Tensor): Tensor {
   return t;
 }
 
+/**
+ * Puts a tensor in a parameter's place, wherever in the module that is held; the former one is freed. For weights of another kind (block-quantised, or
+ * lying the other way round), which are no values to copy: those that can't be trained are frozen.
+ * @throws GroundupError where no parameter has the name, ShapeError where it has another shape
+ */
+export function replaceParameter(module: Module, name: string, t: Tensor): void {
+  const former = module.stateDict().get(name);
+  if (former === undefined) throw new GroundupError(`replaceParameter: no such parameter, expected a name of stateDict(), got ${name}. Correct the name`);
+  if (former.shape.join() !== t.shape.join())
+    throw new ShapeError(`replaceParameter: expected ${name} of shape (${former.shape.join(", ")}), got (${t.shape.join(", ")}). The weight belongs elsewhere`);
+  roles.set(keep(t), roles.get(former) as Role);
+  t.requiresGrad = !t.isQuantized && former.requiresGrad;
+  for (const [, inner] of module.namedModules()) {
+    const held = inner as unknown as Record<string, unknown>;
+    for (const key of Object.keys(held)) if (held[key] === former) held[key] = t;
+  }
+  former.dispose("replaceParameter()");
+}
+
 /** Marks a tensor as part of a module that is not trained: tables, which can be made again, or with `saved` what belongs to the weights (running statistics). */
 export function buffer(t: Tensor, options: { saved?: boolean } = {}): Tensor {
   checkOptions("buffer", options, { saved: true });

@@ -83,6 +83,8 @@ export function encode(op: string, values: ArrayLike<number | bigint | boolean>,
     }
     case "bool":
       return Uint8Array.from(values as ArrayLike<number>, (x) => (x ? 1 : 0));
+    default:
+      throw new GroundupError(`${op}: values don't make a block-quantised tensor, expected ${DTYPES.join(", ")}, got ${dtype}. Use quantizedFromBytes`);
   }
 }
 

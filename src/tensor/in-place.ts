@@ -13,6 +13,7 @@ import { checkTensor, full, Tensor } from "./tensor.ts";
 function write(op: string, t: Tensor, other: Numeric, body: () => void): Tensor {
   checkTensor(op, t);
   t.check(op);
+  t.checkItems(op);
   if (typeof other !== "number") checkTensor(op, other, 1);
   if (other instanceof Tensor) other.check(op);
   if (gradEnabled() && (t.requiresGrad || (other instanceof Tensor && other.requiresGrad))) {

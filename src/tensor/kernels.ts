@@ -22,8 +22,16 @@ export type Sizes = readonly number[];
 
 /** Storage types, in the order of their codes. `bool` is one byte, 0 or 1. */
 export const DTYPES = ["f32", "bf16", "f16", "i32", "u8", "bool"] as const;
-export type DType = (typeof DTYPES)[number];
-export const ITEM_BYTES: Record<DType, number> = { f32: 4, bf16: 2, f16: 2, i32: 4, u8: 1, bool: 1 };
+export type ItemDType = (typeof DTYPES)[number];
+
+/** Block-quantised layouts of weights, GGUF's by their names in small letters, in the order of their codes. Their items have no bytes of their own (`quantized.ts`). */
+export const QUANTIZED = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4"] as const;
+export type QuantizedDType = (typeof QUANTIZED)[number];
+
+export type DType = ItemDType | QuantizedDType;
+const ITEMS: Record<ItemDType, number> = { f32: 4, bf16: 2, f16: 2, i32: 4, u8: 1, bool: 1 };
+/** Bytes of an item; 0 for quantised layouts. */
+export const ITEM_BYTES = { ...ITEMS, ...Object.fromEntries(QUANTIZED.map((name) => [name, 0])) } as Record<DType, number>;
 
 /** Functions of one number, in the order of their codes. `gelu` is exact (erf), `gelu_tanh` its tanh form (Hendrycks and Gimpel 2016); `round` takes halves to even. `logical_not` is not here: see `compare`. */
 export const UNARY = [
@@ -191,6 +199,36 @@ export interface Kernels {
   linearPacked(
     x: Operand,
     packed: Operand,
+    bias: Operand | null,
+    residual: Operand | null,
+    out: Operand,
+    slope: Operand | null,
+    m: number,
+    n: number,
+    k: number,
+    activation: number,
+  ): void;
+
+  // --- block-quantised weights (n, k), layouts by their places in QUANTIZED. A packed weight has the backend's own order of rows and planes, and room for
+  //     `packedBytes` bytes (`quantized.ts`); k is whole blocks -----------------------------------------------------------
+  /** Packs n rows of k items from the file's blocks (u8). */
+  packQuantized(blocks: Operand, packed: Operand, layout: number, n: number, k: number): void;
+  /** blocks (u8) = the file's bytes of `count` rows from `first` on: what `packQuantized` read. */
+  unpackQuantized(packed: Operand, blocks: Operand, layout: number, first: number, count: number, n: number, k: number): void;
+  /** out (count, k) = the rows from `first` on in float32, with ggml's roundings. */
+  dequantizeRows(packed: Operand, out: Operand, layout: number, first: number, count: number, n: number, k: number): void;
+  /** `embedding` of a packed table (rows, dim): out (count, dim) = the rows named by ids (i32), as `dequantizeRows` has them. */
+  embeddingQuantized(packed: Operand, layout: number, ids: Operand, out: Operand, count: number, rows: number, dim: number): void;
+  /**
+   * `linear` with a packed weight. Each row of x is first rounded to 8 bits in blocks of 32: q = round(x · 127 / largest), ties to even, scale = largest / 127 (a
+   * block whose largest size is below 1e-36 is zeros). Where a block's largest size is above 6 times the root of the row's mean square, what that leaves over is rounded to 8 bits
+   * once more, in steps of scale / 254, and multiplied likewise when the chain of the first parts is done. A sum is one FMA chain over the blocks (or half blocks, where those have scales of their own) in ascending k:
+   * (Σ q·code, exact) · (weight's scale · x's scale), then, where the layout has minima, minimum · (x's scale · Σ q).
+   */
+  linearQuantized(
+    x: Operand,
+    packed: Operand,
+    layout: number,
     bias: Operand | null,
     residual: Operand | null,
     out: Operand,

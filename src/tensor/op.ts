@@ -6,7 +6,7 @@
 import { attach, type BackwardRule, Context, type Gradient, gradEnabled, labelled } from "./autograd.ts";
 import { enter, leave } from "./scope.ts";
 import type { Shape } from "./shape.ts";
-import { notTensor, Tensor } from "./tensor.ts";
+import { notTensor, refuseQuantized, Tensor } from "./tensor.ts";
 
 /** One call to test. Tensors in `args` are made anew for each use, in the backend under test. */
 export interface Sample<Args extends readonly unknown[]> {
@@ -23,6 +23,8 @@ export interface OpDeclaration<Args extends readonly unknown[], Out extends Tens
   readonly name: string;
   /** How many arguments from the first must be tensors, or lists of them; default 1. */
   readonly tensors?: number;
+  /** Which arguments may be block-quantised matrices; default none. */
+  readonly quantized?: readonly number[];
   /** The shape of the (first) result; throws ShapeError in words when the arguments do not fit. */
   readonly shape: (...args: Args) => Shape;
   readonly forward: (ctx: Context, shape: Shape, ...args: Args) => Out;
@@ -59,7 +61,7 @@ export const operations = new Map<string, Operation<never, Tensor | Tensor[]>>()
 export function defineOp<Args extends readonly unknown[], Out extends Tensor | Tensor[] = Tensor>(
   declaration: OpDeclaration<Args, Out>,
 ): (...args: Args) => Out {
-  const { name, tensors = 1, shape, forward, backward } = declaration;
+  const { name, tensors = 1, quantized, shape, forward, backward } = declaration;
   if (operations.has(name)) throw new Error(`operation ${name} is declared twice`);
   const label = labelled(name);
   const rule: BackwardRule<never> | null = typeof backward === "function" ? (backward as BackwardRule<never>) : null;
@@ -69,11 +71,13 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
       const a = args[i];
       if (a instanceof Tensor) {
         a.check(name);
+        if (a.isQuantized && !quantized?.includes(i)) refuseQuantized(name, a);
         if (a.requiresGrad) wanted = true;
       } else if (Array.isArray(a) && (a.length === 0 || a[0] instanceof Tensor)) {
         for (let j = 0; j < a.length; j++) {
           const t = a[j] as Tensor;
           t.check(name);
+          if (t.isQuantized && !quantized?.includes(i)) refuseQuantized(name, t);
           if (t.requiresGrad) wanted = true;
         }
       } else if (i < tensors) {

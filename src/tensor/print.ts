@@ -31,6 +31,7 @@ export function print(t: Tensor, options: PrintOptions = {}): string {
   const kind = `${t.dtype}${show(t.shape)}`;
   const suffix = `${kind}${t.node !== null ? `, gradFn=${t.node.name}` : t.requiresGrad ? ", requiresGrad" : ""}`;
   if (t.isDisposed) return `${BEGIN}freed by ${t.freedBy}, ${kind})`;
+  if (t.isQuantized) return `${BEGIN}…, ${suffix})`;
   if (t.size === 0) return `${BEGIN}[], ${suffix})`;
   const cut = t.size > threshold;
   const { data, shape } = scope(() =>

@@ -6,6 +6,7 @@
 import { ShapeError } from "../errors.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { backend } from "./backend.ts";
+import { ITEM_BYTES, type Operand } from "./kernels.ts";
 import { checkShape, type Shape } from "./shape.ts";
 import { ownerNamed } from "./storage.ts";
 import { allocate, type Tensor, type TensorOptions } from "./tensor.ts";
@@ -99,21 +100,25 @@ function overwrite<Options extends { stream?: RandomStream }>(
   t: Tensor,
   options: Options,
   known: KnownOptions<Options>,
-  fill: (at: ReturnType<typeof take>) => void,
+  fill: (out: Operand, n: number, at: ReturnType<typeof take>) => void,
 ): Tensor {
   checkOptions("random fill", options, known);
   t.check("random fill");
   if (t.dtype !== "f32" || !t.isContiguous)
     throw new ShapeError(`random fill: expected a contiguous f32 tensor, got ${t.dtype} with strides [${t.strides.join(", ")}]`);
-  fill(take(options.stream ?? streams.init, t.size));
-  t.storage.version++;
+  const { storage, offset, size } = t;
+  const at = take(options.stream ?? streams.init, size);
+  const write = () => fill({ storage, offset }, size, at);
+  if (size * ITEM_BYTES.f32 === storage.bytes) storage.begin(write);
+  else write();
+  storage.version++;
   return t;
 }
 
 /** Overwrites a tensor with normal numbers, in place. */
 export const fillNormal = (t: Tensor, options: { mean?: number; std?: number; stream?: RandomStream } = {}): Tensor =>
-  overwrite(t, options, FILL_NORMAL, (at) => backend().normal(t, t.size, ...at, options.mean ?? 0, options.std ?? 1));
+  overwrite(t, options, FILL_NORMAL, (out, n, at) => backend().normal(out, n, ...at, options.mean ?? 0, options.std ?? 1));
 
 /** Overwrites a tensor with numbers spread evenly over [low, high), in place. */
 export const fillUniform = (t: Tensor, options: { low?: number; high?: number; stream?: RandomStream } = {}): Tensor =>
-  overwrite(t, options, FILL_UNIFORM, (at) => backend().uniform(t, t.size, ...at, options.low ?? 0, options.high ?? 1));
+  overwrite(t, options, FILL_UNIFORM, (out, n, at) => backend().uniform(out, n, ...at, options.low ?? 0, options.high ?? 1));

@@ -1,4 +1,8 @@
 /** Deterministic values for the samples of operations. */
+import { f32ToF16 } from "./dtype.ts";
+import type { QuantizedDType } from "./kernels.ts";
+import { quantizedFromBytes } from "./quantized.ts";
+import { BLOCK_OF, blockBytes } from "./quantized-layout.ts";
 import { type Shape, sizeOf } from "./shape.ts";
 import { type Tensor, tensorFrom } from "./tensor.ts";
 
@@ -30,4 +34,41 @@ export function integers(shape: Shape, low: number, high: number, seed = 1): Ten
     out[i] = low + Math.floor((state / 4294967296) * (high - low));
   }
   return tensorFrom(out, shape);
+}
+
+/** Where a block's float16 scale and minimum lie; MXFP4 has an exponent in its first byte. */
+const HALVES: Record<QuantizedDType, readonly number[]> = {
+  q8_0: [0],
+  q4_0: [0],
+  q4_1: [0, 2],
+  q5_0: [0],
+  q5_1: [0, 2],
+  q2_k: [80, 82],
+  q3_k: [108],
+  q4_k: [0, 2],
+  q5_k: [0, 2],
+  q6_k: [208],
+  iq4_nl: [0],
+  iq4_xs: [0],
+  mxfp4: [],
+};
+
+/** A quantised matrix (n, k) of scrambled bits, with scales that make its numbers a few units large. */
+export function quantizedValues(shape: readonly [n: number, k: number], dtype: QuantizedDType, seed = 1): Tensor {
+  const bytes = new Uint8Array(blockBytes("quantizedValues", dtype, ...shape));
+  let state = (seed * 40503 + 12345) >>> 0;
+  for (let i = 0; i < bytes.length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    bytes[i] = state >>> 24;
+  }
+  const { items, bytes: each } = BLOCK_OF[dtype];
+  for (let at = 0, b = 0; at < bytes.length; at += each, b++) {
+    for (const half of HALVES[dtype]) {
+      const bits = f32ToF16((items === 256 ? 0.0005 : 0.02) * (1 + (b % 7)) * (half === 0 ? 1 : -1));
+      bytes[at + half] = bits & 255;
+      bytes[at + half + 1] = bits >> 8;
+    }
+    if (dtype === "mxfp4") bytes[at] = 124 + (b % 3);
+  }
+  return quantizedFromBytes(bytes, shape, dtype);
 }

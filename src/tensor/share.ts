@@ -1,7 +1,8 @@
 /** Tensors for other threads. A worker has handles, scopes and a `memory()` of its own, and sees of another thread's memory only what that shared with it. */
 import { ShapeError } from "../errors.ts";
 import { backend, type SharedMemory } from "./backend.ts";
-import { DTYPES, type DType, ITEM_BYTES } from "./kernels.ts";
+import { type DType, ITEM_BYTES, type QuantizedDType } from "./kernels.ts";
+import { BLOCK_OF, isQuantized, liesAcross, packedBytes, rowsAndItems } from "./quantized-layout.ts";
 import { track } from "./scope.ts";
 import { checkShape, reach, type Shape, show } from "./shape.ts";
 import { ownerNamed, Storage } from "./storage.ts";
@@ -59,11 +60,16 @@ export function share(t: Tensor): SharedTensor {
  */
 export function fromShared(shared: SharedTensor): Tensor {
   const { memory, bytes, dtype, shape, strides, offset } = (shared ?? {}) as SharedTensor;
-  if (memory === undefined || !DTYPES.includes(dtype) || !Array.isArray(strides) || !sizes([bytes, offset, ...strides])) {
+  if (memory === undefined || !Object.hasOwn(ITEM_BYTES, dtype) || !Array.isArray(strides) || !sizes([bytes, offset, ...strides])) {
     throw new ShapeError(`fromShared: not a shared tensor, expected the object that share() gave, got ${brief(shared)}. Pass it as it came in the message`);
   }
   checkShape("fromShared", shape);
-  const end = strides.length === shape.length ? (offset + reach(shape, strides)) * ITEM_BYTES[dtype] : Number.POSITIVE_INFINITY;
+  const end =
+    strides.length !== shape.length
+      ? Number.POSITIVE_INFINITY
+      : isQuantized(dtype)
+        ? endOfQuantized(shared, dtype)
+        : (offset + reach(shape, strides)) * ITEM_BYTES[dtype];
   if (end > bytes) {
     throw new ShapeError(
       `fromShared: reaches out of the shared memory, expected ${dtype} items within ${bytes} bytes, got shape ${show(shape)} with strides ${show(strides)} ` +
@@ -78,6 +84,14 @@ export function fromShared(shared: SharedTensor): Tensor {
     );
   }
   return track(new Tensor(new Storage(bytes, ownerNamed("fromShared"), buffer), [...shape], [...strides], offset, dtype));
+}
+
+/** Where a block-quantised matrix ends in its memory, in bytes; infinite where the numbers describe none. */
+function endOfQuantized({ shape, strides, offset }: SharedTensor, dtype: QuantizedDType): number {
+  if (shape.length !== 2 || offset !== 0) return Number.POSITIVE_INFINITY;
+  const [n, k] = rowsAndItems({ shape, strides });
+  const lies = strides.join() === (liesAcross({ shape, strides }) ? `1,${k}` : `${k},1`);
+  return lies && k % BLOCK_OF[dtype].items === 0 ? packedBytes(dtype, n, k) : Number.POSITIVE_INFINITY;
 }
 
 const sizes = (values: readonly number[]): boolean => values.every((n) => Number.isSafeInteger(n) && n >= 0);

@@ -92,6 +92,24 @@ function keepSmallOf(b: Backend): void {
   smallBackend = b;
 }
 
+let deferring = false;
+
+/**
+ * @internal Runs a synchronous function whose larger new tensors get their memory, and the values they begin with, when they are first looked at; what is written over as a
+ * whole, or disposed, before that never has them. For models whose weights come from a file.
+ */
+export function deferred<T>(fn: () => T): T {
+  const before = deferring;
+  deferring = true;
+  try {
+    return fn();
+  } finally {
+    deferring = before;
+  }
+}
+
+const NOTHING = () => {};
+
 /** What a copy in another layout was made of: weight[j, p] lay at offset + j·row + p·column, for n outputs and k inputs. */
 interface Derived {
   storage: Storage | null;
@@ -104,7 +122,10 @@ interface Derived {
 }
 
 export class Storage {
-  buffer: number;
+  /** The backend's block; 0 while there is none. */
+  private block = 0;
+  /** What writes the first values, while their memory is deferred. */
+  private first: (() => void) | null = null;
   readonly bytes: number;
   readonly owner: Owner;
   private readonly home: Backend;
@@ -120,25 +141,54 @@ export class Storage {
   constructor(bytes: number, owner: Owner, claimed?: number) {
     const b = backend();
     const size = bytes <= LARGEST_SMALL ? (bytes <= SMALLEST ? SMALLEST : 2 ** (32 - Math.clz32(bytes - 1))) : bytes;
-    if (!limitSet) setMemoryLimit(defaultLimit());
-    if (claimed === undefined && liveBytes + size > limit) throw outOfMemory(size);
-    if (claimed !== undefined) {
-      this.buffer = claimed;
-    } else if (size <= LARGEST_SMALL) {
-      if (smallBackend !== b) keepSmallOf(b);
-      this.buffer = smallOf(size).pop() ?? b.alloc(size);
-    } else {
-      this.buffer = b.alloc(size);
-    }
     this.bytes = size;
     this.home = b;
     this.inThreads = claimed !== undefined;
     this.owner = owner;
+    if (deferring && claimed === undefined && size > LARGEST_SMALL) this.first = NOTHING;
+    else this.allocate(claimed);
+  }
+
+  private allocate(claimed?: number): void {
+    const { bytes: size, home: b, owner } = this;
+    if (!limitSet) setMemoryLimit(defaultLimit());
+    if (claimed === undefined && liveBytes + size > limit) throw outOfMemory(size);
+    if (claimed !== undefined) {
+      this.block = claimed;
+    } else if (size <= LARGEST_SMALL) {
+      if (smallBackend !== b) keepSmallOf(b);
+      this.block = smallOf(size).pop() ?? b.alloc(size);
+    } else {
+      this.block = b.alloc(size);
+    }
     owner.bytes += size;
     owner.count++;
     liveBytes += size;
     liveBuffers++;
     if (liveBytes > peakBytes) peakBytes = liveBytes;
+  }
+
+  /** The number of the backend's block. */
+  get buffer(): number {
+    if (this.first !== null) this.materialise(this.first);
+    return this.block;
+  }
+
+  private materialise(write: () => void): void {
+    this.allocate();
+    this.first = null;
+    write();
+  }
+
+  /** @internal Writes what covers the whole block: at once, or where the memory is deferred, when it is there. */
+  begin(write: () => void): void {
+    if (this.first === null) write();
+    else this.first = write;
+  }
+
+  /** @internal Memory without its first values, for whoever writes over all of it. */
+  overwritten(): void {
+    if (this.first !== null) this.materialise(NOTHING);
   }
 
   retain(): this {
@@ -148,6 +198,10 @@ export class Storage {
 
   release(): void {
     if (--this.holders > 0) return;
+    if (this.first !== null) {
+      this.first = null;
+      return;
+    }
     this.dropDerived();
     this.owner.bytes -= this.bytes;
     this.owner.count--;
@@ -155,11 +209,11 @@ export class Storage {
     liveBuffers--;
     // The memory of a shared block is not ours to reuse.
     if (this.bytes <= LARGEST_SMALL && this.home === smallBackend && !this.inThreads) {
-      smallOf(this.bytes).push(this.buffer);
+      smallOf(this.bytes).push(this.block);
     } else {
-      this.home.free(this.buffer);
+      this.home.free(this.block);
     }
-    this.buffer = 0;
+    this.block = 0;
   }
 
   /** @internal What carries a hold on the memory to another thread. */

@@ -7,7 +7,8 @@ import { checkOptions, type KnownOptions } from "../options.ts";
 import type { GradNode } from "./autograd.ts";
 import { backend } from "./backend.ts";
 import { bf16ToF32, CODE, dtypeOf, encode, f16ToF32, type TypedArray } from "./dtype.ts";
-import { DTYPES, type DType, ITEM_BYTES } from "./kernels.ts";
+import { DTYPES, type DType, ITEM_BYTES, type QuantizedDType } from "./kernels.ts";
+import { blockBytes, layoutOf, rowsAndItems } from "./quantized-layout.ts";
 import { track, untrack } from "./scope.ts";
 import { checkShape, contiguousStrides, isContiguous, type Shape, show, sizeOf } from "./shape.ts";
 import { type Owner, ownerNamed, Storage } from "./storage.ts";
@@ -39,6 +40,8 @@ export class Tensor {
   readonly size: number;
   /** True where the items lie one after the other, in row-major order. */
   readonly isContiguous: boolean;
+  /** True for a block-quantised matrix: its items have no bytes of their own. */
+  readonly isQuantized: boolean;
   /** @internal */
   readonly storage: Storage;
   /** @internal The node that made this tensor, and which of its results this is. */
@@ -66,6 +69,7 @@ export class Tensor {
     this.dtype = dtype;
     this.size = sizeOf(shape);
     this.isContiguous = isContiguous(shape, strides);
+    this.isQuantized = ITEM_BYTES[dtype] === 0;
   }
 
   get rank(): number {
@@ -79,6 +83,10 @@ export class Tensor {
 
   set requiresGrad(wanted: boolean) {
     if (this.node !== null) throw new GroundupError(`requiresGrad: expected a leaf, got a result of ${this.node.name}. Use detach() first`);
+    if (wanted && this.isQuantized)
+      throw new GroundupError(
+        `requiresGrad: a block-quantised weight can't be trained, expected a floating dtype, got ${this.dtype}${show(this.shape)}. Train an adapter beside it, or dequantize() it first`,
+      );
     if (wanted && this.dtype !== "f32" && this.dtype !== "bf16" && this.dtype !== "f16") {
       throw new GroundupError(`requiresGrad: expected a floating dtype, got ${this.dtype}. Only numbers that can change by a little have gradients`);
     }
@@ -115,6 +123,11 @@ export class Tensor {
     }
   }
 
+  /** @internal Throws for a block-quantised matrix. */
+  checkItems(op: string): void {
+    if (this.isQuantized) refuseQuantized(op, this);
+  }
+
   /** The items, in row-major order: Float32Array for floating dtypes, Int32Array for i32, Uint8Array for u8 and bool. */
   async data(): Promise<Float32Array | Int32Array | Uint8Array> {
     return this.dataSync();
@@ -134,6 +147,7 @@ export class Tensor {
   /** As `data()`, at once. Only where the memory is the machine's own (native and reference backends). */
   dataSync(): Float32Array | Int32Array | Uint8Array {
     this.check("data");
+    this.checkItems("data");
     const n = this.size;
     const from = this.isContiguous ? this : contiguousCopy(this);
     const at = from.offset * ITEM_BYTES[this.dtype];
@@ -151,9 +165,10 @@ export class Tensor {
     return out;
   }
 
-  /** The bytes as they are stored (row-major, little-endian): what a weight file holds. */
+  /** The bytes as they are stored (row-major, little-endian): what a weight file holds. Of a block-quantised matrix, GGUF's blocks of its rows. */
   bytesSync(): Uint8Array {
     this.check("bytes");
+    if (this.isQuantized) return blocksOf(this);
     const from = this.isContiguous ? this : contiguousCopy(this);
     const out = new Uint8Array(this.size * ITEM_BYTES[this.dtype]);
     backend().read(from.storage.buffer, from.offset * ITEM_BYTES[this.dtype], out);
@@ -184,15 +199,39 @@ export class Tensor {
   /** Writes values over the items, in place. For leaves and layer state; not part of the graph. */
   write(data: NestedData): this {
     this.check("write");
+    this.checkItems("write");
     if (!this.isContiguous)
       throw new ShapeError(`write: expected a contiguous tensor, got strides ${show(this.strides)} for shape ${show(this.shape)}. Write to its base`);
     const { values, shape } = flatten(data);
     if (values.length !== this.size)
       throw new ShapeError(`write: expected ${this.size} items for shape ${show(this.shape)}, got ${values.length} in shape ${show(shape)}`);
-    backend().write(this.storage.buffer, this.offset * ITEM_BYTES[this.dtype], encode("write", values, this.dtype));
+    const items = encode("write", values, this.dtype);
+    if (items.byteLength === this.storage.bytes) this.storage.overwritten();
+    backend().write(this.storage.buffer, this.offset * ITEM_BYTES[this.dtype], items);
     this.storage.version++;
     return this;
   }
+}
+
+/** @internal The words for an operation that a block-quantised matrix takes no part in. */
+export function refuseQuantized(op: string, t: Tensor): never {
+  throw new GroundupError(
+    `${op}: not for block-quantised weights, expected numbers of their own, got ${t.dtype}${show(t.shape)}. These take part in linear, embedding, ranges of rows and dequantize(): use dequantize(weight)`,
+  );
+}
+
+/** GGUF's blocks of a quantised matrix, row after row. */
+function blocksOf(t: Tensor): Uint8Array {
+  const [n, k] = rowsAndItems(t);
+  const bytes = new Uint8Array(blockBytes("bytes", t.dtype as QuantizedDType, n, k));
+  const room = new Storage(bytes.length, ownerNamed("bytes"));
+  try {
+    backend().unpackQuantized(t, { storage: room, offset: 0 }, layoutOf(t.dtype), 0, n, n, k);
+    backend().read(room.buffer, 0, bytes);
+  } finally {
+    room.release();
+  }
+  return bytes;
 }
 
 function contiguousCopy(t: Tensor): Tensor {
@@ -216,7 +255,7 @@ export function notTensor(op: string, x: unknown, place: number): never {
 
 /** @internal A new tracked tensor whose items are still undefined. */
 export function allocate(shape: Shape, dtype: DType, owner: Owner): Tensor {
-  if (ITEM_BYTES[dtype] === undefined) {
+  if (!(ITEM_BYTES[dtype] > 0)) {
     throw new ShapeError(`${owner.name}: unknown dtype, expected one of ${DTYPES.join(", ")}, got ${JSON.stringify(dtype)}. Numbers with fractions are f32`);
   }
   return track(new Tensor(new Storage(sizeOf(shape) * ITEM_BYTES[dtype], owner), shape, contiguousStrides(shape), 0, dtype));
@@ -282,7 +321,8 @@ export function full(shape: Shape, value: number, options: TensorOptions = {}): 
   checkOptions("full", options, TENSOR_OPTIONS);
   const dtype = options.dtype ?? "f32";
   const t = allocate([...shape], dtype, ownerNamed("full"));
-  backend().fill(t, CODE[dtype], t.size, value);
+  const { storage, size } = t;
+  storage.begin(() => backend().fill({ storage, offset: 0 }, CODE[dtype], size, value));
   if (options.requiresGrad) t.requiresGrad = true;
   return t;
 }

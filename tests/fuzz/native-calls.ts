@@ -120,6 +120,8 @@ function kernelCall(r: Random, id: number, { parameters }: Kernel): KernelCall {
   if (!r.once(6)) call.contents.splice(0, 3, 6 + r.below(3), 0, 1 + r.below(5));
   const [rank, lists] = [r.below(4), r.below(3)];
   const alike = r.once(3);
+  // Rows of whole blocks, of which random sizes would hardly ever be.
+  const blocks = parameters.some(({ name }) => name === "layout");
   const operand = (name: string, nullable: boolean): void => {
     const absent = BOUNDARIES.has(name) && name !== "pages" && !r.once(10) ? alike : r.once(2) || (alike && name === "pages");
     if (nullable && absent) {
@@ -146,7 +148,8 @@ function kernelCall(r: Random, id: number, { parameters }: Kernel): KernelCall {
         if (type === "Sizes") call.slots.push(size(r));
         else operand(name, false);
       }
-    } else call.slots.push(sizeOf(name, r));
+    } else if (blocks && /^(k|dim|layout)$/.test(name) && !r.once(8)) call.slots.push(name === "layout" ? r.below(13) : r.pick([0, 32, 64, 256]));
+    else call.slots.push(sizeOf(name, r));
   }
   return call;
 }

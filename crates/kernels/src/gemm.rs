@@ -19,6 +19,7 @@ use crate::simd::LANES;
 pub use crate::gated::Activation;
 pub use bf16::{native as bf16_native, product_bf16, products_bf16};
 pub use finish::Finish;
+pub(crate) use finish::tile as finish_tile;
 pub use pack::Matrix;
 
 mod bf16;

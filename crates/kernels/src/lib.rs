@@ -18,6 +18,7 @@ pub mod moving;
 pub mod norm;
 pub mod optim;
 pub mod pool;
+pub mod quant;
 pub mod random;
 pub mod reduce;
 pub mod rope;

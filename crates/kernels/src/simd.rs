@@ -336,6 +336,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Pair;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;

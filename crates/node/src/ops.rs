@@ -10,6 +10,7 @@ mod matmul;
 mod moving;
 mod norm;
 mod optim;
+mod quant;
 mod random;
 mod reduce;
 mod rope;
@@ -26,6 +27,7 @@ pub fn register(t: &mut Table) {
     optim::register(t);
     norm::register(t);
     matmul::register(t);
+    quant::register(t);
     softmax::register(t);
     loss::register(t);
     rope::register(t);

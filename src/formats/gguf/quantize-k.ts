@@ -7,7 +7,7 @@
  * their integers (only then do the numbers tell the scale).
  */
 import { f16ToF32, f32ToF16 } from "../../tensor/dtype.ts";
-import { IQ4_VALUES } from "./dequantize.ts";
+import { IQ4_VALUES } from "../../tensor/quantized-blocks.ts";
 import { type Fit, ROUNDS, searchScale, searchScaleAndOffset } from "./scale-search.ts";
 
 /** Writes the 256 (IQ4_NL: 32) elements from `o` of `x` as a block at `at` of `b`, which holds zeros. */

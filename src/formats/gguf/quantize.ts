@@ -6,7 +6,7 @@
  */
 import { FormatError } from "../../errors.ts";
 import { f32ToBf16, f32ToF16 } from "../../tensor/dtype.ts";
-import { E2M1_VALUES, halfE8M0 } from "./dequantize.ts";
+import { E2M1_VALUES, halfE8M0 } from "../../tensor/quantized-blocks.ts";
 import { K_BLOCKS } from "./quantize-k.ts";
 import { GGML_TYPES, type GgmlType } from "./types.ts";
 

@@ -10,10 +10,11 @@ import { defineOp } from "../op.ts";
 import { packedWeight } from "../packed-weights.ts";
 import { values } from "../samples.ts";
 import { resized, rowsIn, type Shape, sameShape, show } from "../shape.ts";
-import { checkTensor, type Tensor } from "../tensor.ts";
+import { checkTensor, Tensor } from "../tensor.ts";
 import { add, f32, gelu, geluTanh, relu, silu } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
 import { packed, transpose } from "./movement.ts";
+import { quantizedLinear } from "./quantized.ts";
 
 export interface LinearOptions {
   /** Applied to the sum of product and bias. Default "none". */
@@ -191,7 +192,8 @@ export interface FusedLinearOptions extends LinearOptions {
 const OPTIONS: KnownOptions<FusedLinearOptions> = { activation: true, transposed: true, residual: true, watch: true };
 
 /**
- * activation(x · weightᵀ + bias) + residual in one pass over the product.
+ * activation(x · weightᵀ + bias) + residual in one pass over the product. A block-quantised weight (`quantizedFromBytes`) multiplies integers: each row of x is
+ * rounded to 8 bits in blocks of 32.
  * x (…, in), weight (out, in) or with `transposed` (in, out), bias (out), residual (…, out); result (…, out), f32.
  */
 export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: FusedLinearOptions = {}): Tensor {
@@ -205,6 +207,7 @@ export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
   }
   const extras: Tensor[] = bias === null ? [] : [bias];
   if (residual) extras.push(residual);
+  if (weight instanceof Tensor && weight.isQuantized) return quantizedLinear(x, weight, { activation, transposed }, extras, bias !== null);
   return linearOp(x, weight, { activation, transposed }, extras, bias !== null);
 }
 
@@ -305,6 +308,10 @@ const MLP_OPTIONS: KnownOptions<MlpOptions> = { activation: true, transposed: tr
 export function mlp(x: Tensor, first: MlpLayer, second: MlpLayer, options: MlpOptions = {}): Tensor {
   checkOptions("mlp", options, MLP_OPTIONS);
   const { activation = "none", transposed = false, residual } = options;
+  if (first.weight?.isQuantized || second.weight?.isQuantized) {
+    const neurons = linear(x, first.weight, first.bias, { transposed, activation });
+    return linear(neurons, second.weight, second.bias, { transposed, residual });
+  }
   const parts = ({ weight, bias }: MlpLayer) => (bias ? [weight, bias] : [weight]);
   return mlpOp(x, parts(first), parts(second), residual ? [residual] : [], { activation, transposed });
 }

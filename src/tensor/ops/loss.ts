@@ -7,12 +7,14 @@ import { backend } from "../backend.ts";
 import { CODE } from "../dtype.ts";
 import { REDUCTIONS, UNARY } from "../kernels.ts";
 import { defineOp } from "../op.ts";
-import { integers, values } from "../samples.ts";
+import { layoutOf } from "../quantized-layout.ts";
+import { integers, quantizedValues, values } from "../samples.ts";
 import { type Shape, sameShape, show } from "../shape.ts";
 import { type Tensor, tensor } from "../tensor.ts";
 import { f32, mul, softcapped, square, sub } from "./elementwise.ts";
 import { linear } from "./linear.ts";
 import { narrow, packed, reshape } from "./movement.ts";
+import { throughQuantized } from "./quantized.ts";
 import { mean } from "./reduce.ts";
 
 export interface CrossEntropyOptions {
@@ -136,6 +138,7 @@ const TANH = UNARY.indexOf("tanh");
 const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: Tensor, options: LinearCrossEntropyOptions]>({
   name: "linearCrossEntropy",
   tensors: 3,
+  quantized: [1],
   shape: (hidden, weight, targets) => {
     if (weight.rank !== 2 || hidden.shape.at(-1) !== weight.shape[1]) {
       throw new ShapeError(`linearCrossEntropy: expected hidden (…, ${weight.shape[1]}) for a weight ${show(weight.shape)}, got ${show(hidden.shape)}`);
@@ -148,7 +151,11 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
     const k = hidden.shape.at(-1) as number;
     const vocabulary = weight.shape[0] as number;
     const rows = targets.size;
-    const [x, w, t] = noGrad(() => [reshape(f32(hidden), [rows, k]), f32(weight), reshape(packed(targets), [rows])]) as [Tensor, Tensor, Tensor];
+    const [x, w, t] = noGrad(() => [reshape(f32(hidden), [rows, k]), weight.isQuantized ? weight : f32(weight), reshape(packed(targets), [rows])]) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
     const scale = rowScale(t, options);
     const rowScales = ctx.out([]);
     backend().fill(rowScales, CODE.f32, 1, scale);
@@ -165,7 +172,8 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
       const m = Math.min(step, rows - at);
       const part = (y: Tensor) => (m === rows ? y : noGrad(() => narrow(y, 0, at, m)));
       const [xPart, tPart] = [part(x), part(t)];
-      multiply(xPart, w, k, 1, null, null, logits, null, m, vocabulary, k, 0);
+      if (w.isQuantized) backend().linearQuantized(xPart, w, layoutOf(w.dtype), null, null, logits, null, m, vocabulary, k, 0);
+      else multiply(xPart, w, k, 1, null, null, logits, null, m, vocabulary, k, 0);
       if (bent !== null && softcap !== undefined) {
         backend().axpby(1 / softcap, logits, 0, null, logits, m * vocabulary);
         backend().unary(TANH, logits, bent, m * vocabulary);
@@ -176,7 +184,8 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
       backend().crossEntropyGrad(logits, tPart, lse, rowScales, 0, logits, m, vocabulary, ignore, smoothing);
       // d(cap·tanh(x/cap))/dx = 1 − tanh², which the rule reads from the result.
       if (bent !== null) backend().unaryGrad(TANH, bent, bent, logits, logits, m * vocabulary);
-      if (gx !== null) gemm(logits, vocabulary, 1, 0, w, k, 1, 0, part(gx), k, 0, 1, m, k, vocabulary, 1, 0);
+      if (gx !== null && w.isQuantized) throughQuantized(ctx, logits, w, part(gx), m, false);
+      else if (gx !== null) gemm(logits, vocabulary, 1, 0, w, k, 1, 0, part(gx), k, 0, 1, m, k, vocabulary, 1, 0);
       if (gw !== null) gemm(logits, 1, vocabulary, 0, xPart, k, 1, 0, gw, k, 0, 1, vocabulary, k, m, 1, at === 0 ? 0 : 1);
     }
     if (rows === 0 && gw !== null) backend().fill(gw, CODE.f32, gw.size, 0);
@@ -211,6 +220,11 @@ const linearCrossEntropyOp = defineOp<[hidden: Tensor, weight: Tensor, targets: 
       name: "several chunks",
       args: () => [values([4100, 3]), values([5, 3], { seed: 2 }), integers([4100], 0, 5), {}],
       torch: "F.cross_entropy(F.linear(x0, x1), x2.long())",
+      differences: false,
+    },
+    {
+      name: "quantised weight",
+      args: () => [values([5, 64]), quantizedValues([900, 64], "q4_1"), integers([5], 0, 900), {}],
       differences: false,
     },
   ],

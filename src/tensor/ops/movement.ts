@@ -5,9 +5,11 @@ import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
 import { type DType, ITEM_BYTES } from "../kernels.ts";
 import { defineOp } from "../op.ts";
+import { quantizedRows } from "../quantized.ts";
+import { liesAcross } from "../quantized-layout.ts";
 import { values } from "../samples.ts";
 import { broadcastStrides, contiguousStrides, dimension, resized, type Shape, show, sizeOf } from "../shape.ts";
-import { checkTensor, type Tensor } from "../tensor.ts";
+import { checkTensor, refuseQuantized, type Tensor } from "../tensor.ts";
 
 /** The items in row-major order: a view where they are already, else a copy. */
 export const contiguous = defineOp<[x: Tensor]>({
@@ -116,6 +118,7 @@ function viewStrides(x: Tensor, shape: Shape): number[] | null {
 /** The dimensions in another order; a view. */
 export const permute = defineOp<[x: Tensor, dims: readonly number[]]>({
   name: "permute",
+  quantized: [0],
   shape: (x, dims) => {
     const full = dims.map((d) => dimension("permute", d, x.rank));
     if (full.length !== x.rank || new Set(full).size !== x.rank) {
@@ -151,9 +154,10 @@ export function transpose(x: Tensor, a = -2, b = -1): Tensor {
   return permute(x, dims);
 }
 
-/** `length` items of a dimension from `start`; a view. A negative start counts from the end. */
+/** `length` items of a dimension from `start`; a view. A negative start counts from the end. Of a block-quantised matrix rows only, as a copy. */
 export const narrow = defineOp<[x: Tensor, dim: number, start: number, length: number]>({
   name: "narrow",
+  quantized: [0],
   shape: (x, dim, start, length) => {
     const d = dimension("narrow", dim, x.rank);
     const n = x.shape[d] as number;
@@ -166,6 +170,10 @@ export const narrow = defineOp<[x: Tensor, dim: number, start: number, length: n
   forward: (_, shape, x, dim, start) => {
     const d = dimension("narrow", dim, x.rank);
     const from = start < 0 ? start + (x.shape[d] as number) : start;
+    if (x.isQuantized) {
+      if (d !== 0 || liesAcross(x)) refuseQuantized("narrow of other than rows", x);
+      return quantizedRows(x, from, shape[0] as number);
+    }
     return x.view(shape, x.strides, x.offset + from * (x.strides[d] as number));
   },
   backward: (ctx, [x, dim, start], g) => {

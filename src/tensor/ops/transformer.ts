@@ -4,9 +4,10 @@ import { checkOptions, type KnownOptions } from "../../options.ts";
 import { ACCUMULATED } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
-import { ACTIVATIONS } from "../kernels.ts";
+import { ACTIVATIONS, QUANTIZED } from "../kernels.ts";
 import { defineOp, type Watch } from "../op.ts";
-import { integers, values } from "../samples.ts";
+import { layoutOf, liesAcross } from "../quantized-layout.ts";
+import { integers, quantizedValues, values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
 import { type Tensor, tensor, tensorFrom } from "../tensor.ts";
 import { asRows } from "./attention.ts";
@@ -18,16 +19,22 @@ import { narrow, packed, reshape } from "./movement.ts";
 export const embedding = defineOp<[ids: Tensor, weight: Tensor]>({
   name: "embedding",
   tensors: 2,
+  quantized: [1],
   shape: (ids, weight) => {
-    if (ids.dtype !== "i32" || weight.rank !== 2 || !isFloat(weight.dtype)) {
+    if (ids.dtype !== "i32" || weight.rank !== 2 || !(isFloat(weight.dtype) || (weight.isQuantized && !liesAcross(weight)))) {
       throw new ShapeError(`embedding: expected i32 ids and a weight (rows, dim), got ${ids.dtype}${show(ids.shape)} and ${weight.dtype}${show(weight.shape)}`);
     }
     return [...ids.shape, weight.shape[1] as number];
   },
   forward: (ctx, shape, ids, weight) => {
     const [rows, dim] = weight.shape as [number, number];
-    const [i, w] = [packed(ids), packed(weight)];
+    const i = packed(ids);
     const out = ctx.out(shape);
+    if (weight.isQuantized) {
+      backend().embeddingQuantized(weight, layoutOf(weight.dtype), i, out, i.size, rows, dim);
+      return out;
+    }
+    const w = packed(weight);
     backend().embedding(w, CODE[w.dtype], i, out, i.size, rows, dim);
     ctx.save(i);
     return out;
@@ -40,7 +47,13 @@ export const embedding = defineOp<[ids: Tensor, weight: Tensor]>({
     backend().embeddingGrad(ctx.get(0), packed(g as Tensor), gw, ctx.get(0).size, rows, dim);
     return [null, into === null ? gw : ACCUMULATED];
   },
-  samples: () => [{ name: "repeated ids", args: () => [integers([3, 4], 0, 5), values([6, 7])], torch: "F.embedding(x0.long(), x1)" }],
+  samples: () => [
+    { name: "repeated ids", args: () => [integers([3, 4], 0, 5), values([6, 7])], torch: "F.embedding(x0.long(), x1)" },
+    ...QUANTIZED.map((dtype) => ({
+      name: dtype,
+      args: (): [Tensor, Tensor] => [integers([3, 4], 0, 35), quantizedValues([35, 256], dtype)],
+    })),
+  ],
 });
 
 /** How rotary positions are applied. */

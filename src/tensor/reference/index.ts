@@ -16,6 +16,7 @@ import { createMemory } from "./memory.ts";
 import { movingKernels } from "./moving.ts";
 import { normKernels } from "./norm.ts";
 import { optimKernels } from "./optim.ts";
+import { quantizedKernels } from "./quantized.ts";
 import { randomKernels } from "./random.ts";
 import { reduceKernels } from "./reduce.ts";
 import { ropeKernels } from "./rope.ts";
@@ -30,6 +31,7 @@ export function createReference(): Backend {
     ...reduceKernels(views),
     ...indexingKernels(views),
     ...matmulKernels(views),
+    ...quantizedKernels(views),
     ...normKernels(views),
     ...softmaxKernels(views),
     ...lossKernels(views),

@@ -1,14 +1,14 @@
 import { expect, test } from "vitest";
 import { bf16ToF32, f16ToF32 } from "../dtype.ts";
-import { DTYPES, type DType } from "../kernels.ts";
+import { DTYPES, type ItemDType } from "../kernels.ts";
 import { createReference } from "./index.ts";
 import { place } from "./place.ts";
 
 const be = createReference();
-const code = (dtype: DType) => DTYPES.indexOf(dtype);
+const code = (dtype: ItemDType) => DTYPES.indexOf(dtype);
 const ARRAYS = { f32: Float32Array, bf16: Uint16Array, f16: Uint16Array, i32: Int32Array, u8: Uint8Array, bool: Uint8Array };
 
-function cast(from: DType, to: DType, items: ArrayLike<number>): number[] {
+function cast(from: ItemDType, to: ItemDType, items: ArrayLike<number>): number[] {
   const x = place(be, ARRAYS[from].from(items));
   const out = place(be, new ARRAYS[to](items.length));
   be.cast(x, code(from), out, code(to), items.length);
@@ -16,7 +16,7 @@ function cast(from: DType, to: DType, items: ArrayLike<number>): number[] {
 }
 
 test("fill stores a number in each dtype", () => {
-  const filled = (dtype: DType, value: number) => {
+  const filled = (dtype: ItemDType, value: number) => {
     const out = place(be, new ARRAYS[dtype](3), 1);
     be.fill(out, code(dtype), 2, value);
     return [...out.values()];

@@ -1,7 +1,7 @@
 /** Filling, converting and copying. */
 import { ShapeError } from "../../errors.ts";
 import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../dtype.ts";
-import { DTYPES, type DType, type Kernels } from "../kernels.ts";
+import { DTYPES, type ItemDType, type Kernels } from "../kernels.ts";
 import { reach } from "../shape.ts";
 import { dtypeNamed, forEachRow, type Views } from "./memory.ts";
 
@@ -9,7 +9,7 @@ import { dtypeNamed, forEachRow, type Views } from "./memory.ts";
 const whole = (x: number, low: number, high: number) => Math.trunc(Math.min(Math.max(x, low), high));
 
 /** From the stored item to the number it means. */
-const READ: Record<DType, (item: number) => number> = {
+const READ: Record<ItemDType, (item: number) => number> = {
   f32: (x) => x,
   bf16: bf16ToF32,
   f16: f16ToF32,
@@ -19,7 +19,7 @@ const READ: Record<DType, (item: number) => number> = {
 };
 
 /** From a number to the item to store. f32 rounds as it is stored; the 16-bit floats are reached by way of f32. */
-const WRITE: Record<DType, (x: number) => number> = {
+const WRITE: Record<ItemDType, (x: number) => number> = {
   f32: (x) => x,
   bf16: f32ToBf16,
   f16: f32ToF16,

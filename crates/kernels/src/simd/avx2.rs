@@ -11,7 +11,7 @@ pub struct Avx2;
 
 /// Two halves of 8 lanes.
 #[derive(Clone, Copy)]
-pub struct Pair<T>(T, T);
+pub struct Pair<T>(pub(crate) T, pub(crate) T);
 
 /// -1 in the lanes below n, from a window into this table.
 static TAIL: [i32; 24] = {

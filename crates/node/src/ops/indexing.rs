@@ -6,7 +6,7 @@ use groundup_kernels::indexing::{embedding, embedding_grad, gather, out_of_range
 use groundup_kernels::moving::DType;
 
 /// Every index must lie in 0 … bound − 1.
-fn check(index: *const i32, count: usize, bound: usize) -> Result<(), String> {
+pub fn check(index: *const i32, count: usize, bound: usize) -> Result<(), String> {
     // SAFETY: the caller has checked that `count` items are there.
     match out_of_range(unsafe { std::slice::from_raw_parts(index, count) }, bound) {
         None => Ok(()),

@@ -1,0 +1,193 @@
+//! The inner product: a group of 16 rows of the weight with a few rows of activations, block after block.
+
+use super::activations::{MARKS, Row};
+use super::dots::Dots;
+use super::layout::{BLOCK, Form, Planes, Scale};
+use crate::simd::{LANES, Simd};
+
+/// What the loops are compiled for.
+pub trait Shape: Copy + 'static {
+    /// Codes of four bits.
+    const NIBBLES: bool;
+    /// Codes go through a table.
+    const TABLE: bool;
+    /// A scale for every 16 items rather than 32.
+    const HALF: bool;
+    const MINIMUM: bool;
+    /// Codes may be above 127, and 128 stands for 0.
+    const WIDE: bool = !Self::NIBBLES || Self::TABLE;
+}
+
+/// [`Shape`] by its four constants, in their order.
+#[derive(Clone, Copy)]
+pub struct Of<const NIBBLES: bool, const TABLE: bool, const HALF: bool, const MINIMUM: bool>;
+
+impl<const NIBBLES: bool, const TABLE: bool, const HALF: bool, const MINIMUM: bool> Shape for Of<NIBBLES, TABLE, HALF, MINIMUM> {
+    const NIBBLES: bool = NIBBLES;
+    const TABLE: bool = TABLE;
+    const HALF: bool = HALF;
+    const MINIMUM: bool = MINIMUM;
+}
+
+/// One group of 16 rows of the weight.
+#[derive(Clone, Copy)]
+pub struct Group {
+    pub codes: *const u8,
+    /// [k / sub][16] scales and minima as float32.
+    pub scales: *const f32,
+    pub minima: *const f32,
+    pub blocks: usize,
+    pub table: &'static [u8; 16],
+}
+
+/// Bytes that are asked for in advance where a weight is read for the first time.
+const AHEAD: usize = 6 << 10;
+
+/// The exact sums of a block's codes times some rows' bytes: of all 32 items, or of both halves.
+#[inline(always)]
+unsafe fn dots<D: Dots, H: Shape, const R: usize>(
+    codes: *const u8,
+    table: &[u8; 16],
+    bytes: [*const u8; R],
+    corrections: [*const i32; R],
+) -> [[D::Int; R]; 2] {
+    // SAFETY: as promised to `tile`.
+    unsafe {
+        let four = |r: usize, at: usize| bytes[r].add(at).cast::<i32>().read_unaligned();
+        let begin = |half: usize| -> [D::Int; R] { std::array::from_fn(|r| D::begin(H::WIDE, *corrections[r].add(half))) };
+        let mut low = begin(0);
+        // The second half of a block where it has a scale of its own.
+        let mut high = if H::HALF { begin(1) } else { low };
+        if H::NIBBLES {
+            for v in 0..4 {
+                let both = D::codes(codes.add(64 * v));
+                let (mut c0, mut c1) = (D::low(both), D::high(both));
+                if H::TABLE {
+                    (c0, c1) = (D::lookup(table, c0), D::lookup(table, c1));
+                }
+                for r in 0..R {
+                    low[r] = D::dot(H::WIDE, low[r], c0, four(r, 4 * v));
+                    let second = if H::HALF { &mut high[r] } else { &mut low[r] };
+                    *second = D::dot(H::WIDE, *second, c1, four(r, 16 + 4 * v));
+                }
+            }
+        } else {
+            for v in 0..8 {
+                let c = D::codes(codes.add(64 * v));
+                for r in 0..R {
+                    let sums = if H::HALF && v >= 4 { &mut high[r] } else { &mut low[r] };
+                    *sums = D::dot(H::WIDE, *sums, c, four(r, 4 * v));
+                }
+            }
+        }
+        [low, high]
+    }
+}
+
+/// sums (R, 16) = the products of a group and R rows of activations. `first`: nobody has read the group yet.
+///
+/// # Safety
+/// The rows and the group hold `blocks` blocks; `sums` has room.
+#[inline(always)]
+pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row; R], first: bool, sums: *mut f32) {
+    let halves = if H::HALF { 2 } else { 1 };
+    // SAFETY: as promised above.
+    unsafe {
+        let mut all = [D::S::splat(0.0); R];
+        for b in 0..group.blocks {
+            let codes = group.codes.add(b * block_bytes::<H>());
+            if first {
+                for line in 0..block_bytes::<H>() / 64 {
+                    D::S::prefetch(codes.wrapping_add(AHEAD + 64 * line).cast());
+                }
+            }
+            let sub = halves * b;
+            let bytes = std::array::from_fn(|r| rows[r].bytes.add(b * BLOCK));
+            let dots = dots::<D, H, R>(codes, group.table, bytes, std::array::from_fn(|r| rows[r].corrections.add(sub)));
+            for half in 0..halves {
+                let scale = D::S::load(group.scales.add((sub + half) * LANES));
+                for r in 0..R {
+                    let scale = D::S::mul(scale, D::S::splat(*rows[r].scales.add(b)));
+                    all[r] = D::S::fma(D::float(dots[half][r]), scale, all[r]);
+                    if H::MINIMUM {
+                        let minimum = D::S::load(group.minima.add((sub + half) * LANES));
+                        all[r] = D::S::fma(minimum, D::S::splat(*rows[r].sums.add(sub + half)), all[r]);
+                    }
+                }
+            }
+        }
+        for r in 0..R {
+            D::S::store(sums.add(r * LANES), all[r]);
+        }
+        for (r, row) in rows.iter().enumerate() {
+            second_parts::<D, H>(group, row, sums.add(r * LANES));
+        }
+    }
+}
+
+/// Goes on with a row's sums: the second parts of its blocks that have one, in ascending k.
+#[inline(always)]
+unsafe fn second_parts<D: Dots, H: Shape>(group: &Group, row: &Row, sums: *mut f32) {
+    let halves = if H::HALF { 2 } else { 1 };
+    // SAFETY: as promised to `tile`.
+    unsafe {
+        let mut all = D::S::load(sums);
+        for word in 0..group.blocks.div_ceil(MARKS) {
+            let mut marks = *row.marks.add(word);
+            while marks != 0 {
+                let b = word * MARKS + marks.trailing_zeros() as usize;
+                marks &= marks - 1;
+                let (sub, bytes) = (halves * b, row.fine_bytes.add(b * BLOCK));
+                let codes = group.codes.add(b * block_bytes::<H>());
+                let dots = dots::<D, H, 1>(codes, group.table, [bytes], [row.fine_corrections.add(sub)]);
+                let step = D::S::splat(*row.fine_scales.add(b));
+                for half in 0..halves {
+                    let scale = D::S::mul(D::S::load(group.scales.add((sub + half) * LANES)), step);
+                    all = D::S::fma(D::float(dots[half][0]), scale, all);
+                }
+            }
+        }
+        D::S::store(sums, all);
+    }
+}
+
+/// Bytes of the 16 rows' codes in a block.
+const fn block_bytes<H: Shape>() -> usize {
+    if H::NIBBLES { LANES * BLOCK / 2 } else { LANES * BLOCK }
+}
+
+/// Writes a group's scales and minima as float32: [k / sub][16] each.
+///
+/// # Safety
+/// `group` is one of a packed weight of k items, `scales` and (where there are minima) `minima` have room.
+#[inline(always)]
+pub unsafe fn spread<D: Dots>(form: &Form, planes: &Planes, group: *const u8, k: usize, scales: *mut f32, minima: *mut f32) {
+    let each = form.items / form.sub;
+    // SAFETY: as promised above.
+    unsafe {
+        for unit in 0..k / form.items {
+            D::S::prefetch(group.wrapping_add(2 * unit * LANES + AHEAD).cast());
+            let wide = |plane: usize| group.add(plane + 2 * unit * LANES);
+            let scale =
+                if form.scale == Scale::Power { D::S::load_bf16(wide(planes.scales).cast()) } else { D::halves(wide(planes.scales)) };
+            let least = if form.minimum { D::halves(wide(planes.minima)) } else { scale };
+            if !form.is_super() {
+                D::S::store(scales.add(unit * LANES), scale);
+                if form.minimum {
+                    D::S::store(minima.add(unit * LANES), least);
+                }
+                continue;
+            }
+            let least = D::S::sub(D::S::splat(0.0), least);
+            for sub in unit * each..(unit + 1) * each {
+                let small = group.add(planes.small_scales + sub * LANES);
+                let small = if form.scale == Scale::Signed { D::signed(small) } else { D::unsigned(small) };
+                D::S::store(scales.add(sub * LANES), D::S::mul(scale, small));
+                if form.minimum {
+                    let small = D::unsigned(group.add(planes.small_minima + sub * LANES));
+                    D::S::store(minima.add(sub * LANES), D::S::mul(least, small));
+                }
+            }
+        }
+    }
+}

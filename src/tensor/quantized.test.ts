@@ -1,0 +1,229 @@
+/** Block-quantised matrices: what they take part in, what refuses them, and the row contract of their products. */
+import { afterAll, expect, test } from "vitest";
+import { native } from "../../tests/where-native.ts";
+import { GroundupError, ShapeError } from "../errors.ts";
+import { replaceParameter } from "../nn/index.ts";
+import { Linear } from "../nn/layers.ts";
+import {
+  backend,
+  dequantize,
+  embedding,
+  fromShared,
+  linear,
+  linearCrossEntropy,
+  memory,
+  mlp,
+  noGrad,
+  quantizedFromBytes,
+  scope,
+  share,
+  type Tensor,
+  tensor,
+  useBackend,
+  zeros,
+} from "./index.ts";
+import { QUANTIZED } from "./kernels.ts";
+import { packedBytes } from "./quantized-layout.ts";
+import { createReference } from "./reference/index.ts";
+import { roundedActivations } from "./reference/quantized.ts";
+import { quantizedValues, values } from "./samples.ts";
+
+const backends = native === null ? [createReference()] : [native, createReference()];
+const former = backend();
+afterAll(() => void useBackend(former));
+
+const numbers = (fn: () => Tensor): Float32Array => scope(() => ({ values: noGrad(fn).dataSync() as Float32Array })).values;
+
+test.each(QUANTIZED)("%s: the file's bytes come back, and a matrix holds no more than its packed bytes", (dtype) => {
+  for (const b of backends) {
+    useBackend(b);
+    scope(() => {
+      const before = memory().liveBytes;
+      const weight = quantizedValues([35, 512], dtype, 3);
+      expect(memory().liveBytes - before).toBe(packedBytes(dtype, 35, 512));
+      const bytes = weight.bytesSync();
+      const again = quantizedFromBytes(bytes, [35, 512], dtype);
+      expect(again.bytesSync()).toEqual(bytes);
+      expect(String(again)).toBe(`tensor(…, ${dtype}(35, 512))`);
+    });
+  }
+});
+
+test("rows are taken as a copy, and the other way round it is a view", () => {
+  for (const b of backends) {
+    useBackend(b);
+    scope(() => {
+      const weight = quantizedValues([35, 512], "q4_k");
+      const all = dequantize(weight);
+      expect(dequantize(weight.narrow(0, 17, 5)).dataSync()).toEqual(all.narrow(0, 17, 5).dataSync());
+      expect(dequantize(weight.slice([-3, 35])).dataSync()).toEqual(all.narrow(0, 32, 3).dataSync());
+      const across = weight.transpose();
+      expect(across.shape).toEqual([512, 35]);
+      expect(dequantize(across).dataSync()).toEqual(all.transpose().contiguous().dataSync());
+      const x = values([3, 512], { requiresGrad: false });
+      expect(linear(x, across, null, { transposed: true }).dataSync()).toEqual(linear(x, weight).dataSync());
+      expect(() => linear(x, across)).toThrow(/whose blocks run along 512 inputs, seen as \(out, in\)/);
+      expect(() => weight.narrow(1, 0, 256)).toThrow(/narrow of other than rows: not for block-quantised weights/);
+    });
+  }
+});
+
+test("every other operation refuses them in words", () => {
+  for (const b of backends) {
+    useBackend(b);
+    scope(() => {
+      const weight = quantizedValues([4, 64], "q8_0");
+      for (const refused of [
+        () => weight.add(1),
+        () => weight.matmul(weight),
+        () => weight.dataSync(),
+        () => weight.clone(),
+        () => noGrad(() => weight.fill(0)),
+        () => weight.write([1]),
+        () => weight.to("f32"),
+      ])
+        expect(refused).toThrow(/: not for block-quantised weights, expected numbers of their own, got q8_0\(4, 64\)\. .*use dequantize\(weight\)/);
+      expect(() => {
+        weight.requiresGrad = true;
+      }).toThrow(/a block-quantised weight can't be trained, expected a floating dtype, got q8_0\(4, 64\)\. Train an adapter beside it, or dequantize\(\) it/);
+      expect(() => zeros([4, 64], { dtype: "q8_0" })).toThrow(ShapeError);
+      expect(() => tensor([1, 2], { dtype: "q8_0" })).toThrow(GroundupError);
+      expect(() => dequantize(zeros([2, 2]))).toThrow(/expected a block-quantised matrix/);
+    });
+  }
+});
+
+test("what makes no matrix of whole blocks is refused before memory is taken", () => {
+  const before = memory().liveBytes;
+  expect(() => quantizedFromBytes(new Uint8Array(34), [1, 33], "q8_0")).toThrow(/no whole blocks, expected rows of a multiple of 32 items for q8_0, got 33/);
+  expect(() => quantizedFromBytes(new Uint8Array(33), [1, 32], "q8_0")).toThrow(/expected 34 bytes for q8_0\(1, 32\), got 33/);
+  expect(() => quantizedFromBytes(new Uint8Array(34), [32], "q8_0")).toThrow(/expected a matrix \(n, k\)/);
+  expect(() => quantizedFromBytes(new Uint8Array(34), [1, 32], "f32" as never)).toThrow(/not a quantised layout/);
+  expect(memory().liveBytes).toBe(before);
+});
+
+test("activations keep 8 bits, and 15 in a block that stands out of its row", () => {
+  const row = Float32Array.from({ length: 512 }, (_, i) => Math.sin(i + 1));
+  row[70] = 90;
+  const error = (from: number) =>
+    Math.max(
+      ...roundedActivations(row)
+        .slice(from, from + 32)
+        .map((x, i) => Math.abs(x - row[from + i])),
+    );
+  expect(error(0)).toBeGreaterThan(1e-3);
+  expect(error(0)).toBeLessThan(0.5 / 127);
+  // Its step is 90 / 127: one part alone would be wrong by up to 0.35.
+  expect(error(64)).toBeLessThan(0.5 * (90 / 127 / 254) * 1.01);
+});
+
+test("a product's error against the floats it stands for is that of 8-bit activations", () => {
+  for (const b of backends) {
+    useBackend(b);
+    for (const dtype of QUANTIZED) {
+      const weight = quantizedValues([37, 512], dtype);
+      const make = () => values([3, 512], { requiresGrad: false });
+      const [got, want] = [numbers(() => linear(make(), weight)), numbers(() => linear(make(), dequantize(weight)))];
+      const size = Math.sqrt(want.reduce((s, x) => s + x * x, 0) / want.length);
+      const error = Math.sqrt(want.reduce((s, x, i) => s + (x - got[i]) ** 2, 0) / want.length);
+      expect(error / size).toBeGreaterThan(1e-5);
+      expect(error / size).toBeLessThan(0.01);
+      weight.dispose();
+    }
+  }
+});
+
+test("the gradient of the input is that of the floats, for linear, mlp and the fused loss", () => {
+  for (const b of backends) {
+    useBackend(b);
+    scope(() => {
+      const [first, second] = [quantizedValues([900, 64], "q4_1"), quantizedValues([32, 900 - (900 % 32)], "q5_0")];
+      const gradient = (fn: (x: Tensor) => Tensor, dim: number) => {
+        const x = values([3, dim]);
+        fn(x).backward();
+        return (x.grad as Tensor).dataSync() as Float32Array;
+      };
+      const close = (a: Float32Array, c: Float32Array, within: number) => {
+        const largest = Math.max(...c.map(Math.abs));
+        expect(Math.max(...a.map((x, i) => Math.abs(x - c[i])))).toBeLessThanOrEqual(within * largest);
+      };
+      // Same sums in the same order: equal on the native backend.
+      close(
+        gradient((x) => linear(x, first).sum(), 64),
+        gradient((x) => linear(x, dequantize(first)).sum(), 64),
+        backend().name === "native" ? 0 : 1e-5,
+      );
+      const w1 = quantizedValues([896, 64], "q4_1");
+      const both = (d: (t: Tensor) => Tensor) => gradient((x) => mlp(x, { weight: d(w1) }, { weight: d(second) }, { activation: "silu" }).sum(), 64);
+      close(
+        both((t) => t),
+        both(dequantize),
+        0.02,
+      );
+      const targets = tensor(Int32Array.of(1, 899, 40));
+      close(
+        gradient((x) => linearCrossEntropy(x.mul(0.05), first, targets), 64),
+        gradient((x) => linearCrossEntropy(x.mul(0.05), dequantize(first), targets), 64),
+        0.02,
+      );
+    });
+  }
+});
+
+test("a module takes a quantised weight in a parameter's place, frozen", () => {
+  const layer = new Linear(64, 20);
+  replaceParameter(layer, "weight", quantizedValues([20, 64], "q4_0"));
+  expect(layer.weight.dtype).toBe("q4_0");
+  expect([...layer.namedParameters()].map(([name, p]) => [name, p.requiresGrad])).toEqual([
+    ["weight", false],
+    ["bias", true],
+  ]);
+  scope(() =>
+    layer
+      .forward(values([2, 64]))
+      .sum()
+      .backward(),
+  );
+  expect(layer.bias?.grad).not.toBeNull();
+  expect(() => layer.unfreeze()).toThrow(/can't be trained/);
+  expect(() => replaceParameter(layer, "wait", layer.weight)).toThrow(/no such parameter/);
+  expect(() => replaceParameter(layer, "bias", layer.weight)).toThrow(/expected bias of shape \(20\), got \(20, 64\)/);
+  layer.dispose();
+});
+
+test("a quantised matrix crosses threads, and a description that reaches out of it is refused", () => {
+  scope(() => {
+    const weight = quantizedValues([20, 64], "q4_1");
+    const description = share(weight);
+    expect(() => fromShared({ ...description, shape: [2000, 64] })).toThrow(/reaches out of the shared memory/);
+    expect(() => fromShared({ ...description, strides: [32, 1] })).toThrow(/reaches out of the shared memory/);
+    expect(() => fromShared({ ...description, shape: [20, 48], strides: [48, 1] })).toThrow(/reaches out of the shared memory/);
+    expect(fromShared(description).bytesSync()).toEqual(weight.bytesSync());
+  });
+});
+
+test("embedding reads rows of a table, and refuses one that lies the other way round", () => {
+  scope(() => {
+    const table = quantizedValues([35, 256], "q6_k");
+    const ids = tensor([Int32Array.of(34, 0)]);
+    expect(embedding(ids, table).dataSync()).toEqual(
+      new Float32Array([...(dequantize(table.narrow(0, 34, 1)).dataSync() as Float32Array), ...(dequantize(table.narrow(0, 0, 1)).dataSync() as Float32Array)]),
+    );
+    expect(() => embedding(ids, table.transpose())).toThrow(ShapeError);
+  });
+});
+
+test("a row's bytes are the same alone and in any batch", () => {
+  scope(() => {
+    const weight = quantizedValues([50, 256], "q4_1");
+    const x = values([64, 256], { requiresGrad: false });
+    const all = linear(x, weight);
+    for (const [from, count] of [
+      [0, 1],
+      [63, 1],
+      [5, 7],
+      [20, 40],
+    ])
+      expect(linear(x.narrow(0, from, count).contiguous(), weight).dataSync()).toEqual(all.narrow(0, from, count).dataSync());
+  });
+});
