@@ -104,7 +104,7 @@ function joinIds(lists: readonly Int32Array[]): EncodedTexts {
  * @throws GroundupError where "native" was asked for and its library does not load
  */
 export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): Tokenizer {
-  if (spec.model.kind === "pipeline" || spec.model.kind === "sentencepiece") return createPipelineTokenizer(spec, spec.model);
+  if (spec.model.kind === "pipeline" || spec.model.kind === "sentencepiece") return createPipelineTokenizer(spec, spec.model, engine);
   const model = createModel(spec, spec.model, engine);
   const size = specSize(spec);
   const added = new Map(spec.addedTokens.map((token) => [token.id, token]));
