@@ -317,7 +317,7 @@ impl Pipeline {
                     let clean = normalize(&self.steps, chunk);
                     self.cut(0, clean.as_deref().unwrap_or(chunk), first && start == 0, worker, &mut found);
                     sink.many(&found.0);
-                    if start > 0 || !first {
+                    if (start > 0 || !first) && !worker.outside {
                         worker.words.keep(chunk.as_bytes(), &found.0);
                     }
                     worker.ids = found.0;
