@@ -60,9 +60,14 @@ impl CharBpe {
     /// # Errors
     /// Numbers that are no ids.
     pub fn new(tokens: Trie, size: usize, merges: &[i32], options: CharOptions) -> Result<Self, TextError> {
-        let wrong = |rank: usize| TextError(format!("merge {rank} names an id outside the vocabulary, expected 0 to {}", size.saturating_sub(1)));
-        let mut bpe =
-            Self { tokens, options, pairs: vec![Slot { key: EMPTY, rank: NONE }; (merges.len()).next_power_of_two().max(16)], results: Vec::new() };
+        let wrong =
+            |rank: usize| TextError(format!("merge {rank} names an id outside the vocabulary, expected 0 to {}", size.saturating_sub(1)));
+        let mut bpe = Self {
+            tokens,
+            options,
+            pairs: vec![Slot { key: EMPTY, rank: NONE }; (merges.len()).next_power_of_two().max(16)],
+            results: Vec::new(),
+        };
         for (rank, merge) in merges.chunks_exact(3).enumerate() {
             if merge.iter().any(|&id| usize::try_from(id).map_or(true, |id| id >= size)) {
                 return Err(wrong(rank));

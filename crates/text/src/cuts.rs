@@ -25,14 +25,27 @@ pub enum Prepend {
 #[derive(Debug, Clone)]
 pub enum Cut {
     /// A published pattern, each match a piece. A blank is put before a text without one where `prefix` says so.
-    Pattern { pattern: Pattern, prefix: bool },
+    Pattern {
+        pattern: Pattern,
+        prefix: bool,
+    },
     Bert,
     Whitespace,
     WhitespaceSplit,
     Punctuation(Behavior),
-    Digits { each: bool },
-    Literal { text: String, behavior: Behavior, invert: bool },
-    Metaspace { mark: char, prepend: Prepend, split: bool },
+    Digits {
+        each: bool,
+    },
+    Literal {
+        text: String,
+        behavior: Behavior,
+        invert: bool,
+    },
+    Metaspace {
+        mark: char,
+        prepend: Prepend,
+        split: bool,
+    },
 }
 
 impl Cut {

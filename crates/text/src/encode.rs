@@ -6,8 +6,8 @@ use crate::merge::{MergeRoom, merge_word};
 use crate::pattern::Pattern;
 use crate::split::{Piece, pieces};
 use crate::vocab::Vocab;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Bytes a thread takes at a time: large enough that handing out costs nothing, small enough to share evenly.
 const TASK: usize = 1 << 17;

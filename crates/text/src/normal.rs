@@ -155,7 +155,7 @@ fn composed(points: &Points, first: char, second: char) -> Option<char> {
     if (LEAD..LEAD + LEADS).contains(&a) && (VOWEL..VOWEL + VOWELS).contains(&b) {
         return char::from_u32(HANGUL.start + ((a - LEAD) * VOWELS + b - VOWEL) * TAILS);
     }
-    if HANGUL.contains(&a) && (a - HANGUL.start) % TAILS == 0 && (TAIL + 1..TAIL + TAILS).contains(&b) {
+    if HANGUL.contains(&a) && (a - HANGUL.start).is_multiple_of(TAILS) && (TAIL + 1..TAIL + TAILS).contains(&b) {
         return char::from_u32(a + b - TAIL);
     }
     points.pair(first, second)

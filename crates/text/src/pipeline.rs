@@ -89,9 +89,13 @@ enum Part {
     /// A document as it came.
     Whole,
     /// A stretch without added tokens, not normalised yet.
-    Raw { first: bool },
+    Raw {
+        first: bool,
+    },
     /// Normalised.
-    Clean { first: bool },
+    Clean {
+        first: bool,
+    },
     Token(u32),
 }
 
@@ -432,7 +436,9 @@ fn chunks_of(steps: &[Step], cuts: &[Cut], model: &Model) -> Chunks {
         Some(Cut::Bert) if steps.iter().all(Step::is_local_at_ascii) => Chunks::Ascii,
         Some(Cut::Bert | Cut::Whitespace | Cut::WhitespaceSplit) if steps.iter().all(Step::is_local_at_blanks) => Chunks::Blanks,
         // A text that goes on begins with a blank, so that no mark is put before it.
-        Some(Cut::Metaspace { split: true, .. }) if steps.iter().all(|step| step.is_local_at_blanks() && step.keeps_blanks()) => Chunks::Blanks,
+        Some(Cut::Metaspace { split: true, .. }) if steps.iter().all(|step| step.is_local_at_blanks() && step.keeps_blanks()) => {
+            Chunks::Blanks
+        }
         _ => Chunks::No,
     }
 }

@@ -1,8 +1,8 @@
 //! A pipeline from its description, a list of words with arrays beside it: what `src/tokenizers/pipeline-recipe.ts` writes.
 
 use crate::added::Added;
-use crate::charsmap::Charsmap;
 use crate::chars::{CharBpe, CharOptions};
+use crate::charsmap::Charsmap;
 use crate::cuts::{Behavior, Cut, Prepend};
 use crate::error::TextError;
 use crate::models::{PieceModel, Tokens};

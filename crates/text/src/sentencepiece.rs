@@ -5,12 +5,12 @@
 //! symbols, that are cut independently; those seen lately are known.
 
 use crate::cache::{Found, Words};
-use crate::charsmap::Charsmap;
 use crate::chars::has_mark_inside;
+use crate::charsmap::Charsmap;
 use crate::error::TextError;
 use crate::trie::{NONE, ROOT, Trie};
 use crate::unigram::width;
-use crate::units::{Unigrams, UnigramRoom};
+use crate::units::{UnigramRoom, Unigrams};
 use std::collections::{BinaryHeap, HashMap};
 
 /// What a piece may be used for, as the file numbers it.
@@ -76,8 +76,12 @@ impl SentencePiece {
     /// Types or scores that are not one for each piece.
     pub fn new(spec: SentencePieceSpec<'_>) -> Result<Self, TextError> {
         let size = spec.types.len();
-        if spec.scores.len() != size || spec.pieces.iter().any(|&(_, id)| id as usize >= size) || spec.scores.iter().any(|s| !s.is_finite()) {
-            return Err(TextError(format!("pieces, types and finite scores must be as many, got {size} types and {} scores", spec.scores.len())));
+        if spec.scores.len() != size || spec.pieces.iter().any(|&(_, id)| id as usize >= size) || spec.scores.iter().any(|s| !s.is_finite())
+        {
+            return Err(TextError(format!(
+                "pieces, types and finite scores must be as many, got {size} types and {} scores",
+                spec.scores.len()
+            )));
         }
         let unknown = spec.types.iter().position(|&kind| kind == kind::UNKNOWN).map_or(NONE, |id| id as u32);
         let type_of = |id: u32| spec.types[id as usize];
@@ -198,23 +202,21 @@ impl SentencePiece {
                         self.give(&normal[start..end], ids, lengths, &mut behind_unknown, &mut room.ids, &mut sink);
                     });
                 }
-                Cutter::Bpe(merges) => {
-                    match words.find(normal.as_bytes(), start, end) {
-                        Found::Few(ids, count) => sink(&ids[..count]),
-                        Found::Many(ids) => sink(ids),
-                        Found::Nothing => {
-                            let unit = &normal[start..end];
-                            merges.cut(unit, self.unknown, &mut room.merges);
-                            room.ids.clear();
-                            let (ids, lengths) = (&room.merges.ids, &room.merges.lengths);
-                            self.spell(unit, ids, lengths, &mut behind_unknown, &mut room.ids);
-                            sink(&room.ids);
-                            if self.units {
-                                words.keep(unit.as_bytes(), &room.ids);
-                            }
+                Cutter::Bpe(merges) => match words.find(normal.as_bytes(), start, end) {
+                    Found::Few(ids, count) => sink(&ids[..count]),
+                    Found::Many(ids) => sink(ids),
+                    Found::Nothing => {
+                        let unit = &normal[start..end];
+                        merges.cut(unit, self.unknown, &mut room.merges);
+                        room.ids.clear();
+                        let (ids, lengths) = (&room.merges.ids, &room.merges.lengths);
+                        self.spell(unit, ids, lengths, &mut behind_unknown, &mut room.ids);
+                        sink(&room.ids);
+                        if self.units {
+                            words.keep(unit.as_bytes(), &room.ids);
                         }
                     }
-                }
+                },
             }
             start = end;
         }
@@ -242,7 +244,9 @@ impl SentencePiece {
         for (&id, &length) in ids.iter().zip(lengths) {
             let unknown = id == self.unknown;
             match &self.bytes {
-                Some(bytes) if unknown => out.extend(unit.as_bytes()[at..at + length as usize].iter().map(|&byte| bytes[usize::from(byte)])),
+                Some(bytes) if unknown => {
+                    out.extend(unit.as_bytes()[at..at + length as usize].iter().map(|&byte| bytes[usize::from(byte)]))
+                }
                 None if unknown && *behind_unknown => {}
                 _ => out.push(id),
             }

@@ -10,11 +10,21 @@ pub enum Step {
     Nmt,
     Lowercase,
     StripAccents,
-    Strip { left: bool, right: bool },
+    Strip {
+        left: bool,
+        right: bool,
+    },
     /// A text (not empty) for another.
-    Replace { pattern: String, content: String },
+    Replace {
+        pattern: String,
+        content: String,
+    },
     /// Runs of at least `least` characters that are `of`, or, without one, white space.
-    ReplaceRun { of: Option<char>, least: usize, content: String },
+    ReplaceRun {
+        of: Option<char>,
+        least: usize,
+        content: String,
+    },
     Prepend(String),
     Charsmap(Charsmap),
     BertClean,
