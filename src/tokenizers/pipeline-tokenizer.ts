@@ -1,30 +1,33 @@
 /**
- * Tokenizers whose parts are run one after the other, in plain TypeScript: every tokenizer.json, and SentencePiece's models. Byte-level BPE has a faster way
- * (tokenizer.ts), which gives the same ids.
+ * Tokenizers whose parts are run one after the other: every tokenizer.json, and SentencePiece's models. Here they run in plain TypeScript, which makes tokens
+ * and places; where the native part is there and has all parts (pipeline-recipe.ts), it makes the ids. Byte-level BPE of one published pattern has a way of its
+ * own (tokenizer.ts).
  */
 import { DataError } from "../errors.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
 import { textToString } from "./byte-level/bpe.ts";
-import type { Text } from "./byte-level/bpe-engine.ts";
+import type { IdsEngine, Text } from "./byte-level/bpe-engine.ts";
 import { alphabetToBytes } from "./byte-level/byte-alphabet.ts";
-import type { Engine } from "./byte-level/native-text.ts";
+import { createIdsEngine, type Engine } from "./byte-level/native-text.ts";
 import { applyChatTemplate } from "./chat-template/chat-template.ts";
 import { createTokenStream } from "./decoders/decoder-stream.ts";
 import { decodeTokens, fallbackByte } from "./decoders/decoders.ts";
 import type { Encoding, Offset } from "./encoding.ts";
 import { saveTokenizer } from "./files/save.ts";
+import { type Around, aroundText, createIdsEncoding, NOTHING_AROUND, surround } from "./ids-encoding.ts";
 import { createPieceModel, withoutTokens } from "./models/piece-models.ts";
 import { AlignedText } from "./normalizers/aligned-text.ts";
 import { normalize, normalizeString } from "./normalizers/normalizers.ts";
+import { hiddenIds, recipeOf } from "./pipeline-recipe.ts";
 import { addedTokens, type Encoded, emptyEncoded, joinEncoded } from "./post-processors/encoded.ts";
 import { postProcess } from "./post-processors/post-processors.ts";
 import { preTokenize } from "./pre-tokenizers/pre-tokenizers.ts";
 import { createSentencePiece } from "./sentencepiece/sentencepiece.ts";
 import { PIECE_TYPES } from "./sentencepiece/spec.ts";
-import type { DecodeOptions, EncodeOptions, Tokenizer } from "./tokenizer.ts";
-import { type PipelineModel, type SentencePieceModel, specSize, type TokenizerSpec, unknownId } from "./tokenizer-spec.ts";
+import type { DecodeOptions, EncodedTexts, EncodeOptions, Tokenizer } from "./tokenizer.ts";
+import { type PipelineModel, type SentencePieceModel, specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
 
 /** What differs between the two kinds. Ids that reach it are within the vocabulary. */
 interface Core {
@@ -47,11 +50,7 @@ const DECODE: KnownOptions<DecodeOptions> = { skipSpecialTokens: true };
 const OF_OTHERS = { advice: "The ids were made with another tokenizer, or the model's vocabulary is larger than the tokenizer's." };
 
 function pipelineCore(model: PipelineModel, added: readonly AddedToken[]): Core {
-  // Special tokens are found before the model sees the text, where that is allowed; elsewhere their spelling is ordinary text. The unknown token and the bytes
-  // of others are no one's to forge.
-  const unknown = unknownId(model);
-  const hidden = added.filter(({ id, content, special }) => special && id !== unknown && fallbackByte(content) === undefined);
-  const pieces = createPieceModel(withoutTokens(model.pieces, new Set(hidden.map(({ id }) => id))));
+  const pieces = createPieceModel(withoutTokens(model.pieces, hiddenIds(model, added)));
   const encoder = new TextEncoder();
   const byteLevel = model.decoder?.type === "ByteLevel";
   return {
@@ -170,9 +169,52 @@ export function encodingFrom(found: Encoded, added: ReadonlyMap<number, AddedTok
   };
 }
 
-/** @param spec of a pipeline or a SentencePiece model */
+/** What makes ids in the native part. */
+interface NativeIds {
+  readonly ids: IdsEngine;
+  around(special: boolean): Around;
+  /** undefined where the vocabulary can't spell a text: the twin says so in its own words. */
+  run<T>(call: () => T): T | undefined;
+}
+
+/** @returns null where the native part is not there, or lacks a part of this tokenizer */
+function createNative(spec: TokenizerSpec, model: PipelineModel | SentencePieceModel, core: () => Core, engine: Engine): NativeIds | null {
+  if (engine === "reference") return null;
+  const process = (special: boolean) => (text: Encoded) =>
+    model.kind === "pipeline" ? postProcess(model.postProcessor, [text], special) : core().postProcess([text], special);
+  const nothing = model.kind === "sentencepiece" && !model.bos && !model.eos ? NOTHING_AROUND : undefined;
+  const [bare, templated] = [false, true].map((special) => nothing ?? aroundText(process(special)));
+  const recipe = recipeOf(spec, model);
+  if (bare === null || templated === null || recipe === null) return null;
+  const ids = createIdsEngine(recipe, engine);
+  if (ids === null) return null;
+  return {
+    ids,
+    around: (special) => (special ? templated : bare),
+    run(call) {
+      try {
+        return call();
+      } catch (error) {
+        if (error instanceof DataError && error.message.includes("text outside the vocabulary")) return undefined;
+        throw error;
+      }
+    },
+  };
+}
+
+/**
+ * @param spec of a pipeline or a SentencePiece model
+ * @param engine what makes ids
+ */
 export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineModel | SentencePieceModel, engine: Engine = "auto"): Tokenizer {
-  const core = model.kind === "pipeline" ? pipelineCore(model, spec.addedTokens) : sentencePieceCore(model);
+  let built: Core | undefined;
+  // Where the native part makes the ids, the twin's tables are often never asked for.
+  const core = (): Core => {
+    built ??= model.kind === "pipeline" ? pipelineCore(model, spec.addedTokens) : sentencePieceCore(model);
+    return built;
+  };
+  const native = createNative(spec, model, core, engine);
+  if (native === null) core();
   const normalizes = model.kind === "pipeline" && model.normalizer !== null;
   const normalized = (content: string): string => (model.kind === "pipeline" ? normalizeString(model.normalizer, content) : content);
   const size = specSize(spec);
@@ -219,8 +261,8 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     const late = tokens.filter((token) => token.normalized && normalizes).map((token) => ({ ...token, content: normalized(token.content) }));
     for (const segment of cut(whole, early)) {
       if (segment.token !== undefined) addToken(out, segment.token, segment.text);
-      else if (late.length === 0) core.encode(bare(segment.text), (part) => cut(part, late), out);
-      else core.encode(segment.text, (part) => cut(part, late).map((inner) => (inner.token === undefined ? { text: bare(inner.text) } : inner)), out);
+      else if (late.length === 0) core().encode(bare(segment.text), (part) => cut(part, late), out);
+      else core().encode(segment.text, (part) => cut(part, late).map((inner) => (inner.token === undefined ? { text: bare(inner.text) } : inner)), out);
     }
     return { ...out, typeIds: out.ids.map(() => typeId) };
   }
@@ -230,13 +272,41 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     const clean = textToString(text);
     const special = options.addSpecialTokens !== false;
     const one = rows(clean.text, tokens, 0);
-    if (options.pair === undefined) return { found: core.postProcess([one], special), replaced: clean.replaced };
+    if (options.pair === undefined) return { found: core().postProcess([one], special), replaced: clean.replaced };
     const other = textToString(options.pair);
-    return { found: core.postProcess([one, rows(other.text, tokens, 1)], special), replaced: clean.replaced + other.replaced };
+    return { found: core().postProcess([one, rows(other.text, tokens, 1)], special), replaced: clean.replaced + other.replaced };
   }
 
-  function encode(text: Text, options: EncodeOptions = {}): Encoding {
+  /** In plain TypeScript, with all that an encoding has. */
+  function encodeHere(text: Text, options: EncodeOptions): Encoding {
     return encodingFrom(encoded(text, options).found, added);
+  }
+
+  /** For each added token whether it is looked for. */
+  function marksOf(options: EncodeOptions): Uint8Array {
+    const tokens = new Set(allowed(options));
+    return Uint8Array.from(spec.addedTokens, (token) => (tokens.has(token) ? 1 : 0));
+  }
+
+  function join(lists: readonly { found: Encoded; replaced: number }[]): EncodedTexts {
+    const starts = new Int32Array(lists.length + 1);
+    for (const [i, { found }] of lists.entries()) starts[i + 1] = starts[i] + found.ids.length;
+    return { ids: Int32Array.from(lists.flatMap(({ found }) => found.ids)), starts, replaced: lists.reduce((sum, { replaced }) => sum + replaced, 0) };
+  }
+
+  /** The ids of texts that stand alone. */
+  function idsOf(texts: readonly Text[], options: EncodeOptions): EncodedTexts {
+    const marks = marksOf(options);
+    const batch = native?.run(() => native.ids.encodeBatch(texts, marks, options.threads ?? 0));
+    if (native !== null && batch !== undefined) return surround(batch, native.around(options.addSpecialTokens !== false));
+    return join(texts.map((text) => encoded(text, options)));
+  }
+
+  function encodeBatch(texts: readonly Text[], options: EncodeOptions = {}): Encoding[] {
+    if (native === null || options.pair !== undefined) return texts.map((text) => encodeHere(text, options));
+    const { ids: list, starts } = idsOf(texts, options);
+    const around = native.around(options.addSpecialTokens !== false);
+    return texts.map((text, i) => createIdsEncoding(list.slice(starts[i], starts[i + 1]), around, added, () => encodeHere(text, options)));
   }
 
   /** The spellings of ids of the vocabulary, special ones left out where asked. */
@@ -255,17 +325,22 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     vocabSize: size,
     specialTokens,
     spec,
-    engine: "reference",
-    encode,
-    encodeBatch: (texts, options) => texts.map((text) => encode(text, options)),
+    engine: native === null ? "reference" : "native",
+    encode: (text, options) => encodeBatch([text], options)[0],
+    encodeBatch,
     encodeAll(texts, options = {}) {
-      const lists = texts.map((text) => encoded(text, options));
-      const starts = new Int32Array(texts.length + 1);
-      for (const [i, { found }] of lists.entries()) starts[i + 1] = starts[i] + found.ids.length;
-      return { ids: Int32Array.from(lists.flatMap(({ found }) => found.ids)), starts, replaced: lists.reduce((sum, { replaced }) => sum + replaced, 0) };
+      if (options.pair === undefined) return idsOf(texts, options);
+      return join(texts.map((text) => encoded(text, options)));
     },
-    count: (text, options = {}) => encoded(text, options).found.ids.length,
-    decode: (list, options = {}) => core.decode(spellings(list, options)),
+    count(text, options = {}) {
+      if (native !== null && options.pair === undefined) {
+        const { before, after } = native.around(options.addSpecialTokens !== false);
+        const counted = native.run(() => native.ids.count([text], marksOf(options), options.threads ?? 0));
+        if (counted !== undefined) return before.ids.length + counted[0] + after.ids.length;
+      }
+      return encoded(text, options).found.ids.length;
+    },
+    decode: (list, options = {}) => core().decode(spellings(list, options)),
     applyChatTemplate: (messages, options) =>
       applyChatTemplate(
         { chat: spec.chat, addedTokens: spec.addedTokens, engine, encode: (text, mark) => Int32Array.from(rows(text, spec.addedTokens, 0, mark).ids) },
@@ -273,7 +348,7 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
         options,
       ),
     decodeStream(options = {}) {
-      const stream = core.decodeStream();
+      const stream = core().decodeStream();
       return {
         push: (id) =>
           spellings([id], options)
@@ -286,9 +361,9 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     idToToken: tokenOf,
     byteLength(id) {
       const token = added.get(id);
-      return token === undefined ? core.byteLength(id) : token.special ? 0 : new TextEncoder().encode(token.content).length;
+      return token === undefined ? core().byteLength(id) : token.special ? 0 : new TextEncoder().encode(token.content).length;
     },
     save: (folder) => saveTokenizer(spec, folder),
-    dispose() {},
+    dispose: () => native?.ids.dispose(),
   };
 }

@@ -4,16 +4,19 @@ import { checkOptions, type KnownOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
 import { textToString } from "./byte-level/bpe.ts";
-import type { Text } from "./byte-level/bpe-engine.ts";
+import type { EncodedBatch, IdsEngine, Text } from "./byte-level/bpe-engine.ts";
 import { createModel } from "./byte-level/model.ts";
 import type { Engine } from "./byte-level/native-text.ts";
+import { splitPattern } from "./byte-level/split-patterns.ts";
 import { applyChatTemplate, type ChatMessage, type ChatTemplateOptions, type RenderedChat } from "./chat-template/chat-template.ts";
 import { createDecodeStream, type DecodeStream } from "./decoders/decode-stream.ts";
 import { createEncoding, type Encoding } from "./encoding.ts";
 import { saveTokenizer } from "./files/save.ts";
 import { Place } from "./files/strict-json.ts";
+import { type Around, NOTHING_AROUND, surround } from "./ids-encoding.ts";
 import { AlignedText } from "./normalizers/aligned-text.ts";
-import { normalize as normalizeAligned } from "./normalizers/normalizers.ts";
+import { normalize as normalizeAligned, normalizeString } from "./normalizers/normalizers.ts";
+import { tokenWords } from "./pipeline-recipe.ts";
 import { createPipelineTokenizer, encodingFrom } from "./pipeline-tokenizer.ts";
 import type { Encoded } from "./post-processors/encoded.ts";
 import { postProcess, readPostProcessor } from "./post-processors/post-processors.ts";
@@ -146,7 +149,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     return spec.addedTokens.filter((token) => !token.special || allowSpecial.includes(token.content));
   }
 
-  const normalize = (text: string): string => spec.normalizer.reduce((t, form) => t.normalize(form), text);
+  const normalize = (text: string): string => spec.normalizer.reduce((t, type) => normalizeString({ type }, t), text);
   const aligned = (text: string): AlignedText => {
     const found = new AlignedText(text);
     for (const type of spec.normalizer) normalizeAligned({ type }, found);
@@ -180,22 +183,48 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
   /** Whether the model may have the text as it is. */
   const isPlain = (tokens: readonly AddedToken[]): boolean => tokens.length === 0 && spec.normalizer.length === 0 && !addPrefixSpace;
 
-  function withTemplate(list: Int32Array, options: EncodeOptions): Int32Array {
-    if (options.addSpecialTokens === false || before.length + after.length === 0) return list;
-    const out = new Int32Array(before.length + list.length + after.length);
-    out.set(before.map((token) => token.id));
-    out.set(list, before.length);
-    out.set(
-      after.map((token) => token.id),
-      before.length + list.length,
-    );
-    return out;
+  const rows = (list: typeof before): Around["before"] => ({
+    ids: list.map(({ id }) => id),
+    typeIds: list.map((row) => row.typeId),
+    special: list.map(() => 1),
+  });
+  const template: Around = { before: rows(before), after: rows(after), typeId };
+  const aroundOf = (options: EncodeOptions): Around => (options.addSpecialTokens === false ? NOTHING_AROUND : template);
+
+  let parts: IdsEngine | undefined;
+  /** Added tokens, normaliser and model as one; undefined where only the twin has them. */
+  function whole(): IdsEngine | undefined {
+    if (parts === undefined && model.withParts !== undefined && spec.model.kind === "bpe") {
+      const cut = ["Pattern", String(splitPattern(spec.model.pattern).code), addPrefixSpace ? "yes" : "no"];
+      parts = model.withParts([...tokenWords(spec.addedTokens), ...spec.normalizer, ...cut]);
+    }
+    return parts;
+  }
+
+  /** For each added token whether it is looked for. */
+  function marksOf(tokens: readonly AddedToken[]): Uint8Array {
+    const chosen = new Set(tokens);
+    return Uint8Array.from(spec.addedTokens, (token) => (chosen.has(token) ? 1 : 0));
+  }
+
+  /** The ids of texts without what the template puts around them. */
+  function encodeBare(texts: readonly Text[], options: EncodeOptions): EncodedBatch {
+    const threads = options.threads ?? 0;
+    const tokens = allowed(options);
+    if (isPlain(tokens)) return model.encodeBatch(texts, threads);
+    const native = whole();
+    if (native !== undefined) return native.encodeBatch(texts, marksOf(tokens), threads);
+    const clean = texts.map(textToString);
+    const { ids: list, starts } = joinIds(clean.map(({ text }) => encodeOrdinary(text, options)));
+    return { ids: list, counts: Int32Array.from(clean, (_, i) => starts[i + 1] - starts[i]), replaced: clean.reduce((sum, { replaced }) => sum + replaced, 0) };
   }
 
   function encodeOrdinary(text: Text, options: EncodeOptions): Int32Array {
     const threads = options.threads ?? 0;
     const tokens = allowed(options);
     if (isPlain(tokens)) return model.encode(text, threads);
+    const native = whole();
+    if (native !== undefined) return native.encodeBatch([text], marksOf(tokens), threads).ids;
     return idsOf(piecesOf(textToString(text).text, tokens), threads);
   }
 
@@ -249,27 +278,15 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
 
   function encode(text: Text, options: EncodeOptions = {}): Encoding {
     if (options.pair !== undefined) return encodePair(text, options.pair, options);
-    const list = withTemplate(encodeOrdinary(text, options), options);
+    const made = encodeOrdinary(text, options);
+    const { ids: list } = surround({ ids: made, counts: Int32Array.of(made.length), replaced: 0 }, aroundOf(options));
     const around = options.addSpecialTokens === false ? { before: 0, after: 0 } : { before: before.length, after: after.length };
     return createEncoding({ text, ids: list, around, spec, normalize: aligned, addPrefixSpace, added, byteLength: model.byteLength, postTypeId: typeId });
   }
 
   function encodeAll(texts: readonly Text[], options: EncodeOptions = {}): EncodedTexts {
     if (options.pair !== undefined) return joinIds(texts.map((text) => encode(text, options).ids));
-    const starts = new Int32Array(texts.length + 1);
-    const template = options.addSpecialTokens !== false && before.length + after.length > 0;
-    if (isPlain(allowed(options)) && !template) {
-      const { ids: list, counts, replaced } = model.encodeBatch(texts, options.threads ?? 0);
-      for (const [i, n] of counts.entries()) starts[i + 1] = starts[i] + n;
-      return { ids: list, starts, replaced };
-    }
-    let replaced = 0;
-    const lists = texts.map((text) => {
-      const clean = textToString(text);
-      replaced += clean.replaced;
-      return withTemplate(encodeOrdinary(clean.text, options), options);
-    });
-    return { ...joinIds(lists), replaced };
+    return surround(encodeBare(texts, options), aroundOf(options));
   }
 
   /** Ids as an Int32Array of the vocabulary, special ones left out where asked. */
@@ -314,9 +331,10 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     encodeAll,
     count(text, options = {}) {
       if (options.pair !== undefined) return encode(text, options).ids.length;
-      const template = options.addSpecialTokens === false ? 0 : before.length + after.length;
-      if (isPlain(allowed(options))) return model.count([text], options.threads ?? 0)[0] + template;
-      return encodeOrdinary(text, options).length + template;
+      const around = options.addSpecialTokens === false ? 0 : before.length + after.length;
+      const [tokens, threads] = [allowed(options), options.threads ?? 0];
+      if (isPlain(tokens)) return model.count([text], threads)[0] + around;
+      return (whole()?.count([text], marksOf(tokens), threads)[0] ?? encodeOrdinary(text, options).length) + around;
     },
     decode: (list, options = {}) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(model.decode(checked(list, options))),
     applyChatTemplate: (messages, options) =>
@@ -336,6 +354,9 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
       return token === undefined ? model.byteLength(id) : token.special ? 0 : new TextEncoder().encode(token.content).length;
     },
     save: (folder) => saveTokenizer(spec, folder),
-    dispose: model.dispose,
+    dispose() {
+      parts?.dispose();
+      model.dispose();
+    },
   };
 }

@@ -2,6 +2,7 @@
 //! `src/tokenizers/byte-level/native-text.ts`.
 
 mod input;
+mod pipeline;
 mod table;
 
 use crate::napi::{Call, Exports, sys};
@@ -22,6 +23,7 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
     x.function("textEncodeBatch", encode_batch)?;
     x.function("textCount", count)?;
     x.function("textDecode", decode)?;
+    pipeline::register(x)?;
     x.function("textTrainerNew", trainer_new)?;
     x.function("textTrainerFeed", trainer_feed)?;
     x.function("textTrainerFinish", trainer_finish)?;
@@ -31,6 +33,7 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
 /// Frees the vocabularies and trainers of a thread that ends.
 pub fn free_all_of(thread: usize) {
     ENCODERS.free_all_of(thread);
+    pipeline::free_all_of(thread);
     TRAINERS.free_all_of(thread);
 }
 

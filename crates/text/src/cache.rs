@@ -80,3 +80,64 @@ impl WordCache {
         self.slots[word.hash() as usize & (SLOTS - 1)] = Slot { lo: word.lo, hi: word.hi, ids: kept };
     }
 }
+
+/// Longest word that the second table takes, in bytes, and most ids of one.
+const LONGEST_KEPT: usize = 96;
+const MOST_KEPT: usize = 64;
+const LONG_SLOTS: usize = 1 << 13;
+
+#[derive(Clone, Default)]
+struct LongSlot {
+    word: Vec<u8>,
+    ids: Vec<u32>,
+}
+
+/// What the tables know of a word.
+pub enum Found<'a> {
+    Few([u32; MOST], usize),
+    Many(&'a [u32]),
+    Nothing,
+}
+
+/// The ids of recent words: short ones packed, longer ones in a table of their own. At most some megabytes a thread.
+pub struct Words {
+    short: WordCache,
+    long: Vec<LongSlot>,
+}
+
+impl Words {
+    pub fn new() -> Self {
+        Self { short: WordCache::new(), long: vec![LongSlot::default(); LONG_SLOTS] }
+    }
+
+    /// The ids of `text[start..end]` (not empty), if it was seen lately.
+    #[inline(always)]
+    pub fn find(&self, text: &[u8], start: usize, end: usize) -> Found<'_> {
+        if end - start <= LONGEST {
+            return self.short.get(Packed::new(text, start, end - start)).map_or(Found::Nothing, |(ids, count)| Found::Few(ids, count));
+        }
+        self.find_long(&text[start..end])
+    }
+
+    fn find_long(&self, word: &[u8]) -> Found<'_> {
+        if word.len() > LONGEST_KEPT {
+            return Found::Nothing;
+        }
+        let slot = &self.long[hash::bytes(word) as usize & (LONG_SLOTS - 1)];
+        if slot.word == word { Found::Many(&slot.ids) } else { Found::Nothing }
+    }
+
+    pub fn keep(&mut self, word: &[u8], ids: &[u32]) {
+        if word.len() <= LONGEST {
+            if ids.len() <= MOST {
+                self.short.put(Packed::new(word, 0, word.len()), ids);
+            }
+        } else if word.len() <= LONGEST_KEPT && ids.len() <= MOST_KEPT {
+            let slot = &mut self.long[hash::bytes(word) as usize & (LONG_SLOTS - 1)];
+            slot.word.clear();
+            slot.word.extend_from_slice(word);
+            slot.ids.clear();
+            slot.ids.extend_from_slice(ids);
+        }
+    }
+}

@@ -6,8 +6,8 @@ use crate::merge::{MergeRoom, merge_word};
 use crate::pattern::Pattern;
 use crate::split::{Piece, pieces};
 use crate::vocab::Vocab;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Bytes a thread takes at a time: large enough that handing out costs nothing, small enough to share evenly.
 const TASK: usize = 1 << 17;
@@ -36,21 +36,33 @@ struct Worker {
 
 /// A vocabulary with a split pattern. Shared by threads; each takes a worker from the shelf.
 pub struct Encoder {
-    vocab: Vocab,
+    vocab: Arc<Vocab>,
     pattern: Pattern,
     shelf: Mutex<Vec<Worker>>,
 }
 
 /// Where ids go: into a list, or only into a count.
-trait Sink {
+pub(crate) trait Sink {
     fn few(&mut self, ids: [u32; MOST], count: usize);
     fn many(&mut self, ids: &[u32]);
     fn so_far(&self) -> usize;
 }
 
-struct List {
+pub(crate) struct List {
     ids: Vec<u32>,
     filled: usize,
+}
+
+impl List {
+    /// With room for the ids of so many bytes of text, at a guess.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { ids: vec![0; bytes / 3 + 64], filled: 0 }
+    }
+
+    pub(crate) fn into_ids(mut self) -> Vec<u32> {
+        self.ids.truncate(self.filled);
+        self.ids
+    }
 }
 
 impl Sink for List {
@@ -78,7 +90,7 @@ impl Sink for List {
     }
 }
 
-struct Count(usize);
+pub(crate) struct Count(pub(crate) usize);
 
 impl Sink for Count {
     #[inline(always)]
@@ -97,10 +109,10 @@ impl Sink for Count {
 
 impl Encoder {
     pub fn new(vocab: Vocab, pattern: Pattern) -> Self {
-        Self { vocab, pattern, shelf: Mutex::new(Vec::new()) }
+        Self { vocab: Arc::new(vocab), pattern, shelf: Mutex::new(Vec::new()) }
     }
 
-    pub fn vocab(&self) -> &Vocab {
+    pub fn vocab(&self) -> &Arc<Vocab> {
         &self.vocab
     }
 
@@ -110,12 +122,9 @@ impl Encoder {
     /// # Errors
     /// Text of 4 GiB or more, or ends that do not rise to the text's length.
     pub fn encode(&self, text: &[u8], ends: &[usize], threads: usize) -> Result<Encoded, TextError> {
-        let run = self.run(text, ends, threads, |bytes| List { ids: vec![0; bytes / 3 + 64], filled: 0 })?;
+        let run = self.run(text, ends, threads, List::new)?;
         let mut encoded = Encoded { parts: Vec::with_capacity(run.sinks.len()), counts: run.counts };
-        for mut list in run.sinks {
-            list.ids.truncate(list.filled);
-            encoded.parts.push(list.ids);
-        }
+        encoded.parts.extend(run.sinks.into_iter().map(List::into_ids));
         Ok(encoded)
     }
 
@@ -230,18 +239,7 @@ impl Encoder {
     /// The ids of one word into `worker.word`.
     fn word(&self, word: &[u8], worker: &mut Worker) {
         worker.word.clear();
-        let Some(id) = self.vocab.find(word) else {
-            merge_word(&self.vocab, word, &mut worker.room, &mut worker.word);
-            return;
-        };
-        match self.vocab.is_whole(id) {
-            Some(true) => worker.word.push(id),
-            Some(false) => merge_word(&self.vocab, word, &mut worker.room, &mut worker.word),
-            None => {
-                merge_word(&self.vocab, word, &mut worker.room, &mut worker.word);
-                self.vocab.set_whole(id, worker.word == [id]);
-            }
-        }
+        encode_word(&self.vocab, word, &mut worker.room, &mut worker.word);
     }
 
     fn take_worker(&self) -> Worker {
@@ -253,13 +251,27 @@ impl Encoder {
     }
 }
 
+/// Appends the ids of one word to `out`, which is empty.
+pub(crate) fn encode_word(vocab: &Vocab, word: &[u8], room: &mut MergeRoom, out: &mut Vec<u32>) {
+    let id = vocab.find(word);
+    match id.and_then(|id| vocab.is_whole(id).map(|whole| (id, whole))) {
+        Some((id, true)) => out.push(id),
+        known => {
+            merge_word(vocab, word, room, out);
+            if let (Some(id), None) = (id, known) {
+                vocab.set_whole(id, *out == [id]);
+            }
+        }
+    }
+}
+
 struct Run<S> {
     sinks: Vec<S>,
     counts: Vec<u32>,
 }
 
 /// A panic while the lock was held left only whole workers and results behind, so the data is good.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

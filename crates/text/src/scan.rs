@@ -114,3 +114,19 @@ pub fn spaces(classes: Classes, text: &[u8], start: usize) -> Spaces {
     }
     run
 }
+
+/// How many bytes at the start of `text` lie below `limit` (above 127).
+#[inline]
+pub fn bytes_below(text: &[u8], limit: u8) -> usize {
+    let mut at = 0;
+    while let Some(chunk) = text.get(at..at + 32) {
+        if chunk.iter().fold(0, |most, &byte| most.max(byte)) >= limit {
+            break;
+        }
+        at += 32;
+    }
+    while at < text.len() && text[at] < limit {
+        at += 1;
+    }
+    at
+}

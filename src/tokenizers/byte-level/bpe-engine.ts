@@ -28,6 +28,32 @@ export interface EncodedBatch {
   readonly replaced: number;
 }
 
+/** A tokenizer as the native part takes it: a list of words that describe it, with arrays beside (crates/text/src/recipe.rs). */
+export interface Recipe {
+  /** Parts one after the other: each its name, then its settings. */
+  readonly words: readonly string[];
+  /** UTF-8 of all tokens in the order of their ids, and each one's length. Of length 0: no text becomes it. */
+  readonly bytes: Uint8Array;
+  readonly lengths: Int32Array;
+  /** `left, right, result` of each merge by rank; or the types of SentencePiece's pieces. */
+  readonly numbers: Int32Array;
+  readonly scores: Float64Array;
+  readonly charsmap: Uint8Array;
+  /** For a byte-level BPE its tables, in place of tokens and numbers. */
+  readonly bpe: BpeTables | null;
+}
+
+/** Runs all of a tokenizer up to what is put around a text, for ids alone. */
+export interface IdsEngine {
+  /**
+   * @param allowed for each added token whether it is looked for
+   * @throws DataError for text that the vocabulary can't spell, where it has no unknown token
+   */
+  encodeBatch(texts: readonly Text[], allowed: Uint8Array, threads: number): EncodedBatch;
+  count(texts: readonly Text[], allowed: Uint8Array, threads: number): Int32Array;
+  dispose(): void;
+}
+
 /** Encodes and decodes ordinary text; knows nothing of special tokens. */
 export interface BpeEngine {
   readonly name: "native" | "reference";
@@ -38,6 +64,8 @@ export interface BpeEngine {
   count(texts: readonly Text[], threads: number): Int32Array;
   /** The bytes that ids spell; every id is within the tables. */
   decode(ids: Int32Array): Uint8Array;
+  /** The same vocabulary with parts before it (the words of a recipe but for its model's); undefined where there is no fast way. */
+  readonly withParts?: (words: readonly string[]) => IdsEngine;
   /** Frees what lies outside JavaScript's memory. Safe to call twice. */
   dispose(): void;
 }

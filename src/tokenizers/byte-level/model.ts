@@ -2,7 +2,7 @@
 import { DataError } from "../../errors.ts";
 import { type BpeModel, type CharacterModel, specSize, type TokenizerSpec } from "../tokenizer-spec.ts";
 import { textToString } from "./bpe.ts";
-import type { BpeTables, EncodedBatch, Text } from "./bpe-engine.ts";
+import type { BpeTables, EncodedBatch, IdsEngine, Text } from "./bpe-engine.ts";
 import { writeAlphabetBytes } from "./byte-alphabet.ts";
 import { createBpeEngine, type Engine } from "./native-text.ts";
 
@@ -14,6 +14,8 @@ export interface Model {
   count(texts: readonly Text[], threads: number): Int32Array;
   /** UTF-8 (perhaps broken at the ends, where ids hold parts of characters). */
   decode(ids: Int32Array): Uint8Array;
+  /** The same vocabulary behind the words of a recipe's other parts; undefined where there is no fast way. */
+  readonly withParts?: (words: readonly string[]) => IdsEngine;
   /** Number of bytes that an id spells. */
   byteLength(id: number): number;
   dispose(): void;
@@ -64,11 +66,14 @@ export function bpeTables(spec: TokenizerSpec): BpeTables {
 function withoutHidden(merges: Int32Array | null, added: ReadonlyMap<number, string>, tokens: readonly (string | undefined)[]): Int32Array | null {
   if (merges === null || added.size === 0) return merges;
   const contents = new Set(added.values());
+  const sizes = new Set(Array.from(contents, (content) => content.length));
+  const makesOne = (left: string | undefined, right: string | undefined): boolean =>
+    left !== undefined && right !== undefined && sizes.has(left.length + right.length) && contents.has(left + right);
   const kept: number[] = [];
   let changed = false;
   for (let i = 0; i < merges.length; i += 2) {
     const [left, right] = [merges[i], merges[i + 1]];
-    if (added.has(left) || added.has(right) || contents.has(`${tokens[left]}${tokens[right]}`)) changed = true;
+    if (added.has(left) || added.has(right) || makesOne(tokens[left], tokens[right])) changed = true;
     else kept.push(left, right);
   }
   return changed ? Int32Array.from(kept) : merges;
@@ -83,6 +88,7 @@ function createBpeModel(spec: TokenizerSpec, wanted: Engine): Model {
     encodeBatch: engine.encodeBatch,
     count: engine.count,
     decode: engine.decode,
+    ...(engine.withParts === undefined ? {} : { withParts: engine.withParts }),
     byteLength: (id) => tables.lengths[id],
     dispose: engine.dispose,
   };

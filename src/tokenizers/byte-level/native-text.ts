@@ -2,11 +2,11 @@
 import { DataError, GroundupError } from "../../errors.ts";
 import { loadNative } from "../../tensor/native-binding.ts";
 import { createReferenceBpe } from "./bpe.ts";
-import type { BpeEngine, BpeTables, BpeTrainer, Text } from "./bpe-engine.ts";
+import type { BpeEngine, BpeTables, BpeTrainer, IdsEngine, Recipe, Text } from "./bpe-engine.ts";
 import { createReferenceTrainer } from "./bpe-train.ts";
 import { type PatternName, splitPattern } from "./split-patterns.ts";
 
-/** The functions of crates/node/src/text.rs. Handles are positive integers. */
+/** The functions of crates/node/src/text.rs and text/pipeline.rs. Handles are positive integers. */
 interface TextBinding {
   textEncoderNew(bytes: Uint8Array, lengths: Int32Array, merges: Int32Array, byRank: boolean, hidden: Int32Array, wholeWords: boolean, pattern: number): number;
   textEncoderFree(encoder: number): boolean;
@@ -14,6 +14,18 @@ interface TextBinding {
   textEncodeBatch(encoder: number, texts: readonly Text[], threads: number): [ids: Int32Array, counts: Int32Array, replaced: number];
   textCount(encoder: number, texts: readonly Text[], threads: number): Int32Array;
   textDecode(encoder: number, ids: Int32Array): Uint8Array;
+  textPipelineNew(
+    words: readonly string[],
+    bytes: Uint8Array,
+    lengths: Int32Array,
+    numbers: Int32Array,
+    scores: Float64Array,
+    charsmap: Uint8Array,
+    encoder: number,
+  ): number;
+  textPipelineFree(pipeline: number): boolean;
+  textPipelineEncode(pipeline: number, texts: readonly Text[], allowed: Uint8Array, threads: number): [ids: Int32Array, counts: Int32Array, replaced: number];
+  textPipelineCount(pipeline: number, texts: readonly Text[], allowed: Uint8Array, threads: number): Int32Array;
   textTrainerNew(pattern: number): number;
   textTrainerFeed(trainer: number, texts: readonly Text[], threads: number): number;
   textTrainerFinish(
@@ -42,12 +54,6 @@ function findBinding(engine: Engine): TextBinding | null {
 // A net for tokenizers that nobody disposed. What it holds must not reach the tokenizer, or nothing is ever collected.
 const forgotten = new FinalizationRegistry<() => void>((free) => free());
 
-function freeEncoder(binding: TextBinding, encoder: number): () => void {
-  return () => {
-    binding.textEncoderFree(encoder);
-  };
-}
-
 /** A call into the native part with its errors as ours. */
 function guarded<T>(where: string, call: () => T): T {
   try {
@@ -62,15 +68,33 @@ export function createBpeEngine(tables: BpeTables, engine: Engine = "auto"): Bpe
   return binding === null ? createReferenceBpe(tables) : createNativeBpe(binding, tables);
 }
 
-function createNativeBpe(binding: TextBinding, tables: BpeTables): BpeEngine {
-  const { bytes, lengths, merges, hidden, wholeWords } = tables;
-  const code = splitPattern(tables.pattern).code;
-  let handle = guarded("tokenizer", () => binding.textEncoderNew(bytes, lengths, merges ?? new Int32Array(0), merges === null, hidden, wholeWords, code));
-  const free = freeEncoder(binding, handle);
-  const live = (): number => {
-    if (handle === 0) throw new GroundupError("tokenizer: was disposed, expected a live tokenizer, got a freed one. Load it again.");
-    return handle;
+/** Something native that lives until it is disposed or nobody holds its owner any more. */
+function held(handle: number, free: (handle: number) => unknown): { live(): number; own(owner: object): void; dispose(): void } {
+  let current = handle;
+  const token = {};
+  return {
+    live() {
+      if (current === 0) throw new GroundupError("tokenizer: was disposed, expected a live tokenizer, got a freed one. Load it again.");
+      return current;
+    },
+    // Holds the handle's number alone, and so never its owner.
+    own: (owner) => forgotten.register(owner, () => void free(handle), token),
+    dispose() {
+      if (current !== 0) free(current);
+      current = 0;
+      forgotten.unregister(token);
+    },
   };
+}
+
+function newEncoder(binding: TextBinding, { bytes, lengths, merges, hidden, wholeWords, pattern }: BpeTables): number {
+  const { code } = splitPattern(pattern);
+  return guarded("tokenizer", () => binding.textEncoderNew(bytes, lengths, merges ?? new Int32Array(0), merges === null, hidden, wholeWords, code));
+}
+
+function createNativeBpe(binding: TextBinding, tables: BpeTables): BpeEngine {
+  const encoder = held(newEncoder(binding, tables), binding.textEncoderFree);
+  const { live } = encoder;
   const result: BpeEngine = {
     name: "native",
     encode: (text, threads) => guarded("tokenizer.encode", () => binding.textEncode(live(), text, threads)),
@@ -80,13 +104,48 @@ function createNativeBpe(binding: TextBinding, tables: BpeTables): BpeEngine {
     },
     count: (texts, threads) => guarded("tokenizer.count", () => binding.textCount(live(), texts, threads)),
     decode: (ids) => guarded("tokenizer.decode", () => binding.textDecode(live(), ids)),
-    dispose() {
-      if (handle !== 0) free();
-      handle = 0;
-      forgotten.unregister(result);
+    withParts(words) {
+      const none = {
+        bytes: new Uint8Array(0),
+        lengths: new Int32Array(0),
+        numbers: new Int32Array(0),
+        scores: new Float64Array(0),
+        charsmap: new Uint8Array(0),
+      };
+      return nativeIds(binding, { ...none, words: [...words, "Model", "Bytes"] }, live());
     },
+    dispose: encoder.dispose,
   };
-  forgotten.register(result, free, result);
+  encoder.own(result);
+  return result;
+}
+
+/** @returns null where the native part is not there, or was not asked for */
+export function createIdsEngine(recipe: Recipe, engine: Engine): IdsEngine | null {
+  const binding = findBinding(engine);
+  if (binding === null) return null;
+  const encoder = recipe.bpe === null ? 0 : newEncoder(binding, recipe.bpe);
+  try {
+    return nativeIds(binding, recipe, encoder);
+  } finally {
+    // The pipeline keeps the vocabulary.
+    if (encoder !== 0) binding.textEncoderFree(encoder);
+  }
+}
+
+function nativeIds(binding: TextBinding, recipe: Omit<Recipe, "bpe">, encoder: number): IdsEngine {
+  const { words, bytes, lengths, numbers, scores, charsmap } = recipe;
+  const handle = guarded("tokenizer", () => binding.textPipelineNew(words, bytes, lengths, numbers, scores, charsmap, encoder));
+  const pipeline = held(handle, binding.textPipelineFree);
+  const result: IdsEngine = {
+    encodeBatch(texts, allowed, threads) {
+      const [ids, counts, replaced] = guarded("tokenizer.encode", () => binding.textPipelineEncode(pipeline.live(), texts, allowed, threads));
+      return { ids, counts, replaced };
+    },
+    count: (texts, allowed, threads) => guarded("tokenizer.count", () => binding.textPipelineCount(pipeline.live(), texts, allowed, threads)),
+    dispose: pipeline.dispose,
+  };
+  pipeline.own(result);
   return result;
 }
 

@@ -189,7 +189,7 @@ function readBpe(object: JsonObject, cut: PreTokenizer & { kind: "bytes" }, adde
 
   const { tokens, idOf } = tokensById(field(object, "vocab"), place.at("vocab"));
   const merges = mergesFromPairs(field(object, "merges"), tokens, idOf, place.at("merges"));
-  checkAdded(added, idOf, place.at("vocab"));
+  checkAdded(added, { tokens, idOf }, place.at("vocab"));
   removeAdded(tokens, added);
   for (const [id, token] of tokens.entries()) {
     if (token !== undefined && !isAlphabet(token)) {
@@ -214,7 +214,7 @@ function readBpe(object: JsonObject, cut: PreTokenizer & { kind: "bytes" }, adde
 function readCharacters(object: JsonObject, added: readonly AddedToken[], place: Place): CharacterModel {
   onlyKeys(object, ["type", "vocab", "unk_token"], place);
   const { tokens, idOf } = tokensById(field(object, "vocab"), place.at("vocab"));
-  checkAdded(added, idOf, place.at("vocab"));
+  checkAdded(added, { tokens, idOf }, place.at("vocab"));
   const unknownId = idOf.get(asString(field(object, "unk_token"), place.at("unk_token")));
   const addedIds = new Set(added.map((token) => token.id));
   for (const [id, token] of tokens.entries()) {
@@ -232,8 +232,11 @@ function removeAdded(tokens: (string | undefined)[], added: readonly AddedToken[
   while (tokens.length > 0 && tokens[tokens.length - 1] === undefined) tokens.pop();
 }
 
-function checkAdded(added: readonly AddedToken[], idOf: ReadonlyMap<string, number>, place: Place): void {
-  const contents = new Map([...idOf].map(([token, id]) => [id, token]));
+function checkAdded(
+  added: readonly AddedToken[],
+  { tokens, idOf }: { tokens: readonly (string | undefined)[]; idOf: ReadonlyMap<string, number> },
+  place: Place,
+): void {
   checkGaps(
     added.map((token) => token.id),
     idOf.size + added.length,
@@ -241,7 +244,7 @@ function checkAdded(added: readonly AddedToken[], idOf: ReadonlyMap<string, numb
   );
   for (const token of added) {
     const inside = idOf.get(token.content);
-    const other = contents.get(token.id);
+    const other = tokens[token.id];
     if (inside !== undefined && inside !== token.id)
       place.fail(`token ${JSON.stringify(token.content)} has two ids`, `id ${token.id} as in added_tokens`, inside);
     if (other !== undefined && other !== token.content) place.fail(`id ${token.id} has two tokens`, JSON.stringify(token.content), other);

@@ -16,15 +16,21 @@ export function checkGaps(ids: Iterable<number>, count: number, place: Place): v
 
 /** A vocabulary object as a list by id and a map by token. */
 export function tokensById(value: unknown, place: Place): { tokens: (string | undefined)[]; idOf: Map<string, number> } {
-  const idOf = new Map(Object.entries(asObject(value, place)) as [string, number][]);
-  for (const [token, id] of idOf) {
-    if (typeof id !== "number" || !Number.isInteger(id) || id < 0) asId(id, place.at(JSON.stringify(token)));
-  }
-  checkGaps(idOf.values(), idOf.size, place);
+  const object = asObject(value, place) as Readonly<Record<string, number>>;
+  const names = Object.keys(object);
+  const limit = idLimit(names.length);
+  const idOf = new Map<string, number>();
   let size = 0;
-  for (const id of idOf.values()) size = Math.max(size, id + 1);
+  for (const token of names) {
+    const id = object[token];
+    if (typeof id !== "number" || !Number.isInteger(id) || id < 0) asId(id, place.at(JSON.stringify(token)));
+    if (id >= limit) checkGaps([id], names.length, place);
+    idOf.set(token, id);
+    if (id >= size) size = id + 1;
+  }
   const tokens = new Array<string | undefined>(size).fill(undefined);
-  for (const [token, id] of idOf) {
+  for (const token of names) {
+    const id = object[token];
     if (tokens[id] !== undefined) place.fail(`id ${id} given twice`, "each id once", `${JSON.stringify(tokens[id])} and ${JSON.stringify(token)}`);
     tokens[id] = token;
   }
@@ -45,7 +51,8 @@ export function mergesFromPairs(
 ): Int32Array {
   const list = asArray(value, place);
   const merges = new Int32Array(list.length * 2);
-  for (const [rank, item] of list.entries()) {
+  for (let rank = 0; rank < list.length; rank++) {
+    const item = list[rank];
     const parts: unknown = typeof item === "string" ? item.split(" ") : item;
     if (!Array.isArray(parts) || parts.length !== 2) return place.at(rank).fail("bad merge", "two tokens", item);
     for (const side of [0, 1]) {

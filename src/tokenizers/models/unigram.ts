@@ -53,6 +53,11 @@ function asRead(score: number): number {
   return score < 0 ? -size : size;
 }
 
+/** By id, as Hugging Face's reader has them. */
+export function scoresOf(vocab: readonly ScoredToken[]): Float64Array {
+  return Float64Array.from(vocab, ([, score]) => asRead(score));
+}
+
 /** How much worse than the worst token an unknown character is. */
 const UNKNOWN_PENALTY = 10;
 
@@ -62,7 +67,7 @@ export function createUnigram(spec: UnigramSpec): PieceModel {
   const idOf = new Map(vocab.map(([token], id) => [token, id]));
   const trie = buildTrie(idOf);
   let least = Number.POSITIVE_INFINITY;
-  const scoreOf = Float64Array.from(vocab, ([, score]) => asRead(score));
+  const scoreOf = scoresOf(vocab);
   for (const score of scoreOf) least = Math.min(least, score);
   const unknownScore = least - UNKNOWN_PENALTY;
 

@@ -14,10 +14,11 @@ const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
 /** @throws FormatError at `place` when the table is damaged, so that a look-up can't leave it */
 export function readCharsmap(base64: string, place: Place): Charsmap {
   if (!BASE64.test(base64) || base64.length % 4 !== 0) place.fail("not base64", "a charsmap in base64", base64);
-  return openCharsmap(
-    Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)),
-    place,
-  );
+  return openCharsmap(charsmapBytes(base64), place);
+}
+
+export function charsmapBytes(base64: string): Uint8Array {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
 /** What a part of the text becomes, undefined where it stays. */
