@@ -68,21 +68,22 @@ export function createBpeEngine(tables: BpeTables, engine: Engine = "auto"): Bpe
   return binding === null ? createReferenceBpe(tables) : createNativeBpe(binding, tables);
 }
 
-/** Something native that lives until it is disposed or nobody holds its owner any more. */
-function held(handle: number, free: (handle: number) => unknown): { live(): number; own(owner: object): void; dispose(): void } {
-  let current = handle;
-  const token = {};
+// A function of its own: what it closes over must not reach the state, or that is never collected.
+const freeing = (handle: number, free: (handle: number) => unknown) => () => void free(handle);
+
+/** Something native that lives until it is disposed, or nobody can ask for it any more. */
+function held(handle: number, free: (handle: number) => unknown): { live(): number; dispose(): void } {
+  const state = { handle };
+  forgotten.register(state, freeing(handle, free), state);
   return {
     live() {
-      if (current === 0) throw new GroundupError("tokenizer: was disposed, expected a live tokenizer, got a freed one. Load it again.");
-      return current;
+      if (state.handle === 0) throw new GroundupError("tokenizer: was disposed, expected a live tokenizer, got a freed one. Load it again.");
+      return state.handle;
     },
-    // Holds the handle's number alone, and so never its owner.
-    own: (owner) => forgotten.register(owner, () => void free(handle), token),
     dispose() {
-      if (current !== 0) free(current);
-      current = 0;
-      forgotten.unregister(token);
+      if (state.handle !== 0) free(state.handle);
+      state.handle = 0;
+      forgotten.unregister(state);
     },
   };
 }
@@ -95,7 +96,7 @@ function newEncoder(binding: TextBinding, { bytes, lengths, merges, hidden, whol
 function createNativeBpe(binding: TextBinding, tables: BpeTables): BpeEngine {
   const encoder = held(newEncoder(binding, tables), binding.textEncoderFree);
   const { live } = encoder;
-  const result: BpeEngine = {
+  return {
     name: "native",
     encode: (text, threads) => guarded("tokenizer.encode", () => binding.textEncode(live(), text, threads)),
     encodeBatch(texts, threads) {
@@ -116,8 +117,6 @@ function createNativeBpe(binding: TextBinding, tables: BpeTables): BpeEngine {
     },
     dispose: encoder.dispose,
   };
-  encoder.own(result);
-  return result;
 }
 
 /** @returns null where the native part is not there, or was not asked for */
@@ -137,7 +136,7 @@ function nativeIds(binding: TextBinding, recipe: Omit<Recipe, "bpe">, encoder: n
   const { words, bytes, lengths, numbers, scores, charsmap } = recipe;
   const handle = guarded("tokenizer", () => binding.textPipelineNew(words, bytes, lengths, numbers, scores, charsmap, encoder));
   const pipeline = held(handle, binding.textPipelineFree);
-  const result: IdsEngine = {
+  return {
     encodeBatch(texts, allowed, threads) {
       const [ids, counts, replaced] = guarded("tokenizer.encode", () => binding.textPipelineEncode(pipeline.live(), texts, allowed, threads));
       return { ids, counts, replaced };
@@ -145,8 +144,6 @@ function nativeIds(binding: TextBinding, recipe: Omit<Recipe, "bpe">, encoder: n
     count: (texts, allowed, threads) => guarded("tokenizer.count", () => binding.textPipelineCount(pipeline.live(), texts, allowed, threads)),
     dispose: pipeline.dispose,
   };
-  pipeline.own(result);
-  return result;
 }
 
 export function createBpeTrainer(pattern: PatternName, engine: Engine = "auto", threads = 0): BpeTrainer {
