@@ -287,7 +287,8 @@ export class GptOss extends CausalLM {
       layer_types: windows(this.config).map((window, i) => layer_types?.[i] ?? (window === null ? "full_attention" : "sliding_attention")),
       num_key_value_heads: this.dimensions.kvHeads,
       head_dim: this.dimensions.headDim,
-      ...ropeJson(rope_theta, rope_parameters),
+      // Readers take a missing scaling for the published one, so that none has to be said in the newer spelling.
+      ...(longestSequence(rope_parameters, 0) === 0 ? { rope_parameters: { rope_type: "default", rope_theta } } : ropeJson(rope_theta, rope_parameters)),
     };
   }
 }
@@ -350,6 +351,7 @@ export const gptOss = defineArchitecture<GptOssConfig>({
   schema: gptOssConfigSchema,
   keys,
   keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
+  floats: ["swiglu_alpha", "swiglu_limit", "router_aux_loss_coef"],
   weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
   dimensions: familyDimensions,
   create: (config) => new GptOss(config),

@@ -229,6 +229,7 @@ export const mixtral = defineArchitecture<MixtralConfig>({
   schema: mixtralConfigSchema,
   keys,
   keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
+  floats: ["router_aux_loss_coef", "router_jitter_noise"],
   weights: {
     base: "model.",
     tied: ["lm_head.weight"],

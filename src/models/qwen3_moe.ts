@@ -258,6 +258,7 @@ export const qwen3Moe = defineArchitecture<Qwen3MoeConfig>({
   schema: qwen3MoeConfigSchema,
   keys,
   keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
+  floats: ["router_aux_loss_coef"],
   weights: {
     base: "model.",
     tied: ["lm_head.weight"],

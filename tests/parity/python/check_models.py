@@ -23,7 +23,7 @@ for entry in given["models"]:
     folder, name = entry["folder"], entry["name"]
     # transformers' eager Falcon adds the penalties of ALiBi twice.
     attention = "sdpa" if getattr(AutoConfig.from_pretrained(folder), "alibi", False) else "eager"
-    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True)
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention, experts_implementation="eager", output_loading_info=True)
     ids = torch.from_numpy(np.fromfile(f"{folder}/ids.i32", np.int32).reshape(2, entry["length"])).long()
     with torch.no_grad():
         theirs = model.eval()(input_ids=ids).logits.numpy()
