@@ -92,8 +92,10 @@ export type GgufName = readonly [file: string, ours: string];
 export interface GgufForm<Config> {
   /** `general.architecture`. */
   readonly architecture: string;
-  /** Whether the config says how many items of each head turn (`{arch}.rope.dimension_count`). */
-  readonly turnsInPart?: true;
+  /** Items of a head that turn, where that is not the whole head. */
+  rotary?(config: Config): number;
+  /** The config's key of how positions are stretched. Default `rope_parameters`. */
+  readonly ropeKey?: keyof Config & string;
   /** The config that the metadata tell of. */
   config(file: GgufLookup): Partial<Config>;
   /**

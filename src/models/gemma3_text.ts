@@ -303,6 +303,7 @@ export const gemma3Text = defineArchitecture<Gemma3TextConfig>({
   },
   gguf: {
     architecture: "gemma3",
+    ropeKey: "rope_scaling",
     config: (file) => {
       const sizes = sizesFromGguf(file);
       const window = file.optional("{arch}.attention.sliding_window") ?? null;
@@ -326,7 +327,7 @@ export const gemma3Text = defineArchitecture<Gemma3TextConfig>({
       // llama.cpp's readers take this one for granted.
       checkSayable("gemma3", "rope_local_base_freq", 10000, rope_local_base_freq);
       return {
-        ...ggufSizes({ ...config, rope_parameters: config.rope_scaling }),
+        ...ggufSizes(config),
         ...(logits === null ? {} : { "{arch}.final_logit_softcapping": f32(logits) }),
         ...(pattern === 1 || window === null ? {} : { "{arch}.attention.sliding_window": u32(window) }),
       };

@@ -56,10 +56,12 @@ export async function ggufConfig(reader: GgufReader): Promise<{ config: Record<s
   const has = (name: string) => reader.tensors.has(name);
   if (!has(freqs) && !(has(short) && has(long))) return made;
   const { dimensions, config } = describeModel(made.config, reader.name);
-  const shape = { rotary: dimensions.headDim, context: dimensions.context, theta: Number(config.rope_theta ?? 10000) };
-  const rope_parameters = has(freqs) ? ropeFromFactors(await factors(freqs), shape) : longRope(await factors(short), await factors(long), lookupIn(reader));
-  return { ...made, config: { ...made.config, rope_parameters } };
+  const shape = { rotary: made.form.rotary?.(config) ?? dimensions.headDim, context: dimensions.context, theta: Number(config.rope_theta ?? 10000) };
+  const rope = has(freqs) ? ropeFromFactors(await factors(freqs), shape) : longRope(await factors(short), await factors(long), lookupIn(reader));
+  return { ...made, config: { ...made.config, [ropeKeyOf(made.form)]: rope } };
 }
+
+export const ropeKeyOf = (form: Form): string => form.ropeKey ?? "rope_parameters";
 
 /** Tensors that belong to the config. */
 export const ROPE_TENSORS = ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"] as const;
@@ -77,7 +79,7 @@ function configOf(reader: GgufReader): { config: Record<string, unknown>; form: 
     pad_token_id: id("padding"),
   };
   const rope = ropeFromMetadata(lookup, reader.name);
-  const stretched = rope === null ? {} : { rope_parameters: rope };
+  const stretched = rope === null ? {} : { [ropeKeyOf(form)]: rope };
   return { config: { model_type: architecture.modelType, ...stretched, ...form.config(lookup), ...tokenIds }, form };
 }
 
@@ -148,7 +150,7 @@ function checkRotary(file: GgufLookup, form: Form, name: string): void {
     file.optional("{arch}.embedding_length"),
   ];
   const headDim = file.optional("{arch}.attention.key_length") ?? (hidden ?? 0) / (heads ?? 1);
-  if (turning !== undefined && turning !== headDim && form.turnsInPart !== true)
+  if (turning !== undefined && turning !== headDim && form.rotary === undefined)
     throw new FormatError(
       `${name}: heads that turn in part are not supported (yet), expected rope.dimension_count ${headDim}, got ${turning}. Choose another model.`,
     );

@@ -26,6 +26,27 @@ const SAMPLES = Object.values(architectures).flatMap(({ modelType, gguf, samples
   gguf === undefined ? [] : samples.map((config, i): [string, Record<string, unknown>] => [`${modelType}, sample ${i}`, { model_type: modelType, ...config }]),
 );
 
+const SIZES = { vocab_size: 41, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, max_position_embeddings: 64, intermediate_size: 40 };
+/** Stretched positions of families that say them in ways of their own. */
+const STRETCHED: [string, Record<string, unknown>][] = [
+  [
+    "qwen2, yarn",
+    { model_type: "qwen2", ...SIZES, num_key_value_heads: 2, rope_scaling: { rope_type: "yarn", factor: 4, original_max_position_embeddings: 16 } },
+  ],
+  ["gemma3_text, linear", { model_type: "gemma3_text", ...SIZES, num_key_value_heads: 2, rope_scaling: { rope_type: "linear", factor: 8 } }],
+  [
+    "phi3, longrope on a part of the head",
+    {
+      model_type: "phi3",
+      ...SIZES,
+      original_max_position_embeddings: 4,
+      partial_rotary_factor: 0.5,
+      rope_scaling: { type: "longrope", short_factor: [1, 1.1, 1.2, 1.3], long_factor: [1.5, 2, 2.5, 3] },
+    },
+  ],
+  ["gpt_neox, linear", { model_type: "gpt_neox", ...SIZES, rotary_pct: 0.5, rope_scaling: { rope_type: "linear", factor: 2 } }],
+];
+
 /** With every weight at random, norms and biases too. */
 function randomModel(config: Record<string, unknown>): CausalLM {
   const model = createModel(config).eval();
@@ -73,7 +94,7 @@ test("what files have no place for is refused before anything is written", async
   }
 });
 
-describe.each(SAMPLES.filter(([, config]) => sayable(config)))("%s", (_, config) => {
+describe.each([...SAMPLES.filter(([, config]) => sayable(config)), ...STRETCHED])("%s", (_, config) => {
   test("as GGUF and back, as a folder and back", async () => {
     const model = randomModel(config);
     const file = at("model.gguf");

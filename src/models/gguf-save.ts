@@ -10,7 +10,7 @@ import { checkOptions, type KnownOptions } from "../options.ts";
 import { ggufTokenizerMetadata } from "../tokenizers/files/gguf-tokenizer-write.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { CausalLM } from "./causal-lm.ts";
-import { type Form, fileValues } from "./gguf-model.ts";
+import { type Form, fileValues, ropeKeyOf } from "./gguf-model.ts";
 import { ggufNames } from "./gguf-names.ts";
 import { ropeToGguf } from "./gguf-rope.ts";
 import type { RopeParameters } from "./rope-tables.ts";
@@ -75,9 +75,11 @@ function describe(
   options: SaveGgufOptions,
 ): { metadata: Map<string, GgufValue>; tensors: Record<string, Float32Array> } {
   const { config, dimensions } = source.description;
+  const parameters = (config[ropeKeyOf(form)] ?? null) as RopeParameters | null;
   const rope = ropeToGguf({
-    parameters: (config.rope_parameters ?? null) as RopeParameters | null,
-    rotary: dimensions.headDim,
+    // Some configs have the length before the stretching as a key of their own (Phi-3).
+    parameters: parameters === null ? null : { original_max_position_embeddings: config.original_max_position_embeddings as number | undefined, ...parameters },
+    rotary: form.rotary?.(config) ?? dimensions.headDim,
     context: dimensions.context,
     theta: Number(config.rope_theta ?? 10000),
   });

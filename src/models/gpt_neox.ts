@@ -291,7 +291,7 @@ export const gptNeoX = defineArchitecture<GPTNeoXConfig>({
   },
   gguf: {
     architecture: "gptneox",
-    turnsInPart: true,
+    rotary: (config) => rotaryOf(dimensionsOf(config).headDim, config.partial_rotary_factor),
     config: (file) => {
       const heads = file.number("{arch}.attention.head_count");
       const hidden = file.number("{arch}.embedding_length");

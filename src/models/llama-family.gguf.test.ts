@@ -95,8 +95,6 @@ const GEMMA = { ...TINY, query_pre_attn_scalar: 6 };
 test.each<[modelType: string, config: Config, message: string]>([
   ["qwen2", { ...TINY, use_sliding_window: true }, "GGUF, qwen2: no place for use_sliding_window, expected false, got true. Keep"],
   ["qwen3", { ...TINY, use_sliding_window: true }, "no place for use_sliding_window"],
-  ["qwen2", { ...TINY, rope_scaling: { rope_type: "yarn", factor: 4 } }, 'no place for rope_type, expected "default", got "yarn"'],
-  ["gemma3_text", { ...TINY, query_pre_attn_scalar: 6, rope_scaling: { rope_type: "linear", factor: 8 } }, 'expected "default", got "linear"'],
   ["mistral", TINY, "GGUF, llama: no place for sliding_window, expected null, got 4096. Keep"],
   [
     "smollm3",

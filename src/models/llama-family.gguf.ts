@@ -3,9 +3,7 @@ import type { GgufValue } from "../formats/gguf/read.ts";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import type { GgufLookup, GgufName } from "./architecture.ts";
 import { neighbouringHalves } from "./gguf-names.ts";
-import { checkSayable } from "./gguf-sayable.ts";
 import { type FamilySizes, familyDimensions } from "./llama-family.ts";
-import type { RopeParameters } from "./rope-tables.ts";
 
 /** The sizes that the metadata tell of, under config.json's names. */
 export function sizesFromGguf(file: GgufLookup) {
@@ -27,11 +25,7 @@ export function sizesFromGguf(file: GgufLookup) {
 }
 
 /** What the metadata say of a config: `sizesFromGguf` reads the same sizes back. */
-export function ggufSizes(
-  config: FamilySizes & { rms_norm_eps: number; rope_theta: number; rope_parameters: RopeParameters | null },
-): Record<string, GgufValue> {
-  // Not read either (yet).
-  checkSayable("positions", "rope_type", "default", config.rope_parameters?.rope_type ?? config.rope_parameters?.type ?? "default");
+export function ggufSizes(config: FamilySizes & { rms_norm_eps: number; rope_theta: number }): Record<string, GgufValue> {
   const { vocabulary, hidden, layers, heads, kvHeads, headDim, context } = familyDimensions(config);
   return {
     "{arch}.vocab_size": u32(vocabulary),

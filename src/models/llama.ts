@@ -3,7 +3,6 @@
  * biases unless the config says so. SmolLM and many others are this architecture. Property names are the names in the weight file.
  */
 import * as z from "zod";
-import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
@@ -11,7 +10,7 @@ import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import type { ModelCounts } from "./counts.ts";
-import { neighbouringHalves } from "./gguf-names.ts";
+import { FAMILY_NAMES, ggufSizes, sizesFromGguf, turnedRows } from "./llama-family.gguf.ts";
 import { checkHeads, familyCounts, familyDimensions, familySaved, familyShape, initialise, longestSequence, ROPE_SPELLINGS, ropeJson } from "./llama-family.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 
@@ -229,60 +228,10 @@ export const llama = defineArchitecture<LlamaConfig>({
   weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
   gguf: {
     architecture: "llama",
-    config: (file) => {
-      const heads = file.number("{arch}.attention.head_count");
-      const hidden = file.number("{arch}.embedding_length");
-      return {
-        vocab_size: file.shape("token_embd.weight")[0],
-        hidden_size: hidden,
-        intermediate_size: file.number("{arch}.feed_forward_length"),
-        num_hidden_layers: file.number("{arch}.block_count"),
-        num_attention_heads: heads,
-        num_key_value_heads: file.optional("{arch}.attention.head_count_kv") ?? heads,
-        head_dim: file.optional("{arch}.attention.key_length") ?? hidden / heads,
-        max_position_embeddings: file.number("{arch}.context_length"),
-        rms_norm_eps: file.number("{arch}.attention.layer_norm_rms_epsilon"),
-        rope_theta: file.optional("{arch}.rope.freq_base") ?? 10000,
-        tie_word_embeddings: !file.has("output.weight"),
-        attention_bias: file.has("blk.0.attn_q.bias"),
-        mlp_bias: file.has("blk.0.ffn_up.bias"),
-      };
-    },
-    metadata: (config) => {
-      const { kvHeads, headDim } = familyDimensions(config);
-      return {
-        "{arch}.vocab_size": u32(config.vocab_size),
-        "{arch}.embedding_length": u32(config.hidden_size),
-        "{arch}.feed_forward_length": u32(config.intermediate_size),
-        "{arch}.block_count": u32(config.num_hidden_layers),
-        "{arch}.attention.head_count": u32(config.num_attention_heads),
-        "{arch}.attention.head_count_kv": u32(kvHeads),
-        "{arch}.attention.key_length": u32(headDim),
-        "{arch}.attention.value_length": u32(headDim),
-        "{arch}.context_length": u32(config.max_position_embeddings),
-        "{arch}.attention.layer_norm_rms_epsilon": f32(config.rms_norm_eps),
-        "{arch}.rope.dimension_count": u32(headDim),
-        "{arch}.rope.freq_base": f32(config.rope_theta),
-      };
-    },
-    names: [
-      ["token_embd", "model.embed_tokens"],
-      ["output_norm", "model.norm"],
-      ["output", "lm_head"],
-      ["blk.{i}.attn_q", "model.layers.{i}.self_attn.q_proj"],
-      ["blk.{i}.attn_k", "model.layers.{i}.self_attn.k_proj"],
-      ["blk.{i}.attn_v", "model.layers.{i}.self_attn.v_proj"],
-      ["blk.{i}.attn_output", "model.layers.{i}.self_attn.o_proj"],
-      ["blk.{i}.ffn_gate", "model.layers.{i}.mlp.gate_proj"],
-      ["blk.{i}.ffn_up", "model.layers.{i}.mlp.up_proj"],
-      ["blk.{i}.ffn_down", "model.layers.{i}.mlp.down_proj"],
-      ["blk.{i}.attn_norm", "model.layers.{i}.input_layernorm"],
-      ["blk.{i}.ffn_norm", "model.layers.{i}.post_attention_layernorm"],
-    ],
-    rowOrder: (name, rows, config) => {
-      const { heads, kvHeads } = familyDimensions(config);
-      return name.includes(".q_proj.") ? neighbouringHalves(rows, heads) : name.includes(".k_proj.") ? neighbouringHalves(rows, kvHeads) : null;
-    },
+    config: (file) => ({ ...sizesFromGguf(file), attention_bias: file.has("blk.0.attn_q.bias"), mlp_bias: file.has("blk.0.ffn_up.bias") }),
+    metadata: ggufSizes,
+    names: [...FAMILY_NAMES, ["blk.{i}.ffn_norm", "model.layers.{i}.post_attention_layernorm"]],
+    rowOrder: turnedRows,
   },
   dimensions: familyDimensions,
   create: (config) => new Llama(config),
