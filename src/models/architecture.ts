@@ -85,13 +85,18 @@ export interface GgufLookup {
   shape(tensor: string): readonly number[];
 }
 
-/** A file's name and ours, of a tensor or of what stands before `.weight` and `.bias`; `{i}` in both stands for a layer's number. */
+/**
+ * A file's name and ours, of a tensor or of what stands before `.weight` and `.bias`; `{i}` in both stands for a layer's number. Behind ours, `0/2` says that the file's is
+ * the first of two equal parts of our second dimension.
+ */
 export type GgufName = readonly [file: string, ours: string];
 
 /** How GGUF files hold an architecture, for reading and writing. */
 export interface GgufForm<Config> {
   /** `general.architecture`. */
   readonly architecture: string;
+  /** Whether a file of this architecture's name is one; where several share a name the first counts that says so. */
+  matches?(file: GgufLookup): boolean;
   /** Items of a head that turn, where that is not the whole head. */
   rotary?(config: Config): number;
   /** The config's key of how positions are stretched. Default `rope_parameters`. */

@@ -1,7 +1,7 @@
 /** The sparse MLP of Mixtral, Qwen 3 and others: a router, and gated units side by side of which each token visits a few. */
 import { init, Linear, Module, mixExperts, parameter, type RouteOptions, type RouteRecord, routeTokens } from "../nn/index.ts";
 import { type GatedActivation, gated, groupedLinear, split, type Tensor, zeros } from "../tensor/index.ts";
-import type { WeightPart } from "./architecture.ts";
+import type { GgufName, WeightPart } from "./architecture.ts";
 
 interface Sizes {
   experts: number;
@@ -78,3 +78,11 @@ export function expertParts(place: string, names: { gate: string; up: string; do
     { ours: down, file: file(names.down) },
   ];
 }
+
+/** Names of a router and its experts in GGUF files, where the gates and what they let through lie apart. */
+export const EXPERT_NAMES: readonly GgufName[] = [
+  ["blk.{i}.ffn_gate_inp", "model.layers.{i}.mlp.gate"],
+  ["blk.{i}.ffn_gate_exps.weight", "model.layers.{i}.mlp.experts.gate_up_proj 0/2"],
+  ["blk.{i}.ffn_up_exps.weight", "model.layers.{i}.mlp.experts.gate_up_proj 1/2"],
+  ["blk.{i}.ffn_down_exps.weight", "model.layers.{i}.mlp.experts.down_proj"],
+];

@@ -6,12 +6,23 @@ import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import type { GgufReader } from "../formats/gguf/read.ts";
 import { replaceParameter } from "../nn/index.ts";
-import { type DType, deferred, isQuantized, type QuantizedDType, quantizedFromBytes, scope, type Tensor, transpose } from "../tensor/index.ts";
+import {
+  type DType,
+  deferred,
+  isQuantized,
+  noGrad,
+  type QuantizedDType,
+  quantizedFromBytes,
+  scope,
+  type Tensor,
+  tensorFrom,
+  transpose,
+} from "../tensor/index.ts";
 import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
-import { ggufNames } from "./gguf-names.ts";
+import { ggufNames, sliceShape, type WeightSlice } from "./gguf-names.ts";
 import { longRope, ropeFromFactors, ropeFromMetadata } from "./gguf-rope.ts";
 import { misfit } from "./weight-names.ts";
 
@@ -85,8 +96,11 @@ function configOf(reader: GgufReader): { config: Record<string, unknown>; form: 
 
 function architectureOf(reader: GgufReader): { architecture: Architecture; form: Form } {
   const named = reader.metadata.get("general.architecture");
-  for (const architecture of Object.values(architectures))
-    if (architecture.gguf !== undefined && architecture.gguf.architecture === named?.value) return { architecture, form: architecture.gguf };
+  const lookup = lookupIn(reader);
+  for (const architecture of Object.values(architectures)) {
+    const form = architecture.gguf;
+    if (form !== undefined && form.architecture === named?.value && form.matches?.(lookup) !== false) return { architecture, form };
+  }
   const known = new Set(Object.values(architectures).flatMap(({ gguf }) => (gguf === undefined ? [] : [gguf.architecture])));
   throw new FormatError(
     `${reader.name}: an architecture that is not supported (yet), expected general.architecture to be one of ${[...known].join(", ")}, got ${JSON.stringify(named?.value ?? null)}. Choose a supported model.`,
@@ -158,21 +172,26 @@ function checkRotary(file: GgufLookup, form: Form, name: string): void {
 
 async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keepsBlocks: boolean): Promise<void> {
   const wanted = model.stateDict();
-  const { toOurs } = ggufNames(form.names);
-  const there = [...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => ({ info, name: toOurs(info.name, wanted) ?? info.name }));
-  const found = new Set(there.map(({ name }) => name));
-  const missing = [...wanted.keys()].filter((name) => !found.has(name));
-  const unexpected = there.flatMap(({ info, name }) => (wanted.has(name) ? [] : [info.name]));
+  const { toOurs, partsOf } = ggufNames(form.names);
+  const slices = new Map([...wanted.keys()].flatMap((name) => partsOf(name).map((slice) => [slice.key, slice] as const)));
+  const there = [...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => ({ info, key: toOurs(info.name, slices) ?? info.name }));
+  const found = new Set(there.map(({ key }) => key));
+  const missing = [...slices.keys()].filter((key) => !found.has(key));
+  const unexpected = there.flatMap(({ info, key }) => (slices.has(key) ? [] : [info.name]));
   if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(reader.name, missing, unexpected, "metadata"));
-  const pairs = there.map(({ info, name }) => ({ info, name, target: wanted.get(name) as Tensor }));
-  for (const { info, name, target } of pairs) {
-    const shape = form.transposed?.(name) === true ? target.shape.toReversed() : target.shape;
+  const pairs = there.map(({ info, key }) => {
+    const { name, part } = slices.get(key) as WeightSlice;
+    return { info, name, part, target: wanted.get(name) as Tensor };
+  });
+  for (const { info, name, part, target } of pairs) {
+    const ours = sliceShape(target.shape, part);
+    const shape = form.transposed?.(name) === true ? ours.toReversed() : ours;
     if (info.shape.join() !== shape.join())
       throw new FormatError(
         `${reader.name}, tensor ${info.name}: wrong shape, expected (${shape.join(", ")}), got (${info.shape.join(", ")}). The metadata and the weights do not belong together.`,
       );
   }
-  for (const { info, name, target } of pairs) {
+  for (const { info, name, part, target } of pairs) {
     const bytes = await reader.read(info.name);
     const dtype = info.type.toLowerCase() as DType;
     if (keepsBlocks && isQuantized(dtype) && info.shape.length === 2 && (form.added?.(name) ?? 0) === 0) {
@@ -182,7 +201,15 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
       continue;
     }
     const values = dequantizeBlocks(info.type, bytes, `${reader.name}, tensor ${info.name}`);
-    target.write(ourValues(values, name, info.shape, form, model.config));
+    const ours = ourValues(values, name, info.shape, form, model.config);
+    if (part === null) target.write(ours);
+    else
+      scope(
+        () =>
+          void noGrad(() =>
+            target.narrow(1, (part[0] * (target.shape[1] as number)) / part[1], info.shape[1] as number).copyFrom(tensorFrom(ours, info.shape)),
+          ),
+      );
   }
 }
 

@@ -11,7 +11,7 @@ import { ggufTokenizerMetadata } from "../tokenizers/files/gguf-tokenizer-write.
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { CausalLM } from "./causal-lm.ts";
 import { type Form, fileValues, ropeKeyOf } from "./gguf-model.ts";
-import { ggufNames } from "./gguf-names.ts";
+import { cutSlice, ggufNames, sliceShape } from "./gguf-names.ts";
 import { ropeToGguf } from "./gguf-rope.ts";
 import type { RopeParameters } from "./rope-tables.ts";
 import { type WeightSource, weightsOf } from "./weight-source.ts";
@@ -110,12 +110,12 @@ function entriesOf(
   progress: SaveGgufOptions["progress"],
 ): { entries: GgufEntry[]; layouts: Record<string, number>; values: number; bytes: number } {
   const { config, dimensions } = source.description;
-  const { toFile } = ggufNames(form.names);
-  const files = new Map([...source.shapes.keys()].map((name) => [name, toFile(name)]));
+  const { toFile, partsOf } = ggufNames(form.names);
+  const slices = [...source.shapes].flatMap(([name, whole]) => partsOf(name).map((slice) => ({ ...slice, whole, file: toFile(slice.key) })));
   const model: LayoutModel = {
     layers: dimensions.layers,
     group: dimensions.heads / dimensions.kvHeads,
-    tied: ![...files.values()].includes("output.weight"),
+    tied: !slices.some(({ file }) => file === "output.weight"),
   };
   const layouts: Record<string, number> = {};
   let [values, bytes] = [0, 0];
@@ -126,12 +126,12 @@ function entriesOf(
     data: quantizeBlocks("F32", factors, name),
   }));
   let done = 0;
-  for (const [name, ours] of source.shapes) {
-    const file = files.get(name);
+  for (const { name, part, whole, file } of slices) {
     if (file === undefined)
       throw new ConfigError(
         `${source.name}: weight "${name}" has no name in GGUF files, expected one of the architecture's, got another. Save a Hugging Face folder.`,
       );
+    const ours = sliceShape(whole, part);
     const shape = form.transposed?.(name) === true ? ours.toReversed() : ours;
     const layout = layoutOf(type, file, shape, model);
     layouts[layout] = (layouts[layout] ?? 0) + 1;
@@ -140,8 +140,8 @@ function entriesOf(
       type: layout,
       shape,
       async data() {
-        progress?.(file, done++, source.shapes.size);
-        return quantizeBlocks(layout, fileValues(await source.read(name), name, ours, form, config), `${source.name}, tensor ${name}`);
+        progress?.(file, done++, slices.length);
+        return quantizeBlocks(layout, fileValues(cutSlice(await source.read(name), whole, part), name, ours, form, config), `${source.name}, tensor ${name}`);
       },
     });
     const count = ours.reduce((a, b) => a * b, 1);

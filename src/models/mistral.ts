@@ -199,6 +199,8 @@ export const mistral = defineArchitecture<MistralConfig>({
   // Such files name themselves "llama", and opened they are one.
   gguf: {
     architecture: "llama",
+    // Files of Llama and Mistral say nothing of which they are: they open as Llama.
+    matches: () => false,
     config: sizesFromGguf,
     metadata: (config) => {
       // Llama's readers know no window: one that hides nothing may go.

@@ -3,13 +3,16 @@
  * those of transformers; weight files have a tensor for each expert.
  */
 import * as z from "zod";
+import { u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm, RouteRecord } from "../nn/index.ts";
 import { rand, rope, streams, type Tensor } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { checkExperts, configKeys, depth, epsilon, experts, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
-import { expertParts, initialiseExperts, SparseMLP } from "./gated-experts.ts";
+import { EXPERT_NAMES, expertParts, initialiseExperts, SparseMLP } from "./gated-experts.ts";
+import { checkSayable } from "./gguf-sayable.ts";
+import { FAMILY_NAMES, ggufSizes, sizesFromGguf, turnedRows } from "./llama-family.gguf.ts";
 import { checkHeads, familyCounts, familyDimensions, familySaved, familyShape, initialise, longestSequence, ROPE_SPELLINGS, ropeJson } from "./llama-family.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 
@@ -238,6 +241,26 @@ export const mixtral = defineArchitecture<MixtralConfig>({
       [/\.block_sparse_moe\.gate\./, ".mlp.gate."],
     ],
     parts: expertParts("block_sparse_moe", { gate: "w1", up: "w3", down: "w2" }),
+  },
+  gguf: {
+    architecture: "llama",
+    matches: (file) => (file.optional("{arch}.expert_count") ?? 0) > 0,
+    config: (file) => ({
+      ...sizesFromGguf(file),
+      num_local_experts: file.number("{arch}.expert_count"),
+      num_experts_per_tok: file.number("{arch}.expert_used_count"),
+    }),
+    metadata: (config) => {
+      checkSayable("llama", "sliding_window", null, config.sliding_window);
+      checkSayable("llama", "hidden_act", "silu", config.hidden_act);
+      return {
+        ...ggufSizes(config),
+        "{arch}.expert_count": u32(config.num_local_experts),
+        "{arch}.expert_used_count": u32(config.num_experts_per_tok),
+      };
+    },
+    names: [...FAMILY_NAMES, ...EXPERT_NAMES, ["blk.{i}.ffn_norm", "model.layers.{i}.post_attention_layernorm"]],
+    rowOrder: turnedRows,
   },
   dimensions: familyDimensions,
   create: (config) => new Mixtral(config),

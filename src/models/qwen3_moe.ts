@@ -3,14 +3,17 @@
  * Property names are those of transformers; weight files have a tensor for each expert.
  */
 import * as z from "zod";
+import { u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm, RouteRecord } from "../nn/index.ts";
 import { rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { checkExperts, configKeys, depth, epsilon, experts, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
-import { expertParts, initialiseExperts, SparseMLP } from "./gated-experts.ts";
+import { EXPERT_NAMES, expertParts, initialiseExperts, SparseMLP } from "./gated-experts.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { MLP } from "./llama.ts";
+import { FAMILY_NAMES, ggufSizes, HEAD_NORM_NAMES, sizesFromGguf } from "./llama-family.gguf.ts";
 import { checkHeads, familyCounts, familyDimensions, familySaved, familyShape, initialise, longestSequence, ROPE_SPELLINGS, ropeJson } from "./llama-family.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
 
@@ -265,6 +268,31 @@ export const qwen3Moe = defineArchitecture<Qwen3MoeConfig>({
     names: [[/rotary_emb\.inv_freq$/, null]],
     parts: expertParts("mlp", { gate: "gate_proj", up: "up_proj", down: "down_proj" }),
   },
+  gguf: {
+    architecture: "qwen3moe",
+    config: (file) => ({
+      ...sizesFromGguf(file),
+      attention_bias: file.has("blk.0.attn_q.bias"),
+      moe_intermediate_size: file.number("{arch}.expert_feed_forward_length"),
+      num_local_experts: file.number("{arch}.expert_count"),
+      num_experts_per_tok: file.number("{arch}.expert_used_count"),
+      norm_topk_prob: true,
+    }),
+    metadata: (config) => {
+      checkSayable("qwen3moe", "use_sliding_window", false, config.use_sliding_window);
+      checkSayable("qwen3moe", "hidden_act", "silu", config.hidden_act);
+      checkSayable("qwen3moe", "norm_topk_prob", true, config.norm_topk_prob);
+      checkSayable("qwen3moe", "decoder_sparse_step", 1, config.decoder_sparse_step);
+      checkSayable("qwen3moe", "mlp_only_layers", null, config.mlp_only_layers?.length ? config.mlp_only_layers : null);
+      return {
+        ...ggufSizes(config),
+        "{arch}.expert_feed_forward_length": u32(config.moe_intermediate_size),
+        "{arch}.expert_count": u32(config.num_local_experts),
+        "{arch}.expert_used_count": u32(config.num_experts_per_tok),
+      };
+    },
+    names: [...FAMILY_NAMES, ...HEAD_NORM_NAMES, ...EXPERT_NAMES, ["blk.{i}.ffn_norm", "model.layers.{i}.post_attention_layernorm"]],
+  },
   dimensions: familyDimensions,
   create: (config) => new Qwen3Moe(config),
   counts: qwen3MoeCounts,
@@ -274,5 +302,6 @@ export const qwen3Moe = defineArchitecture<Qwen3MoeConfig>({
     { ...TINY },
     { ...TINY, num_key_value_heads: null, head_dim: 10, tie_word_embeddings: true, attention_bias: true, attention_dropout: 0.1, norm_topk_prob: true },
     { ...TINY, head_dim: 8, use_sliding_window: true, sliding_window: 5, num_experts_per_tok: 1 },
+    { ...TINY, head_dim: 8, norm_topk_prob: true },
   ],
 });

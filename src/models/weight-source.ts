@@ -14,7 +14,7 @@ import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
 import { ggufConfig, isRope, ourValues } from "./gguf-model.ts";
-import { ggufNames } from "./gguf-names.ts";
+import { ggufNames, pasteSlice } from "./gguf-names.ts";
 import { fromNanoGpt } from "./nanogpt.ts";
 import { misfit, ownNames } from "./weight-names.ts";
 
@@ -142,10 +142,11 @@ async function fromFolder(place: string): Promise<WeightSource> {
   };
 }
 
-/** The names of a model's weights, from one with a single layer. */
+/** The names of a model's weights and of their parts, from one with a single layer. */
 function namesOf({ architecture, config }: ModelDescription): { has(name: string): boolean } {
   const model = createModel({ ...config, model_type: architecture.modelType, [architecture.keyOf.layers]: 1 });
-  const names = new Set(model.stateDict().keys());
+  const { partsOf } = ggufNames(architecture.gguf?.names ?? []);
+  const names = new Set([...model.stateDict().keys()].flatMap((name) => partsOf(name).map(({ key }) => key)));
   model.dispose();
   return { has: (name) => names.has(name.replace(/\.\d+\./, ".0.")) };
 }
@@ -156,23 +157,40 @@ async function fromGguf(place: string): Promise<WeightSource> {
   try {
     const { config, form } = await ggufConfig(reader);
     const description = describeModel(config, place);
-    const { toOurs } = ggufNames(form.names);
+    const { toOurs, partsOf } = ggufNames(form.names);
     const wanted = namesOf(description);
-    const byName = new Map([...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => [toOurs(info.name, wanted) ?? info.name, info]));
-    const shapeOf = (name: string, shape: readonly number[]) => (form.transposed?.(name) === true ? shape.toReversed() : shape);
+    const byKey = new Map([...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => [toOurs(info.name, wanted) ?? info.name, info]));
+    // Parts of a weight stand under its name.
+    const names = inOrder([...new Set([...byKey.keys()].map((key) => key.replace(/ \d\/2$/, "")))]);
+    const infosOf = (name: string) => partsOf(name).map(({ key, part }) => ({ info: byKey.get(key), part }));
+    const shapeOf = (name: string): readonly number[] => {
+      const infos = infosOf(name);
+      const shape = infos[0]?.info?.shape ?? [];
+      const ours = infos.length > 1 ? [shape[0] as number, (shape[1] as number) * infos.length, ...shape.slice(2)] : shape;
+      return form.transposed?.(name) === true ? ours.toReversed() : ours;
+    };
     const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = config as Partial<CausalLM["tokenIds"]>;
+    const shapes = new Map(names.map((name) => [name, shapeOf(name)]));
     return {
       name: place,
       description,
       tokenIds: { bos_token_id, eos_token_id, pad_token_id },
-      shapes: new Map(inOrder([...byName.keys()]).map((name) => [name, shapeOf(name, byName.get(name)?.shape ?? [])])),
-      formats: new Map([...byName].map(([name, { type }]) => [name, type])),
+      shapes,
+      formats: new Map(names.map((name) => [name, infosOf(name)[0]?.info?.type ?? ""])),
       async read(name) {
-        const info = byName.get(name);
-        if (info === undefined)
-          throw new FormatError(`${place}: no weight "${name}", expected one of its ${byName.size}, got an unknown name. Get a complete model.`);
-        const values = dequantizeBlocks(info.type, await reader.read(info.name), `${place}, tensor ${info.name}`);
-        return ourValues(values, name, info.shape, form, description.config);
+        const shape = shapes.get(name);
+        const infos = infosOf(name);
+        let into: Float32Array<ArrayBuffer> | undefined;
+        for (const { info, part } of infos) {
+          if (info === undefined || shape === undefined)
+            throw new FormatError(`${place}: no weight "${name}", expected one of its ${shapes.size}, got an unknown name. Get a complete model.`);
+          const values = dequantizeBlocks(info.type, await reader.read(info.name), `${place}, tensor ${info.name}`);
+          const ours = ourValues(values, name, info.shape, form, description.config);
+          if (part === null) return ours;
+          into ??= new Float32Array(infos.length * ours.length);
+          pasteSlice(into, shape, part, ours);
+        }
+        return into as Float32Array<ArrayBuffer>;
       },
       close: () => reader.close(),
     };

@@ -22,6 +22,8 @@ function typed(error: unknown): GroundupError {
 export function createNative(binding: NativeBinding): Backend {
   const args = new Float64Array(binding.args);
   const { exec } = binding;
+  /** Whether a call's arguments are being written: an operand whose memory was deferred is filled by a call of its own meanwhile. */
+  let writing = false;
 
   function put(at: number, a: Operand | null | readonly (number | Operand)[]): number {
     if (a === null) {
@@ -37,6 +39,7 @@ export function createNative(binding: NativeBinding): Backend {
     }
     const n = a.length;
     if (at + 1 + 2 * n > args.length) {
+      writing = false;
       throw new GroundupError(`native kernel: too many arguments, expected at most ${args.length} numbers, got an array of ${n}. Split the call`);
     }
     args[at++] = n;
@@ -52,18 +55,25 @@ export function createNative(binding: NativeBinding): Backend {
   for (const [id, name] of binding.kernels.split("\n").entries()) {
     const answers = ANSWERING.includes(name as KernelName);
     kernels[name] = (...a) => {
+      const outer = writing ? args.slice() : null;
+      writing = true;
       let at = 0;
       for (let i = 0; i < a.length; i++) {
         const x = a[i] as Argument;
         if (typeof x === "number") args[at++] = x;
         else at = put(at, x);
       }
+      writing = false;
       try {
         exec(id);
       } catch (error) {
         throw typed(error);
       }
-      return answers ? args[0] : undefined;
+      if (outer === null) return answers ? args[0] : undefined;
+      const answer = args[0];
+      args.set(outer);
+      writing = true;
+      return answers ? answer : undefined;
     };
   }
 

@@ -4,15 +4,19 @@ import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test } from "vitest";
 import { OutOfMemoryError, ShapeError } from "../errors.ts";
 import {
+  add,
   attention,
   crossEntropy,
+  deferred,
   dropout,
   embedding,
+  full,
   keep,
   layerNorm,
   linear,
   memory,
   noGrad,
+  ones,
   resetPeakMemory,
   scope,
   setMemoryLimit,
@@ -254,4 +258,11 @@ test("small blocks that were kept for one backend go back to it when another tak
   } finally {
     useBackend(former);
   }
+});
+
+test("memory that was deferred gets its first values in the middle of a call that reads or writes a part of it", () => {
+  const [a, b] = deferred(() => [ones([64, 64]), ones([3, 64, 24])]);
+  expect([...add(values([64, 64]), a).dataSync()]).toEqual([...values([64, 64]).dataSync()].map((x) => Math.fround(x + 1)));
+  noGrad(() => b.narrow(1, 32, 32).copyFrom(full([3, 32, 24], 2)));
+  expect([0, 31 * 24, 32 * 24, 63 * 24, 64 * 24].map((at) => b.dataSync()[at])).toEqual([1, 1, 2, 2, 1]);
 });
