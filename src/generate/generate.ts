@@ -7,7 +7,7 @@ import { checkTokenIds } from "../token-ids.ts";
 import { endIds } from "../tokenizers/end-ids.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
-import { createPagedState, OF_MODEL, type Sequence } from "./paged-state.ts";
+import { createPagedState, OF_MODEL, type Sequence, type StateOptions } from "./paged-state.ts";
 import { checkSampling, SAMPLING_OPTIONS, type SamplingOptions, sample, uniformAt } from "./samplers.ts";
 import { createTextStream, type TextStream } from "./text-stream.ts";
 
@@ -15,7 +15,7 @@ import { createTextStream, type TextStream } from "./text-stream.ts";
 export type Prompt = string | Int32Array;
 
 /** How prompts are continued. */
-export interface GenerateOptions extends SamplingOptions {
+export interface GenerateOptions extends SamplingOptions, Pick<StateOptions, "stateDtype"> {
   /** Needed for prompts of text, for text in the result, and for stop strings. */
   tokenizer?: Tokenizer;
   /** Tokens to generate at most. Default 128, or as many as the model's context has room for. */
@@ -41,6 +41,7 @@ const OPTIONS: KnownOptions<GenerateOptions> = {
   seed: true,
   signal: true,
   prefillTokens: true,
+  stateDtype: true,
 };
 
 /** Why a request ended: a stop string or id, `maxNewTokens`, or the end of the model's context. */
@@ -95,7 +96,7 @@ export async function* generateStream(
   const stopIds = new Set(options.stopIds ?? (tokenizer === undefined ? [] : endIds(tokenizer)));
   const stop = options.stop ?? [];
   const sampling = samplingOf(options);
-  const state = createPagedState(model);
+  const state = createPagedState(model, { stateDtype: options.stateDtype });
   try {
     let open = list.map((prompt, index): Request => {
       const ids = promptIds(model, prompt, index, tokenizer);

@@ -101,6 +101,7 @@ const size = (r: Random): number => (r.once(40) ? r.pick(NASTY) : r.once(6) ? r.
 const USUAL: [name: RegExp, from: number, below: number][] = [
   [/^(sequences|heads|kvHeads)$/, 1, 3],
   [/^rows[QK]$/, 4, 9],
+  [/^pageCount$/, 1, 3],
   [/^[a-z]+Row$/, 8, 17],
 ];
 function sizeOf(name: string, r: Random): number {
@@ -109,7 +110,7 @@ function sizeOf(name: string, r: Random): number {
 }
 
 /** Which of the first buffers an operand of indices mostly gets: ascending rows, zeros, small numbers. */
-const INDICES = new Map(Object.entries({ cuQ: 0, startK: 1, lenK: 2, pages: 1, index: 2, ids: 2, targets: 2, positions: 0 }));
+const INDICES = new Map(Object.entries({ cuQ: 0, startK: 1, lenK: 2, pages: 1, slots: 1, index: 2, ids: 2, targets: 2, positions: 0 }));
 
 /** Null together where attention's sequences are alike. */
 const BOUNDARIES = new Set(["cuQ", "startK", "lenK", "pages"]);
