@@ -291,7 +291,10 @@ unsafe fn ahead_of(job: &Attention, task: &Task, next: Option<&Task>, kv_head: u
     let p = &job.problem;
     // SAFETY: the blocks of tasks exist.
     unsafe {
-        let following = if kv_head + 1 < task.kv_heads.end {
+        let following = if p.pages.is_some() {
+            // What a page has of a kv head lies together: the processor sees by itself what comes next, and asking for it all takes as long as a product.
+            None
+        } else if kv_head + 1 < task.kv_heads.end {
             Some((task, kv_head + 1, b))
         } else if b + 1 < task.blocks.end {
             Some((task, task.kv_heads.start, b + 1))
@@ -300,13 +303,7 @@ unsafe fn ahead_of(job: &Attention, task: &Task, next: Option<&Task>, kv_head: u
         };
         let keys = following.map_or([Area::NONE; 2], |(task, kv_head, b)| {
             let Block { k, k_row, v, v_row, here } = p.block(&task.sequence, kv_head, b);
-            match p.pages {
-                None => [Area::new(k, k_row, here, p.dim), Area::new(v, v_row, here, p.dim)],
-                Some(pages) => {
-                    let parts = if pages.half { 2 } else { 1 };
-                    [Area::new(k, BLOCK / parts, p.dim, BLOCK / parts), Area::new(v, p.dim / parts, here, p.dim / parts)]
-                }
-            }
+            [Area::new(k, k_row, here, p.dim), Area::new(v, v_row, here, p.dim)]
         });
         let rows = next.filter(|t| t.kept.is_none()).map_or([Area::NONE; 2], |t| {
             let queries = t.first / p.group()..(t.first + t.count).div_ceil(p.group());
