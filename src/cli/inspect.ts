@@ -72,7 +72,12 @@ async function inspectModel(path: string, tensors: boolean): Promise<Inspected> 
     counts = modelCounts(model);
     lines.push(...modelLines(model, counts));
   } else lines.push(`config     an architecture that groundup does not run; it runs ${Object.keys(architectures).join(", ")}`);
-  const parts: Record<string, unknown> = { config: json, parameters: counts?.parameters ?? null, stateBytesPerToken: counts?.stateBytesPerToken ?? null };
+  const parts: Record<string, unknown> = {
+    config: json,
+    parameters: counts?.parameters ?? null,
+    stateBytesPerToken: counts?.stateBytesPerToken ?? null,
+    stateBytesPerTokenF16: counts?.stateBytesPerTokenF16 ?? null,
+  };
   if ((await folder.has("model.safetensors")) || (await folder.has("model.safetensors.index.json"))) {
     const weights = await inspectWeights(path, await openModelWeights(folder), tensors);
     parts.weights = weights.report;
@@ -91,7 +96,7 @@ function modelLines(model: ModelDescription, counts: ModelCounts): string[] {
   return [
     `parameters ${grouped(counts.parameters.total)}: ${parts.map(([name, n]) => `${name} ${grouped(n)}`).join(", ")}`,
     `arithmetic ${metric(counts.forwardFlops(1), "FLOP")} a token, ${metric(counts.trainingFlops(1), "FLOP")} to train on one (without attention's share, which grows with length)`,
-    `state      ${grouped(counts.stateBytesPerToken)} bytes a position`,
+    `state      ${grouped(counts.stateBytesPerToken)} bytes a position, ${grouped(counts.stateBytesPerTokenF16)} as f16`,
     `config     ${Object.entries(model.config)
       .map(([k, v]) => `${k} ${typeof v === "object" && v !== null ? JSON.stringify(v) : v}`)
       .join(", ")}`,

@@ -80,17 +80,22 @@ describe("generate", () => {
     expect(rows).toEqual([5, 5, 5 + 1, 2, 1]);
   });
 
-  test("a request's tokens depend on its prompt and seed only: alone, in a batch, in small steps", async () => {
-    const prompts = ["The sea", "A", "What is a whale? ".repeat(4), "The sea"];
-    const options = { tokenizer, maxNewTokens: 20, topK: 50, topP: 0.95, stopIds: [] };
-    const batch = await generate(model, prompts, { ...options, seed: [1, 2, 3, 4] });
-    const small = await generate(model, prompts, { ...options, seed: [1, 2, 3, 4], prefillTokens: 5 });
-    const alone = await Promise.all(prompts.map((p, i) => generate(model, p, { ...options, seed: i + 1 })));
-    expect(batch).toEqual(alone);
-    expect(small).toEqual(alone);
-    expect(batch[0].ids).not.toEqual(batch[3].ids);
-    expect(await generate(model, "The sea", { ...options, seed: 4 })).toEqual(batch[3]);
-  });
+  test.each(["f32", "f16"] as const)(
+    "a request's tokens depend on its prompt and seed only: alone, in a batch, in small steps; state in %s",
+    async (stateDtype) => {
+      const prompts = ["The sea", "A", "What is a whale? ".repeat(4), "The sea"];
+      const options = { tokenizer, maxNewTokens: 20, topK: 50, topP: 0.95, stopIds: [], stateDtype };
+      const batch = await generate(model, prompts, { ...options, seed: [1, 2, 3, 4] });
+      const small = await generate(model, prompts, { ...options, seed: [1, 2, 3, 4], prefillTokens: 5 });
+      const alone = await Promise.all(prompts.map((p, i) => generate(model, p, { ...options, seed: i + 1 })));
+      expect(batch).toEqual(alone);
+      expect(small).toEqual(alone);
+      expect(batch[0].ids).not.toEqual(batch[3].ids);
+      expect(await generate(model, "The sea", { ...options, seed: 4 })).toEqual(batch[3]);
+      const other = await generate(model, "The sea", { ...options, seed: 1, stateDtype: stateDtype === "f32" ? "f16" : "f32" });
+      expect(other.logprobs).not.toEqual(batch[0].logprobs);
+    },
+  );
 
   test("log-probabilities are the model's own, whatever shapes the draw", async () => {
     const prompt = tokenizer.encode("Call me").ids;

@@ -5,7 +5,7 @@ export { type ContrastiveSearchOptions, contrastiveSearch } from "./contrastive-
 export { createEngine, type Engine, type EngineOptions, type EngineRequestOptions, type EngineStream } from "./engine.ts";
 export { type GenerateOptions, type Generation, generate, generateStream } from "./generate.ts";
 export { logprobs } from "./logprobs.ts";
-export { createPagedState, PAGE, type PagedState, type Sequence, type StepEntry } from "./paged-state.ts";
+export { createPagedState, PAGE, type PagedState, type Sequence, type StateOptions, type StepEntry } from "./paged-state.ts";
 export type { Done, Prompt, RequestOptions, RequestUsage, TokenEvent, TokenLogprob } from "./request.ts";
 export {
   breakerIds,

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { ShapeError, UseAfterFreeError } from "../errors.ts";
 import { type CausalLM, GPT2, Llama, modelCounts } from "../models/index.ts";
-import { memory, narrow, noGrad, ones, pagedAttention, placesOf, scope, type Tensor, tensor } from "../tensor/index.ts";
+import { memory, narrow, noGrad, ones, pagedAttention, placesOf, STATE_DTYPES, type StateDType, scope, type Tensor, tensor } from "../tensor/index.ts";
 import { createPagedState, PAGE, type PagedState } from "./paged-state.ts";
 
 const models: [string, () => CausalLM][] = [
@@ -45,8 +45,8 @@ function uncached(model: CausalLM, ids: Int32Array): Float32Array {
 }
 
 /** A prompt and then single tokens, alone in a state of its own. */
-function alone(model: CausalLM, ids: Int32Array, prompt: number): Float32Array[] {
-  const state = createPagedState(model);
+function alone(model: CausalLM, ids: Int32Array, prompt: number, stateDtype: StateDType = "f32"): Float32Array[] {
+  const state = createPagedState(model, { stateDtype });
   const sequence = state.allocate();
   const out = stepped(state, [{ sequence, ids: ids.subarray(0, prompt) }]);
   for (let t = prompt; t < ids.length; t++) out.push(...stepped(state, [{ sequence, ids: ids.subarray(t, t + 1) }]));
@@ -54,12 +54,15 @@ function alone(model: CausalLM, ids: Int32Array, prompt: number): Float32Array[]
   return out;
 }
 
-describe.each(models)("%s", (_, make) => {
+const kept = models.flatMap(([name, make]) => STATE_DTYPES.map((dtype) => [`${name}, state in ${dtype}`, make, dtype] as const));
+
+describe.each(kept)("%s", (_, make, stateDtype) => {
+  const stateOf = (model: CausalLM) => use(createPagedState(model, { stateDtype }));
   test("a sequence cut back goes on as if the rest had never been, and its pages are free", () => {
     const model = use(make());
     const ids = text(140, 5);
-    const expected = alone(model, ids, 60);
-    const state = use(createPagedState(model));
+    const expected = alone(model, ids, 60, stateDtype);
+    const state = stateOf(model);
     const sequence = state.allocate();
     stepped(state, [{ sequence, ids: text(200, 9) }]);
     state.truncate(sequence, 0);
@@ -86,8 +89,8 @@ describe.each(models)("%s", (_, make) => {
   test("as many rows of logits as are asked for: none, the last, all", () => {
     const model = use(make());
     const ids = text(70, 4);
-    const expected = alone(model, ids, 1);
-    const state = use(createPagedState(model));
+    const expected = alone(model, ids, 1, stateDtype);
+    const state = stateOf(model);
     const [a, b, c] = [state.allocate(), state.allocate(), state.allocate()];
     const rows = stepped(state, [
       { sequence: a, ids, logits: 70 },
@@ -114,7 +117,7 @@ describe.each(models)("%s", (_, make) => {
   test("a page that is held stays when its sequence has ended, and begins another", () => {
     const model = use(make());
     const ids = text(130, 6);
-    const state = use(createPagedState(model));
+    const state = stateOf(model);
     const first = state.allocate();
     stepped(state, [{ sequence: first, ids: ids.subarray(0, 129) }]);
     const expected = stepped(state, [{ sequence: first, ids: ids.subarray(129) }]);
@@ -136,8 +139,8 @@ describe.each(models)("%s", (_, make) => {
   test("a ragged batch that mixes prompts and single tokens equals separate runs, byte for byte", () => {
     const model = use(make());
     const [a, b, c] = [text(75, 1), text(140, 2), text(7, 3)];
-    const [alonea, aloneb, alonec] = [alone(model, a, 70), alone(model, b, 137), alone(model, c, 5)];
-    const state = use(createPagedState(model));
+    const [alonea, aloneb, alonec] = [alone(model, a, 70, stateDtype), alone(model, b, 137, stateDtype), alone(model, c, 5, stateDtype)];
+    const state = stateOf(model);
     const [sa, sb, sc] = [state.allocate(), state.allocate(), state.allocate()];
     expect(stepped(state, [{ sequence: sa, ids: a.subarray(0, 70) }])).toEqual([alonea[0]]);
     // One decodes while another's prompt comes in, whole.
@@ -172,13 +175,20 @@ describe.each(models)("%s", (_, make) => {
     ).toEqual([alonea[0], alonec[2], aloneb[3]]);
   });
 
-  test("cached equals uncached, and a prompt in chunks equals a whole one, byte for byte", () => {
+  test("a prompt whole, in chunks or token by token gives the same bytes; in f32 those without state, in f16 nearly", () => {
     const model = use(make());
     const ids = text(150, 4);
-    const expected = [149, 150].map((n) => uncached(model, ids.subarray(0, n)));
-    expect(alone(model, ids, 149)).toEqual(expected);
+    const expected = alone(model, ids, 149, stateDtype);
+    const plain = [149, 150].map((n) => uncached(model, ids.subarray(0, n)));
+    if (stateDtype === "f32") expect(expected).toEqual(plain);
+    else {
+      const off = Math.max(...expected.flatMap((row, i) => [...row].map((x, j) => Math.abs(x - plain[i][j]))));
+      const size = Math.max(...plain.flatMap((row) => [...row].map(Math.abs)));
+      expect(off).toBeGreaterThan(0);
+      expect(off / size).toBeLessThan(2 ** -9);
+    }
     for (const chunk of [1, 13, 64, 100]) {
-      const state = use(createPagedState(model));
+      const state = stateOf(model);
       const sequence = state.allocate();
       let last: Float32Array[] = [];
       for (let at = 0; at < 149; at += chunk) last = stepped(state, [{ sequence, ids: ids.subarray(at, Math.min(149, at + chunk)) }]);
@@ -189,7 +199,7 @@ describe.each(models)("%s", (_, make) => {
   test("a fork shares pages and neither disturbs the other", () => {
     const model = use(make());
     const [a, b] = [text(80, 1), Int32Array.of(...text(70, 1), ...text(10, 9))];
-    const state = use(createPagedState(model));
+    const state = stateOf(model);
     const first = state.allocate();
     stepped(state, [{ sequence: first, ids: a.subarray(0, 75) }]);
     const second = state.fork(first, 70);
@@ -198,7 +208,7 @@ describe.each(models)("%s", (_, make) => {
       { sequence: first, ids: a.subarray(75) },
       { sequence: second, ids: b.subarray(70) },
     ]);
-    expect(outA).toEqual([uncached(model, a), uncached(model, b)]);
+    expect(outA).toEqual([alone(model, a, 80, stateDtype)[0], alone(model, b, 80, stateDtype)[0]]);
     expect(state.usage().used).toBe(3);
     state.free(first);
     state.free(second);
@@ -231,10 +241,17 @@ describe("paged state", () => {
 
   test("a page takes the bytes that the formula says", () => {
     const model = use(models[0][1]());
-    const state = use(createPagedState(model));
-    const before = memory().liveBytes;
-    stepped(state, [{ sequence: state.allocate(), ids: [1] }]);
-    expect(memory().liveBytes - before).toBe(PAGE * modelCounts(model).stateBytesPerToken);
+    const { stateBytesPerToken, stateBytesPerTokenF16 } = modelCounts(model);
+    for (const [stateDtype, bytes] of [
+      ["f32", stateBytesPerToken],
+      ["f16", stateBytesPerTokenF16],
+    ] as const) {
+      const state = use(createPagedState(model, { stateDtype }));
+      const before = memory().liveBytes;
+      stepped(state, [{ sequence: state.allocate(), ids: [1] }]);
+      expect(memory().liveBytes - before).toBe(PAGE * bytes);
+    }
+    expect(stateBytesPerToken).toBe(2 * stateBytesPerTokenF16);
   });
 
   test("a step that finds no page changes nothing", () => {
@@ -275,13 +292,14 @@ describe("paged state", () => {
     ).toThrow(/twice/);
     state.free(sequence);
     expect(() => state.step([{ sequence, ids: [1] }])).toThrow(/unknown sequence/);
+    expect(() => createPagedState(model, { stateDtype: "bf16" as StateDType })).toThrow(/bad stateDtype, expected f32 or f16, got bf16/);
   });
 });
 
 test("places that were freed, or lie apart, are refused", () => {
   const [cuSeqlens, lengths, pageTable] = [Int32Array.of(0, 1), Int32Array.of(1), Int32Array.of(0)];
   const run = (places: Tensor) =>
-    scope(() => pagedAttention(ones([1, 1, 4]), { k: ones([64, 1, 4]), v: ones([64, 1, 4]), pageTable, maxPages: 1, lengths, places }, { cuSeqlens }));
+    scope(() => pagedAttention(ones([1, 1, 4]), { k: ones([1, 1, 4, 64]), v: ones([1, 1, 64, 4]), pageTable, maxPages: 1, lengths, places }, { cuSeqlens }));
   const places = placesOf(cuSeqlens, lengths, pageTable);
   run(places).dispose();
   places.dispose();

@@ -8,14 +8,39 @@ import { DataError, GroundupError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { LayerState } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
-import { indexSelect, keep, noGrad, pagedAttention, placesOf, scope, type Tensor, tensor, writeRows, zeros } from "../tensor/index.ts";
+import {
+  indexSelect,
+  keep,
+  noGrad,
+  PAGE_POSITIONS,
+  pagedAttention,
+  placesOf,
+  STATE_DTYPES,
+  type StateDType,
+  scope,
+  type Tensor,
+  tensor,
+  writePages,
+  zeros,
+} from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 
 /** How ids that a model lacks are refused. */
 export const OF_MODEL = { vocabulary: "the model's vocabulary", advice: "Was the text encoded with another tokenizer?" };
 
 /** Positions in a page: the block of keys that attention takes at a time. */
-export const PAGE = 64;
+export const PAGE = PAGE_POSITIONS;
+
+/** How layer state is kept. */
+export interface StateOptions {
+  /** The most pages of 64 positions, each 2 · layers · kvHeads · headDim · 64 items; default: as many as memory holds. */
+  maxPages?: number;
+  /** What keys and values are kept as: f32, or f16 (rounded to nearest even) in half the memory. Results then differ from those without state within that rounding. Default f32. */
+  stateDtype?: StateDType;
+}
+
+/** What keys and values are kept as where nobody says. */
+export const DEFAULT_STATE_DTYPE: StateDType = "f32";
 
 /** One sequence's place in the state. Read it; only the state writes it. */
 export interface Sequence {
@@ -77,13 +102,16 @@ interface MutableSequence extends Sequence {
 /**
  * Room for sequences of a model. Memory grows by doubling as pages are needed and is given back by `dispose()`.
  *
- * @param options.maxPages the most pages of 64 positions, each 2 · layers · kvHeads · headDim · 256 bytes; default: as many as memory holds
+ * @throws GroundupError for options that make no sense
  */
-export function createPagedState(model: CausalLM, options: { maxPages?: number } = {}): PagedState {
-  checkOptions("createPagedState", options, { maxPages: true });
+export function createPagedState(model: CausalLM, options: StateOptions = {}): PagedState {
+  checkOptions("createPagedState", options, { maxPages: true, stateDtype: true });
   const { layers, kvHeads, headDim, context, vocabulary } = model.dimensions;
   const most = options.maxPages ?? Number.POSITIVE_INFINITY;
   if (!(most >= 1)) throw new GroundupError(`createPagedState: bad maxPages, expected at least 1, got ${most}. Give more pages.`);
+  const dtype = options.stateDtype ?? DEFAULT_STATE_DTYPE;
+  if (!STATE_DTYPES.includes(dtype))
+    throw new GroundupError(`createPagedState: bad stateDtype, expected ${STATE_DTYPES.join(" or ")}, got ${String(dtype)}. Correct it.`);
   const live = new Set<MutableSequence>();
   /** Holders of each page. */
   const holders: number[] = [];
@@ -91,13 +119,13 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
   let stores: { k?: Tensor; v?: Tensor }[] = [];
   let capacity = 0;
   /** What the layers of the step in progress need to know. */
-  let batch: { runs: Int32Array; pageTable: Int32Array; maxPages: number; lengths: Int32Array; cuSeqlens: Int32Array; places: Tensor };
+  let batch: { slots: Tensor; pageTable: Int32Array; maxPages: number; lengths: Int32Array; cuSeqlens: Int32Array; places: Tensor };
 
   const state: LayerState[] = Array.from({ length: layers }, (_, layer) => ({
     attend(q, k, v, attendOptions) {
       const store = stores[layer] as { k: Tensor; v: Tensor };
-      writeRows(store.k, k, batch.runs);
-      writeRows(store.v, v, batch.runs);
+      writePages(store.k, k, batch.slots, "keys");
+      writePages(store.v, v, batch.slots, "values");
       const { pageTable, maxPages, lengths, cuSeqlens, places } = batch;
       return pagedAttention(q, { k: store.k, v: store.v, pageTable, maxPages, lengths, places }, { ...attendOptions, cuSeqlens });
     },
@@ -114,18 +142,17 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
     }
     if (used + count <= capacity) return;
     const grown = Math.min(most, Math.max(2 * capacity, used + count));
-    const copied = Int32Array.of(0, 0, capacity * PAGE);
-    const larger = (old: Tensor | undefined): Tensor => {
-      const t = keep(zeros([grown * PAGE, kvHeads, headDim]));
-      if (old !== undefined) writeRows(t, old, copied);
+    const larger = (old: Tensor | undefined, shape: readonly [number, number]): Tensor => {
+      const t = keep(zeros([grown, kvHeads, ...shape], { dtype }));
+      if (old !== undefined) scope(() => void t.narrow(0, 0, capacity).copyFrom(old));
       old?.dispose("the growth of the paged state");
       return t;
     };
     // One by one: where memory ends half-way, the layers that have grown are as good as the others, and the capacity is what it was.
     for (let layer = 0; layer < layers; layer++) {
       const store = (stores[layer] ??= {});
-      store.k = larger(store.k);
-      store.v = larger(store.v);
+      store.k = larger(store.k, [headDim, PAGE]);
+      store.v = larger(store.v, [PAGE, headDim]);
     }
     capacity = grown;
   }
@@ -181,25 +208,24 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
     const read = new Int32Array(entries.reduce((n, { logits = 1 }) => n + logits, 0));
     const cuSeqlens = new Int32Array(entries.length + 1);
     const pageTable = new Int32Array(entries.length * maxPages);
-    const runs: number[] = [];
+    const slots = new Int32Array(rows);
     let [row, out] = [0, 0];
     for (const [s, entry] of entries.entries()) {
       const { length, pages } = entry.sequence;
       const count = entry.ids.length;
       ids.set(entry.ids, row);
-      for (let i = 0; i < count; i++) positions[row + i] = length + i;
-      for (let i = 0; i < Math.min(pages.length, maxPages); i++) pageTable[s * maxPages + i] = pages[i];
-      for (let at = length; at < length + count; ) {
-        const n = Math.min(PAGE - (at % PAGE), length + count - at);
-        runs.push(row + at - length, pages[Math.floor(at / PAGE)] * PAGE + (at % PAGE), n);
-        at += n;
+      for (let i = 0; i < count; i++) {
+        const at = length + i;
+        positions[row + i] = at;
+        slots[row + i] = pages[Math.floor(at / PAGE)] * PAGE + (at % PAGE);
       }
+      for (let i = 0; i < Math.min(pages.length, maxPages); i++) pageTable[s * maxPages + i] = pages[i];
       row += count;
       cuSeqlens[s + 1] = row;
       lengths[s] = length + count;
       for (let i = entry.logits ?? 1; i > 0; i--) read[out++] = row - i;
     }
-    batch = { runs: Int32Array.from(runs), pageTable, maxPages, lengths, cuSeqlens, places: placesOf(cuSeqlens, lengths, pageTable) };
+    batch = { slots: tensor(slots), pageTable, maxPages, lengths, cuSeqlens, places: placesOf(cuSeqlens, lengths, pageTable) };
     return { ids, positions, read };
   }
 
@@ -212,10 +238,10 @@ export function createPagedState(model: CausalLM, options: { maxPages?: number }
         const at = Math.floor(sequence.length / PAGE);
         const old = sequence.pages[at];
         const page = take();
-        const run = Int32Array.of(old * PAGE, page * PAGE, sequence.length % PAGE);
         for (const { k, v } of stores as { k: Tensor; v: Tensor }[]) {
-          writeRows(k, k, run);
-          writeRows(v, v, run);
+          scope(() => {
+            for (const x of [k, v]) x.narrow(0, page, 1).copyFrom(x.narrow(0, old, 1));
+          });
         }
         release(old);
         sequence.pages[at] = page;

@@ -6,14 +6,14 @@
 import { ConfigError, DataError, OutOfMemoryError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { KnownOptions } from "../options.ts";
-import { logsumexp, noGrad, scope } from "../tensor/index.ts";
-import { createPagedState, PAGE, type Sequence, type StepEntry } from "./paged-state.ts";
+import { logsumexp, noGrad, type StateDType, scope } from "../tensor/index.ts";
+import { createPagedState, DEFAULT_STATE_DTYPE, PAGE, type Sequence, type StateOptions, type StepEntry } from "./paged-state.ts";
 import { createPrefixCache, pageKey } from "./prefix-cache.ts";
 import { nextToken, type Request, type TokenEvent } from "./request.ts";
 import { adapt, createDrafter, type SpeculationOptions } from "./speculation.ts";
 
 /** How much runs at once. */
-export interface BatchOptions {
+export interface BatchOptions extends Pick<StateOptions, "stateDtype"> {
   /** Requests that take part in a step at most; others wait in the order of their arrival. Default 64. */
   maxBatch?: number;
   /** Pages of 64 positions for keys and values, those of the prefix cache included. Default: as many as 1 GiB holds, and enough for one sequence of the model's context. */
@@ -26,7 +26,14 @@ export interface BatchOptions {
   speculation?: SpeculationOptions;
 }
 
-export const BATCH_OPTIONS: KnownOptions<BatchOptions> = { maxBatch: true, maxPages: true, prefillTokens: true, prefixCache: true, speculation: true };
+export const BATCH_OPTIONS: KnownOptions<BatchOptions> = {
+  maxBatch: true,
+  maxPages: true,
+  stateDtype: true,
+  prefillTokens: true,
+  prefixCache: true,
+  speculation: true,
+};
 
 /** What there is and what has been done. */
 export interface BatchUsage {
@@ -75,7 +82,7 @@ interface Entry extends StepEntry {
 
 export function createScheduler(where: string, model: CausalLM, options: BatchOptions): Scheduler {
   const { maxBatch = 64, prefillTokens = 512, speculation } = options;
-  const maxPages = options.maxPages ?? defaultPages(model);
+  const maxPages = options.maxPages ?? defaultPages(model, options.stateDtype ?? DEFAULT_STATE_DTYPE);
   const problems: string[] = [];
   for (const [name, value] of Object.entries({ maxBatch, maxPages, prefillTokens }))
     if (!(Number.isInteger(value) && value >= 1)) problems.push(`${name}: expected a whole number of at least 1, got ${value}`);
@@ -83,7 +90,7 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
   const adaptive = adaptsToLength(model);
   const drafter = speculation === undefined || adaptive ? null : createDrafter(where, model, speculation);
   const { maxTokens = 8 } = speculation ?? {};
-  const state = createPagedState(model, { maxPages });
+  const state = createPagedState(model, { maxPages, stateDtype: options.stateDtype });
   const cache = (options.prefixCache ?? true) && !adaptive ? createPrefixCache(state) : null;
   /** In order of arrival, both. */
   let [waiting, running]: Request[][] = [[], []];
@@ -380,9 +387,9 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
 }
 
 /** As many pages as 1 GiB holds, and at least those of one whole context. */
-function defaultPages(model: CausalLM): number {
+function defaultPages(model: CausalLM, dtype: StateDType): number {
   const { layers, kvHeads, headDim, context } = model.dimensions;
-  return Math.max(Math.floor(2 ** 30 / (2 * layers * kvHeads * headDim * 4 * PAGE)), Math.ceil(context / PAGE));
+  return Math.max(Math.floor(2 ** 30 / (2 * layers * kvHeads * headDim * (dtype === "f16" ? 2 : 4) * PAGE)), Math.ceil(context / PAGE));
 }
 
 /**

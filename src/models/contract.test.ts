@@ -62,7 +62,7 @@ describe.each(SAMPLES)("%s", (_, config) => {
         real.linear(...a);
       },
       attention: (...a) => {
-        const [heads, dim, window] = [a[17], a[19], a[22] || length];
+        const [heads, dim, window] = [a[15], a[17], a[20] || length];
         for (let t = 1; t <= length; t++) flops += 4 * heads * dim * Math.min(t, window);
         real.attention(...a);
       },

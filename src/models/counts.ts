@@ -15,6 +15,8 @@ export interface ModelCounts {
   trainingFlops(length: number): number;
   /** Bytes that one position's keys and values take in all layers, as float32. */
   stateBytesPerToken: number;
+  /** The same as float16 (`stateDtype: "f16"`). */
+  stateBytesPerTokenF16: number;
 }
 
 /** Trained values of each part. */
@@ -63,6 +65,7 @@ export function countsFrom({
     forwardFlops,
     trainingFlops: (length) => 3 * forwardFlops(length),
     stateBytesPerToken: 4 * kept,
+    stateBytesPerTokenF16: 2 * kept,
   };
 }
 

@@ -57,6 +57,10 @@ export const linearWeightGrad: Kernels["linearWeightGrad"] = (...args) =>
 /** @internal `attention` in the present precision. */
 export const attention: Kernels["attention"] = (...args) => (current === "bf16" ? backend().attentionBf16(...args) : backend().attention(...args));
 
+/** @internal `pagedAttention` in the present precision. */
+export const pagedAttention: Kernels["pagedAttention"] = (...args) =>
+  current === "bf16" ? backend().pagedAttentionBf16(...args) : backend().pagedAttention(...args);
+
 /** @internal `attentionGrad` in the present precision. */
 export const attentionGrad: Kernels["attentionGrad"] = (...args) =>
   current === "bf16" ? backend().attentionGradBf16(...args) : backend().attentionGrad(...args);

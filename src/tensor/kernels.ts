@@ -323,9 +323,8 @@ export interface Kernels {
    * Attention over ragged sequences, never a T×T matrix (online softmax, Dao et al. 2022).
    * q is (rowsQ, heads, dim): row r and head h at r·qRow + h·dim; out likewise with oRow; k and v are (rowsK, kvHeads, dim) with kRow, vRow.
    * Head h reads kv head ⌊h·kvHeads/heads⌋. Sequence s has query rows cuQ[s]…cuQ[s+1]−1 and key positions 0…lenK[s]−1 (cuQ: i32, sequences+1;
-   * lenK: i32, sequences). Key position p of s is row startK[s] + p of k and v; or, where `pages` is given (i32, sequences × maxPages), row
-   * pages[s, ⌊p/64⌋]·64 + p mod 64. Where cuQ, startK, lenK and pages are all null, the sequences are alike: rowsQ/sequences queries and rowsK/sequences
-   * keys each. The i-th query of s stands at position lenK[s] − lenQ[s] + i.
+   * lenK: i32, sequences). Key position p of s is row startK[s] + p of k and v. Where cuQ, startK and lenK are all null, the sequences are alike:
+   * rowsQ/sequences queries and rowsK/sequences keys each. The i-th query of s stands at position lenK[s] − lenQ[s] + i.
    * Key position p counts for a query at position t if: causal = 0 or p ≤ t; window = 0 or p > t − window (and, not causal, p < t + window).
    * Score = scale·q·k, then softcap·tanh(score/softcap) where softcap > 0, then + slopes[h]·(p − t) where slopes (heads) is given (ALiBi,
    * Press et al. 2022), then + mask where given: mask value at s·maskStrides[0] + h·maskStrides[1] + i·maskStrides[2] + p·maskStrides[3].
@@ -345,8 +344,6 @@ export interface Kernels {
     cuQ: Operand | null,
     startK: Operand | null,
     lenK: Operand | null,
-    pages: Operand | null,
-    maxPages: number,
     sequences: number,
     rowsQ: number,
     rowsK: number,
@@ -362,7 +359,54 @@ export interface Kernels {
     maskStrides: Sizes,
   ): void;
   /**
-   * The gradients of attention (no pages): gq, gk, gv (store; row strides gqRow, gkRow, gvRow) from out, lse and gout (rows goRow apart).
+   * `attention`, without a mask, to keys and values that lie in pages of 64 positions: k is (pageCount, kvHeads, dim, 64), so that each item of a page's keys lies side by
+   * side, and v (pageCount, kvHeads, 64, dim), both f32 or f16 (dtype code), which is taken as the float32 of the same value. Key position p of sequence s is
+   * position p mod 64 of page pages[s, ⌊p/64⌋] (i32, sequences × maxPages); what lies behind lenK[s] is not looked at. Same bytes as `attention` over float32 rows
+   * of the same values.
+   */
+  pagedAttention(
+    q: Operand,
+    qRow: number,
+    k: Operand,
+    v: Operand,
+    dtype: number,
+    out: Operand,
+    oRow: number,
+    lse: Operand | null,
+    cuQ: Operand,
+    lenK: Operand,
+    pages: Operand,
+    maxPages: number,
+    sequences: number,
+    rowsQ: number,
+    pageCount: number,
+    heads: number,
+    kvHeads: number,
+    dim: number,
+    scale: number,
+    causal: number,
+    window: number,
+    softcap: number,
+    slopes: Operand | null,
+  ): void;
+  /**
+   * Writes row r of x (rows, kvHeads, dim), f32, rows xRow apart, to position slots[r] mod 64 of page ⌊slots[r]/64⌋ of `out`, rounded to nearest even where that is f16
+   * (dtype code): pages as those of `pagedAttention`, of keys (keys = 1) or of values. Of rows with the same slot the last stays.
+   */
+  writePages(
+    x: Operand,
+    xRow: number,
+    out: Operand,
+    dtype: number,
+    keys: number,
+    slots: Operand,
+    rows: number,
+    pageCount: number,
+    kvHeads: number,
+    dim: number,
+  ): void;
+  /**
+   * The gradients of attention: gq, gk, gv (store; row strides gqRow, gkRow, gvRow) from out, lse and gout (rows goRow apart).
    * Recomputes the probabilities block by block. The mask gets no gradient here.
    */
   attentionGrad(
@@ -405,6 +449,8 @@ export interface Kernels {
    * all sums stay float32. Bytes are the same as for `gemmBf16`.
    */
   attentionBf16(...args: Parameters<Kernels["attention"]>): void;
+  /** `pagedAttention` in the same way. */
+  pagedAttentionBf16(...args: Parameters<Kernels["pagedAttention"]>): void;
   /** `attentionGrad` in the same way: gout, the probabilities and the derivatives of the scores are rounded too on their way into products. */
   attentionGradBf16(...args: Parameters<Kernels["attentionGrad"]>): void;
 

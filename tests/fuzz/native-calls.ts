@@ -2,7 +2,9 @@
 import { fork } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { CODE } from "../../src/tensor/dtype.ts";
 import { loadNative, platformName } from "../../src/tensor/native-binding.ts";
+import { STATE_DTYPES } from "../../src/tensor/ops/state.ts";
 import { type Random, random } from "../random.ts";
 
 const CHILD = fileURLToPath(new URL("native-child.mjs", import.meta.url));
@@ -101,6 +103,7 @@ const size = (r: Random): number => (r.once(40) ? r.pick(NASTY) : r.once(6) ? r.
 const USUAL: [name: RegExp, from: number, below: number][] = [
   [/^(sequences|heads|kvHeads)$/, 1, 3],
   [/^rows[QK]$/, 4, 9],
+  [/^(pageCount|maxPages)$/, 1, 4],
   [/^[a-z]+Row$/, 8, 17],
 ];
 function sizeOf(name: string, r: Random): number {
@@ -109,7 +112,7 @@ function sizeOf(name: string, r: Random): number {
 }
 
 /** Which of the first buffers an operand of indices mostly gets: ascending rows, zeros, small numbers. */
-const INDICES = new Map(Object.entries({ cuQ: 0, startK: 1, lenK: 2, pages: 1, index: 2, ids: 2, targets: 2, positions: 0 }));
+const INDICES = new Map(Object.entries({ cuQ: 0, startK: 1, lenK: 2, pages: 1, slots: 1, index: 2, ids: 2, targets: 2, positions: 0 }));
 
 /** Null together where attention's sequences are alike. */
 const BOUNDARIES = new Set(["cuQ", "startK", "lenK", "pages"]);
@@ -122,6 +125,7 @@ function kernelCall(r: Random, id: number, { parameters }: Kernel): KernelCall {
   const alike = r.once(3);
   // Rows of whole blocks, of which random sizes would hardly ever be.
   const blocks = parameters.some(({ name }) => name === "layout");
+  const paged = parameters.some(({ name }) => name === "pageCount");
   const operand = (name: string, nullable: boolean): void => {
     const absent = BOUNDARIES.has(name) && name !== "pages" && !r.once(10) ? alike : r.once(2) || (alike && name === "pages");
     if (nullable && absent) {
@@ -149,6 +153,7 @@ function kernelCall(r: Random, id: number, { parameters }: Kernel): KernelCall {
         else operand(name, false);
       }
     } else if (blocks && /^(k|dim|layout)$/.test(name) && !r.once(8)) call.slots.push(name === "layout" ? r.below(13) : r.pick([0, 32, 64, 256]));
+    else if (paged && name === "dtype" && !r.once(8)) call.slots.push(CODE[r.pick(STATE_DTYPES)]);
     else call.slots.push(sizeOf(name, r));
   }
   return call;

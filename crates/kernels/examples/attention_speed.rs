@@ -1,10 +1,11 @@
 //! Times attention, forward and backward: `cargo run --release -p groundup-kernels --example attention_speed [part of a name] [bf16]`.
+//! Decoding reads keys and values from pages, of float32 and of binary16.
 //! Figures are the best of some runs: other programs only ever slow a run down. With one thread it is that thread's own
 //! time that counts.
 
 #![allow(clippy::print_stdout, reason = "a program whose output is its result")]
 
-use groundup_kernels::attention::{Attention, AttentionGrad, Problem, attention, attention_grad};
+use groundup_kernels::attention::{Attention, AttentionGrad, BLOCK, Pages, Problem, attention, attention_grad};
 use groundup_kernels::simd::Simd;
 use groundup_kernels::{dispatch, pool};
 use std::time::Instant;
@@ -19,15 +20,21 @@ struct Shape {
     dim: usize,
 }
 
-const SHAPES: [Shape; 9] = [
+const SHAPES: [Shape; 15] = [
     Shape { name: "training, 12 x 256, 6 heads of 64", batch: 12, len_q: 256, len_k: 256, heads: 6, kv_heads: 6, dim: 64 },
     Shape { name: "training, 4 x 64, 12 heads of 64", batch: 4, len_q: 64, len_k: 64, heads: 12, kv_heads: 12, dim: 64 },
     Shape { name: "training, 12 x 64, 4 heads of 32", batch: 12, len_q: 64, len_k: 64, heads: 4, kv_heads: 4, dim: 32 },
     Shape { name: "training, 1 x 1024, 12 heads of 64", batch: 1, len_q: 1024, len_k: 1024, heads: 12, kv_heads: 12, dim: 64 },
     Shape { name: "training, 1 x 2048, 9:3 heads of 64", batch: 1, len_q: 2048, len_k: 2048, heads: 9, kv_heads: 3, dim: 64 },
     Shape { name: "prefill, 512 of 9:3 heads of 64", batch: 1, len_q: 512, len_k: 512, heads: 9, kv_heads: 3, dim: 64 },
-    Shape { name: "decoding at 512, 9:3 heads of 64", batch: 1, len_q: 1, len_k: 512, heads: 9, kv_heads: 3, dim: 64 },
-    Shape { name: "decoding at 4096, 9:3 heads of 64", batch: 1, len_q: 1, len_k: 4096, heads: 9, kv_heads: 3, dim: 64 },
+    Shape { name: "decoding at 512 x 1, 9:3 heads of 64", batch: 1, len_q: 1, len_k: 512, heads: 9, kv_heads: 3, dim: 64 },
+    Shape { name: "decoding at 512 x 8, 9:3 heads of 64", batch: 8, len_q: 1, len_k: 512, heads: 9, kv_heads: 3, dim: 64 },
+    Shape { name: "decoding at 4096 x 1, 9:3 heads of 64", batch: 1, len_q: 1, len_k: 4096, heads: 9, kv_heads: 3, dim: 64 },
+    Shape { name: "decoding at 4096 x 8, 9:3 heads of 64", batch: 8, len_q: 1, len_k: 4096, heads: 9, kv_heads: 3, dim: 64 },
+    Shape { name: "decoding at 512 x 1, 32:4 heads of 64", batch: 1, len_q: 1, len_k: 512, heads: 32, kv_heads: 4, dim: 64 },
+    Shape { name: "decoding at 512 x 8, 32:4 heads of 64", batch: 8, len_q: 1, len_k: 512, heads: 32, kv_heads: 4, dim: 64 },
+    Shape { name: "decoding at 4096 x 1, 32:4 heads of 64", batch: 1, len_q: 1, len_k: 4096, heads: 32, kv_heads: 4, dim: 64 },
+    Shape { name: "decoding at 4096 x 8, 32:4 heads of 64", batch: 8, len_q: 1, len_k: 4096, heads: 32, kv_heads: 4, dim: 64 },
     Shape { name: "decoding at 8192, 32:8 heads of 128", batch: 1, len_q: 1, len_k: 8192, heads: 32, kv_heads: 8, dim: 128 },
 ];
 
@@ -111,11 +118,13 @@ fn main() {
         let together = rows_q == rows_k;
         let (q_row, k_row) = if together { (row + 2 * kv_row, row + 2 * kv_row) } else { (row, kv_row) };
         let fill = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * 0.8).collect::<Vec<f32>>();
+        // Finite also where the halves are read as binary16.
+        let cached = |n: usize| (0..n).map(|i| f32::from_bits((i * 7919 % 1009) as u32 * 0x2_0003 | 0x3000_3000)).collect::<Vec<f32>>();
         let zeros = |n: usize| vec![0f32; n];
         let mut layers: Vec<Layer> = (0..LAYERS)
             .map(|_| Layer {
                 qkv: fill(rows_q * q_row),
-                cache: fill(if together { 0 } else { 2 * rows_k * kv_row }),
+                cache: cached(if together { 0 } else { 2 * rows_k * kv_row }),
                 gout: fill(rows_q * row),
                 out: zeros(rows_q * row),
                 lse: zeros(rows_q * s.heads),
@@ -127,7 +136,10 @@ fn main() {
         let cu_q: Vec<i32> = (0..=s.batch).map(|i| (i * s.len_q) as i32).collect();
         let start_k: Vec<i32> = (0..s.batch).map(|i| (i * s.len_k) as i32).collect();
         let len_k = vec![s.len_k as i32; s.batch];
-        let problem = |l: &Layer| {
+        // The pages of each sequence one behind the other. All lengths are whole pages.
+        let max_pages = s.len_k / BLOCK;
+        let table: Vec<i32> = (0..(s.batch * max_pages) as i32).collect();
+        let problem = |l: &Layer, half: bool| {
             let (k, v) = if together { (&l.qkv[row..], &l.qkv[row + kv_row..]) } else { l.cache.split_at(rows_k * kv_row) };
             Problem {
                 q: l.qkv.as_ptr(),
@@ -137,10 +149,9 @@ fn main() {
                 v: v.as_ptr(),
                 v_row: k_row,
                 cu_q: cu_q.as_ptr(),
-                start_k: Some(start_k.as_ptr()),
+                start_k: start_k.as_ptr(),
                 len_k: len_k.as_ptr(),
-                pages: None,
-                max_pages: 0,
+                pages: (s.len_q == 1).then_some(Pages { table: table.as_ptr(), max_pages, half }),
                 sequences: s.batch,
                 rows_q,
                 heads: s.heads,
@@ -162,21 +173,25 @@ fn main() {
         for threads in [1, 2] {
             pool::set_threads(threads);
             let mut turn = 0;
-            let ms = best(threads, || {
-                turn = (turn + 1) % LAYERS;
-                let l = &mut layers[turn];
-                let forward = Attention { problem: problem(l), out: l.out.as_mut_ptr(), o_row: row, lse: Some(l.lse.as_mut_ptr()) };
-                // SAFETY: the vectors above have the lengths that the problem says.
-                unsafe { attention(&forward) }
-            });
-            print!("(FMA peak of a core now {:.0}) ", peak());
-            print!("{}, {threads} threads: forward {ms:.3} ms ({:.0} GFLOP/s)", s.name, 2.0 * product / ms);
+            let mut forward = |half: bool, layers: &mut [Layer]| {
+                best(threads, || {
+                    turn = (turn + 1) % LAYERS;
+                    let l = &mut layers[turn];
+                    let job = Attention { problem: problem(l, half), out: l.out.as_mut_ptr(), o_row: row, lse: Some(l.lse.as_mut_ptr()) };
+                    // SAFETY: the vectors above have the lengths that the problem says.
+                    unsafe { attention(&job) }
+                })
+            };
+            print!("(FMA peak of a core now {:.0}) {}, {threads} threads:", peak(), s.name);
+            let ms = forward(false, &mut layers);
+            print!(" forward {ms:.3} ms ({:.0} GFLOP/s)", 2.0 * product / ms);
             if s.len_q > 1 {
+                let mut turn = 0;
                 let ms = best(threads, || {
                     turn = (turn + 1) % LAYERS;
                     let l = &mut layers[turn];
                     let job = AttentionGrad {
-                        problem: problem(l),
+                        problem: problem(l, false),
                         out: l.out.as_ptr(),
                         o_row: row,
                         lse: l.lse.as_ptr(),
@@ -195,7 +210,10 @@ fn main() {
                 });
                 print!(", backward {ms:.3} ms ({:.0} GFLOP/s)", 5.0 * product / ms);
             } else {
-                print!(" ({:.1} GB/s of keys and values)", (2 * s.len_k * kv_row * 4) as f64 * 1e-6 / ms);
+                let bytes = (2 * s.batch * s.len_k * kv_row) as f64 * 1e-6;
+                print!(", {:.1} GB/s of keys and values", 4.0 * bytes / ms);
+                let ms = forward(true, &mut layers);
+                print!("; binary16 {ms:.3} ms, {:.1} GB/s", 2.0 * bytes / ms);
             }
             println!();
         }

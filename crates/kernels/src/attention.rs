@@ -20,6 +20,7 @@ mod ahead;
 mod backward;
 mod forward;
 mod operands;
+mod pages;
 mod product;
 mod scores;
 mod tasks;
@@ -27,6 +28,7 @@ mod tasks;
 mod tests;
 
 pub use backward::{AttentionGrad, attention_grad};
+pub use pages::{WritePages, write_pages};
 
 /// Keys in a block, and rows in a page.
 pub const BLOCK: usize = 64;
@@ -47,11 +49,11 @@ pub struct Problem {
     pub v: *const f32,
     pub v_row: usize,
     pub cu_q: *const i32,
-    /// `None` only with pages.
-    pub start_k: Option<*const i32>,
+    /// Null with pages.
+    pub start_k: *const i32,
     pub len_k: *const i32,
-    pub pages: Option<*const i32>,
-    pub max_pages: usize,
+    /// Where `k` and `v` are not rows but pages.
+    pub pages: Option<Pages>,
     pub sequences: usize,
     pub rows_q: usize,
     pub heads: usize,
@@ -73,6 +75,16 @@ pub struct Problem {
 
 // SAFETY: tasks read the inputs and write disjoint outputs.
 unsafe impl Sync for Problem {}
+
+/// Keys in pages of (kv_heads, dim, 64) items and values in pages of (kv_heads, 64, dim): a page's keys lie as the products take them.
+#[derive(Clone, Copy)]
+pub struct Pages {
+    /// The page of each block of a sequence, (sequences, max_pages).
+    pub table: *const i32,
+    pub max_pages: usize,
+    /// Items are binary16, not float32.
+    pub half: bool,
+}
 
 /// The forward pass: `lse` is (heads, rows_q).
 pub struct Attention {
@@ -110,14 +122,8 @@ impl Problem {
 
     /// The row of k and v that holds the first key of block `b`; a block's keys are neighbouring rows.
     unsafe fn key_row(&self, s: &Sequence, b: usize) -> usize {
-        // SAFETY: block b begins below len_k, so its page is in the table.
-        unsafe {
-            match (self.pages, self.start_k) {
-                (Some(pages), _) => *pages.add(s.index * self.max_pages + b) as usize * BLOCK,
-                (None, Some(start)) => *start.add(s.index) as usize + b * BLOCK,
-                (None, None) => b * BLOCK,
-            }
-        }
+        // SAFETY: start_k holds an item for each sequence.
+        unsafe { *self.start_k.add(s.index) as usize + b * BLOCK }
     }
 
     /// The key positions that the i-th query of `s` sees: from (first) to (past the last).
@@ -136,6 +142,11 @@ impl Problem {
         }
         let to = to.max(0);
         (from.min(to) as usize, to as usize)
+    }
+
+    /// Keys and values are binary16.
+    fn half(&self) -> bool {
+        self.pages.is_some_and(|pages| pages.half)
     }
 
     /// Floating-point operations of one product over all heads, not counting what is masked.

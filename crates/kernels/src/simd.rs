@@ -6,6 +6,7 @@
 //! sums run over 16 lanes and are folded by [`Simd::sum`]'s fixed tree, and `min`/`max` return the second operand when
 //! either is NaN (what x86 does).
 
+use crate::half::f16_to_f32;
 use std::arch::asm;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64 as x86;
@@ -193,6 +194,18 @@ pub trait Simd: Copy + 'static {
         for (i, w) in wide.iter_mut().enumerate() {
             // SAFETY: the caller promises 16 readable values.
             *w = f32::from_bits(u32::from(unsafe { *p.add(i) }) << 16);
+        }
+        // SAFETY: 16 lanes of our own.
+        unsafe { Self::load(wide.as_ptr()) }
+    }
+
+    /// Widens 16 binary16 values to float32, exactly.
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self::F {
+        let mut wide = [0f32; LANES];
+        for (i, w) in wide.iter_mut().enumerate() {
+            // SAFETY: the caller promises 16 readable values.
+            *w = f16_to_f32(unsafe { *p.add(i) });
         }
         // SAFETY: 16 lanes of our own.
         unsafe { Self::load(wide.as_ptr()) }

@@ -110,11 +110,6 @@ impl Args {
         pointer
     }
 
-    /// As [`Args::indices`], but handle 0 is `None`.
-    pub fn optional_indices(&mut self, place: Place, n: usize) -> Result<Option<*const i32>, String> {
-        if place.is_none() { Ok(None) } else { self.indices(place, n).map(Some) }
-    }
-
     /// Leaves the kernel's number for JavaScript in slot 0.
     pub fn answer(&mut self, x: f64) {
         // SAFETY: slot 0 exists.

@@ -200,8 +200,6 @@ const attentionOp = defineOp<[q: Tensor, k: Tensor, v: Tensor, options: Attentio
       place(cuts, l.sequences, 0),
       place(cuts, l.sequences, 1),
       place(cuts, l.sequences, 2),
-      null,
-      0,
       l.sequences,
       l.rowsQ,
       l.rowsK,

@@ -1,7 +1,8 @@
 /** Attention over keys and values that lie in pages, for generation. */
 import { ShapeError } from "../../errors.ts";
 import { withSinks } from "../attention-sinks.ts";
-import { attention as attentionKernel } from "../autocast.ts";
+import { pagedAttention as attentionKernel } from "../autocast.ts";
+import { CODE } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
@@ -9,11 +10,14 @@ import { type Tensor, tensor } from "../tensor.ts";
 import { type AttentionOptions, asRows, attention, rules } from "./attention.ts";
 import { f32 } from "./elementwise.ts";
 import { indexSelect } from "./indexing.ts";
+import { cast, permute, reshape } from "./movement.ts";
+import { PAGE_POSITIONS } from "./state.ts";
 
 /** Keys and values of many sequences in pages of 64 positions, and where each sequence's pages are. */
 export interface PagedKeys {
-  /** (pages·64, kvHeads, dim), f32. */
+  /** (pages, kvHeads, dim, 64), f32 or f16: each item of a page's keys lies side by side, as products with them read it. */
   k: Tensor;
+  /** (pages, kvHeads, 64, dim), of the same dtype. */
   v: Tensor;
   /** Pages of each sequence in order, `maxPages` a sequence; i32 (sequences, maxPages). */
   pageTable: Int32Array;
@@ -41,8 +45,13 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
     places.check("pagedAttention");
     if (
       q.rank !== 3 ||
-      k.rank !== 3 ||
-      !sameShape(k.shape, v.shape) ||
+      k.rank !== 4 ||
+      !sameShape(k.shape, [k.shape[0] as number, k.shape[1] as number, q.shape[2] as number, PAGE_POSITIONS]) ||
+      !sameShape(v.shape, [k.shape[0] as number, k.shape[1] as number, PAGE_POSITIONS, q.shape[2] as number]) ||
+      k.dtype !== v.dtype ||
+      !(k.dtype === "f32" || k.dtype === "f16") ||
+      !k.isContiguous ||
+      !v.isContiguous ||
       pageTable.length !== filled.length * maxPages ||
       cuSeqlens.length !== filled.length + 1 ||
       places.dtype !== "i32" ||
@@ -50,12 +59,12 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       places.size !== cuSeqlens.length + filled.length + pageTable.length
     ) {
       throw new ShapeError(
-        `pagedAttention: expected q (rows, heads, dim), pages (pages·64, kvHeads, dim) and a table of ${filled.length}×${maxPages} that places repeat, got q ${show(q.shape)}, k ${show(k.shape)}, a table of ${pageTable.length}`,
+        `pagedAttention: expected q (rows, heads, dim), contiguous pages of keys (pages, kvHeads, dim, 64) and of values (pages, kvHeads, 64, dim), f32 or f16, and a table of ${filled.length}×${maxPages} that places repeat, got q ${show(q.shape)}, k ${k.dtype}${show(k.shape)}, v ${v.dtype}${show(v.shape)}, a table of ${pageTable.length}`,
       );
     }
-    const pages = (k.shape[0] as number) / 64;
+    const pages = k.shape[0] as number;
     for (let s = 0; s < filled.length; s++) {
-      for (let p = 0; p * 64 < (filled[s] as number); p++) {
+      for (let p = 0; p * PAGE_POSITIONS < (filled[s] as number); p++) {
         const page = pageTable[s * maxPages + p] as number;
         if (p >= maxPages || !(page >= 0 && page < pages))
           throw new ShapeError(`pagedAttention: expected a page below ${pages} for page ${p} of sequence ${s}, got ${page}`);
@@ -77,14 +86,12 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       rq.x,
       rq.row,
       k,
-      kvHeads * dim,
       v,
-      kvHeads * dim,
+      CODE[k.dtype],
       out,
       heads * dim,
       lse,
       places,
-      null,
       { storage, offset: offset + filled.length + 1 },
       { storage, offset: offset + 2 * filled.length + 1 },
       maxPages,
@@ -99,8 +106,6 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       window,
       softcap,
       slopes,
-      null,
-      [0, 0, 0, 0],
     );
     if (sinks !== undefined) withSinks(out, lse as Tensor, f32(sinks));
     return out;
@@ -109,9 +114,9 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
   composed: composedPaged,
   samples: () => {
     const [cuSeqlens, lengths, pageTable] = [Int32Array.of(0, 1, 4), Int32Array.of(70, 5), Int32Array.of(2, 0, 1, 1)];
-    const paged = (): PagedKeys => ({
-      k: values([192, 1, 4], { requiresGrad: false, seed: 2 }),
-      v: values([192, 1, 4], { requiresGrad: false, seed: 3 }),
+    const paged = (dtype: "f32" | "f16" = "f32"): PagedKeys => ({
+      k: cast(values([3, 1, 4, PAGE_POSITIONS], { requiresGrad: false, seed: 2 }), dtype),
+      v: cast(values([3, 1, PAGE_POSITIONS, 4], { requiresGrad: false, seed: 3 }), dtype),
       pageTable,
       maxPages: 2,
       lengths,
@@ -120,6 +125,7 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
     const q = () => values([4, 2, 4], { requiresGrad: false });
     return [
       { name: "two sequences", args: () => [q(), paged(), { cuSeqlens }] },
+      { name: "f16", args: () => [q(), paged("f16"), { cuSeqlens }] },
       { name: "sinks", args: () => [q(), paged(), { cuSeqlens, sinks: values([2], { requiresGrad: false, seed: 4 }) }] },
     ];
   },
@@ -127,17 +133,25 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
 
 /** The same over plain rows: the keys and values of each sequence, gathered from its pages. */
 function composedPaged(q: Tensor, { k, v, pageTable, maxPages, lengths: filled }: PagedKeys, options: PagedOptions): Tensor {
+  const [kvHeads, dim] = [k.shape[1] as number, k.shape[2] as number];
+  const used: number[] = [];
   const rows: number[] = [];
   const cuSeqlensK = new Int32Array(filled.length + 1);
   for (const [s, n] of filled.entries()) {
-    for (let i = 0; i < n; i++) rows.push((pageTable[s * maxPages + Math.floor(i / 64)] as number) * 64 + (i % 64));
+    for (let i = 0; i < n; i++) {
+      if (i % PAGE_POSITIONS === 0) used.push(pageTable[s * maxPages + i / PAGE_POSITIONS] as number);
+      rows.push((used.length - 1) * PAGE_POSITIONS + (i % PAGE_POSITIONS));
+    }
     cuSeqlensK[s + 1] = rows.length;
   }
-  const [keys, items] = [k, v].map((x) => indexSelect(x, 0, tensor(Int32Array.from(rows)))) as [Tensor, Tensor];
-  return attention(q, keys, items, { ...options, cuSeqlensK });
+  const gathered = (pages: Tensor, order: readonly number[]) => {
+    const own = permute(cast(indexSelect(pages, 0, tensor(Int32Array.from(used))), "f32"), order); // (used, 64, kvHeads, dim)
+    return indexSelect(reshape(own, [used.length * PAGE_POSITIONS, kvHeads, dim]), 0, tensor(Int32Array.from(rows)));
+  };
+  return attention(q, gathered(k, [0, 3, 1, 2]), gathered(v, [0, 2, 1, 3]), { ...options, cuSeqlensK });
 }
 
-/** Attention of the newest rows q (rows, heads, dim) of each sequence to all its keys in pages; no graph. Same bytes as `attention` over the same rows. */
+/** Attention of the newest rows q (rows, heads, dim) of each sequence to all its keys in pages; no graph. Same bytes as `attention` over the same rows, which in pages of f16 are the rounded ones. */
 export function pagedAttention(q: Tensor, paged: PagedKeys, options: PagedOptions): Tensor {
   return options.watch ? composedPaged(q, paged, options) : pagedAttentionOp(q, paged, options);
 }

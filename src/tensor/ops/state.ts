@@ -1,64 +1,64 @@
-/** What layer states need: rows written in place. */
+/** What layer states need: new keys and values written into pages, in place. */
 import { ShapeError } from "../../errors.ts";
 import { backend } from "../backend.ts";
+import { CODE } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
-import { show } from "../shape.ts";
-import { type Tensor, zeros } from "../tensor.ts";
+import { sameShape, show } from "../shape.ts";
+import { type Tensor, tensor, zeros } from "../tensor.ts";
 import { asRows } from "./attention.ts";
 
+/** What pages hold their keys and values as. */
+export const STATE_DTYPES = ["f32", "f16"] as const;
+export type StateDType = (typeof STATE_DTYPES)[number];
+
+/** Positions in a page: the block of keys that attention takes at a time. */
+export const PAGE_POSITIONS = 64;
+
 /**
- * Copies runs of rows into `target` (rows, heads, dim), f32, in place, and gives it back: run i takes `runs[3i + 2]` rows of `source`
- * (rows, heads, dim) from row `runs[3i]` to row `runs[3i + 1]` on. Runs must not overlap in the target. No graph.
+ * Writes `source` (rows, kvHeads, dim) into `pages` of keys (pages, kvHeads, dim, 64) or of values (pages, kvHeads, 64, dim), f32 or f16 (rounded to nearest even), in
+ * place, and gives the pages back: row r goes to position slots[r] mod 64 of page ⌊slots[r]/64⌋; `slots` is i32 (rows). No graph.
  */
-export const writeRows = defineOp<[target: Tensor, source: Tensor, runs: Int32Array]>({
-  name: "writeRows",
-  tensors: 2,
-  shape: (target, source, runs) => {
+export const writePages = defineOp<[pages: Tensor, source: Tensor, slots: Tensor, of: "keys" | "values"]>({
+  name: "writePages",
+  tensors: 3,
+  shape: (pages, source, slots, of) => {
+    const [count, kvHeads, dim] = [pages.shape[0] ?? 0, source.shape[1] ?? 0, source.shape[2] ?? 0];
+    const wanted = of === "keys" ? [count, kvHeads, dim, PAGE_POSITIONS] : [count, kvHeads, PAGE_POSITIONS, dim];
     if (
-      target.rank !== 3 ||
       source.rank !== 3 ||
-      target.dtype !== "f32" ||
-      !target.isContiguous ||
-      target.requiresGrad ||
-      target.shape[1] !== source.shape[1] ||
-      target.shape[2] !== source.shape[2] ||
-      runs.length % 3 !== 0
+      !sameShape(pages.shape, wanted) ||
+      !(pages.dtype === "f32" || pages.dtype === "f16") ||
+      !pages.isContiguous ||
+      pages.requiresGrad ||
+      slots.dtype !== "i32" ||
+      !slots.isContiguous ||
+      !sameShape(slots.shape, [source.shape[0] as number])
     ) {
       throw new ShapeError(
-        `writeRows: expected a contiguous f32 target (rows, heads, dim) outside the graph and a source like it, got ${target.dtype}${show(target.shape)} and ${show(source.shape)}, ${runs.length} numbers of runs`,
+        `writePages: expected contiguous pages of ${of} ${show(wanted)}, f32 or f16, outside the graph, a source (rows, kvHeads, dim) and slots (rows,), i32, got ${pages.dtype}${show(pages.shape)}, ${show(source.shape)} and ${slots.dtype}${show(slots.shape)}`,
       );
     }
-    for (let i = 0; i < runs.length; i += 3) {
-      const from = runs[i];
-      const to = runs[i + 1];
-      const count = runs[i + 2];
-      if (from < 0 || to < 0 || count < 0 || from + count > source.shape[0] || to + count > target.shape[0]) {
-        throw new ShapeError(
-          `writeRows: expected rows below ${source.shape[0]} of the source and ${target.shape[0]} of the target, got ${count} rows from ${from} to ${to}`,
-        );
-      }
-    }
-    return target.shape;
+    return pages.shape;
   },
-  forward: (_ctx, shape, target, source, runs) => {
+  forward: (_ctx, shape, pages, source, slots, of) => {
     const { x, row } = asRows(source);
-    const width = shape[1] * shape[2];
-    for (let i = 0; i < runs.length; i += 3) {
-      const from = { storage: x.storage, offset: x.offset + runs[i] * row };
-      const to = { storage: target.storage, offset: target.offset + runs[i + 1] * width };
-      backend().copy(from, [row, 1], to, [width, 1], [runs[i + 2], width], 4);
-    }
-    target.storage.version++;
-    return target;
+    const [rows, kvHeads, dim] = source.shape as [number, number, number];
+    backend().writePages(x, row, pages, CODE[pages.dtype], of === "keys" ? 1 : 0, slots, rows, shape[0] as number, kvHeads, dim);
+    pages.storage.version++;
+    return pages;
   },
   backward: "none: layer states are written without a graph",
   samples: () => {
     const plain = { requiresGrad: false };
+    const slots = () => tensor(Int32Array.of(63, 64, 5, 130));
     return [
-      { name: "two runs", args: () => [zeros([8, 2, 3]), values([4, 2, 3], plain), Int32Array.of(0, 5, 3, 3, 0, 1)] },
-      { name: "from a part of wider rows", args: () => [zeros([5, 2, 3]), values([4, 6, 3], plain).narrow(1, 2, 2), Int32Array.of(1, 2, 3)] },
-      { name: "nothing", args: () => [zeros([5, 2, 3]), values([4, 2, 3], plain), new Int32Array(0)] },
+      { name: "keys", args: () => [zeros([3, 2, 3, PAGE_POSITIONS]), values([4, 2, 3], plain), slots(), "keys"] },
+      { name: "values", args: () => [zeros([3, 2, PAGE_POSITIONS, 3]), values([4, 2, 3], plain), slots(), "values"] },
+      { name: "keys in f16", args: () => [zeros([3, 2, 3, PAGE_POSITIONS], { dtype: "f16" }), values([4, 2, 3], plain), slots(), "keys"] },
+      { name: "values in f16", args: () => [zeros([3, 2, PAGE_POSITIONS, 3], { dtype: "f16" }), values([4, 2, 3], plain), slots(), "values"] },
+      { name: "from a part of wider rows", args: () => [zeros([3, 2, 3, PAGE_POSITIONS]), values([4, 6, 3], plain).narrow(1, 2, 2), slots(), "keys"] },
+      { name: "nothing", args: () => [zeros([1, 2, PAGE_POSITIONS, 3]), values([0, 2, 3], plain), tensor(new Int32Array(0)), "values"] },
     ];
   },
 });

@@ -18,7 +18,6 @@ interface Setting {
   cuQ?: number[];
   startK?: number[];
   lenK?: number[];
-  pages?: number[];
   scale?: number;
   causal?: number;
   window?: number;
@@ -47,10 +46,8 @@ function attend(s: Setting): { out: number[]; lse: number[] } {
     qWidth,
     lse,
     ints(...cuQ),
-    s.pages ? null : ints(...startK),
+    ints(...startK),
     ints(...lenK),
-    s.pages ? ints(...s.pages) : null,
-    (s.pages?.length ?? 0) / lenK.length,
     lenK.length,
     rowsQ,
     rowsK,
@@ -133,7 +130,7 @@ describe("by hand", () => {
   });
 });
 
-describe("ragged sequences and pages", () => {
+describe("ragged sequences", () => {
   const [heads, kvHeads, dim] = [4, 2, 3];
   const shared = { heads, kvHeads, dim, scale: 0.6, causal: 1 };
   const rows = (n: number, width: number, seed: number) => noise(n * width, seed);
@@ -157,30 +154,11 @@ describe("ragged sequences and pages", () => {
     expect(together.lse.slice(6, 12)).toEqual(alone.flatMap((a, s) => a.lse.slice(lengths[s][0], 2 * lengths[s][0])));
   });
 
-  test("pages in any order give the same bytes as neighbouring rows", () => {
-    const width = kvHeads * dim;
-    const keys = 130; // two whole pages and two rows of a third
-    const [q, k, v] = [rows(5, heads * dim, 1), rows(keys, width, 2), rows(keys, width, 3)];
-    const order = [2, 0, 3];
-    const paged = (x: Float32Array) => {
-      const to = new Float32Array(4 * 64 * width).fill(Number.NaN); // what is not used must not be read
-      for (let p = 0; p < keys; p++) to.set(x.subarray(p * width, (p + 1) * width), (order[Math.floor(p / 64)] * 64 + (p % 64)) * width);
-      return to;
-    };
-    const plain = attend({ q, k, v, ...shared });
-    expect(attend({ q, k: paged(k), v: paged(v), pages: [...order, -7], lenK: [keys], ...shared })).toEqual(plain);
-  });
-
   test("what lies outside is named", () => {
     const base = { ...blind, q: zeros(2) };
     expect(() => attend({ ...base, cuQ: [0, 3] })).toThrow("cuQ out of range, expected 0 to 2, got 3 at place 1");
     expect(() => attend({ ...base, cuQ: [0, 2, 1], lenK: [1, 1] })).toThrow("cuQ out of range, expected 2 to 2, got 1 at place 2");
     expect(() => attend({ ...base, lenK: [6] })).toThrow("lenK out of range, expected 0 to 5, got 6 at place 0");
     expect(() => attend({ ...base, startK: [3], lenK: [3] })).toThrow("startK out of range, expected 0 to 2, got 3 at place 0");
-    expect(() => attend({ ...base, pages: [1], lenK: [2] })).toThrow("page out of range, expected 0 to 0, got 1 at place 0");
-    // Row 64 alone is the start of page 1: room for one key there, not for two.
-    const long = { ...blind, k: zeros(65), v: zeros(65), pages: [1] };
-    attend({ ...long, lenK: [1] });
-    expect(() => attend({ ...long, lenK: [2] })).toThrow("page out of range, expected 0 to 0, got 1 at place 0");
   });
 });

@@ -3,7 +3,7 @@
  * weighted sum of values (Vaswani et al. 2017, equation 1).
  */
 import { ShapeError } from "../../errors.ts";
-import { bf16ToF32, f32ToBf16 } from "../dtype.ts";
+import { bf16ToF32, CODE, f16ToF32, f32ToBf16, f32ToF16 } from "../dtype.ts";
 import type { Kernels, Operand, Sizes } from "../kernels.ts";
 import { reach } from "../shape.ts";
 import type { Views } from "./memory.ts";
@@ -26,9 +26,12 @@ interface Sequence {
   readonly firstQuery: number;
   readonly queries: number;
   readonly keys: number;
-  /** The row of k and v that holds a key position. */
+  /** The row of k and v that holds a key position; in pages 64 · page + place. */
   readonly rowOf: (position: number) => number;
 }
+
+/** The d-th item of kv head h in a row. */
+type Item = (row: number, h: number, d: number) => number;
 
 /** One query of one head. */
 interface Query {
@@ -62,13 +65,11 @@ function readSequences(
   cuQ: Operand | null,
   startK: Operand | null,
   lenK: Operand | null,
-  pages: Operand | null,
-  maxPages: number,
   sequences: number,
   rowsQ: number,
   rowsK: number,
 ): Sequence[] {
-  if (cuQ === null && startK === null && lenK === null && pages === null) {
+  if (cuQ === null && startK === null && lenK === null) {
     const [queries, keys] = [share("queries", rowsQ, sequences), share("keys", rowsK, sequences)];
     // Sequences without a row have nothing, however many there are.
     return Array.from({ length: queries + keys === 0 ? 0 : sequences }, (_, s) => ({
@@ -78,27 +79,41 @@ function readSequences(
       rowOf: (p: number) => s * keys + p,
     }));
   }
-  if (cuQ === null || lenK === null)
-    throw new ShapeError("attention: a boundary is missing, expected cuQ and lenK, got some boundaries only. Give all, or none where sequences are alike");
+  if (cuQ === null || startK === null || lenK === null)
+    throw new ShapeError("attention: a boundary is missing, expected cuQ, startK and lenK, got some of them only. Give all, or none where sequences are alike");
   const cu = at.i32(cuQ, sequences + 1);
   const keys = at.i32(lenK, sequences);
-  const starts = startK === null ? null : at.i32(startK, sequences);
-  const table = pages === null ? null : at.i32(pages, sequences * maxPages);
-  if (starts === null && table === null) throw new ShapeError("attention: the keys have no place, expected startK or pages, got neither");
+  const starts = at.i32(startK, sequences);
   return Array.from(keys, (length, s) => {
-    checkRange("cuQ", cu[s], 0, rowsQ, s);
-    checkRange("cuQ", cu[s + 1], cu[s], rowsQ, s + 1);
-    checkRange("lenK", length, 0, table === null ? rowsK : maxPages * PAGE, s);
-    if (table === null) checkRange("startK", (starts as Int32Array)[s], 0, rowsK - length, s);
-    else {
-      for (let p = 0; p < length; p += PAGE) {
-        const place = s * maxPages + p / PAGE;
-        const used = Math.min(PAGE, length - p); // rows of this page that are read
-        checkRange("page", table[place], 0, Math.floor((rowsK - used) / PAGE), place);
-      }
-    }
-    const rowOf = (p: number) => (table === null ? (starts as Int32Array)[s] + p : table[s * maxPages + Math.floor(p / PAGE)] * PAGE + (p % PAGE));
-    return { firstQuery: cu[s], queries: cu[s + 1] - cu[s], keys: length, rowOf };
+    checkRange("lenK", length, 0, rowsK, s);
+    checkRange("startK", starts[s], 0, rowsK - length, s);
+    return { ...queriesOf(cu, s, rowsQ), keys: length, rowOf: (p: number) => starts[s] + p };
+  });
+}
+
+function queriesOf(cu: Int32Array, s: number, rowsQ: number): { firstQuery: number; queries: number } {
+  checkRange("cuQ", cu[s], 0, rowsQ, s);
+  checkRange("cuQ", cu[s + 1], cu[s], rowsQ, s + 1);
+  return { firstQuery: cu[s], queries: cu[s + 1] - cu[s] };
+}
+
+/** The same where the keys lie in pages. */
+function readPagedSequences(
+  at: Views,
+  cuQ: Operand,
+  lenK: Operand,
+  pages: Operand,
+  maxPages: number,
+  sequences: number,
+  rowsQ: number,
+  pageCount: number,
+): Sequence[] {
+  const [cu, table] = [at.i32(cuQ, sequences + 1), at.i32(pages, sequences * maxPages)];
+  return Array.from(at.i32(lenK, sequences), (length, s) => {
+    checkRange("lenK", length, 0, maxPages * PAGE, s);
+    for (let b = 0; b * PAGE < length; b++) checkRange("page", table[s * maxPages + b], 0, pageCount - 1, s * maxPages + b);
+    const rowOf = (p: number) => table[s * maxPages + Math.floor(p / PAGE)] * PAGE + (p % PAGE);
+    return { ...queriesOf(cu, s, rowsQ), keys: length, rowOf };
   });
 }
 
@@ -155,9 +170,60 @@ type Taking = (x: number) => number;
 const asItIs: Taking = (x) => x;
 const rounded: Taking = (x) => bf16ToF32(f32ToBf16(x));
 
-export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attentionGrad" | "attentionBf16" | "attentionGradBf16"> {
+/** Where position `row` mod 64 of a page lies, in pages of keys (items side by side) or of values. */
+const inPage = (keys: boolean, kvHeads: number, dim: number, row: number, h: number, d: number): number => {
+  const [page, place] = [Math.floor(row / PAGE), row % PAGE];
+  return (page * kvHeads + h) * dim * PAGE + (keys ? d * PAGE + place : place * dim + d);
+};
+
+type AttentionKernels = "attention" | "attentionBf16" | "pagedAttention" | "pagedAttentionBf16" | "writePages" | "attentionGrad" | "attentionGradBf16";
+
+export function attentionKernels(at: Views): Pick<Kernels, AttentionKernels> {
   /** An operand of `rows` rows, `row` apart, of `width` items. */
   const rowsOf = (place: Operand, rows: number, row: number, width: number) => at.f32(place, reach([rows, width], [row, 1]));
+
+  /** Pages as they are, and how their items are read and written. */
+  function pagesOf(place: Operand, dtype: number, items: number): { pages: Float32Array | Uint16Array; read: Taking; rounded: Taking } {
+    if (dtype === CODE.f32) return { pages: at.f32(place, items), read: asItIs, rounded: asItIs };
+    if (dtype === CODE.f16) return { pages: at.u16(place, items), read: f16ToF32, rounded: f32ToF16 };
+    throw new ShapeError(`attention: the pages' dtype, expected f32 or f16, got code ${dtype}. Cast them`);
+  }
+
+  /** The forward pass over keys and values wherever they lie. */
+  function attend(
+    take: Taking,
+    list: readonly Sequence[],
+    rules: Rules,
+    [rowsQ, heads, kvHeads, dim]: readonly [number, number, number, number],
+    [qs, qRow]: readonly [Float32Array, number],
+    keyItem: Item,
+    valueItem: Item,
+    [outs, oRow]: readonly [Float32Array, number],
+    lses: Float32Array | null,
+  ): void {
+    const sum = new Float64Array(dim);
+    forEachQuery(list, heads, rules, (query) => {
+      const { row, head, first, end, rowOf } = query;
+      const kvHead = Math.floor((head * kvHeads) / heads);
+      const scores = new Float64Array(end - first);
+      for (let p = first; p < end; p++) {
+        const key = rowOf(p);
+        let product = 0;
+        for (let d = 0; d < dim; d++) product += qs[row * qRow + head * dim + d] * keyItem(key, kvHead, d);
+        scores[p - first] = cappedScore(rules, product) + bias(rules, query, p);
+      }
+      const l = logSumExp(scores);
+      sum.fill(0);
+      for (let p = first; p < end; p++) {
+        if (scores[p - first] === Number.NEGATIVE_INFINITY) continue; // a key that is masked out, even where all are
+        const probability = take(Math.exp(scores[p - first] - l));
+        const key = rowOf(p);
+        for (let d = 0; d < dim; d++) sum[d] += probability * valueItem(key, kvHead, d);
+      }
+      outs.set(sum, row * oRow + head * dim);
+      if (lses !== null) lses[head * rowsQ + row] = l;
+    });
+  }
 
   const forward =
     (take: Taking): Kernels["attention"] =>
@@ -174,8 +240,6 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
       cuQ,
       startK,
       lenK,
-      pages,
-      maxPages,
       sequences,
       rowsQ,
       rowsK,
@@ -192,31 +256,61 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
     ) => {
       const [qs, outs] = [rowsOf(q, rowsQ, qRow, heads * dim).map(take), rowsOf(out, rowsQ, oRow, heads * dim)];
       const [ks, vs] = [rowsOf(k, rowsK, kRow, kvHeads * dim).map(take), rowsOf(v, rowsK, vRow, kvHeads * dim).map(take)];
-      const list = readSequences(at, cuQ, startK, lenK, pages, maxPages, sequences, rowsQ, rowsK);
+      const list = readSequences(at, cuQ, startK, lenK, sequences, rowsQ, rowsK);
       const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
       const lses = lse === null ? null : at.f32(lse, heads * rowsQ);
-      const sum = new Float64Array(dim);
-
-      forEachQuery(list, heads, rules, (query) => {
-        const { row, head, first, end, rowOf } = query;
-        const kvHead = Math.floor((head * kvHeads) / heads);
-        const scores = new Float64Array(end - first);
-        for (let p = first; p < end; p++) {
-          const product = dot(qs, row * qRow + head * dim, ks, rowOf(p) * kRow + kvHead * dim, dim);
-          scores[p - first] = cappedScore(rules, product) + bias(rules, query, p);
-        }
-        const l = logSumExp(scores);
-        sum.fill(0);
-        for (let p = first; p < end; p++) {
-          if (scores[p - first] === Number.NEGATIVE_INFINITY) continue; // a key that is masked out, even where all are
-          const probability = take(Math.exp(scores[p - first] - l));
-          const value = rowOf(p) * vRow + kvHead * dim;
-          for (let d = 0; d < dim; d++) sum[d] += probability * vs[value + d];
-        }
-        outs.set(sum, row * oRow + head * dim);
-        if (lses !== null) lses[head * rowsQ + row] = l;
-      });
+      const keyItem: Item = (row, h, d) => ks[row * kRow + h * dim + d];
+      const valueItem: Item = (row, h, d) => vs[row * vRow + h * dim + d];
+      attend(take, list, rules, [rowsQ, heads, kvHeads, dim], [qs, qRow], keyItem, valueItem, [outs, oRow], lses);
     };
+
+  const paged =
+    (take: Taking): Kernels["pagedAttention"] =>
+    (
+      q,
+      qRow,
+      k,
+      v,
+      dtype,
+      out,
+      oRow,
+      lse,
+      cuQ,
+      lenK,
+      pages,
+      maxPages,
+      sequences,
+      rowsQ,
+      pageCount,
+      heads,
+      kvHeads,
+      dim,
+      scale,
+      causal,
+      window,
+      softcap,
+      slopes,
+    ) => {
+      const [qs, outs] = [rowsOf(q, rowsQ, qRow, heads * dim).map(take), rowsOf(out, rowsQ, oRow, heads * dim)];
+      const items = pageCount * kvHeads * dim * PAGE;
+      const [ks, vs] = [pagesOf(k, dtype, items), pagesOf(v, dtype, items)];
+      const list = readPagedSequences(at, cuQ, lenK, pages, maxPages, sequences, rowsQ, pageCount);
+      const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, null, [0, 0, 0, 0]);
+      const lses = lse === null ? null : at.f32(lse, heads * rowsQ);
+      const keyItem: Item = (row, h, d) => take(ks.read(ks.pages[inPage(true, kvHeads, dim, row, h, d)]));
+      const valueItem: Item = (row, h, d) => take(vs.read(vs.pages[inPage(false, kvHeads, dim, row, h, d)]));
+      attend(take, list, rules, [rowsQ, heads, kvHeads, dim], [qs, qRow], keyItem, valueItem, [outs, oRow], lses);
+    };
+
+  const writePages: Kernels["writePages"] = (x, xRow, out, dtype, keys, slots, rows, pageCount, kvHeads, dim) => {
+    const xs = rowsOf(x, rows, xRow, kvHeads * dim);
+    const to = pagesOf(out, dtype, pageCount * kvHeads * dim * PAGE);
+    for (const [r, slot] of at.i32(slots, rows).entries()) {
+      checkRange("slot", slot, 0, pageCount * PAGE - 1, r);
+      for (let h = 0; h < kvHeads; h++)
+        for (let d = 0; d < dim; d++) to.pages[inPage(keys !== 0, kvHeads, dim, slot, h, d)] = to.rounded(xs[r * xRow + h * dim + d]);
+    }
+  };
 
   const backward =
     (take: Taking): Kernels["attentionGrad"] =>
@@ -258,7 +352,7 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
       const [qWidth, kWidth] = [heads * dim, kvHeads * dim];
       const [qs, outs, gouts] = [rowsOf(q, rowsQ, qRow, qWidth).map(take), rowsOf(out, rowsQ, oRow, qWidth), rowsOf(gout, rowsQ, goRow, qWidth)];
       const [ks, vs] = [rowsOf(k, rowsK, kRow, kWidth).map(take), rowsOf(v, rowsK, vRow, kWidth).map(take)];
-      const list = readSequences(at, cuQ, startK, lenK, null, 0, sequences, rowsQ, rowsK);
+      const list = readSequences(at, cuQ, startK, lenK, sequences, rowsQ, rowsK);
       const rules = readRules(at, list, heads, scale, causal, window, softcap, slopes, mask, maskStrides);
       const taken = gouts.map(take);
       const lses = at.f32(lse, heads * rowsQ);
@@ -299,5 +393,13 @@ export function attentionKernels(at: Views): Pick<Kernels, "attention" | "attent
       store(gvs, gv, rowsK, gvRow, kWidth);
     };
 
-  return { attention: forward(asItIs), attentionBf16: forward(rounded), attentionGrad: backward(asItIs), attentionGradBf16: backward(rounded) };
+  return {
+    attention: forward(asItIs),
+    attentionBf16: forward(rounded),
+    pagedAttention: paged(asItIs),
+    pagedAttentionBf16: paged(rounded),
+    writePages,
+    attentionGrad: backward(asItIs),
+    attentionGradBf16: backward(rounded),
+  };
 }

@@ -163,8 +163,6 @@ test.each([
         cuQ,
         startK,
         lenK,
-        null,
-        0,
         sequences,
         rowsQ,
         rowsK,

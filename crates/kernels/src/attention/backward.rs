@@ -5,7 +5,7 @@
 //! blocks in ascending order, then the runs. So a run of one kv head's keys can be a task of its own.
 
 use super::ahead::{Ahead, Area};
-use super::forward::Store;
+use super::forward::Scores;
 use super::operands::{Operands, Rounded, Single, lay_rows, turn, with_operands};
 use super::product::{Part, Product, Registers, Sink, dot, load_left, multiply, store_left};
 use super::scores::{Rows, SIDE_BY_SIDE, Scoring, Spans};
@@ -273,7 +273,7 @@ unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit,
             let ahead = &mut Ahead::new(&[], 0);
             turn::<S, O>(k, p.k_row, here, dim, keys, width, keys_t, ahead);
             turn::<S, O>(v, p.v_row, here, dim, keys, width, values_t, ahead);
-            lay_rows::<S, O>(k, p.k_row, here, dim, keys, width);
+            lay_rows::<S, O, _>(k, p.k_row, here, dim, keys, width);
             O::join_rows(keys, width / O::PER, here, width, O::below(keys, width), width);
         }
         let to_come = next.map_or([Area::NONE; 2], |n| n.0.keys_ahead(job, n.1)[0]);
@@ -291,8 +291,8 @@ unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit,
                 for r in 0..count {
                     let (at, h) = (s.first_row + rows.query[r] as usize, rows.head[r] as usize);
                     let given = job.gout.add(at * job.go_row + h * dim);
-                    lay_rows::<S, O>(p.q.add(at * p.q_row + h * dim), 0, 1, dim, q.add(r * (width / O::PER)), width);
-                    lay_rows::<S, O>(given, 0, 1, dim, gout.add(r * (width / O::PER)), width);
+                    lay_rows::<S, O, _>(p.q.add(at * p.q_row + h * dim), 0, 1, dim, q.add(r * (width / O::PER)), width);
+                    lay_rows::<S, O, _>(given, 0, 1, dim, gout.add(r * (width / O::PER)), width);
                     shares[r] = dot::<S>(job.out.add(at * job.o_row + h * dim), given, dim);
                     lse[r] = *job.lse.add(h * p.rows_q + at);
                 }
@@ -319,7 +319,7 @@ unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit,
                 let spans = &rows.spans(b);
                 for (a, b, out) in [(q, keys_t, weights), (gout, values_t, slopes)] {
                     let product = Product::<false> { a, a_apart: width / O::PER, b, b_row: BLOCK, rows: count };
-                    multiply::<S, O, _, _>(&product, &Store { out, spans, terms: dim }, ahead);
+                    multiply::<S, O, _, _, _>(&product, &Scores { out, spans, terms: dim }, ahead);
                 }
                 let scoring = &Scoring { p, s, rows: &rows, spans, block: b };
                 let mut r = 0;
@@ -334,13 +334,13 @@ unsafe fn run_on<S: Registers, O: Operands<S>>(job: &AttentionGrad, unit: &Unit,
                 }
                 let product = Product::<false> { a: slopes, a_apart: BLOCK, b: O::below(keys, width), b_row: width, rows: count };
                 let first = b == seen.start;
-                multiply::<S, O, _, _>(&product, &Add { to: &to_q, dim, first, spans, of_keys: false }, ahead);
+                multiply::<S, O, _, _, _>(&product, &Add { to: &to_q, dim, first, spans, of_keys: false }, ahead);
                 let first = !std::mem::replace(&mut summed[b - blocks.start], true);
                 for (a, b, (at, row)) in [(weights, gout, gv), (slopes, q, gk)] {
                     let to = std::array::from_fn(|i| at.wrapping_add(i * row));
                     O::join_rows(a, BLOCK, count, BLOCK, a, BLOCK * O::PER);
                     let product = Product::<true> { a, a_apart: BLOCK * O::PER, b: O::below(b, width), b_row: width, rows: here };
-                    multiply::<S, O, _, _>(&product, &Add { to: &to, dim, first, spans, of_keys: true }, ahead);
+                    multiply::<S, O, _, _, _>(&product, &Add { to: &to, dim, first, spans, of_keys: true }, ahead);
                 }
             }
             if keep.is_none() && run > 0 && !seen.is_empty() {

@@ -6,6 +6,7 @@
 
 use super::ahead::{Ahead, Area};
 use super::operands::{Operands, Rounded, Single, lay_rows, turn, with_operands};
+use super::pages::{Block, Half, Item};
 use super::product::{Part, Product, Registers, Sink, multiply, store_left};
 use super::scores::{Rows, SIDE_BY_SIDE, Scoring, Spans};
 use super::tasks::{MANY, Task, divide};
@@ -29,13 +30,13 @@ pub(super) unsafe fn run(job: &Attention) {
 }
 
 /// The scores' chains, stored for the columns that a row sees.
-pub(super) struct Store<'a> {
+pub(super) struct Scores<'a> {
     pub out: *mut f32,
     pub spans: &'a Spans,
     pub terms: usize,
 }
 
-impl Sink for Store<'_> {
+impl Sink for Scores<'_> {
     #[inline(always)]
     fn part(&self, row: usize, rows: usize) -> Part {
         Part { columns: self.spans.of(row, rows), terms: (0, self.terms) }
@@ -131,7 +132,7 @@ impl Tile {
             } else {
                 for r in 0..rows.count {
                     let from = p.q.add((s.first_row + rows.query[r] as usize) * p.q_row + rows.head[r] as usize * p.dim);
-                    lay_rows::<S, O>(from, 0, 1, p.dim, memory.add(r * q_row), width);
+                    lay_rows::<S, O, _>(from, 0, 1, p.dim, memory.add(r * q_row), width);
                 }
             }
             Tile { rows, q, q_row, out, max, sum: max.add(room) }
@@ -166,6 +167,33 @@ impl Tile {
     }
 }
 
+/// [`lay_rows`] of float32 or binary16.
+#[inline(always)]
+unsafe fn lay_either<S: Registers, O: Operands<S>>(
+    half: bool,
+    from: *const f32,
+    from_row: usize,
+    rows: usize,
+    n: usize,
+    to: *mut f32,
+    width: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match half {
+            true => lay_rows::<S, O, Half>(from.cast(), from_row, rows, n, to, width),
+            false => lay_rows::<S, O, f32>(from, from_row, rows, n, to, width),
+        }
+    }
+}
+
+/// A block's keys turned and its values, of which the latter lie `v_row` apart.
+struct Laid {
+    keys: *const f32,
+    values: *const f32,
+    v_row: usize,
+}
+
 /// Working memory for blocks of keys: a block's keys transposed and its values, a tile's scores, and of each row m, l and the
 /// factors of what was and what comes.
 struct Desk {
@@ -195,53 +223,59 @@ impl Desk {
         }
     }
 
-    /// Lays a block out; gives the values and the distance of their rows.
+    /// Lays a block out where it can't be taken as it is.
     #[inline(always)]
-    unsafe fn lay<S: Registers, O: Operands<S>>(
-        &self,
-        p: &Problem,
-        task: &Task,
-        kv_head: usize,
-        b: usize,
-        ahead: &mut Ahead,
-    ) -> (*const f32, usize) {
-        // SAFETY: the caller promises the operands and that the block exists.
+    unsafe fn lay<S: Registers, O: Operands<S>>(&self, p: &Problem, task: &Task, block: &Block, ahead: &mut Ahead) -> Laid {
+        // SAFETY: the caller promises the operands and the block.
         unsafe {
-            let width = padded(p.dim);
-            let (k, v, here) = task.block(p, kv_head, b);
-            turn::<S, O>(k, p.k_row, here, p.dim, self.values, width, self.keys, ahead);
-            if O::AS_THEY_ARE && task.count < MANY && width == p.dim {
-                return (v, p.v_row);
+            let (width, paged, half) = (padded(p.dim), p.pages.is_some(), p.half());
+            let &Block { k, k_row, v, v_row, here } = block;
+            let mut laid = Laid { keys: self.keys, values: v, v_row };
+            if !paged {
+                turn::<S, O>(k, k_row, here, p.dim, self.values, width, self.keys, ahead);
+            } else if O::AS_THEY_ARE && !half {
+                laid.keys = k;
+            } else {
+                // Terms of pairs take half the room of their items, and are joined behind where these lie.
+                let rows = self.keys.add(if O::PER == 1 { 0 } else { BLOCK * width / O::PER });
+                lay_either::<S, O>(half, k, k_row, p.dim, BLOCK, rows, BLOCK);
+                O::join_rows(rows, BLOCK / O::PER, p.dim, BLOCK, self.keys, BLOCK);
             }
-            lay_rows::<S, O>(v, p.v_row, here, p.dim, self.values, width);
-            let below = O::below(self.values, width);
-            O::join_rows(self.values, width / O::PER, here, width, below, width);
-            (below, width)
+            if !(O::AS_THEY_ARE && !half && (paged || task.count < MANY) && width == p.dim) {
+                lay_either::<S, O>(half, v, v_row, here, p.dim, self.values, width);
+                let below = O::below(self.values, width);
+                O::join_rows(self.values, width / O::PER, here, width, below, width);
+                (laid.values, laid.v_row) = (below, width);
+            }
+            laid
         }
     }
 
     /// Leaves the weights, m and l of a tile's rows and the block that is laid out.
     #[inline(always)]
-    unsafe fn weigh<S: Registers, O: Operands<S>>(
+    unsafe fn weigh<S: Registers, O: Operands<S>, T: Item>(
         &self,
         p: &Problem,
         s: &Sequence,
         tile: &Tile,
         b: usize,
+        keys: *const T,
         spans: &Spans,
         ahead: &mut Ahead,
     ) {
         // SAFETY: the caller promises the operands.
         unsafe {
             let rows = tile.rows.count;
-            let product = Product::<false> { a: tile.q, a_apart: tile.q_row, b: self.keys, b_row: BLOCK, rows };
-            multiply::<S, O, _, _>(&product, &Store { out: self.scores, spans, terms: p.dim }, ahead);
+            let product = Product::<false, T> { a: tile.q, a_apart: tile.q_row, b: keys, b_row: BLOCK, rows };
+            multiply::<S, O, _, _, _>(&product, &Scores { out: self.scores, spans, terms: p.dim }, ahead);
             let scoring = &Scoring { p, s, rows: &tile.rows, spans, block: b };
             let mut r = 0;
             while r < rows {
                 let (scores, max, sum) = (self.scores.add(r * BLOCK), self.max.add(r), self.sum.add(r));
                 r += match scoring.plain() {
                     true if r + SIDE_BY_SIDE <= rows => weigh::<S, O, true, SIDE_BY_SIDE>(scoring, r, scores, max, sum),
+                    true if r + 3 == rows => weigh::<S, O, true, 3>(scoring, r, scores, max, sum),
+                    true if r + 2 == rows => weigh::<S, O, true, 2>(scoring, r, scores, max, sum),
                     true => weigh::<S, O, true, 1>(scoring, r, scores, max, sum),
                     false => weigh::<S, O, false, 1>(scoring, r, scores, max, sum),
                 };
@@ -257,7 +291,10 @@ unsafe fn ahead_of(job: &Attention, task: &Task, next: Option<&Task>, kv_head: u
     let p = &job.problem;
     // SAFETY: the blocks of tasks exist.
     unsafe {
-        let following = if kv_head + 1 < task.kv_heads.end {
+        let following = if p.pages.is_some() {
+            // What a page has of a kv head lies together: the processor sees by itself what comes next, and asking for it all takes as long as a product.
+            None
+        } else if kv_head + 1 < task.kv_heads.end {
             Some((task, kv_head + 1, b))
         } else if b + 1 < task.blocks.end {
             Some((task, task.kv_heads.start, b + 1))
@@ -265,8 +302,8 @@ unsafe fn ahead_of(job: &Attention, task: &Task, next: Option<&Task>, kv_head: u
             next.filter(|t| !t.blocks.is_empty()).map(|t| (t, t.kv_heads.start, t.blocks.start))
         };
         let keys = following.map_or([Area::NONE; 2], |(task, kv_head, b)| {
-            let (k, v, here) = task.block(p, kv_head, b);
-            [Area::new(k, p.k_row, here, p.dim), Area::new(v, p.v_row, here, p.dim)]
+            let Block { k, k_row, v, v_row, here } = p.block(&task.sequence, kv_head, b);
+            [Area::new(k, k_row, here, p.dim), Area::new(v, v_row, here, p.dim)]
         });
         let rows = next.filter(|t| t.kept.is_none()).map_or([Area::NONE; 2], |t| {
             let queries = t.first / p.group()..(t.first + t.count).div_ceil(p.group());
@@ -303,24 +340,24 @@ unsafe fn attend_on<S: Registers, O: Operands<S>>(job: &Attention, task: &Task, 
         for b in task.blocks.clone() {
             for (kv_head, tiles) in task.kv_heads.clone().zip(tiles.chunks(tiles_each)) {
                 let seeing = || tiles.iter().filter(|t| t.rows.blocks.contains(&b));
-                let steps = BLOCK / 8 + seeing().map(|t| 2 * t.rows.count.div_ceil(S::ROWS)).sum::<usize>();
+                let turning = if p.pages.is_some() { 0 } else { BLOCK / 8 };
+                let steps = turning + seeing().map(|t| 2 * t.rows.count.div_ceil(S::ROWS)).sum::<usize>();
                 let ahead = &mut ahead_of(job, task, next, kv_head, b, steps);
-                let (v, v_row) = desk.lay::<S, O>(p, task, kv_head, b, ahead);
+                let block = &p.block(s, kv_head, b);
+                // Few rows take binary16 from where it is: what becomes float32 on its way is not written and read once more.
+                let direct = O::AS_THEY_ARE && p.half() && task.count < MANY && width == p.dim;
+                let laid = if direct {
+                    Laid { keys: block.k, values: block.v, v_row: block.v_row }
+                } else {
+                    desk.lay::<S, O>(p, task, block, ahead)
+                };
+                let Laid { keys, values, v_row } = laid;
                 for t in seeing() {
-                    let spans = &t.rows.spans(b);
-                    desk.weigh::<S, O>(p, s, t, b, spans, ahead);
-                    let product = Product::<false> { a: desk.scores, a_apart: BLOCK, b: v, b_row: v_row, rows: t.rows.count };
-                    if let Some(kept) = &task.kept {
-                        let [max, sum, out] = task.kept(kept, kv_head, width, b);
-                        max.copy_from_nonoverlapping(desk.max, LANES);
-                        sum.copy_from_nonoverlapping(desk.sum, LANES);
-                        multiply::<S, O, _, _>(&product, &Keep { out, width, spans }, ahead);
-                        continue;
+                    if direct {
+                        take::<S, O, Half>(job, task, &desk, t, kv_head, b, keys.cast(), values.cast(), v_row, ahead);
+                    } else {
+                        take::<S, O, f32>(job, task, &desk, t, kv_head, b, keys, values, v_row, ahead);
                     }
-                    for r in (0..t.rows.count).step_by(LANES) {
-                        join::<S>(t.max.add(r), t.sum.add(r), desk.max.add(r), desk.sum.add(r), desk.old.add(r), desk.new.add(r));
-                    }
-                    multiply::<S, O, _, _>(&product, &Join { out: t.out, width, old: desk.old, new: desk.new, spans }, ahead);
                 }
             }
         }
@@ -329,6 +366,39 @@ unsafe fn attend_on<S: Registers, O: Operands<S>>(job: &Attention, task: &Task, 
                 t.finish::<S>(job, s);
             }
         }
+    }
+}
+
+/// Takes a tile through a block whose keys lie as rows of items and whose values lie `v_row` apart.
+#[inline(always)]
+unsafe fn take<S: Registers, O: Operands<S>, T: Item>(
+    job: &Attention,
+    task: &Task,
+    desk: &Desk,
+    t: &Tile,
+    kv_head: usize,
+    b: usize,
+    keys: *const T,
+    values: *const T,
+    v_row: usize,
+    ahead: &mut Ahead,
+) {
+    // SAFETY: the caller promises the operands and the block.
+    unsafe {
+        let (p, width, spans) = (&job.problem, padded(job.problem.dim), &t.rows.spans(b));
+        desk.weigh::<S, O, T>(p, &task.sequence, t, b, keys, spans, ahead);
+        let product = Product::<false, T> { a: desk.scores, a_apart: BLOCK, b: values, b_row: v_row, rows: t.rows.count };
+        if let Some(kept) = &task.kept {
+            let [max, sum, out] = task.kept(kept, kv_head, width, b);
+            max.copy_from_nonoverlapping(desk.max, LANES);
+            sum.copy_from_nonoverlapping(desk.sum, LANES);
+            multiply::<S, O, _, _, _>(&product, &Keep { out, width, spans }, ahead);
+            return;
+        }
+        for r in (0..t.rows.count).step_by(LANES) {
+            join::<S>(t.max.add(r), t.sum.add(r), desk.max.add(r), desk.sum.add(r), desk.old.add(r), desk.new.add(r));
+        }
+        multiply::<S, O, _, _, _>(&product, &Join { out: t.out, width, old: desk.old, new: desk.new, spans }, ahead);
     }
 }
 

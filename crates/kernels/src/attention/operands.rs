@@ -5,6 +5,7 @@
 
 use super::BLOCK;
 use super::ahead::Ahead;
+use super::pages::Item;
 use super::product::{Registers, transpose_to_64};
 use crate::math::rounded_to_bf16;
 use crate::simd::LANES;
@@ -143,17 +144,24 @@ mod pairs {
 /// # Safety
 /// `from` and `to` must hold the rows.
 #[inline(always)]
-pub unsafe fn lay_rows<S: Registers, O: Operands<S>>(from: *const f32, from_row: usize, rows: usize, n: usize, to: *mut f32, width: usize) {
+pub unsafe fn lay_rows<S: Registers, O: Operands<S>, T: Item>(
+    from: *const T,
+    from_row: usize,
+    rows: usize,
+    n: usize,
+    to: *mut f32,
+    width: usize,
+) {
     // SAFETY: as promised above.
     unsafe {
         let whole = n / LANES * LANES;
         for r in 0..rows {
             let (from, to) = (from.add(r * from_row), to.add(r * (width / O::PER)));
             for d in (0..whole).step_by(LANES) {
-                O::put(to, d, S::load(from.add(d)));
+                O::put(to, d, T::load::<S>(from.add(d)));
             }
             for d in (whole..width).step_by(LANES) {
-                O::put(to, d, S::load_n(from.wrapping_add(d), n.saturating_sub(d)));
+                O::put(to, d, T::load_n::<S>(from.wrapping_add(d), n.saturating_sub(d)));
             }
         }
     }
@@ -180,7 +188,7 @@ pub unsafe fn turn<S: Registers, O: Operands<S>>(
         if O::AS_THEY_ARE {
             return transpose_to_64::<S>(from, from_row, rows, n, to, ahead);
         }
-        lay_rows::<S, O>(from, from_row, rows, n, room, width);
+        lay_rows::<S, O, f32>(from, from_row, rows, n, room, width);
         transpose_to_64::<S>(room, width / O::PER, rows, n.div_ceil(O::PER), to, ahead);
     }
 }

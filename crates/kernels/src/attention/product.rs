@@ -6,6 +6,7 @@
 use super::BLOCK;
 use super::ahead::Ahead;
 use super::operands::Operands;
+use super::pages::Item;
 use crate::simd::{LANES, Portable, Simd};
 
 /// How much of a tile an instruction set's registers hold.
@@ -38,11 +39,11 @@ impl Registers for crate::simd::Avx512 {
 
 /// Σ_k a[row, k]·b[k, column], both as [`Operands`] lays them. The columns of b are neighbours.
 #[derive(Clone, Copy)]
-pub struct Product<const ACROSS: bool> {
+pub struct Product<const ACROSS: bool, T = f32> {
     pub a: *const f32,
     /// Distance of the rows or, `ACROSS`, of the terms of a; the others are neighbours.
     pub a_apart: usize,
-    pub b: *const f32,
+    pub b: *const T,
     pub b_row: usize,
     pub rows: usize,
 }
@@ -67,7 +68,11 @@ pub trait Sink {
 /// # Safety
 /// The operands must hold what the sink's parts ask for, in whole vectors of columns.
 #[inline(always)]
-pub unsafe fn multiply<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool>(p: &Product<ACROSS>, sink: &K, ahead: &mut Ahead) {
+pub unsafe fn multiply<S: Registers, O: Operands<S>, T: Item, K: Sink, const ACROSS: bool>(
+    p: &Product<ACROSS, T>,
+    sink: &K,
+    ahead: &mut Ahead,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut row = 0;
@@ -81,26 +86,26 @@ pub unsafe fn multiply<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool
                 // Few rows take more columns at once, to keep enough chains in flight.
                 if S::ROWS == 2 {
                     match rows {
-                        1 => sweep::<S, O, K, ACROSS, 1, 1, 1>(p, sink, row, part),
-                        _ => sweep::<S, O, K, ACROSS, 2, 1, 1>(p, sink, row, part),
+                        1 => sweep::<S, O, T, K, ACROSS, 1, 1, 1>(p, sink, row, part),
+                        _ => sweep::<S, O, T, K, ACROSS, 2, 1, 1>(p, sink, row, part),
                     }
                 } else if S::WIDE {
                     match rows {
-                        1 => sweep::<S, O, K, ACROSS, 1, 4, 2>(p, sink, row, part),
-                        2 => sweep::<S, O, K, ACROSS, 2, 4, 2>(p, sink, row, part),
-                        3 => sweep::<S, O, K, ACROSS, 3, 4, 2>(p, sink, row, part),
-                        4 => sweep::<S, O, K, ACROSS, 4, 4, 2>(p, sink, row, part),
-                        5 => sweep::<S, O, K, ACROSS, 5, 4, 2>(p, sink, row, part),
-                        _ => sweep::<S, O, K, ACROSS, 6, 4, 2>(p, sink, row, part),
+                        1 => sweep::<S, O, T, K, ACROSS, 1, 4, 2>(p, sink, row, part),
+                        2 => sweep::<S, O, T, K, ACROSS, 2, 4, 2>(p, sink, row, part),
+                        3 => sweep::<S, O, T, K, ACROSS, 3, 4, 2>(p, sink, row, part),
+                        4 => sweep::<S, O, T, K, ACROSS, 4, 4, 2>(p, sink, row, part),
+                        5 => sweep::<S, O, T, K, ACROSS, 5, 4, 2>(p, sink, row, part),
+                        _ => sweep::<S, O, T, K, ACROSS, 6, 4, 2>(p, sink, row, part),
                     }
                 } else {
                     match rows {
-                        1 => sweep::<S, O, K, ACROSS, 1, 4, 2>(p, sink, row, part),
-                        2 => sweep::<S, O, K, ACROSS, 2, 2, 1>(p, sink, row, part),
-                        3 => sweep::<S, O, K, ACROSS, 3, 1, 1>(p, sink, row, part),
-                        4 => sweep::<S, O, K, ACROSS, 4, 1, 1>(p, sink, row, part),
-                        5 => sweep::<S, O, K, ACROSS, 5, 1, 1>(p, sink, row, part),
-                        _ => sweep::<S, O, K, ACROSS, 6, 1, 1>(p, sink, row, part),
+                        1 => sweep::<S, O, T, K, ACROSS, 1, 4, 2>(p, sink, row, part),
+                        2 => sweep::<S, O, T, K, ACROSS, 2, 2, 1>(p, sink, row, part),
+                        3 => sweep::<S, O, T, K, ACROSS, 3, 1, 1>(p, sink, row, part),
+                        4 => sweep::<S, O, T, K, ACROSS, 4, 1, 1>(p, sink, row, part),
+                        5 => sweep::<S, O, T, K, ACROSS, 5, 1, 1>(p, sink, row, part),
+                        _ => sweep::<S, O, T, K, ACROSS, 6, 1, 1>(p, sink, row, part),
                     }
                 }
             }
@@ -111,8 +116,8 @@ pub unsafe fn multiply<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool
 
 /// R rows, V vectors of columns at once; W and then one where fewer are left.
 #[inline(always)]
-unsafe fn sweep<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool, const R: usize, const V: usize, const W: usize>(
-    p: &Product<ACROSS>,
+unsafe fn sweep<S: Registers, O: Operands<S>, T: Item, K: Sink, const ACROSS: bool, const R: usize, const V: usize, const W: usize>(
+    p: &Product<ACROSS, T>,
     sink: &K,
     row: usize,
     part: Part,
@@ -123,24 +128,24 @@ unsafe fn sweep<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool, const
         let end = part.columns.1.next_multiple_of(LANES);
         if V > 1 {
             while column + V * LANES <= end {
-                tile::<S, O, K, ACROSS, R, V>(p, sink, row, column, part.terms);
+                tile::<S, O, T, K, ACROSS, R, V>(p, sink, row, column, part.terms);
                 column += V * LANES;
             }
         }
         if W > 1 && column + W * LANES <= end {
-            tile::<S, O, K, ACROSS, R, W>(p, sink, row, column, part.terms);
+            tile::<S, O, T, K, ACROSS, R, W>(p, sink, row, column, part.terms);
             column += W * LANES;
         }
         while column < end {
-            tile::<S, O, K, ACROSS, R, 1>(p, sink, row, column, part.terms);
+            tile::<S, O, T, K, ACROSS, R, 1>(p, sink, row, column, part.terms);
             column += LANES;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tile<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(
-    p: &Product<ACROSS>,
+unsafe fn tile<S: Registers, O: Operands<S>, T: Item, K: Sink, const ACROSS: bool, const R: usize, const V: usize>(
+    p: &Product<ACROSS, T>,
     sink: &K,
     row: usize,
     column: usize,
@@ -157,7 +162,7 @@ unsafe fn tile<S: Registers, O: Operands<S>, K: Sink, const ACROSS: bool, const 
             ($a:expr) => {
                 let mut v = [S::splat(0.0); V];
                 for j in 0..V {
-                    v[j] = S::load(b.add(j * LANES));
+                    v[j] = T::load::<S>(b.add(j * LANES));
                 }
                 for i in 0..R {
                     let x = O::splat($a.add(i * a_row));

@@ -66,16 +66,6 @@ impl Task {
             [at, at.add(LANES), at.add(2 * LANES)]
         }
     }
-
-    /// The keys and values of block `b`, and how many there are.
-    pub unsafe fn block(&self, p: &Problem, kv_head: usize, b: usize) -> (*const f32, *const f32, usize) {
-        // SAFETY: the caller promises the block.
-        unsafe {
-            let row = p.key_row(&self.sequence, b);
-            let here = (self.sequence.len_k - b * BLOCK).min(BLOCK);
-            (p.k.add(row * p.k_row + kv_head * p.dim), p.v.add(row * p.v_row + kv_head * p.dim), here)
-        }
-    }
 }
 
 /// A job in pieces.

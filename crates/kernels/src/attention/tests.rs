@@ -1,5 +1,5 @@
-use super::{Attention, AttentionGrad, Problem, attention, attention_grad};
-use crate::half::{bf16_to_f32, f32_to_bf16};
+use super::{Attention, AttentionGrad, BLOCK, Pages, Problem, WritePages, attention, attention_grad, write_pages};
+use crate::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::testing::{assert_close, assert_same_bits, machine, noise, same_everywhere, same_with_bf16};
 
 /// A problem with its operands. Rows of q, k and v are `pad` items longer than they need.
@@ -106,10 +106,9 @@ fn problem(c: &Case, d: &Data) -> Problem {
         v: d.v.as_ptr(),
         v_row: c.k_row(),
         cu_q: d.cu_q.as_ptr(),
-        start_k: Some(d.start_k.as_ptr()),
+        start_k: d.start_k.as_ptr(),
         len_k: d.len_k.as_ptr(),
         pages: None,
-        max_pages: 0,
         sequences: c.len_q.len(),
         rows_q: c.rows_q(),
         heads: c.heads,
@@ -260,6 +259,83 @@ fn agrees_with_float64_and_is_the_same_everywhere() {
     );
 }
 
+/// The keys and values of a case's only sequence, in pages in an order of their own. What nobody has written is NaN.
+struct Cache {
+    k: Vec<f32>,
+    v: Vec<f32>,
+    table: Vec<i32>,
+    half: bool,
+}
+
+impl Cache {
+    fn new(c: &Case, d: &Data, half: bool) -> Cache {
+        let blocks = c.len_k[0].div_ceil(BLOCK);
+        let table: Vec<i32> = (0..blocks).map(|b| ((b * 3 + 2) % blocks.next_power_of_two()) as i32).collect();
+        let pages = table.iter().max().map_or(0, |most| *most as usize + 1);
+        let slots: Vec<i32> = (0..c.len_k[0]).map(|p| table[p / BLOCK] * BLOCK as i32 + (p % BLOCK) as i32).collect();
+        let items = pages * c.kv_heads * c.dim * BLOCK;
+        let unwritten = if half { f32::from_bits(0x7e00_7e00) } else { f32::NAN };
+        let written = |x: &[f32], keys: bool| {
+            let mut all = vec![unwritten; items / if half { 2 } else { 1 }];
+            let (pages, slots) = (all.as_mut_ptr(), slots.as_ptr());
+            let job = WritePages {
+                x: x.as_ptr(),
+                x_row: c.k_row(),
+                pages,
+                half,
+                keys,
+                slots,
+                rows: c.len_k[0],
+                kv_heads: c.kv_heads,
+                dim: c.dim,
+            };
+            // SAFETY: the slots lie in the pages, of which there is room for all.
+            unsafe { write_pages(&job) };
+            all
+        };
+        Cache { k: written(&d.k, true), v: written(&d.v, false), table, half }
+    }
+
+    fn problem(&self, rows: Problem) -> Problem {
+        let pages = Pages { table: self.table.as_ptr(), max_pages: self.table.len(), half: self.half };
+        Problem { k: self.k.as_ptr(), v: self.v.as_ptr(), start_k: std::ptr::null(), pages: Some(pages), ..rows }
+    }
+}
+
+/// The pages' keys and values, as float32 rows, give what the pages give.
+#[test]
+fn pages_equal_rows_of_what_they_hold() {
+    let cases = [
+        Case::new(&[1], &[1], 1, 1, 1),
+        Case::new(&[1], &[700], 9, 3, 64),
+        Case::new(&[1], &[130], 32, 4, 16),
+        Case::new(&[2], &[200], 8, 1, 48),
+        Case::new(&[3], &[300], 4, 2, 7),
+        Case::new(&[70], &[200], 6, 2, 24),
+        Case::new(&[150], &[150], 3, 1, 64),
+        Case { window: 70, softcap: 3.0, slopes: true, ..Case::new(&[5], &[400], 4, 2, 32) },
+        Case { causal: false, ..Case::new(&[66], &[90], 2, 1, 20) },
+    ];
+    for (half, bf16) in [(false, false), (true, false), (false, true), (true, true)] {
+        for c in cases.iter().map(|c| Case { bf16, ..c.clone() }) {
+            let what = format!("half {half}, bf16 {bf16}, {:?} of {:?}, {}:{} heads of {}", c.len_q, c.len_k, c.heads, c.kv_heads, c.dim);
+            let d = data(&c);
+            let kept = |x: &[f32]| x.iter().map(|x| if half { f16_to_f32(f32_to_f16(*x)) } else { *x }).collect::<Vec<f32>>();
+            let rounded = Data { k: kept(&d.k), v: kept(&d.v), ..data(&c) };
+            let both = |(out, lse): (Vec<f32>, Vec<f32>)| [out, lse].concat();
+            let rows = || both(forward(&c, &problem(&c, &rounded)));
+            let pages = || both(forward(&c, &Cache::new(&c, &d, half).problem(problem(&c, &d))));
+            if bf16 {
+                for (got, want) in same_with_bf16(pages).iter().zip(same_with_bf16(rows)) {
+                    assert_same_bits(got, &want, &what);
+                }
+            } else {
+                assert_same_bits(&same_everywhere(pages), &same_everywhere(rows), &what);
+            }
+        }
+    }
+}
+
 /// A row's bytes in a prefill, token by token, in pages and in a batch.
 #[test]
 fn a_row_gives_the_same_bytes_wherever_it_is_computed() {
@@ -271,17 +347,8 @@ fn a_row_gives_the_same_bytes_wherever_it_is_computed() {
         let d = data(&c);
         let (want, want_lse) = forward(&c, &problem(&c, &d));
         let row = c.heads * c.dim;
-        // The keys again in pages of 64 rows, in an order of their own.
-        let order = [3usize, 0, 4, 1, 2];
-        let mut pages = [0i32; 5];
-        let (mut k, mut v) = (vec![f32::NAN; 320 * c.k_row()], vec![f32::NAN; 320 * c.k_row()]);
-        for (b, &page) in order.iter().enumerate() {
-            pages[b] = page as i32;
-            let rows = (300 - b * 64).min(64) * c.k_row();
-            k[page * 64 * c.k_row()..][..rows].copy_from_slice(&d.k[b * 64 * c.k_row()..][..rows]);
-            v[page * 64 * c.k_row()..][..rows].copy_from_slice(&d.v[b * 64 * c.k_row()..][..rows]);
-        }
-        let paged = Problem { k: k.as_ptr(), v: v.as_ptr(), start_k: None, pages: Some(pages.as_ptr()), max_pages: 5, ..problem(&c, &d) };
+        let cache = Cache::new(&c, &d, false);
+        let paged = cache.problem(problem(&c, &d));
         assert_same_bits(&forward(&c, &paged).0, &want, "pages");
         // Pieces of every size, each after the other as a decoding step would see it.
         let mut at = 0;
@@ -309,7 +376,7 @@ fn a_row_gives_the_same_bytes_wherever_it_is_computed() {
         let p = Problem {
             q: q.as_ptr(),
             cu_q: cu_q.as_ptr(),
-            start_k: Some(start_k.as_ptr()),
+            start_k: start_k.as_ptr(),
             len_k: len_k.as_ptr(),
             sequences: 3,
             rows_q: 24,

@@ -407,6 +407,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self::F {
+        unsafe { Pair(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))) }
+    }
+
+    #[inline(always)]
     unsafe fn sum(v: Self::F) -> f32 {
         unsafe { sum8(_mm256_add_ps(v.0, v.1)) }
     }

@@ -267,6 +267,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> Self::F {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+
+    #[inline(always)]
     unsafe fn sum(v: Self::F) -> f32 {
         unsafe { sum8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))) }
     }

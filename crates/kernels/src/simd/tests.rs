@@ -37,6 +37,8 @@ unsafe fn everything<S: Simd>(a: *const f32, b: *const f32, out: *mut u32) {
         put(S::from_bits(high));
         put(S::lookup(&std::array::from_fn(|i| i as f32 - 0.5), S::bits(S::add(y, S::splat(3_145_728.0)))));
         put(S::splat(S::sum(x) + S::max_lane(y)));
+        put(S::load_f16(a.cast()));
+        put(S::load_f16(b.cast()));
         for n in 0..=LANES {
             let part = S::load_n(a, n);
             S::store_n(at, part, n);

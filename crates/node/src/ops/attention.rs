@@ -1,7 +1,8 @@
 //! Glue of attention: everything that names a row is checked here.
 
 use crate::kernel::{Args, Place, Table, apart, product, reach};
-use groundup_kernels::attention::{Attention, AttentionGrad, BLOCK, Problem, attention, attention_grad};
+use groundup_kernels::attention::{Attention, AttentionGrad, BLOCK, Pages, Problem, WritePages, attention, attention_grad, write_pages};
+use groundup_kernels::moving::DType;
 
 /// An operand seen as rows, some items apart.
 struct RowsOf {
@@ -34,8 +35,10 @@ impl RowsOf {
 fn keep_indices(p: &Problem, out: *const f32, items: usize) -> Result<(), String> {
     apart(p.cu_q, p.sequences + 1, out, items)?;
     apart(p.len_k, p.sequences, out, items)?;
-    p.start_k.map_or(Ok(()), |start| apart(start, p.sequences, out, items))?;
-    p.pages.map_or(Ok(()), |pages| apart(pages, p.sequences * p.max_pages, out, items))
+    match &p.pages {
+        Some(pages) => apart(pages.table, p.sequences * pages.max_pages, out, items),
+        None => apart(p.start_k, p.sequences, out, items),
+    }
 }
 
 /// The arguments that both passes share, as they stand in the signature.
@@ -43,7 +46,6 @@ struct Sizes {
     cu_q: Place,
     start_k: Place,
     len_k: Place,
-    pages: Option<(Place, usize)>,
     sequences: usize,
     rows_q: usize,
     rows_k: usize,
@@ -60,9 +62,8 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn read(a: &mut Args, with_pages: bool) -> Result<Self, String> {
+    fn read(a: &mut Args) -> Result<Self, String> {
         let [cu_q, start_k, len_k] = [a.place()?, a.place()?, a.place()?];
-        let pages = if with_pages { Some((a.place()?, a.size()?)) } else { None };
         let [sequences, rows_q, rows_k] = [a.size()?, a.size()?, a.size()?];
         let [heads, kv_heads, dim] = [a.size()?, a.size()?, a.size()?];
         let (scale, causal, window, softcap) = (a.f32()?, a.flag()?, a.size()?, a.f32()?);
@@ -71,7 +72,6 @@ impl Sizes {
             cu_q,
             start_k,
             len_k,
-            pages,
             sequences,
             rows_q,
             rows_k,
@@ -90,18 +90,12 @@ impl Sizes {
 
     fn problem(&self, a: &mut Args, q: &RowsOf, k: &RowsOf, v: &RowsOf, bf16: bool) -> Result<Problem, String> {
         let Sizes { mut sequences, rows_q, rows_k, heads, kv_heads, dim, .. } = *self;
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return Err(format!("the heads, expected a multiple of the {kv_heads} kv heads, got {heads}"));
-        }
-        if heads == 0 || dim == 0 {
-            return Err(format!("the heads, expected at least one of at least one item, got {heads} of {dim}"));
-        }
+        check_heads(heads, kv_heads, dim)?;
         // Before anything is made for so many rows: they must be there.
         let q_at = q.room("q", rows_q, product(&[heads, dim])?)?;
         let k_at = k.room("k", rows_k, product(&[kv_heads, dim])?)?;
         let v_at = v.room("v", rows_k, product(&[kv_heads, dim])?)?;
-        let alike =
-            self.cu_q.is_none() && self.start_k.is_none() && self.len_k.is_none() && self.pages.is_none_or(|(place, _)| place.is_none());
+        let alike = self.cu_q.is_none() && self.start_k.is_none() && self.len_k.is_none();
         let (cu_q, start_k, len_k) = if alike {
             if rows_q == 0 && rows_k == 0 {
                 // However many there are, they have nothing.
@@ -109,21 +103,12 @@ impl Sizes {
             }
             let (queries, keys) = (share("queries", rows_q, sequences)?, share("keys", rows_k, sequences)?);
             let multiples = |n: i32, up_to: usize| (0..=up_to).map(|s| s as i32 * n).collect();
-            (a.hold(multiples(queries, sequences)), Some(a.hold(multiples(keys, sequences))), a.hold(vec![keys; sequences]))
+            (a.hold(multiples(queries, sequences)), a.hold(multiples(keys, sequences)), a.hold(vec![keys; sequences]))
         } else {
-            (a.indices(self.cu_q, sequences + 1)?, a.optional_indices(self.start_k, sequences)?, a.indices(self.len_k, sequences)?)
+            (a.indices(self.cu_q, sequences + 1)?, a.indices(self.start_k, sequences)?, a.indices(self.len_k, sequences)?)
         };
-        let mut pages = None;
-        let mut max_pages = 0;
-        if let Some((place, most)) = self.pages {
-            pages = a.optional_indices(place, product(&[sequences, most])?)?;
-            max_pages = most;
-        }
-        if pages.is_none() && start_k.is_none() {
-            return Err("the keys, expected startK or pages, got neither".into());
-        }
         // SAFETY: as many items as the sequences were found behind each pointer.
-        let (longest_q, longest_k) = unsafe { check_sequences(sequences, rows_q, rows_k, cu_q, len_k, start_k, pages, max_pages)? };
+        let (longest_q, longest_k) = unsafe { check_sequences(sequences, rows_q, cu_q, len_k, |s, len| in_rows(rows_k, start_k, s, len))? };
         let mut strides = [0; 4];
         let mut mask = None;
         if !self.mask.is_none() {
@@ -141,8 +126,7 @@ impl Sizes {
             cu_q,
             start_k,
             len_k,
-            pages,
-            max_pages,
+            pages: None,
             sequences,
             rows_q,
             heads,
@@ -169,59 +153,72 @@ fn share(what: &str, rows: usize, sequences: usize) -> Result<i32, String> {
     }
 }
 
-/// Every sequence's rows and keys must exist; gives the longest queries and keys.
-#[allow(clippy::too_many_arguments)]
+fn check_heads(heads: usize, kv_heads: usize, dim: usize) -> Result<(), String> {
+    if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        return Err(format!("the heads, expected a multiple of the {kv_heads} kv heads, got {heads}"));
+    }
+    if heads == 0 || dim == 0 {
+        return Err(format!("the heads, expected at least one of at least one item, got {heads} of {dim}"));
+    }
+    Ok(())
+}
+
+/// The rows of a sequence's keys must exist.
+unsafe fn in_rows(rows_k: usize, start_k: *const i32, s: usize, len: usize) -> Result<(), String> {
+    // SAFETY: the caller promises the sequence.
+    let start = unsafe { *start_k.add(s) };
+    if start < 0 || start as usize + len > rows_k {
+        return Err(format!("the keys of sequence {s}, expected rows up to {rows_k}, got {len} from row {start}"));
+    }
+    Ok(())
+}
+
+/// The pages of a sequence's keys must exist, of `count` pages.
+unsafe fn in_pages(count: usize, pages: &Pages, s: usize, len: usize) -> Result<(), String> {
+    let Pages { table, max_pages, .. } = *pages;
+    if len.div_ceil(BLOCK) > max_pages {
+        return Err(format!("lenK of sequence {s}, expected at most {} for {max_pages} pages, got {len}", max_pages * BLOCK));
+    }
+    for b in 0..len.div_ceil(BLOCK) {
+        // SAFETY: the caller promises the sequence's pages.
+        let page = unsafe { *table.add(s * max_pages + b) };
+        if page < 0 || page as usize >= count {
+            return Err(format!("page {b} of sequence {s}, expected a page below {count}, got {page}"));
+        }
+    }
+    Ok(())
+}
+
+/// Every sequence's rows and keys must exist, the latter as `keys` says; gives the longest queries and keys.
 unsafe fn check_sequences(
     sequences: usize,
     rows_q: usize,
-    rows_k: usize,
     cu_q: *const i32,
     len_k: *const i32,
-    start_k: Option<*const i32>,
-    pages: Option<*const i32>,
-    max_pages: usize,
+    keys: impl Fn(usize, usize) -> Result<(), String>,
 ) -> Result<(usize, usize), String> {
     let (mut longest_q, mut longest_k) = (0, 0);
     for s in 0..sequences {
-        // SAFETY: the caller's promise; page entries are read below maxPages only.
-        unsafe {
-            let (from, to, len) = (*cu_q.add(s), *cu_q.add(s + 1), *len_k.add(s));
-            if from < 0 || to < from || to as usize > rows_q {
-                return Err(format!("cuQ of sequence {s}, expected ascending rows up to {rows_q}, got {from} to {to}"));
-            }
-            if len < 0 {
-                return Err(format!("lenK of sequence {s}, expected 0 or more, got {len}"));
-            }
-            longest_q = longest_q.max((to - from) as usize);
-            let len = len as usize;
-            longest_k = longest_k.max(len);
-            if let Some(pages) = pages {
-                if len.div_ceil(BLOCK) > max_pages {
-                    return Err(format!("lenK of sequence {s}, expected at most {} for {max_pages} pages, got {len}", max_pages * BLOCK));
-                }
-                for b in 0..len.div_ceil(BLOCK) {
-                    let page = *pages.add(s * max_pages + b);
-                    let used = (len - b * BLOCK).min(BLOCK);
-                    if page < 0 || page as usize * BLOCK + used > rows_k {
-                        return Err(format!("page {b} of sequence {s}, expected a page within {rows_k} rows, got {page}"));
-                    }
-                }
-            } else if let Some(start) = start_k {
-                let start = *start.add(s);
-                if start < 0 || start as usize + len > rows_k {
-                    return Err(format!("the keys of sequence {s}, expected rows up to {rows_k}, got {len} from row {start}"));
-                }
-            }
+        // SAFETY: the caller's promise.
+        let (from, to, len) = unsafe { (*cu_q.add(s), *cu_q.add(s + 1), *len_k.add(s)) };
+        if from < 0 || to < from || to as usize > rows_q {
+            return Err(format!("cuQ of sequence {s}, expected ascending rows up to {rows_q}, got {from} to {to}"));
         }
+        if len < 0 {
+            return Err(format!("lenK of sequence {s}, expected 0 or more, got {len}"));
+        }
+        longest_q = longest_q.max((to - from) as usize);
+        longest_k = longest_k.max(len as usize);
+        keys(s, len as usize)?;
     }
     Ok((longest_q, longest_k))
 }
 
 /// The gradient stores the rows of each sequence's keys, so no two sequences may share one.
 unsafe fn check_disjoint(p: &Problem) -> Result<(), String> {
-    let Some(start) = p.start_k else { return Ok(()) };
     // SAFETY: the sequences' items were checked.
-    let mut spans: Vec<(i32, i32)> = (0..p.sequences).map(|s| unsafe { (*start.add(s), *p.len_k.add(s)) }).filter(|x| x.1 > 0).collect();
+    let mut spans: Vec<(i32, i32)> =
+        (0..p.sequences).map(|s| unsafe { (*p.start_k.add(s), *p.len_k.add(s)) }).filter(|x| x.1 > 0).collect();
     spans.sort_unstable();
     match spans.windows(2).find(|w| w[0].0 + w[0].1 > w[1].0) {
         Some(w) => Err(format!(
@@ -236,23 +233,110 @@ unsafe fn check_disjoint(p: &Problem) -> Result<(), String> {
 fn forward(a: &mut Args, bf16: bool) -> Result<(), String> {
     let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
     let lse = a.place()?;
-    let sizes = Sizes::read(a, true)?;
-    let problem = sizes.problem(a, &q, &k, &v, bf16)?;
-    let sums = product(&[sizes.heads, sizes.rows_q])?;
+    let problem = Sizes::read(a)?.problem(a, &q, &k, &v, bf16)?;
+    run(problem, &out, lse)
+}
+
+/// The forward pass of a problem whose inputs are there.
+fn run(problem: Problem, out: &RowsOf, lse: Place) -> Result<(), String> {
+    let sums = product(&[problem.heads, problem.rows_q])?;
     let job = Attention {
         problem,
-        out: out.out(&problem, "out", sizes.rows_q, product(&[sizes.heads, sizes.dim])?)?,
+        out: out.out(&problem, "out", problem.rows_q, product(&[problem.heads, problem.dim])?)?,
         o_row: out.row,
         lse: lse.optional(sums)?,
     };
     if let Some(lse) = job.lse {
         keep_indices(&problem, lse, sums)?;
     }
-    if sizes.rows_q == 0 {
+    if problem.rows_q == 0 {
         return Ok(());
     }
     // SAFETY: every operand has the room that the job names; rows, keys and pages were checked.
     unsafe { attention(&job) };
+    Ok(())
+}
+
+/// Whether a dtype code that pages may have is that of binary16.
+fn is_half(code: i64) -> Result<bool, String> {
+    match DType::from_code(code) {
+        Some(DType::F32) => Ok(false),
+        Some(DType::F16) => Ok(true),
+        _ => Err(format!("the pages' dtype, expected f32 or f16, got code {code}")),
+    }
+}
+
+/// Pages of float32 or binary16.
+fn pages_of(place: Place, half: bool, shape: &[usize]) -> Result<*mut f32, String> {
+    let items = product(shape)?;
+    if half { Ok(place.room::<u16>(items)?.cast()) } else { place.room::<f32>(items) }
+}
+
+/// `pagedAttention` and `pagedAttentionBf16`.
+fn paged(a: &mut Args, bf16: bool) -> Result<(), String> {
+    let q = RowsOf::read(a)?;
+    let (k, v, half) = (a.place()?, a.place()?, is_half(a.int()?)?);
+    let (out, lse) = (RowsOf::read(a)?, a.place()?);
+    let [cu_q, len_k, table] = [a.place()?, a.place()?, a.place()?];
+    let [max_pages, sequences, rows_q, count] = [a.size()?, a.size()?, a.size()?, a.size()?];
+    let [heads, kv_heads, dim] = [a.size()?, a.size()?, a.size()?];
+    let (scale, causal, window, softcap, slopes) = (a.f32()?, a.flag()?, a.size()?, a.f32()?, a.place()?);
+    check_heads(heads, kv_heads, dim)?;
+    let q_at = q.room("q", rows_q, product(&[heads, dim])?)?;
+    let shape = [count, kv_heads, dim, BLOCK];
+    let (k, v) = (pages_of(k, half, &shape)?, pages_of(v, half, &shape)?);
+    let (cu_q, len_k) = (a.indices(cu_q, sequences + 1)?, a.indices(len_k, sequences)?);
+    let pages = Pages { table: a.indices(table, product(&[sequences, max_pages])?)?, max_pages, half };
+    // SAFETY: as many items as the sequences were found behind each pointer.
+    unsafe { check_sequences(sequences, rows_q, cu_q, len_k, |s, len| in_pages(count, &pages, s, len))? };
+    let problem = Problem {
+        q: q_at,
+        q_row: q.row,
+        k,
+        k_row: 0,
+        v,
+        v_row: 0,
+        cu_q,
+        start_k: std::ptr::null(),
+        len_k,
+        pages: Some(pages),
+        sequences,
+        rows_q,
+        heads,
+        kv_heads,
+        dim,
+        scale,
+        causal,
+        window,
+        softcap,
+        slopes: slopes.optional::<f32>(heads)?.map(<*mut f32>::cast_const),
+        mask: None,
+        mask_strides: [0; 4],
+        bf16,
+    };
+    run(problem, &out, lse)
+}
+
+/// `writePages`.
+fn write(a: &mut Args) -> Result<(), String> {
+    let (x, out, half, keys) = (RowsOf::read(a)?, a.place()?, is_half(a.int()?)?, a.flag()?);
+    let slots = a.place()?;
+    let [rows, count, kv_heads, dim] = [a.size()?, a.size()?, a.size()?, a.size()?];
+    let x_at = x.room("x", rows, product(&[kv_heads, dim])?)?;
+    let shape = [count, kv_heads, dim, BLOCK];
+    let pages = pages_of(out, half, &shape)?;
+    let slots = a.indices(slots, rows)?;
+    apart(slots, rows, pages.cast_const().cast::<u16>(), product(&shape)? * if half { 1 } else { 2 })?;
+    for r in 0..rows {
+        // SAFETY: as many items as there are rows.
+        let slot = unsafe { *slots.add(r) };
+        if slot < 0 || slot as usize / BLOCK >= count {
+            return Err(format!("the place of row {r}, expected one in {count} pages of {BLOCK}, got {slot}"));
+        }
+    }
+    let job = WritePages { x: x_at, x_row: x.row, pages, half, keys, slots, rows, kv_heads, dim };
+    // SAFETY: every operand has the room that the job names, and the slots were checked.
+    unsafe { write_pages(&job) };
     Ok(())
 }
 
@@ -261,7 +345,7 @@ fn backward(a: &mut Args, bf16: bool) -> Result<(), String> {
     let [q, k, v, out] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
     let lse = a.place()?;
     let [gout, gq, gk, gv] = [RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?, RowsOf::read(a)?];
-    let sizes = Sizes::read(a, false)?;
+    let sizes = Sizes::read(a)?;
     let (width, kv_width) = (product(&[sizes.heads, sizes.dim])?, product(&[sizes.kv_heads, sizes.dim])?);
     let problem = sizes.problem(a, &q, &k, &v, bf16)?;
     let job = AttentionGrad {
@@ -293,6 +377,9 @@ fn backward(a: &mut Args, bf16: bool) -> Result<(), String> {
 pub fn register(t: &mut Table) {
     t.push(("attention", |a| forward(a, false)));
     t.push(("attentionBf16", |a| forward(a, true)));
+    t.push(("pagedAttention", |a| paged(a, false)));
+    t.push(("pagedAttentionBf16", |a| paged(a, true)));
+    t.push(("writePages", write));
     t.push(("attentionGrad", |a| backward(a, false)));
     t.push(("attentionGradBf16", |a| backward(a, true)));
 }
