@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ConfigError, FormatError } from "../errors.ts";
-import { isJsonObject, openFile, openGguf, parseJson } from "../formats/index.ts";
+import { isGgufFile, isJsonObject, openFile, openGguf, parseJson } from "../formats/index.ts";
 import { checkSampling, type SamplingOptions } from "../generate/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 
@@ -25,7 +25,7 @@ export interface ChatDefaults {
 
 /** @throws ConfigError for settings outside their range, FormatError for damaged files */
 export async function chatDefaults(folder: string): Promise<ChatDefaults> {
-  const { where, number, stopIds } = /\.gguf$/i.test(folder) ? await ofGguf(folder) : ofFolder(folder);
+  const { where, number, stopIds } = (await isGgufFile(folder)) ? await ofGguf(folder) : ofFolder(folder);
   const sampling: Record<string, number> = {};
   for (const [ours, json, gguf] of SAMPLING) {
     const value = number(json, gguf);
@@ -68,6 +68,14 @@ async function ofGguf(path: string): Promise<Settings> {
 const PLAIN = `{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}
 {% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}`;
 
+export const hasTemplate = ({ spec }: Tokenizer): boolean => Object.keys(spec.chat?.templates ?? {}).length > 0;
+
+/** What to say of a model that can't be talked with. @param advice what the command at hand has for it */
+export const noTemplate = (folder: string, advice: string): ConfigError =>
+  new ConfigError(
+    `${folder}: this model has no chat template, expected chat_template.jinja, chat_template in tokenizer_config.json, or one in the GGUF file, got none. It was probably not trained to talk: ${advice}`,
+  );
+
 /** How a conversation is written for a model. */
 export interface ChatForm {
   /** Jinja, or undefined for the tokenizer's own. */
@@ -82,10 +90,10 @@ export interface ChatForm {
 export async function chatForm(folder: string, tokenizer: Tokenizer, given: { template?: string; plain: boolean }): Promise<ChatForm> {
   if (given.plain) return { template: PLAIN, stop: ["\nUser:", "\nSystem:"], endIds: [] };
   const file = given.template;
-  if (file === undefined && Object.keys(tokenizer.spec.chat?.templates ?? {}).length === 0)
-    throw new ConfigError(
-      `${folder}: this model has no chat template, expected chat_template.jinja, chat_template in tokenizer_config.json, or one in the GGUF file, got none. ` +
-        "It was probably not trained to talk: continue texts with groundup generate, name a template with --template FILE, or try --plain, which writes User: and Assistant: before each turn.",
+  if (file === undefined && !hasTemplate(tokenizer))
+    throw noTemplate(
+      folder,
+      "continue texts with groundup generate, name a template with --template FILE, or try --plain, which writes User: and Assistant: before each turn.",
     );
   const template = file === undefined ? undefined : await readFile(file, "utf8");
   return { template, stop: [], endIds: endOf(tokenizer, template) };

@@ -8,7 +8,7 @@ import { createInterrupts } from "./chat-interrupts.ts";
 import { chatDefaults, chatForm } from "./chat-model.ts";
 import { type Answer, createSession, type Session } from "./chat-session.ts";
 import { defineCommand, type Io } from "./command.ts";
-import { CHECKPOINT_FLAG, MODEL_ARGUMENT, openModel } from "./open-model.ts";
+import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
 import { OWN_FLAGS } from "./request-flags.ts";
 
 const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty } = OWN_FLAGS;
@@ -33,7 +33,9 @@ export const command = defineCommand({
     template: z.string().min(1).optional().describe("a Jinja file in place of the model's own template").meta({ placeholder: "FILE" }),
     plain: z.boolean().default(false).describe("write User: and Assistant: before each turn, for a model without a template"),
     set: z.array(z.string()).default([]).describe("a variable of the template, such as enable_thinking=false").meta({ placeholder: "NAME=VALUE" }),
+    dtype: z.enum(["f32"]).optional().describe(DTYPE_FLAG),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
+    offline: z.boolean().default(false).describe(OFFLINE_FLAG),
   }),
   examples: [
     "groundup chat ./SmolLM2-135M-Instruct",
@@ -41,12 +43,16 @@ export const command = defineCommand({
     'echo "What is a whale?" | groundup chat ./SmolLM2-135M-Instruct --json',
   ],
   async run([path], options, io) {
-    const { system, load, checkpoint, template, plain, set, maxNewTokens, seed, stop, contextShift, ...flags } = options;
+    const { system, load, checkpoint, dtype, offline, template, plain, set, maxNewTokens, seed, stop, contextShift, ...flags } = options;
     if (plain && template !== undefined)
       throw new ConfigError("chat: --plain and --template exclude each other, expected one of them, got both. Leave one out.");
     const variables = variablesOf(set);
     const turns = load === undefined ? [] : await loadChat(load);
-    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log);
+    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log, {
+      offline,
+      signal: io.signal,
+      ...(dtype === undefined ? {} : { dtype }),
+    });
     const form = await chatForm(folder, tokenizer, { plain, ...(template === undefined ? {} : { template }) });
     const defaults = await chatDefaults(folder);
     const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
-import { Llama, saveModel } from "../models/index.ts";
+import { GPT2, Llama, saveModel } from "../models/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
 import { type CommandTable, dispatch } from "./dispatch.ts";
 
@@ -14,6 +14,7 @@ const table: CommandTable = [
   ["convert", "", () => import("./convert.ts")],
   ["quantize", "", () => import("./quantize.ts")],
   ["inspect", "", () => import("./inspect.ts")],
+  ["generate", "", () => import("./generate.ts")],
 ];
 async function groundup(...argv: string[]): Promise<{ out: string; err: string; code: unknown }> {
   out = "";
@@ -86,6 +87,29 @@ test("quantize says sizes, compares tokens, measures", async () => {
   expect(small.out).toMatch(
     /q\.gguf: Q4_0, .* bits per weight \(.*\)\nbefore .*, 16\.00 bits per weight; took .*\n\d+ of 32 greedy tokens agree with .*\nperplexity [\d.]+ before, [\d.]+ after\n/,
   );
+});
+
+test("a damaged file is told once, and a context of fewer tokens than are compared is compared as far as it goes", async () => {
+  await groundup("convert", at("model"), "--to", "gguf", "--out", at("whole.gguf"));
+  writeFileSync(at("cut.gguf"), readFileSync(at("whole.gguf")).subarray(0, -2000));
+  const { err } = await groundup("quantize", at("cut.gguf"), "--out", at("y.gguf"));
+  expect(err).toMatch(/^[^\n]*cut\.gguf, tensor "[^\n]*outside the file[^\n]*\n$/);
+  const config = { vocab_size: 65, n_positions: 16, n_embd: 32, n_layer: 1, n_head: 2 };
+  const short = new GPT2(config);
+  await saveModel(short, at("short"));
+  short.dispose();
+  const { compared } = await json("quantize", at("short"), "--type", "F32", "--out", at("short.gguf"), "--check");
+  expect(compared.agree).toBe(compared.of);
+  expect(compared.of).toBeGreaterThan(10);
+});
+
+test("nanoGPT's checkpoint: inspected, converted, and no words about its tokenizer but that there is none", async () => {
+  const fixture = JSON.parse(readFileSync(new URL("../formats/pytorch/pytorch.fixture.json", import.meta.url), "utf8")) as { nanogpt: string };
+  writeFileSync(at("ckpt.pt"), Buffer.from(fixture.nanogpt, "base64"));
+  expect(await json("inspect", at("ckpt.pt"))).toMatchObject({ kind: "pytorch", modelType: "gpt2", parameters: { total: expect.any(Number) } });
+  const { err, code } = await groundup("convert", at("ckpt.pt"), "--to", "hf", "--out", at("mine"));
+  expect([err, code]).toEqual([`no tokenizer: ${at("ckpt.pt")} is a checkpoint of PyTorch's, which has none\n`, undefined]);
+  expect((await groundup("generate", at("ckpt.pt"), "--prompt", "a")).err).toContain("a checkpoint without a tokenizer");
 });
 
 test("nothing is replaced by accident", async () => {

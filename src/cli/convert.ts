@@ -6,7 +6,7 @@ import { FOLDER_DTYPES, type SavedGguf, saveFolder, saveGguf, type WeightSource 
 import { byteSize } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { checkTarget, openModelFiles } from "./model-files.ts";
-import { MODEL_ARGUMENT } from "./open-model.ts";
+import { MODEL_ARGUMENT, OFFLINE_FLAG } from "./open-model.ts";
 
 export const command = defineCommand({
   about:
@@ -21,14 +21,15 @@ export const command = defineCommand({
       .describe("of the numbers: F32, F16 or BF16, for GGUF also Q8_0, Q4_K_M and others; default: as they are, blocks as F32")
       .meta({ placeholder: "TYPE" }),
     force: z.boolean().default(false).describe("replace what has the name of --out"),
+    offline: z.boolean().default(false).describe(OFFLINE_FLAG),
   }),
   examples: ["groundup convert ./SmolLM2-135M --to gguf --out smollm2.gguf", "groundup convert model.Q8_0.gguf --to hf --out ./model --type BF16"],
-  async run([path], { to, out, type, force }, io) {
+  async run([path], { to, out, type, force, offline }, io) {
     const plain = FOLDER_DTYPES.find((dtype) => dtype === type);
     if (to === "hf" && type !== undefined && plain === undefined)
       throw new ConfigError(`--type: a folder holds plain floats, expected ${FOLDER_DTYPES.join(", ")}, got ${type}. Quantised weights are GGUF's.`);
     checkTarget(out, path, force, to === "hf");
-    const { weights, tokenizer, chatTemplate, generationConfig, name } = await openModelFiles(path, io.log);
+    const { weights, tokenizer, chatTemplate, generationConfig, name } = await openModelFiles(path, io.log, { offline, signal: io.signal });
     try {
       if (to === "hf") {
         const { bytes, files } = await saveFolder(weights, out, {

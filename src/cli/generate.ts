@@ -1,11 +1,11 @@
 /** `groundup generate`: one completion as it comes, or a file of prompts. */
 import * as z from "zod";
 import { generateStream, type RequestUsage, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
-import { chatDefaults, chatForm } from "./chat-model.ts";
+import { chatDefaults, chatForm, hasTemplate, noTemplate } from "./chat-model.ts";
 import { defineCommand } from "./command.ts";
 import { UsageError } from "./failure.ts";
-import { generateFile } from "./generate-file.ts";
-import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
+import { checkFiles, generateFile } from "./generate-file.ts";
+import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, type OpenModelOptions, openModel } from "./open-model.ts";
 import { REQUEST_FLAGS, requestOptions } from "./request-flags.ts";
 
 export const command = defineCommand({
@@ -58,8 +58,10 @@ export const command = defineCommand({
       throw new UsageError(
         `groundup generate: expected --inputs and --out together, got ${inputs === undefined ? "--out" : "--inputs"} alone. Say where prompts come from and where answers go.`,
       );
-    const opened = await openModel(path, checkpoint, io.log, { offline, signal: io.signal, ...(dtype === undefined ? {} : { dtype }) });
-    const speculation = await speculationOf(draft, io.log);
+    const opening = { offline, signal: io.signal, ...(dtype === undefined ? {} : { dtype }) };
+    if (inputs !== undefined && out !== undefined) checkFiles(inputs, out);
+    const opened = await openModel(path, checkpoint, io.log, opening);
+    const speculation = await speculationOf(draft, io.log, opening);
     if (inputs !== undefined && out !== undefined) {
       return generateFile(opened, { inputs, out, order, maxBatch, seed, flags, speculation }, io);
     }
@@ -68,6 +70,8 @@ export const command = defineCommand({
     /** An answer is shown without the form that the message was given. */
     async function answer(content: string): Promise<object> {
       const { tokenizer, folder, stopIds } = opened;
+      if (!hasTemplate(tokenizer))
+        throw noTemplate(folder, "continue texts with --prompt, or talk with groundup chat, which takes a template (--template FILE) or none (--plain).");
       const form = await chatForm(folder, tokenizer, { plain: false });
       stopIds.push(...form.endIds, ...(await chatDefaults(folder)).stopIds);
       const chat = tokenizer.applyChatTemplate([{ role: "user", content }], { addGenerationPrompt: true });
@@ -134,7 +138,7 @@ export const command = defineCommand({
   },
 });
 
-async function speculationOf(draft: string | undefined, log: (line: string) => void): Promise<SpeculationOptions | undefined> {
+async function speculationOf(draft: string | undefined, log: (line: string) => void, opening: OpenModelOptions): Promise<SpeculationOptions | undefined> {
   if (draft === undefined) return undefined;
-  return { draft: draft === "prompt-lookup" ? draft : (await openModel(draft, undefined, log)).model };
+  return { draft: draft === "prompt-lookup" ? draft : (await openModel(draft, undefined, log, opening)).model };
 }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { hubEnvironment, startHub, type TestHub } from "../../tests/hub-server.ts";
 import { KNOWN_MODELS } from "../formats/hub/known-models.ts";
+import { locate } from "../formats/hub/locate.ts";
 import { encodeGguf } from "../formats/index.ts";
 import { architectures, describeModel, fromPretrained, GPT2, modelCounts, saveModel } from "../models/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
@@ -22,6 +23,9 @@ const table: CommandTable = [
   ["tokenizer", "", () => import("./tokenizer.ts")],
   ["pull", "", () => import("./pull.ts")],
   ["models", "", () => import("./models.ts")],
+  ["convert", "", () => import("./convert.ts")],
+  ["quantize", "", () => import("./quantize.ts")],
+  ["chat", "", () => import("./chat.ts")],
 ];
 
 async function groundup(...argv: string[]): Promise<{ out: string; err: string; code: unknown }> {
@@ -93,6 +97,28 @@ test("generate, eval, inspect and the tokenizer's commands open a model by its i
   expect(model.dimensions.vocabulary).toBe(280);
   model.dispose();
   expect((await groundup("generate", "org/tinny", ...args)).err).toContain("There is no file or folder org/tinny here");
+});
+
+test("convert, quantize, chat and the tokenizer's commands take an id too, and fetch nothing with --offline", async () => {
+  const refused = expect.stringContaining("not on this machine");
+  expect((await groundup("convert", "org/tiny", "--to", "gguf", "--out", "a.gguf", "--offline")).err).toEqual(refused);
+  expect((await groundup("chat", "org/tiny", "--offline")).err).toEqual(refused);
+  for (const args of [
+    ["inspect", "org/tiny"],
+    ["encode", "org/tiny", "--text", "a"],
+    ["decode", "org/tiny", "1"],
+  ])
+    expect((await groundup("tokenizer", ...args, "--offline")).err).toEqual(refused);
+  expect(await json("convert", "org/tiny", "--to", "gguf", "--out", "a.gguf")).toMatchObject({ type: "F32" });
+  // Not the name of the snapshot, which is a commit.
+  expect((await json("inspect", "a.gguf")).metadata["general.name"]).toBe("org/tiny");
+  expect((await json("quantize", "org/tiny", "--type", "F32", "--out", "b.gguf", "--check", "--offline")).compared).toEqual({ agree: 30, of: 30 });
+});
+
+test("weights of PyTorch's in the cache are a model that is here", async () => {
+  hub.add("org/old", { "config.json": '{"model_type":"gpt2"}', "pytorch_model.bin": "PK", "tokenizer.json": "{}" });
+  await groundup("pull", "org/old");
+  expect((await locate("org/old", { weights: true, tokenizer: true, offline: true })).path).toContain("models--org--old");
 });
 
 test("a GGUF file without its ending is opened, and one that is none is not", async () => {

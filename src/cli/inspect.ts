@@ -5,8 +5,18 @@ import * as z from "zod";
 import { openShards } from "../data/index.ts";
 import { ConfigError, GroundupError } from "../errors.ts";
 import { isGgufFile } from "../formats/gguf/files.ts";
-import { listCheckpoints, openFile, openFolder, openGguf, openModelWeights, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
-import { architectures, describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts } from "../models/index.ts";
+import {
+  listCheckpoints,
+  openFile,
+  openFolder,
+  openGguf,
+  openModelWeights,
+  openPytorch,
+  openSafetensors,
+  readConfigJson,
+  type TensorReader,
+} from "../formats/index.ts";
+import { architectures, describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts, openWeights } from "../models/index.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
@@ -34,6 +44,11 @@ export const command = defineCommand({
   },
 });
 
+/** A folder has one of them. */
+const WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+
+const PYTORCH_ENDING = /\.(pt|pth|ckpt|bin)$/i;
+
 interface Inspected {
   report: Report;
   lines: string[];
@@ -47,16 +62,17 @@ async function inspect(path: string, tensors: boolean): Promise<Inspected> {
     if (has("config.json")) return inspectModel(path, tensors);
     if (has("manifest.json") && has("documents.bin")) return inspectShards(path);
     if (has("tokenizer.json") || has("vocab.json") || has("encoder.json")) return inspectTokenizer(path);
-    if (has("model.safetensors") || has("model.safetensors.index.json")) return inspectWeights(path, await openModelWeights(openFolder(path)), tensors);
+    if (WEIGHTS.some(has)) return inspectWeights(path, await openModelWeights(openFolder(path)), tensors);
     throw new ConfigError(
       `${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${readdirSync(path).slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`,
     );
   }
   if (await isGgufFile(path)) return inspectGguf(path, tensors);
   if (path.endsWith(".safetensors")) return inspectWeights(path, await openSafetensors(await openFile(path)), tensors);
+  if (PYTORCH_ENDING.test(path)) return inspectPytorch(path, tensors);
   if (/\.(json|tiktoken|txt|bpe)$/.test(path) && basename(path) !== "config.json") return inspectTokenizer(path);
   throw new ConfigError(
-    `${path}: nothing that groundup knows, expected .safetensors, .gguf or a tokenizer's file, got ${basename(path)}. Name the model's folder in place of a file in it.`,
+    `${path}: nothing that groundup knows, expected .safetensors, .gguf, PyTorch's .bin or .pt, or a tokenizer's file, got ${basename(path)}. Name the model's folder in place of a file in it.`,
   );
 }
 
@@ -78,7 +94,7 @@ async function inspectModel(path: string, tensors: boolean): Promise<Inspected> 
     stateBytesPerToken: counts?.stateBytesPerToken ?? null,
     stateBytesPerTokenF16: counts?.stateBytesPerTokenF16 ?? null,
   };
-  if ((await folder.has("model.safetensors")) || (await folder.has("model.safetensors.index.json"))) {
+  if (WEIGHTS.some((name) => existsSync(join(path, name)))) {
     const weights = await inspectWeights(path, await openModelWeights(folder), tensors);
     parts.weights = weights.report;
     lines.push(...weights.lines.slice(1));
@@ -176,16 +192,32 @@ const onOneLine = (text: string): string => {
   return line.length > 100 ? `${line.slice(0, 99)}…` : line;
 };
 
+/** A file of PyTorch's; of nanoGPT's checkpoint, which has a config, the model too. */
+async function inspectPytorch(path: string, tensors: boolean): Promise<Inspected> {
+  const reader = await openPytorch(await openFile(path));
+  const weights = await inspectWeights(path, reader, tensors);
+  if (!reader.beside.has("model_args")) return weights;
+  const source = await openWeights(path);
+  await source.close();
+  const counts = modelCounts(source.description);
+  const { modelType } = source.description.architecture;
+  return {
+    report: { ...weights.report, modelType, parameters: counts.parameters },
+    lines: [...weights.lines.slice(0, 1), `model      ${modelType}, as nanoGPT saved it`, ...modelLines(source.description, counts), ...weights.lines.slice(1)],
+  };
+}
+
 async function inspectWeights(path: string, reader: TensorReader, tensors: boolean): Promise<Inspected> {
   const weights = [...reader.tensors.values()];
   await reader.close();
   const files = new Set(weights.map((t) => t.file)).size;
-  const lines = [`safetensors ${path}`, ...weightLines(weights, files, tensors)];
+  const kind = PYTORCH_ENDING.test(path) ? "pytorch" : "safetensors";
+  const lines = [`${kind === "pytorch" ? "PyTorch    " : "safetensors "}${path}`, ...weightLines(weights, files, tensors)];
   if (Object.keys(reader.metadata).length > 0) lines.splice(2, 0, `metadata   ${JSON.stringify(reader.metadata)}`);
   const described = weights.map(({ name, dtype, shape, bytes }) => ({ name, dtype, shape, bytes }));
   return {
     report: {
-      kind: "safetensors",
+      kind,
       path,
       tensors: weights.length,
       values: valuesIn(weights),

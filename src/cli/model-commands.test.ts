@@ -109,8 +109,8 @@ describe("generate", () => {
   test("files of another kind are named, with what to take instead", async () => {
     const files: [name: string, content: string, got: string, advice: string][] = [
       ["picture.png", "\x89PNG\r\n\x1a\n", "got a PNG picture", "Name the folder."],
-      ["pytorch_model.bin", "PK\x03\x04", "got a zip or PyTorch file", "Get the model's safetensors files"],
-      ["weights.safetensors", "", "got one file of weights", "Name the folder."],
+      ["pytorch_model.bin", "PK\x03\x04", "got a zip or PyTorch file", "Weights need the config.json that came with them: name the folder that has both\\."],
+      ["weights.safetensors", "", "got one file of weights", "Weights need the config.json"],
       ["notes.txt", "", "got a file", "Name the folder."],
     ];
     for (const [name, content, got, advice] of files) {
@@ -125,6 +125,16 @@ describe("generate", () => {
       "small.gguf: cut off, expected a header of more than 8 bytes",
     );
     rmSync(at("empty", "small.gguf"));
+  });
+
+  test("a message for a model without a template, and files that are not there, are refused with what to do", async () => {
+    const { err } = await groundup("generate", at("runs/mine"), "--message", "hi");
+    expect(err).toContain("this model has no chat template");
+    expect(err).toContain("continue texts with --prompt, or talk with groundup chat");
+    const file = async (inputs: string, out: string) => (await groundup("generate", at("runs/mine"), "--inputs", inputs, "--out", out)).err;
+    expect(await file(at("none.jsonl"), at("o.jsonl"))).toContain("none.jsonl: not found, expected a file or folder");
+    expect(await file(at("empty"), at("o.jsonl"))).toContain("empty: no file, expected one with a line");
+    expect(await file(at("text.txt"), at("nowhere", "o.jsonl"))).toContain("o.jsonl: its folder does not exist, expected one to write into");
   });
 
   test("a prompt that is refused is not shown first", async () => {

@@ -7,7 +7,7 @@ import { generate } from "../generate/index.ts";
 import { type CausalLM, fromPretrained, openWeights, type WeightSource } from "../models/index.ts";
 import { argmax, noGrad, scope, tensorFrom } from "../tensor/index.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
-import { findModel } from "./open-model.ts";
+import { findModel, isCheckpointFile, type OpenModelOptions, placeOf } from "./open-model.ts";
 
 /** A model's parts, on the disk. */
 export interface ModelFiles {
@@ -22,17 +22,42 @@ export interface ModelFiles {
   readonly name: string;
 }
 
-/** @throws ConfigError where nothing is, FormatError for damaged files */
-export async function openModelFiles(place: string, log: (line: string) => void): Promise<ModelFiles> {
-  const gguf = await isGgufFile(place);
-  const path = gguf ? place : await findModel(place);
-  const tokenizer = await loadTokenizer(path).catch((error) => {
+/**
+ * @param place a path, or a model of the hub or of Ollama's
+ * @throws ConfigError where nothing is, FormatError for damaged files, HubError for a model that can't be fetched
+ */
+export async function openModelFiles(
+  place: string,
+  log: (line: string) => void,
+  options: Pick<OpenModelOptions, "offline" | "signal"> = {},
+): Promise<ModelFiles> {
+  const found = await placeOf(place, log, { weights: true, tokenizer: true, ...options });
+  const gguf = await isGgufFile(found);
+  const path = gguf ? found : await findModel(found);
+  // The weights first: what is damaged or no model is told once, not as a missing tokenizer too.
+  const weights = await openWeights(path);
+  try {
+    const tokenizer = await tokenizerOf(path, log);
+    const beside = gguf ? await fromMetadata(path) : await fromFolder(path);
+    // A snapshot's folder is called by its commit, and a blob of Ollama's by its hash.
+    const called = found === place ? basename(resolve(place)).replace(/\.gguf$/i, "") : place;
+    return { path, weights, tokenizer, ...beside, name: beside.name ?? called };
+  } catch (error) {
+    await weights.close();
+    throw error;
+  }
+}
+
+async function tokenizerOf(path: string, log: (line: string) => void): Promise<Tokenizer | null> {
+  if (isCheckpointFile(path)) {
+    log(`no tokenizer: ${path} is a checkpoint of PyTorch's, which has none`);
+    return null;
+  }
+  return loadTokenizer(path).catch((error) => {
     if (!(error instanceof GroundupError)) throw error;
     log(`no tokenizer: ${error.message}`);
     return null;
   });
-  const beside = gguf ? await fromMetadata(path) : await fromFolder(path);
-  return { path, weights: await openWeights(path), tokenizer, ...beside, name: beside.name ?? basename(resolve(place)).replace(/\.gguf$/i, "") };
 }
 
 type Beside = Pick<ModelFiles, "chatTemplate" | "generationConfig"> & { name: string | null };
@@ -90,7 +115,7 @@ export interface Comparison {
 }
 
 /**
- * The source's 32 greedy tokens after a short prompt, and how many of them the other model would choose too, each after the same ones before it. Both are loaded, one after
+ * The source's 32 greedy tokens (or as many as its context has room for) after a short prompt, and how many of them the other model would choose too, each after the same ones before it. Both are loaded, one after
  * the other.
  */
 export async function compareGreedy(source: string, written: string, tokenizer: Tokenizer | null): Promise<Comparison> {
@@ -100,7 +125,8 @@ export async function compareGreedy(source: string, written: string, tokenizer: 
     return use(model).finally(() => model.dispose());
   };
   const ids = [...(await of(source, (model) => generate(model, prompt, { maxNewTokens: COMPARED, temperature: 0, stopIds: [] }))).ids];
-  const chosen = await of(written, async (model) => choices(model, [...prompt, ...ids]).slice(prompt.length - 1));
+  // Nothing comes after the last one, so it need not be read, and a full context has no room for it.
+  const chosen = await of(written, async (model) => choices(model, [...prompt, ...ids.slice(0, -1)]).slice(prompt.length - 1));
   return { agree: ids.filter((id, i) => id === chosen[i]).length, of: ids.length };
 }
 

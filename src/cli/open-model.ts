@@ -47,6 +47,10 @@ export async function openModel(
   const folder = await findModel(await placeOf(path, log, { weights: true, tokenizer: true, ...where }), checkpoint);
   // What a checkpoint's list says of its files, as --resume checks it: a few changed bytes make a model that only writes worse.
   if (existsSync(join(folder, "files.json"))) await verifyCheckpoint(folder, { hashes: true });
+  if (isCheckpointFile(folder))
+    throw new ConfigError(
+      `${folder}: a checkpoint without a tokenizer, expected a model with one, got PyTorch's weights alone. Make a folder of it with groundup convert ${folder} --to hf --out FOLDER, and put its tokenizer there.`,
+    );
   const model = await fromPretrained(folder, dtype === undefined ? {} : { dtype });
   const tokenizer = await loadTokenizer(folder);
   const { vocabulary } = model.dimensions;
@@ -126,7 +130,7 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
 }
 
 /** A file of PyTorch's with weights and config, as nanoGPT writes it. */
-const isCheckpointFile = (path: string): boolean => /\.(pt|pth|ckpt)$/i.test(path) && statSync(path).isFile();
+export const isCheckpointFile = (path: string): boolean => /\.(pt|pth|ckpt)$/i.test(path) && statSync(path).isFile();
 
 /** How files begin that people take for models. */
 const BEGINNINGS: [bytes: string, kind: string][] = [
@@ -154,7 +158,10 @@ function adviceOn(path: string): string {
   const names = isFolder(path) ? readdirSync(path) : [path];
   const gguf = names.find((name) => name.endsWith(".gguf"));
   if (gguf !== undefined) return `Name the file itself: ${join(path, gguf)}.`;
-  if (names.some((name) => /\.(bin|pt|pth|ckpt)$/.test(name))) return "Get the model's safetensors files with their config.json, which this version reads.";
+  if (names.some((name) => /\.(bin|safetensors)$/.test(name)))
+    return `Weights need the config.json that came with them: ${isFolder(path) ? "put it into the folder" : "name the folder that has both"}.`;
+  const checkpoint = names.find((name) => /\.(pt|pth|ckpt)$/.test(name));
+  if (checkpoint !== undefined) return `Name the checkpoint itself: ${join(path, checkpoint)}.`;
   return "Name the folder.";
 }
 

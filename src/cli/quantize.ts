@@ -10,7 +10,7 @@ import type { Tokenizer } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
 import { describeSaved, progressOf } from "./convert.ts";
 import { type Comparison, checkTarget, compareGreedy, openModelFiles } from "./model-files.ts";
-import { checkPath, MODEL_ARGUMENT } from "./open-model.ts";
+import { checkPath, MODEL_ARGUMENT, OFFLINE_FLAG } from "./open-model.ts";
 
 export const command = defineCommand({
   about: `Writes a model as a GGUF file with fewer bits a weight. Types: ${Object.keys(FILE_TYPES).join(", ")}; Q4_K_M is the usual choice, Q8_0 loses next to nothing. One tensor at a time is in memory.`,
@@ -25,15 +25,16 @@ export const command = defineCommand({
     perplexity: z.string().optional().describe("measure the perplexity of this text before and after").meta({ placeholder: "FILE" }),
     context: z.int().min(2).default(512).describe("tokens in a window of --perplexity"),
     force: z.boolean().default(false).describe("replace what has the name of --out"),
+    offline: z.boolean().default(false).describe(OFFLINE_FLAG),
   }),
   examples: [
     "groundup quantize ./SmolLM2-135M --type Q4_K_M --out smollm2.gguf --check",
     "groundup quantize model.gguf --type Q8_0 --out small.gguf --perplexity book.txt",
   ],
-  async run([path], { type, out, check, perplexity: text, context, force }, io) {
+  async run([path], { type, out, check, perplexity: text, context, force, offline }, io) {
     checkTarget(out, path, force, false);
     if (text !== undefined) checkPath(text);
-    const { path: source, weights, tokenizer, chatTemplate, name } = await openModelFiles(path, io.log);
+    const { path: source, weights, tokenizer, chatTemplate, name } = await openModelFiles(path, io.log, { offline, signal: io.signal });
     if (text !== undefined && tokenizer === null)
       throw new ConfigError(`${path}: no tokenizer, expected one for --perplexity, got none. Put it beside the model.`);
     const started = performance.now();

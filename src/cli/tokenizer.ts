@@ -27,7 +27,7 @@ import { comparedOn, comparisonLines, cutText, tokenizerLines, tokenizerReport, 
 const TOKENIZER = {
   name: "TOKENIZER",
   description:
-    "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), the folder of a model or a run, or a model of the hub (org/name)",
+    "a tokenizer's folder or file (tokenizer.json, vocab.json, a tiktoken rank file), a GGUF file, the folder of a model or a run, or a model of the hub (org/name) or Ollama's (ollama:name)",
 } as const;
 
 const PATTERNS = ["gpt2", "cl100k", "qwen2", "o200k", "whole"] as const;
@@ -36,8 +36,8 @@ const PATTERN = z
   .optional()
   .describe("how text is cut into words, for a file that does not say it (tiktoken ranks, vocab.json)");
 
-async function open(name: string, pattern: PatternName | undefined, io: Io): Promise<Tokenizer> {
-  const path = await placeOf(name, io.log, { tokenizer: true });
+async function open(name: string, { pattern, offline }: { pattern?: PatternName | undefined; offline: boolean }, io: Io): Promise<Tokenizer> {
+  const path = await placeOf(name, io.log, { tokenizer: true, offline, signal: io.signal });
   checkPath(path);
   const ofRun = join(path, "tokenizer");
   return loadTokenizer(existsSync(join(ofRun, "tokenizer.json")) ? ofRun : path, { pattern });
@@ -55,6 +55,8 @@ async function textOf(file: string, io: Io): Promise<string> {
   if (counts.replaced > 0) io.log(replacedNote(where, counts.replaced));
   return pieces.join("");
 }
+
+const OFFLINE = z.boolean().default(false).describe("fetch nothing: the tokenizer must be on this machine");
 
 const MODELS = ["bpe", "wordpiece", "unigram"] as const;
 /** Special tokens where none are named. */
@@ -150,9 +152,10 @@ const encode = defineCommand({
     allowSpecial: z.boolean().default(false).describe("read special tokens in the text as such"),
     pattern: PATTERN,
     addSpecialTokens: z.boolean().default(true).describe("leave out the tokens that the tokenizer puts around every text"),
+    offline: OFFLINE,
   }),
   examples: ['groundup tokenizer encode gpt2/ --text "Call me Ishmael." --pieces', "groundup tokenizer encode my-tokenizer --file book.txt --count --json"],
-  async run([path], { text, file, count, pieces, allowSpecial, addSpecialTokens, pattern }, io) {
+  async run([path], { text, file, count, pieces, allowSpecial, addSpecialTokens, pattern, offline }, io) {
     if ((text === undefined) === (file === undefined))
       throw new UsageError(
         `groundup tokenizer encode: expected one of --text and --file, got ${text === undefined ? "neither. Add one." : "both. Leave one out."}`,
@@ -160,7 +163,7 @@ const encode = defineCommand({
     if (file !== undefined && file !== "-") checkPath(file);
     const input = text ?? (await textOf(file as string, io));
     if (text?.includes("\ufffd")) io.log("--text has bytes that are no UTF-8; they were read as U+FFFD");
-    const tokenizer = await open(path, pattern, io);
+    const tokenizer = await open(path, { pattern, offline }, io);
     const options: EncodeOptions = { allowSpecial, addSpecialTokens };
     if (count) {
       const tokens = tokenizer.count(input, options);
@@ -177,9 +180,9 @@ const encode = defineCommand({
 const decode = defineCommand({
   about: "Turns token ids into text.",
   arguments: [TOKENIZER, { name: "IDS", description: "token ids, with blanks or commas between them", variadic: true }],
-  options: z.object({ pattern: PATTERN, skipSpecialTokens: z.boolean().default(false).describe("leave special tokens out of the text") }),
+  options: z.object({ pattern: PATTERN, skipSpecialTokens: z.boolean().default(false).describe("leave special tokens out of the text"), offline: OFFLINE }),
   examples: ["groundup tokenizer decode gpt2/ 14134 502 680 14133"],
-  async run([path, ...words], { skipSpecialTokens, pattern }, io) {
+  async run([path, ...words], { skipSpecialTokens, pattern, offline }, io) {
     const numbers = words.flatMap((w) => w.split(/[\s,]+/)).filter((w) => w !== "");
     const bad = numbers.filter((w) => !/^[0-9]+$/.test(w));
     if (bad.length > 0)
@@ -189,7 +192,7 @@ const decode = defineCommand({
           .map((w) => JSON.stringify(w))
           .join(", ")}. Correct them.`,
       );
-    const tokenizer = await open(path, pattern, io);
+    const tokenizer = await open(path, { pattern, offline }, io);
     const text = tokenizer.decode(numbers.map(Number), { skipSpecialTokens });
     io.print(text);
     return { text, tokens: numbers.length };
@@ -207,13 +210,14 @@ const inspect = defineCommand({
     pattern: PATTERN,
     text: z.string().optional().describe("a text to follow through the tokenizer, or to compare on").meta({ placeholder: "TEXT" }),
     file: z.string().optional().describe("a text file to compare on; - is standard input").meta({ placeholder: "FILE" }),
+    offline: OFFLINE,
   }),
   examples: [
     "groundup tokenizer inspect runs/quickstart/tokenizer",
     'groundup tokenizer inspect gpt2/ --text "Call me Ishmael."',
     "groundup tokenizer inspect gpt2/ bert/ my-tokenizer/ --file book.txt",
   ],
-  async run(paths, { pattern, text, file }, io) {
+  async run(paths, { pattern, text, file, offline }, io) {
     if (text !== undefined && file !== undefined)
       throw new UsageError("groundup tokenizer inspect: expected one of --text and --file, got both. Leave one out.");
     const compares = paths.length > 1 || file !== undefined;
@@ -221,7 +225,7 @@ const inspect = defineCommand({
       throw new UsageError("groundup tokenizer inspect: expected --text or --file to compare tokenizers on, got neither. Add one, or name a single tokenizer.");
     if (file !== undefined && file !== "-") checkPath(file);
     const tokenizers: Tokenizer[] = [];
-    for (const path of paths) tokenizers.push(await open(path, pattern, io));
+    for (const path of paths) tokenizers.push(await open(path, { pattern, offline }, io));
     if (compares) {
       const input = text ?? (await textOf(file as string, io));
       if (input === "") throw new DataError("groundup tokenizer inspect: an empty text, expected at least one character, got none. Give another one.");

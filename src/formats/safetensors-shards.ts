@@ -12,8 +12,8 @@ export const SINGLE_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
 
 /** What older folders have in their place (transformers before 4.35). */
-const PYTORCH_FILE = "pytorch_model.bin";
-const PYTORCH_INDEX = "pytorch_model.bin.index.json";
+export const PYTORCH_FILE = "pytorch_model.bin";
+export const PYTORCH_INDEX = "pytorch_model.bin.index.json";
 
 const MAX_INDEX_BYTES = 64 << 20;
 const MAX_SHARDS = 10_000;

@@ -6,6 +6,7 @@ import { didYouMean } from "../../did-you-mean.ts";
 import { ConfigError, HubError } from "../../errors.ts";
 import { isGgufFile } from "../gguf/files.ts";
 import { isJsonObject, parseJson } from "../json.ts";
+import { INDEX_FILE, PYTORCH_FILE, PYTORCH_INDEX, SINGLE_FILE } from "../safetensors-shards.ts";
 import { cachedCommit, cachePlaces, sizeOf } from "./cache.ts";
 import { hasPart } from "./choose-files.ts";
 import { type ModelId, parseModelId } from "./model-id.ts";
@@ -93,9 +94,9 @@ const isTokenizerFile = (name: string): boolean => /^(tokenizer\.(json|model)|vo
 /** config.json with all the weights that its index, where there is one, names. */
 async function hasWeights(folder: string, there: readonly string[]): Promise<boolean> {
   if (!there.includes("config.json")) return false;
-  if (there.includes("model.safetensors")) return true;
-  const index = "model.safetensors.index.json";
-  if (!there.includes(index)) return false;
+  if (there.some((name) => name === SINGLE_FILE || name === PYTORCH_FILE)) return true;
+  const index = [INDEX_FILE, PYTORCH_INDEX].find((name) => there.includes(name));
+  if (index === undefined) return false;
   const json = parseJson(await fs.readFile(join(folder, index), "utf8"), join(folder, index));
   const map = isJsonObject(json) ? json.weight_map : undefined;
   return isJsonObject(map) && Object.values(map).every((name) => typeof name === "string" && there.includes(name));
