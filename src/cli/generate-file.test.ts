@@ -28,6 +28,7 @@ interface Answer {
   id?: string;
   text: string;
   ids: number[];
+  logprobs: number[];
   topLogprobs?: unknown[];
   seed: number;
   done: string;
@@ -114,6 +115,13 @@ test("in the order of the inputs where asked for, and the same answers with gues
   expect(answersIn("a.jsonl")).not.toEqual(byLine(answersIn("a.jsonl")));
 });
 
+test("keys and values as float16 give log-probabilities that are rounded", async () => {
+  await groundup(...flags("h.jsonl"), "--state-dtype", "f16", "--order", "input");
+  const [exact, rounded] = [byLine(answersIn("a.jsonl")), answersIn("h.jsonl")].map((list) => list.map((a) => a.logprobs[0] as number));
+  expect(rounded).not.toEqual(exact);
+  expect(Math.max(...rounded.map((x, i) => Math.abs(x - exact[i])))).toBeLessThan(0.02);
+});
+
 test("wherever it was killed, the same command goes on: no answer is lost, and none made twice", { timeout: 30_000 }, async () => {
   const whole = readFileSync(at("a.jsonl"));
   const second = whole.indexOf(10) + 1;
@@ -173,6 +181,7 @@ test("bad lines are named before anything runs", async () => {
 test("answers to something else are left alone", async () => {
   const before = readFileSync(at("a.jsonl"));
   expect((await groundup(...flags("a.jsonl"), "--temperature", "0.5")).err).toMatch(/a\.jsonl: line 1 is no answer to a line of .*Write to another --out/);
+  expect((await groundup(...flags("a.jsonl"), "--state-dtype", "f16")).err).toMatch(/line 1 is no answer/);
   writeFileSync(at("notes.txt"), "my notes\nwithout an end");
   expect(await groundup(...flags("notes.txt"))).toMatchObject({ code: 1, err: expect.stringContaining("notes.txt: line 1") });
   expect(readFileSync(at("notes.txt"), "utf8")).toBe("my notes\nwithout an end");

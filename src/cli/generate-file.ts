@@ -7,6 +7,7 @@ import { ConfigError, FormatError, GroundupError, RunError } from "../errors.ts"
 import { isJsonObject, type Json, parseConfig, parseJson } from "../formats/index.ts";
 import { createEngine, type Engine, type Prompt, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
 import { duration, grouped } from "../quantities.ts";
+import type { StateDType } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import type { Io } from "./command.ts";
@@ -22,6 +23,7 @@ export interface FileOptions {
   /** What a line does not say. */
   flags: RequestFlags;
   speculation: SpeculationOptions | undefined;
+  stateDtype: StateDType;
 }
 
 /** One prompt of the file. */
@@ -61,12 +63,12 @@ const LINE = z.strictObject({
  * @throws ConfigError that lists every bad line before anything runs, RunError where answers are missing at the end
  */
 export async function generateFile({ model, tokenizer, folder, stopIds }: OpenedModel, options: FileOptions, io: Io): Promise<object> {
-  const { inputs, out, order, maxBatch, speculation } = options;
+  const { inputs, out, order, maxBatch, speculation, stateDtype } = options;
   const items = readItems(options, folder, tokenizer, model.dimensions);
   const have = readAnswers(out, items, inputs, io.log);
   const open = items.filter(({ line }) => !have.has(line));
   if (have.size > 0) io.log(`${out}: ${grouped(have.size)} of ${grouped(items.length)} answers are there`);
-  const engine = createEngine(model, { tokenizer, maxBatch, ...(speculation === undefined ? {} : { speculation }) });
+  const engine = createEngine(model, { tokenizer, maxBatch, stateDtype, ...(speculation === undefined ? {} : { speculation }) });
   const started = performance.now();
   const seconds = (): number => (performance.now() - started) / 1000;
   const writer = createWriter(out, order, open);
@@ -150,7 +152,12 @@ async function answer(engine: Engine, item: Item, tokenizer: Tokenizer, stopIds:
 }
 
 /** @throws ConfigError that lists the bad lines with their numbers */
-function readItems({ inputs, seed, flags }: FileOptions, model: string, tokenizer: Tokenizer, dimensions: { context: number; vocabulary: number }): Item[] {
+function readItems(
+  { inputs, seed, flags, stateDtype }: FileOptions,
+  model: string,
+  tokenizer: Tokenizer,
+  dimensions: { context: number; vocabulary: number },
+): Item[] {
   const problems: string[] = [];
   const items: Item[] = [];
   for (const [i, text] of readText(inputs).split("\n").entries()) {
@@ -167,7 +174,7 @@ function readItems({ inputs, seed, flags }: FileOptions, model: string, tokenize
         seed: own ?? seed + i,
       };
       checkPrompt(item.prompt, `line ${line}`, tokenizer, dimensions);
-      items.push({ ...item, key: keyOf({ model, prompt, flags: item.flags, seed: item.seed }) });
+      items.push({ ...item, key: keyOf({ model, prompt, flags: item.flags, seed: item.seed, stateDtype }) });
     } catch (error) {
       if (!(error instanceof GroundupError)) throw error;
       problems.push(error.message.replace(/\n\s+/g, " "));

@@ -1,6 +1,7 @@
 /** `groundup generate`: one completion as it comes, or a file of prompts. */
 import * as z from "zod";
 import { generateStream, type RequestUsage, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
+import { STATE_DTYPES } from "../tensor/index.ts";
 import { chatDefaults, chatForm, hasTemplate, noTemplate } from "./chat-model.ts";
 import { defineCommand } from "./command.ts";
 import { UsageError } from "./failure.ts";
@@ -38,6 +39,7 @@ export const command = defineCommand({
       .meta({ placeholder: "MODEL" }),
     stream: z.boolean().default(true).describe("print the text when it is finished, not as it comes"),
     dtype: z.enum(["f32"]).optional().describe(DTYPE_FLAG),
+    stateDtype: z.enum(STATE_DTYPES).default("f32").describe("what keys and values are kept as; f16 takes half the memory and rounds them"),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
     offline: z.boolean().default(false).describe(OFFLINE_FLAG),
   }),
@@ -48,7 +50,7 @@ export const command = defineCommand({
     'groundup generate runs/mine --checkpoint last --prompt "Once" --top-p 0.9 --seed 7 --json',
     "groundup generate model.gguf --inputs prompts.jsonl --out answers.jsonl",
   ],
-  async run([path], { prompt, message, inputs, out, order, maxBatch, seed, draft, stream, checkpoint, dtype, offline, ...flags }, io) {
+  async run([path], { prompt, message, inputs, out, order, maxBatch, seed, draft, stream, checkpoint, dtype, stateDtype, offline, ...flags }, io) {
     const given = Object.entries({ "--prompt": prompt, "--message": message, "--inputs": inputs }).filter(([, value]) => value !== undefined);
     if (given.length !== 1)
       throw new UsageError(
@@ -63,7 +65,7 @@ export const command = defineCommand({
     const opened = await openModel(path, checkpoint, io.log, opening);
     const speculation = await speculationOf(draft, io.log, opening);
     if (inputs !== undefined && out !== undefined) {
-      return generateFile(opened, { inputs, out, order, maxBatch, seed, flags, speculation }, io);
+      return generateFile(opened, { inputs, out, order, maxBatch, seed, flags, speculation, stateDtype }, io);
     }
     return message === undefined ? one(prompt as string, prompt as string) : answer(message);
 
@@ -97,6 +99,7 @@ export const command = defineCommand({
           stopIds,
           signal,
           speculation,
+          stateDtype,
         })) {
           if (events.length === 0) first = performance.now() - started;
           // The prompt goes out with the first token: before, it may still be refused.
