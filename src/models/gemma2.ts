@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm } from "../nn/index.ts";
+import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, projections, RMSNorm } from "../nn/index.ts";
 import { rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -113,9 +113,10 @@ class Attention extends Module {
     const [b, t] = x.shape as [number, number];
     const { heads, kvHeads, headDim } = this.sizes;
     const split = (y: Tensor, n: number) => y.reshape([b, t, n, headDim]); // (B, T, H, D)
-    const q = rope(split(this.q_proj.forward(x), heads), turn.cos, turn.sin, turn.rows);
-    const k = rope(split(this.k_proj.forward(x), kvHeads), turn.cos, turn.sin, turn.rows);
-    const v = split(this.v_proj.forward(x), kvHeads);
+    const [query, key, value] = projections(x, [this.q_proj, this.k_proj, this.v_proj]) as [Tensor, Tensor, Tensor];
+    const q = rope(split(query, heads), turn.cos, turn.sin, turn.rows);
+    const k = rope(split(key, kvHeads), turn.cos, turn.sin, turn.rows);
+    const v = split(value, kvHeads);
     const y = attend(this.see("q", q), this.see("k", k), this.see("v", v), ctx, this.layer, {
       ...this.options,
       dropout: ctx.training ? this.dropout : 0,

@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, projections, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -100,9 +100,10 @@ class Attention extends Module {
     const { attention_multiplier: scale, attention_dropout, residual_multiplier } = this.config;
     const [b, t] = x.shape as [number, number];
     const heads = (y: Tensor, n: number) => y.reshape([b, t, n, this.headDim]); // (B, T, H, D)
-    const q = rope(heads(this.q_proj.forward(x), this.heads), turn.cos, turn.sin, turn.rows);
-    const k = rope(heads(this.k_proj.forward(x), this.kvHeads), turn.cos, turn.sin, turn.rows);
-    const v = heads(this.v_proj.forward(x), this.kvHeads);
+    const [query, key, value] = projections(x, [this.q_proj, this.k_proj, this.v_proj]) as [Tensor, Tensor, Tensor];
+    const q = rope(heads(query, this.heads), turn.cos, turn.sin, turn.rows);
+    const k = rope(heads(key, this.kvHeads), turn.cos, turn.sin, turn.rows);
+    const v = heads(value, this.kvHeads);
     const y = attend(this.see("q", q), this.see("k", k), this.see("v", v), ctx, this.layer, {
       scale,
       dropout: ctx.training ? attention_dropout : 0,
@@ -133,7 +134,8 @@ class MLP extends Module {
   }
 
   override forward(x: Tensor, residual: Tensor): Tensor {
-    const neurons = gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation, this.watching("activation")); // (B, T, I)
+    const [gate, up] = projections(x, [this.gate_proj, this.up_proj]) as [Tensor, Tensor];
+    const neurons = gated(gate, up, this.activation, this.watching("activation")); // (B, T, I)
     return addScaled(this.down_proj, this.see("neurons", neurons), residual, this.multiplier);
   }
 }

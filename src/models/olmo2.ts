@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, RMSNorm } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, projections, RMSNorm } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -88,9 +88,10 @@ class Attention extends Module {
     const [b, t] = x.shape as [number, number];
     const heads = (y: Tensor, n: number) => y.reshape([b, t, n, this.headDim]); // (B, T, H, D)
     // Normalised as one row of all heads, then cut into them.
-    const q = rope(heads(this.q_norm.forward(this.q_proj.forward(x)), this.heads), turn.cos, turn.sin, turn.rows);
-    const k = rope(heads(this.k_norm.forward(this.k_proj.forward(x)), this.kvHeads), turn.cos, turn.sin, turn.rows);
-    const v = heads(this.v_proj.forward(x), this.kvHeads);
+    const [query, key, value] = projections(x, [this.q_proj, this.k_proj, this.v_proj]) as [Tensor, Tensor, Tensor];
+    const q = rope(heads(this.q_norm.forward(query), this.heads), turn.cos, turn.sin, turn.rows);
+    const k = rope(heads(this.k_norm.forward(key), this.kvHeads), turn.cos, turn.sin, turn.rows);
+    const v = heads(value, this.kvHeads);
     const y = attend(this.see("q", q), this.see("k", k), this.see("v", v), ctx, this.layer, {
       dropout: ctx.training ? this.dropout : 0,
       watch: this.watching("scores", "probabilities"),
@@ -118,7 +119,8 @@ class MLP extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    const neurons = gated(this.gate_proj.forward(x), this.up_proj.forward(x), this.activation, this.watching("activation")); // (B, T, I)
+    const [gate, up] = projections(x, [this.gate_proj, this.up_proj]) as [Tensor, Tensor];
+    const neurons = gated(gate, up, this.activation, this.watching("activation")); // (B, T, I)
     return this.down_proj.forward(this.see("neurons", neurons));
   }
 }

@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm } from "../nn/index.ts";
+import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, projections, RMSNorm } from "../nn/index.ts";
 import { rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -124,9 +124,10 @@ class Attention extends Module {
     const { heads, kvHeads, headDim } = this.sizes;
     const split = (y: Tensor, n: number) => y.reshape([b, t, n, headDim]); // (B, T, H, D)
     const turned = (y: Tensor) => (this.turns ? rope(y, turn.cos, turn.sin, turn.rows) : y);
-    const q = turned(split(this.q_proj.forward(x), heads));
-    const k = turned(split(this.k_proj.forward(x), kvHeads));
-    const v = split(this.v_proj.forward(x), kvHeads);
+    const [query, key, value] = projections(x, [this.q_proj, this.k_proj, this.v_proj]) as [Tensor, Tensor, Tensor];
+    const q = turned(split(query, heads));
+    const k = turned(split(key, kvHeads));
+    const v = split(value, kvHeads);
     const y = attend(this.see("q", q), this.see("k", k), this.see("v", v), ctx, this.layer, {
       ...this.options,
       dropout: ctx.training ? this.dropout : 0,

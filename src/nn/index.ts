@@ -13,5 +13,18 @@ export {
   routeTokens,
 } from "./experts.ts";
 export * as init from "./init.ts";
-export { BatchNorm, Dropout, Embedding, type Layer, LayerNorm, Linear, MultiHeadAttention, RMSNorm, Sequential, sinusoidalPositions, sumOf } from "./layers.ts";
+export {
+  BatchNorm,
+  Dropout,
+  Embedding,
+  type Layer,
+  LayerNorm,
+  Linear,
+  MultiHeadAttention,
+  projections,
+  RMSNorm,
+  Sequential,
+  sinusoidalPositions,
+  sumOf,
+} from "./layers.ts";
 export { buffer, type ForwardHook, Module, type Pattern, parameter, replaceParameter } from "./module.ts";

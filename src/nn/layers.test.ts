@@ -1,7 +1,21 @@
 import { inspect } from "node:util";
 import { expect, test } from "vitest";
-import { attention, manualSeed, noGrad, ones, scope, type Tensor, tensorFrom, zeros } from "../tensor/index.ts";
-import { BatchNorm, Dropout, init, LayerNorm, Linear, Module, MultiHeadAttention, RMSNorm, Sequential, sinusoidalPositions } from "./index.ts";
+import { attention, linear, manualSeed, noGrad, ones, scope, type Tensor, tensorFrom, zeros } from "../tensor/index.ts";
+import { quantizedValues } from "../tensor/samples.ts";
+import {
+  BatchNorm,
+  Dropout,
+  init,
+  LayerNorm,
+  Linear,
+  Module,
+  MultiHeadAttention,
+  projections,
+  RMSNorm,
+  replaceParameter,
+  Sequential,
+  sinusoidalPositions,
+} from "./index.ts";
 
 const close = (t: Tensor | null, expected: readonly number[], digits = 5) => {
   const actual = [...(t as Tensor).dataSync()];
@@ -214,4 +228,45 @@ test("RMSNorm begins as a gain of 1, by its weight or by 1 + weight", () => {
     for (const norm of [plain, offset]) norm.dispose();
     return undefined;
   });
+});
+
+test("projections give what forward of each layer gives: floats, block-quantised, watched, and a layer of another kind", () => {
+  class Twice extends Linear {
+    override forward(x: Tensor): Tensor {
+      return super.forward(x).mul(2);
+    }
+  }
+  class Pair extends Module {
+    a = new Linear(64, 20);
+    b = new Linear(64, 9);
+    override forward(x: Tensor): Tensor[] {
+      return projections(x, [this.a, this.b]);
+    }
+  }
+  const pair = new Pair().eval();
+  const x = tensorFrom(
+    Float32Array.from({ length: 3 * 64 }, (_, i) => Math.sin(i)),
+    [3, 64],
+  );
+  const bytes = (ts: readonly Tensor[]) => ts.map((t) => t.dataSync());
+  const check = () => noGrad(() => scope(() => expect(bytes(pair.forward(x))).toEqual(bytes([pair.a.forward(x), pair.b.forward(x)]))));
+  check();
+  replaceParameter(pair, "a.weight", quantizedValues([20, 64], "q4_1"));
+  check();
+  replaceParameter(pair, "b.weight", quantizedValues([9, 64], "q8_0"));
+  check();
+  const seen: string[] = [];
+  const unhook = pair.hook("*", (t, name) => {
+    seen.push(name);
+    return (t as Tensor).mul(3);
+  });
+  noGrad(() =>
+    scope(() => expect(bytes(pair.forward(x))).toEqual(bytes([linear(x, pair.a.weight, pair.a.bias).mul(3), linear(x, pair.b.weight, pair.b.bias).mul(3)]))),
+  );
+  expect(seen).toEqual(["a", "b"]);
+  unhook();
+  pair.b = new Twice(64, 9);
+  replaceParameter(pair, "b.weight", quantizedValues([9, 64], "q8_0"));
+  noGrad(() => scope(() => expect(bytes(pair.forward(x)).at(1)).toEqual(linear(x, pair.b.weight, pair.b.bias).mul(2).dataSync())));
+  check();
 });

@@ -9,6 +9,7 @@ import {
   embedding,
   layerNorm,
   linear,
+  linears,
   noGrad,
   ones,
   rmsNorm,
@@ -51,6 +52,18 @@ export class Linear extends Module {
     const watch = sumOf(this);
     return linear(x, this.weight, this.bias, watch === undefined ? options : { ...options, watch });
   }
+}
+
+/**
+ * What `forward` of several linear layers gives for the same x (…, in): (…, out) each. Block-quantised layers multiply in one pass, unless one of them is watched, has
+ * a `forward` of its own, or gradients are wanted.
+ */
+export function projections(x: Tensor, layers: readonly Linear[]): Tensor[] {
+  for (let i = 0; i < layers.length; i++) {
+    const layer = layers[i] as Linear;
+    if (layer.constructor !== Linear || !layer.weight.isQuantized || layer.watching("") !== undefined) return layers.map((each) => each.forward(x));
+  }
+  return linears(x, layers);
 }
 
 /** Rows of a table: ids (…), i32 from 0 to count − 1 → (…, dim), f32; weight (count, dim), initialised from the standard normal, as torch.nn.Embedding. */

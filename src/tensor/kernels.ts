@@ -238,6 +238,17 @@ export interface Kernels {
     k: number,
     activation: number,
   ): void;
+  /** `linearQuantized` of several weights (sizes[i], k) on the same rows, with a bias each or none (an empty list): outs[i] (m, sizes[i]) has the same bytes. */
+  linearsQuantized(
+    x: Operand,
+    packed: readonly Operand[],
+    layouts: readonly number[],
+    biases: readonly Operand[],
+    outs: readonly Operand[],
+    sizes: readonly number[],
+    m: number,
+    k: number,
+  ): void;
 
   // --- norms and softmax --------------------------------------------------------------------------------------------
   /** Layer normalisation (Ba et al. 2016) of each row: (x − mean)·rstd·weight + bias; mean and rstd = 1/√(variance + eps) (rows) are kept for the gradient. */

@@ -11,6 +11,7 @@ import {
   fromShared,
   linear,
   linearCrossEntropy,
+  linears,
   memory,
   mlp,
   noGrad,
@@ -168,6 +169,54 @@ test("the gradient of the input is that of the floats, for linear, mlp and the f
       );
     });
   }
+});
+
+test("layers together have the bytes of separate ones, with gradients as without, and are one operation where nobody asks for them", () => {
+  for (const b of backends) {
+    useBackend(b);
+    scope(() => {
+      const layers = [
+        { weight: quantizedValues([70, 256], "q4_1"), bias: values([70], { seed: 4, requiresGrad: false }) },
+        { weight: quantizedValues([33, 256], "q6_k"), bias: values([33], { seed: 5, requiresGrad: false }) },
+        { weight: quantizedValues([190, 256], "q4_1", 3), bias: values([190], { seed: 6, requiresGrad: false }) },
+      ];
+      for (const rows of [1, 7]) {
+        const x = values([rows, 256]);
+        const apart = layers.map(({ weight, bias }) => linear(x, weight, bias));
+        const bytes = apart.map((y) => y.dataSync());
+        const [alone, recorded] = [noGrad(() => linears(x, layers)), linears(x, layers)];
+        expect(alone.map((y) => y.dataSync())).toEqual(bytes);
+        expect(recorded.map((y) => y.dataSync())).toEqual(bytes);
+        expect([alone[0]?.requiresGrad, recorded[2]?.requiresGrad]).toEqual([false, true]);
+        const gradient = (ys: readonly Tensor[]) => {
+          x.grad = null;
+          (ys.map((y) => y.sum()).reduce((sum, y) => sum.add(y)) as Tensor).backward();
+          return (x.grad as unknown as Tensor).dataSync();
+        };
+        expect(gradient(linears(x, layers))).toEqual(gradient(apart));
+      }
+      expect(() => noGrad(() => linears(values([1, 64]), layers))).toThrow(/expected x \(…, 256\) for a weight q4_1\(70, 256\)/);
+      const wrong = [layers[0], { weight: (layers[1] as { weight: Tensor }).weight, bias: zeros([32]) }] as typeof layers;
+      expect(() => noGrad(() => linears(values([1, 256]), wrong))).toThrow(/linears: expected a bias of shape \(33,\), got \(32,\)/);
+    });
+  }
+});
+
+test.runIf(native !== null)("the native kernel refuses results that lie over each other, and lists that do not go together", () => {
+  useBackend(native ?? createReference());
+  const kernels = backend();
+  scope(() => {
+    const [x, weight, out] = [values([1, 64]), quantizedValues([20, 64], "q8_0"), zeros([1, 40])];
+    const layout = QUANTIZED.indexOf("q8_0");
+    const at = (offset: number) => ({ storage: out.storage, offset });
+    const call = (offset: number, layouts: number[], n = 20) => kernels.linearsQuantized(x, [weight, weight], layouts, [], [at(0), at(offset)], [20, n], 1, 64);
+    expect(() => call(19, [layout, layout])).toThrow(/a result lies over another/);
+    expect(() => call(20, [layout])).toThrow(/expected a layout, a result and a size for each of 2 weights/);
+    expect(() => call(20, [layout, 99])).toThrow(/expected a code below/);
+    expect(() => call(20, [layout, layout], 40)).toThrow(/expected room/);
+    call(20, [layout, layout]);
+    expect(out.narrow(1, 0, 20).contiguous().dataSync()).toEqual(out.narrow(1, 20, 20).contiguous().dataSync());
+  });
 });
 
 test("a module takes a quantised weight in a parameter's place, frozen", () => {

@@ -10,7 +10,7 @@
 //! row and column only: that is the row contract.
 
 pub use layout::{KINDS, Kind};
-pub use product::{QuantProduct, linear};
+pub use product::{QuantProduct, linear, linears};
 pub use repack::{block_bytes, pack, packed_bytes, unpack_rows};
 pub use rows::{dequantize_rows, embedding};
 

@@ -1,11 +1,12 @@
 /** Samples of the functions that are made of operations: the op contract runs these too, so that none goes untested. */
 import type { Composition, Sample } from "../op.ts";
-import { integers, values } from "../samples.ts";
+import { integers, quantizedValues, values } from "../samples.ts";
 import { type Tensor, tensor } from "../tensor.ts";
 import { einsum } from "./einsum.ts";
 import { clamp, logicalAnd, logicalNot, logicalOr, logicalXor, maskedFill, softcapped } from "./elementwise.ts";
 import { argsort, flip, gather, repeat, roll, scatterAdd, sort, topk } from "./indexing.ts";
 import { stack } from "./joining.ts";
+import { linears } from "./linear.ts";
 import { mseLoss } from "./loss.ts";
 import { matmul } from "./matmul.ts";
 import { cast, detach, slice, squeeze, transpose, unsqueeze } from "./movement.ts";
@@ -32,6 +33,22 @@ export const compositions: readonly Composition<never, Tensor | Tensor[]>[] = [
   composition("unsqueeze", unsqueeze)({ name: "at the end", args: () => [x34(), -1], torch: "x0.unsqueeze(-1)" }),
   composition("squeeze", squeeze)({ name: "all", args: () => [values([1, 3, 1])], torch: "x0.squeeze()" }),
   composition("stack", stack)({ name: "at the end", args: () => [[x34(), x34(2)], -1], torch: "torch.stack([x0, x1], -1)" }),
+  composition("linears", (x: Tensor, weights: Tensor[], biases: Tensor[]) =>
+    linears(
+      x,
+      weights.map((weight, i) => ({ weight, bias: biases[i] ?? null })),
+    ),
+  )(
+    {
+      name: "float weights, biases",
+      args: () => [values([2, 3, 5]), [values([4, 5], { seed: 2 }), values([3, 5], { seed: 3 })], [values([4], { seed: 4 }), values([3], { seed: 5 })]],
+    },
+    {
+      name: "block-quantised weights",
+      args: () => [values([3, 64]), [quantizedValues([20, 64], "q4_1"), quantizedValues([9, 64], "q8_0")], [values([20], { seed: 4 })]],
+      differences: false,
+    },
+  ),
   composition("detach", detach)({ name: "no gradient", args: () => [x34()], torch: "x0.detach()", differences: false }),
   composition("mean", mean)(
     { name: "all", args: () => [x34()], torch: "x0.mean()" },

@@ -2,7 +2,7 @@
 import { ShapeError } from "../../errors.ts";
 import { checkOptions, type KnownOptions } from "../../options.ts";
 import { autocastPrecision, linearInputGrad, linearWeightGrad, linear as multiply } from "../autocast.ts";
-import { ACCUMULATED, type Context, type Gradient } from "../autograd.ts";
+import { ACCUMULATED, type Context, type Gradient, gradEnabled } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE } from "../dtype.ts";
 import { ACTIVATIONS, type Activation, BINARY, REDUCTIONS } from "../kernels.ts";
@@ -14,7 +14,7 @@ import { checkTensor, Tensor } from "../tensor.ts";
 import { add, f32, gelu, geluTanh, relu, silu } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
 import { packed, transpose } from "./movement.ts";
-import { quantizedLinear } from "./quantized.ts";
+import { quantizedLinear, quantizedLinears } from "./quantized.ts";
 
 export interface LinearOptions {
   /** Applied to the sum of product and bias. Default "none". */
@@ -289,7 +289,7 @@ const mlpOp = defineOp<[x: Tensor, first: Tensor[], second: Tensor[], residual: 
   ],
 });
 
-/** One of the two layers of `mlp`. */
+/** A layer of `mlp` or `linears`. */
 export interface MlpLayer {
   /** (out, in), or with `transposed` (in, out). */
   readonly weight: Tensor;
@@ -314,4 +314,32 @@ export function mlp(x: Tensor, first: MlpLayer, second: MlpLayer, options: MlpOp
   }
   const parts = ({ weight, bias }: MlpLayer) => (bias ? [weight, bias] : [weight]);
   return mlpOp(x, parts(first), parts(second), residual ? [residual] : [], { activation, transposed });
+}
+
+/** Whether layers may run as one operation: block-quantised, a bias each or none at all, and nobody asks for gradients. */
+function together(x: Tensor, layers: readonly MlpLayer[]): boolean {
+  const biased = layers[0]?.bias ? 1 : 0;
+  let wanted = x.requiresGrad;
+  for (let i = 0; i < layers.length; i++) {
+    const { weight, bias } = layers[i] as MlpLayer;
+    if (!weight.isQuantized || (bias ? 1 : 0) !== biased) return false;
+    if (bias?.requiresGrad) wanted = true;
+  }
+  return layers.length > 1 && !(wanted && gradEnabled());
+}
+
+/**
+ * Linear layers that read the same x (…, in): x · weightᵀ + bias (…, out) each, f32, as `linear` gives it, bit for bit. Block-quantised weights are multiplied in
+ * one pass, for which the rows of x are rounded once.
+ */
+export function linears(x: Tensor, layers: readonly MlpLayer[]): Tensor[] {
+  if (!together(x, layers)) return layers.map(({ weight, bias }) => linear(x, weight, bias));
+  const weights: Tensor[] = [];
+  const biases: Tensor[] = [];
+  for (let i = 0; i < layers.length; i++) {
+    const { weight, bias } = layers[i] as MlpLayer;
+    weights.push(weight);
+    if (bias) biases.push(bias);
+  }
+  return quantizedLinears(x, weights, biases);
 }

@@ -8,7 +8,7 @@ import { ACTIVATIONS, type Activation, BINARY, QUANTIZED, REDUCTIONS } from "../
 import { defineOp } from "../op.ts";
 import { layoutOf, liesAcross, rowsAndItems } from "../quantized-layout.ts";
 import { quantizedValues, values } from "../samples.ts";
-import { resized, rowsIn, sameShape, show } from "../shape.ts";
+import { resized, rowsIn, type Shape, sameShape, show } from "../shape.ts";
 import { type Tensor, tensorFrom } from "../tensor.ts";
 import { f32 } from "./elementwise.ts";
 import { packed } from "./movement.ts";
@@ -55,6 +55,26 @@ export function throughQuantized(ctx: Context, gy: Tensor, weight: Tensor, gx: T
   rows.dispose("the end of a gradient");
 }
 
+/**
+ * The shape of x · weightᵀ for a block-quantised weight. No arrays are made on the way: generation makes hundreds of these calls for a token.
+ * @throws ShapeError where x, weight, bias or residual do not go together
+ */
+function layerShape(op: string, x: Tensor, weight: Tensor, transposed: boolean, bias: Tensor | undefined, residual: Tensor | undefined): Shape {
+  check(op, weight);
+  const across = liesAcross(weight);
+  const n = weight.shape[across ? 1 : 0] as number;
+  const k = weight.shape[across ? 0 : 1] as number;
+  if (x.rank === 0 || x.shape[x.rank - 1] !== k || transposed !== across)
+    throw new ShapeError(
+      `${op}: expected x (…, ${k}) for a weight ${weight.dtype}${show(weight.shape)} whose blocks run along ${k} inputs${transposed === across ? "" : `, seen as ${transposed ? "(in, out)" : "(out, in)"}`}, got ${show(x.shape)}`,
+    );
+  const shape = resized(x.shape, x.rank - 1, n);
+  if (bias !== undefined && (bias.rank !== 1 || bias.shape[0] !== n)) throw new ShapeError(`${op}: expected a bias of shape (${n},), got ${show(bias.shape)}`);
+  if (residual !== undefined && !sameShape(residual.shape, shape))
+    throw new ShapeError(`${op}: expected a residual of shape ${show(shape)}, got ${show(residual.shape)}`);
+  return shape;
+}
+
 /** activation(x · weightᵀ + bias) + residual with a block-quantised weight; x (…, in) is rounded to 8 bits in blocks of 32, its gradient is that of the product without this. */
 export const quantizedLinear = defineOp<
   [x: Tensor, weight: Tensor, options: { activation?: Activation; transposed?: boolean }, extras: Tensor[], hasBias: boolean]
@@ -62,25 +82,8 @@ export const quantizedLinear = defineOp<
   name: "quantizedLinear",
   tensors: 2,
   quantized: [1],
-  // No arrays are made on the way: generation makes hundreds of these calls for a token.
-  shape: (x, weight, { transposed = false }, extras, hasBias) => {
-    check("linear", weight);
-    const across = liesAcross(weight);
-    const n = weight.shape[across ? 1 : 0] as number;
-    const k = weight.shape[across ? 0 : 1] as number;
-    if (x.rank === 0 || x.shape[x.rank - 1] !== k || transposed !== across)
-      throw new ShapeError(
-        `linear: expected x (…, ${k}) for a weight ${weight.dtype}${show(weight.shape)} whose blocks run along ${k} inputs${transposed === across ? "" : `, seen as ${transposed ? "(in, out)" : "(out, in)"}`}, got ${show(x.shape)}`,
-      );
-    const shape = resized(x.shape, x.rank - 1, n);
-    const bias = hasBias ? extras[0] : undefined;
-    const residual = extras[hasBias ? 1 : 0];
-    if (bias !== undefined && (bias.rank !== 1 || bias.shape[0] !== n))
-      throw new ShapeError(`linear: expected a bias of shape (${n},), got ${show(bias.shape)}`);
-    if (residual !== undefined && !sameShape(residual.shape, shape))
-      throw new ShapeError(`linear: expected a residual of shape ${show(shape)}, got ${show(residual.shape)}`);
-    return shape;
-  },
+  shape: (x, weight, { transposed = false }, extras, hasBias) =>
+    layerShape("linear", x, weight, transposed, hasBias ? extras[0] : undefined, extras[hasBias ? 1 : 0]),
   forward: (ctx, shape, x, weight, { activation = "none" }, extras, hasBias) => {
     const n = shape[shape.length - 1] as number;
     const k = x.shape[x.rank - 1] as number;
@@ -145,5 +148,56 @@ export const quantizedLinear = defineOp<
       args: () => [values([2, 32]), quantizedValues([800, 32], "q5_0"), {}, [values([2, 800], { seed: 4 })], false],
       differences: false,
     },
+  ],
+});
+
+/**
+ * x · weightᵀ + bias for several block-quantised weights, in one pass: the rows of x (…, in) are rounded once. weights (out, in) each, biases (out), one for each
+ * weight or none at all. The results (…, out) have the bytes of separate layers, which take its place where there are gradients.
+ */
+export const quantizedLinears = defineOp<[x: Tensor, weights: Tensor[], biases: Tensor[]], Tensor[]>({
+  name: "quantizedLinears",
+  tensors: 3,
+  quantized: [1],
+  shape: (x, weights, biases) => {
+    for (let i = 1; i < weights.length; i++) layerShape("linears", x, weights[i] as Tensor, false, biases[i], undefined);
+    return layerShape("linears", x, weights[0] as Tensor, false, biases[0], undefined);
+  },
+  forward: (ctx, shape, x, weights, biases) => {
+    const count = weights.length;
+    const outs = new Array<Tensor>(count);
+    const layouts = new Array<number>(count);
+    const sizes = new Array<number>(count);
+    for (let i = 0; i < count; i++) {
+      const weight = weights[i] as Tensor;
+      const n = weight.shape[0] as number;
+      outs[i] = ctx.out(resized(shape, shape.length - 1, n));
+      layouts[i] = layoutOf(weight.dtype);
+      sizes[i] = n;
+    }
+    const k = x.shape[x.rank - 1] as number;
+    backend().linearsQuantized(f32(x), weights, layouts, biases.map(f32), outs, sizes, rowsIn(x.shape), k);
+    return outs;
+  },
+  backward: "none: where gradients are wanted, each layer is an operation of its own",
+  composed: (x, weights, biases) =>
+    weights.map((weight, i) => {
+      const bias = biases[i];
+      return quantizedLinear(x, weight, {}, bias === undefined ? [] : [bias], bias !== undefined);
+    }),
+  samples: () => [
+    {
+      name: "one layout",
+      args: () => [values([2, 1, 64]), [quantizedValues([40, 64], "q4_1"), quantizedValues([24, 64], "q4_1", 2), quantizedValues([17, 64], "q4_1", 3)], []],
+    },
+    {
+      name: "several layouts, biases",
+      args: () => [
+        values([13, 256]),
+        [quantizedValues([33, 256], "q4_k"), quantizedValues([20, 256], "q6_k", 2), quantizedValues([5, 256], "q8_0", 3)],
+        [values([33], { seed: 3 }), values([20], { seed: 4 }), values([5], { seed: 5 })],
+      ],
+    },
+    { name: "no rows", args: () => [values([0, 64]), [quantizedValues([33, 64], "q8_0"), quantizedValues([3, 64], "q5_1")], []] },
   ],
 });

@@ -46,7 +46,7 @@ export function roundedActivations(row: Float32Array): Float64Array {
   return out;
 }
 
-type Quantized = "packQuantized" | "unpackQuantized" | "dequantizeRows" | "embeddingQuantized" | "linearQuantized";
+type Quantized = "packQuantized" | "unpackQuantized" | "dequantizeRows" | "embeddingQuantized" | "linearQuantized" | "linearsQuantized";
 
 function named(layout: number): QuantizedDType {
   const dtype = QUANTIZED[layout];
@@ -71,6 +71,26 @@ export function quantizedKernels(at: Views): Pick<Kernels, Quantized> {
     return out;
   }
 
+  const layer: Kernels["linearQuantized"] = (x, packed, layout, bias, residual, out, slope, m, n, k, activation) => {
+    const { f, df } = activationCurve(activation);
+    const w = numbersOf(packed, layout, 0, n, n, k);
+    const [xs, to] = [at.f32(x, m * k), at.f32(out, m * n)];
+    const add = bias === null ? null : at.f32(bias, n);
+    const rest = residual === null ? null : at.f32(residual, m * n);
+    const slopes = slope === null ? null : at.f32(slope, m * n);
+    for (let i = 0; i < m; i++) {
+      const row = roundedActivations(xs.subarray(i * k, (i + 1) * k));
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let p = 0; p < k; p++) sum += row[p] * w[j * k + p];
+        const z = add === null ? sum : sum + add[j];
+        const y = f(z);
+        if (slopes !== null) slopes[i * n + j] = df(z, y);
+        to[i * n + j] = rest === null ? y : y + rest[i * n + j];
+      }
+    }
+  };
+
   return {
     packQuantized(blocks, packed, layout, n, k) {
       const dtype = named(layout);
@@ -94,24 +114,11 @@ export function quantizedKernels(at: Views): Pick<Kernels, Quantized> {
       for (let c = 0; c < count; c++) to.set(numbersOf(packed, layout, id[c], 1, rows, dim), c * dim);
     },
 
-    linearQuantized(x, packed, layout, bias, residual, out, slope, m, n, k, activation) {
-      const { f, df } = activationCurve(activation);
-      const w = numbersOf(packed, layout, 0, n, n, k);
-      const [xs, to] = [at.f32(x, m * k), at.f32(out, m * n)];
-      const add = bias === null ? null : at.f32(bias, n);
-      const rest = residual === null ? null : at.f32(residual, m * n);
-      const slopes = slope === null ? null : at.f32(slope, m * n);
-      for (let i = 0; i < m; i++) {
-        const row = roundedActivations(xs.subarray(i * k, (i + 1) * k));
-        for (let j = 0; j < n; j++) {
-          let sum = 0;
-          for (let p = 0; p < k; p++) sum += row[p] * w[j * k + p];
-          const z = add === null ? sum : sum + add[j];
-          const y = f(z);
-          if (slopes !== null) slopes[i * n + j] = df(z, y);
-          to[i * n + j] = rest === null ? y : y + rest[i * n + j];
-        }
-      }
+    linearQuantized: layer,
+
+    linearsQuantized(x, packed, layouts, biases, outs, sizes, m, k) {
+      for (const [i, weight] of packed.entries())
+        layer(x, weight, layouts[i] as number, biases[i] ?? null, null, outs[i] as Operand, null, m, sizes[i] as number, k, 0);
     },
   };
 }

@@ -25,18 +25,21 @@ pub struct QuantProduct {
 /// Multiplications below which one thread does it all.
 const SERIAL: usize = 100_000;
 /// Multiplications of a task at least.
-const TASK: usize = 32 << 10;
+const TASK: usize = 16 << 10;
 /// Rows of activations whose records a task meets with all of its groups before it takes the next: their bytes stay in the second-level cache.
 const CACHED: usize = 256 << 10;
-/// Tasks of each thread at most.
+/// Tasks of each thread at most: with few rows a layer takes microseconds, and threads should end together.
 const TASKS: usize = 8;
+const TASKS_OF_FEW: usize = 16;
+/// As many rows are few.
+const FEW: usize = 8;
 
 /// What the tasks share.
 struct Job<'a> {
     p: &'a QuantProduct,
     form: Form,
     planes: Planes,
-    x: Activations,
+    x: &'a Activations,
     /// The product as the epilogue knows it.
     finish: Product,
     /// Groups of one task.
@@ -51,32 +54,56 @@ unsafe impl Sync for Job<'_> {}
 /// Computes one layer.
 ///
 /// # Safety
-/// Operands hold what the sizes say, `weight` is a packed one of `n` rows of `k` items; out may be `finish.residual` but overlap nothing else.
+/// As [`linears`].
 pub unsafe fn linear(p: &QuantProduct) {
-    if p.m == 0 || p.n == 0 {
+    // SAFETY: as promised.
+    unsafe { linears(std::slice::from_ref(p)) };
+}
+
+/// Computes layers that read the same rows: x, m and k of all are the first one's. Rows are rounded once for the layouts that see them alike, and threads share
+/// the tasks of all layers. Each result has the bytes that [`linear`] gives it.
+///
+/// # Safety
+/// Operands hold what the sizes say, `weight` is a packed one of `n` rows of `k` items; out may be `finish.residual` but overlap nothing else.
+pub unsafe fn linears(products: &[QuantProduct]) {
+    let Some(&QuantProduct { x, m, k, .. }) = products.first() else { return };
+    let columns: usize = products.iter().map(|p| p.n).sum();
+    if m == 0 || columns == 0 {
         return;
     }
-    let form = p.kind.form();
-    let planes = Planes::of(&form, p.k);
-    let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
-    let finish = Product { a: nowhere, b: Right::Plain(nowhere), out: p.out, out_row: p.n, m: p.m, n: p.n, k: p.k, finish: p.finish };
-    // SAFETY: x holds m · k numbers.
-    let x = unsafe { Activations::of(p.x, p.m, p.k, &form) };
-    let groups = p.n.div_ceil(LANES);
-    let least = TASK.div_ceil(LANES * p.k.max(1) * p.m);
-    let step = groups.div_ceil(threads() * TASKS).max(least);
-    let rows = (CACHED / p.k.max(1)).clamp(48, 480) / 48 * 48;
-    let job = Job { p, form, planes, x, finish, step, rows };
-    let tasks = groups.div_ceil(step);
-    if p.m * p.n * p.k < SERIAL {
-        for i in 0..tasks {
-            // SAFETY: as promised above.
-            unsafe { task(&job, i) };
+    let seen = |form: &Form| (form.sub, form.zero);
+    let mut rows: Vec<((usize, i32), Activations)> = Vec::with_capacity(1);
+    for p in products {
+        let form = p.kind.form();
+        if rows.iter().all(|(alike, _)| *alike != seen(&form)) {
+            // SAFETY: x holds m · k numbers.
+            rows.push((seen(&form), unsafe { Activations::of(x, m, k, &form) }));
         }
-    } else {
-        // SAFETY: as promised above; tasks have their own columns.
-        parallel_for(tasks, |i| unsafe { task(&job, i) });
     }
+    let groups: usize = products.iter().map(|p| p.n.div_ceil(LANES)).sum();
+    let least = TASK.div_ceil(LANES * k.max(1) * m);
+    let step = groups.div_ceil(threads() * if m <= FEW { TASKS_OF_FEW } else { TASKS }).max(least);
+    let met = (CACHED / k.max(1)).clamp(48, 480) / 48 * 48;
+    let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
+    let mut tasks = 0;
+    let jobs: Vec<(usize, Job)> = products
+        .iter()
+        .map(|p| {
+            let form = p.kind.form();
+            let planes = Planes::of(&form, k);
+            let finish = Product { a: nowhere, b: Right::Plain(nowhere), out: p.out, out_row: p.n, m, n: p.n, k, finish: p.finish };
+            let x = &rows.iter().find(|(alike, _)| *alike == seen(&form)).expect("rows were rounded for each layout").1;
+            let first = tasks;
+            tasks += p.n.div_ceil(LANES).div_ceil(step);
+            (first, Job { p, form, planes, x, finish, step, rows: met })
+        })
+        .collect();
+    let run = |i: usize| {
+        let (first, job) = jobs.iter().rev().find(|(first, _)| *first <= i).expect("the first job begins at 0");
+        // SAFETY: as promised above; tasks have their own columns.
+        unsafe { task(job, i - first) };
+    };
+    if m * columns * k < SERIAL { (0..tasks).for_each(run) } else { parallel_for(tasks, run) }
 }
 
 dispatch_dots! { unsafe fn task(job: &Job, i: usize) = task_on }
@@ -116,7 +143,9 @@ unsafe fn groups<D: Dots, H: Shape>(job: &Job, i: usize) {
                 let planes = p.weight.add(g * job.planes.group);
                 spread::<D>(form, &job.planes, planes, p.k, scales, minima);
                 let codes = planes.add(job.planes.codes);
-                let group = Group { codes, scales, minima, blocks: p.k / BLOCK, table: form.table.unwrap_or(&NO_TABLE) };
+                let blocks = p.k / BLOCK;
+                let stride = job.planes.group / blocks.max(1);
+                let group = Group { codes, start: planes, stride, scales, minima, blocks, table: form.table.unwrap_or(&NO_TABLE) };
                 let mut row = from;
                 while row < to {
                     row += match to - row {

@@ -141,6 +141,41 @@ fn a_row_has_the_bytes_it_has_alone() {
 }
 
 #[test]
+fn layers_together_have_the_bytes_they_have_alone() {
+    let k = 512;
+    // One rounding of the rows, and several: layouts with scales for 16 items, and with other codes for zero.
+    for (m, kinds) in [(1, &[Kind::Q4_1; 3][..]), (3, &[Kind::Q4K, Kind::Q6K, Kind::Q5_0, Kind::Q4_1]), (21, &KINDS)] {
+        let layers: Vec<_> = kinds.iter().enumerate().map(|(i, &kind)| (kind, 30 + 95 * (i % 3))).collect();
+        let weights: Vec<_> = layers.iter().map(|&(kind, n)| packed(kind, &blocks(kind, n, k, n as u64), n, k)).collect();
+        let (x, bias) = (activations(m, k, 2), noise(300, 3));
+        let finish = Finish { bias: bias.as_ptr(), ..Finish::PLAIN };
+        let alone: Vec<Vec<f32>> = layers.iter().zip(&weights).map(|(&(kind, n), w)| product(kind, &x, w, m, n, k, finish)).collect();
+        let got = same_everywhere(|| {
+            let mut outs: Vec<Vec<f32>> = layers.iter().map(|&(_, n)| vec![f32::NAN; m * n]).collect();
+            let products: Vec<QuantProduct> = (layers.iter().zip(&weights))
+                .zip(&mut outs)
+                .map(|((&(kind, n), w), out)| QuantProduct {
+                    kind,
+                    x: x.as_ptr(),
+                    weight: w.as_ptr(),
+                    out: out.as_mut_ptr(),
+                    m,
+                    n,
+                    k,
+                    finish,
+                })
+                .collect();
+            // SAFETY: the sizes fit, and results have memory of their own.
+            unsafe { linears(&products) };
+            outs.concat()
+        });
+        assert_same_bits(&got, &alone.concat(), &format!("{m} rows, {kinds:?}"));
+    }
+    // SAFETY: there is nothing to do.
+    unsafe { linears(&[]) };
+}
+
+#[test]
 fn the_epilogue_follows() {
     let (m, n, k) = (5, 37, 64);
     let weight = packed(Kind::Q4_1, &blocks(Kind::Q4_1, n, k, 4), n, k);

@@ -33,6 +33,9 @@ impl<const NIBBLES: bool, const TABLE: bool, const HALF: bool, const MINIMUM: bo
 #[derive(Clone, Copy)]
 pub struct Group {
     pub codes: *const u8,
+    /// Where the group begins, and its bytes for each block of 32 items, codes and scales together.
+    pub start: *const u8,
+    pub stride: usize,
     /// [k / sub][16] scales and minima as float32.
     pub scales: *const f32,
     pub minima: *const f32,
@@ -40,8 +43,10 @@ pub struct Group {
     pub table: &'static [u8; 16],
 }
 
-/// Bytes that are asked for in advance where a weight is read for the first time.
-const AHEAD: usize = 6 << 10;
+/// Bytes that the processor fetches at a time.
+const LINE: usize = 64;
+/// Bytes that are asked for in advance where a weight is read for the first time: a quarter of a first-level cache.
+const AHEAD: usize = 8 << 10;
 
 /// The exact sums of a block's codes times some rows' bytes: of all 32 items, or of both halves.
 #[inline(always)]
@@ -97,8 +102,10 @@ pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row;
         for b in 0..group.blocks {
             let codes = group.codes.add(b * block_bytes::<H>());
             if first {
-                for line in 0..block_bytes::<H>() / 64 {
-                    D::S::prefetch(codes.wrapping_add(AHEAD + 64 * line).cast());
+                // As much as the block takes of the group, planes of scales with it: reading runs through the weight at an even pace.
+                let ahead = group.start.wrapping_add(b * group.stride + AHEAD);
+                for line in 0..group.stride.div_ceil(LINE) {
+                    D::S::prefetch(ahead.wrapping_add(LINE * line).cast());
                 }
             }
             let sub = halves * b;
@@ -166,7 +173,6 @@ pub unsafe fn spread<D: Dots>(form: &Form, planes: &Planes, group: *const u8, k:
     // SAFETY: as promised above.
     unsafe {
         for unit in 0..k / form.items {
-            D::S::prefetch(group.wrapping_add(2 * unit * LANES + AHEAD).cast());
             let wide = |plane: usize| group.add(plane + 2 * unit * LANES);
             let scale =
                 if form.scale == Scale::Power { D::S::load_bf16(wide(planes.scales).cast()) } else { D::halves(wide(planes.scales)) };

@@ -5,7 +5,7 @@ use crate::ops::indexing::check;
 use groundup_kernels::gated::Activation;
 use groundup_kernels::gemm::Finish;
 use groundup_kernels::quant::{
-    KINDS, Kind, QuantProduct, block_bytes, dequantize_rows, embedding, linear, pack, packed_bytes, unpack_rows,
+    KINDS, Kind, QuantProduct, block_bytes, dequantize_rows, embedding, linear, linears, pack, packed_bytes, unpack_rows,
 };
 
 fn kind(a: &mut Args) -> Result<Kind, String> {
@@ -115,6 +115,35 @@ pub fn register(t: &mut Table) {
         };
         // SAFETY: every operand has room for its sizes.
         unsafe { linear(&p) };
+        Ok(())
+    }));
+    t.push(("linearsQuantized", |a| {
+        let (x, weights, kinds, biases) = (a.place()?, a.places()?, a.sizes()?, a.places()?);
+        let (outs, sizes) = (a.places()?, a.sizes()?);
+        let [m, k] = [a.size()?, a.size()?];
+        let layers = weights.len();
+        if [kinds.len(), outs.len(), sizes.len()] != [layers; 3] || ![0, layers].contains(&biases.len()) {
+            return Err(format!(
+                "the layers, expected a layout, a result and a size for each of {layers} weights, and a bias for each or for none"
+            ));
+        }
+        let x = x.room(product(&[m, k])?)?;
+        let mut products = Vec::with_capacity(layers);
+        for i in 0..layers {
+            let n = sizes[i];
+            let kind =
+                Kind::from_code(kinds[i]).ok_or_else(|| format!("the layout, expected a code below {}, got {}", KINDS.len(), kinds[i]))?;
+            product(&[4, m, n.next_multiple_of(64), k.max(1)])?;
+            let bias = biases.get(i).map_or(Ok(std::ptr::null_mut()), |bias| bias.room(n))?;
+            let (weight, out) = (weights[i].room(packed(kind, n, k)?)?, outs[i].room::<f32>(product(&[m, n])?)?);
+            let lies_over = |p: &QuantProduct| (p.out as usize) < out as usize + 4 * m * n && (out as usize) < p.out as usize + 4 * m * p.n;
+            if products.iter().any(lies_over) {
+                return Err("a result lies over another, expected memory of its own".into());
+            }
+            products.push(QuantProduct { kind, x, weight, out, m, n, k, finish: Finish { bias, ..Finish::PLAIN } });
+        }
+        // SAFETY: every operand has room for its sizes, and results have memory of their own.
+        unsafe { linears(&products) };
         Ok(())
     }));
 }
