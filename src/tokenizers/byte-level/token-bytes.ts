@@ -49,18 +49,22 @@ function spell({ bytes, lengths }: TokenBytes): (string | undefined)[] {
 
 /** The ids of those of some texts that are tokens. */
 export function idsSpelling({ bytes, lengths }: TokenBytes, texts: Iterable<string>): Map<string, number> {
-  const byLength = new Map<number, { text: string; wanted: Uint8Array }[]>();
+  const byLength: { text: string; wanted: Uint8Array }[][] = [];
   for (const text of texts) {
     const wanted = alphabetToBytes(text);
-    if (wanted !== undefined) byLength.set(wanted.length, [...(byLength.get(wanted.length) ?? []), { text, wanted }]);
+    if (wanted === undefined) continue;
+    byLength[wanted.length] ??= [];
+    byLength[wanted.length].push({ text, wanted });
   }
   const found = new Map<string, number>();
   let at = 0;
   for (let id = 0; id < lengths.length; id++) {
     const start = at;
     at += lengths[id];
-    for (const { text, wanted } of byLength.get(lengths[id]) ?? []) {
-      if (wanted.every((byte, i) => bytes[start + i] === byte)) found.set(text, id);
+    const candidates = byLength[lengths[id]];
+    if (candidates === undefined) continue;
+    for (const { text, wanted } of candidates) {
+      if (bytes[start] === wanted[0] && wanted.every((byte, i) => bytes[start + i] === byte)) found.set(text, id);
     }
   }
   return found;
@@ -68,6 +72,7 @@ export function idsSpelling({ bytes, lengths }: TokenBytes, texts: Iterable<stri
 
 /** The tokens without some ids, and without the holes that this leaves at the end. */
 export function withoutIds({ bytes, lengths }: TokenBytes, removed: ReadonlySet<number>): TokenBytes {
+  if (removed.size === 0 && lengths.at(-1) !== 0) return { bytes, lengths };
   const kept = lengths.map((length, id) => (removed.has(id) ? 0 : length));
   let size = kept.length;
   while (size > 0 && kept[size - 1] === 0) size--;
