@@ -1,6 +1,7 @@
 /** A tokenizer as data: what is read from files, made by training, and written back. */
 import type { AddedToken } from "./added-tokens.ts";
 import type { PatternName } from "./byte-level/split-patterns.ts";
+import { tokenCount } from "./byte-level/token-bytes.ts";
 import type { ChatSpec } from "./chat-template/chat-spec.ts";
 import type { DecoderSpec } from "./decoders/decoders.ts";
 import type { Normalizer, PostProcessor } from "./files/components.ts";
@@ -94,5 +95,5 @@ export function specialToken(content: string, id: number): AddedToken {
 
 /** One more than the largest id: the rows that an embedding table needs. */
 export function specSize(spec: TokenizerSpec): number {
-  return spec.addedTokens.reduce((size, token) => Math.max(size, token.id + 1), spec.model.tokens.length);
+  return spec.addedTokens.reduce((size, token) => Math.max(size, token.id + 1), tokenCount(spec.model));
 }

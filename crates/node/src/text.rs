@@ -6,7 +6,7 @@ mod pipeline;
 mod table;
 
 use crate::napi::{Call, Exports, sys};
-use groundup_text::{Encoded, Encoder, MergeRule, Pattern, Spec, TrainOptions, Trainer, Vocab};
+use groundup_text::{Encoded, Encoder, MergeRule, Pattern, Spec, TrainOptions, Trainer, Vocab, read_vocab_file};
 use input::{Documents, documents, list, new_list};
 use std::sync::Mutex;
 use table::Handles;
@@ -17,6 +17,7 @@ static TRAINERS: Handles<Mutex<Trainer>> = Handles::new();
 type Answer = Result<sys::napi_value, String>;
 
 pub fn register(x: &mut Exports) -> Result<(), String> {
+    x.function("textReadVocab", read_vocab)?;
     x.function("textEncoderNew", encoder_new)?;
     x.function("textEncoderFree", |call| call.from_boolean(ENCODERS.remove(handle(call, 0)?).is_some()))?;
     x.function("textEncode", encode)?;
@@ -71,6 +72,18 @@ fn ints(call: &Call, i: usize) -> Result<Vec<i32>, String> {
         return Err(format!("argument {i}: expected an Int32Array, got {} bytes", view.bytes));
     }
     Ok(view.bytes().chunks_exact(4).map(|b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+/// `textReadVocab(file)`: `[rest, bytes, lengths, merges, idsOfOthers, other, other …]` of a tokenizer.json; an empty list where it must be read otherwise.
+fn read_vocab(call: &Call) -> Answer {
+    let Some(found) = read_vocab_file(call.view(0)?.bytes()) else { return new_list(call, &[]) };
+    let ids: Vec<i32> = found.others.iter().map(|(id, _)| *id as i32).collect();
+    let (rest, bytes) = (call.from_bytes(&found.rest)?, call.from_bytes(&found.bytes)?);
+    let mut list = vec![rest, bytes, call.from_i32(&found.lengths)?, call.from_i32(&found.merges)?, call.from_i32(&ids)?];
+    for (_, text) in &found.others {
+        list.push(call.from_string(text)?);
+    }
+    new_list(call, &list)
 }
 
 /// `textEncoderNew(bytes, lengths, merges, byRank, hidden, wholeWords, pattern)`

@@ -31,6 +31,7 @@ mod unigram;
 mod units;
 mod utf;
 mod vocab;
+mod vocab_file;
 
 pub use encode::{Encoded, Encoder};
 pub use error::TextError;
@@ -41,3 +42,4 @@ pub use recipe::Recipe;
 pub use train::{TrainOptions, Trained, Trainer};
 pub use utf::{utf8_from_bytes, utf8_from_utf16};
 pub use vocab::{MergeRule, Spec, Vocab};
+pub use vocab_file::{VocabFile, read_vocab_file};

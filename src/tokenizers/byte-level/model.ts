@@ -5,6 +5,7 @@ import { textToString } from "./bpe.ts";
 import type { BpeTables, EncodedBatch, IdsEngine, Text } from "./bpe-engine.ts";
 import { writeAlphabetBytes } from "./byte-alphabet.ts";
 import { createBpeEngine, type Engine } from "./native-text.ts";
+import { bytesOfModel, idsSpelling, type TokenBytes } from "./token-bytes.ts";
 
 /** What every model offers. Ids that reach `decode` are within the vocabulary. */
 export interface Model {
@@ -30,41 +31,67 @@ export function bpeTables(spec: TokenizerSpec): BpeTables {
   const { model } = spec;
   if (model.kind !== "bpe") throw new DataError(`tokenizer: not a BPE, expected a model of kind bpe, got ${model.kind}. Use it by its own kind.`);
   const size = specSize(spec);
-  const lengths = new Int32Array(size);
   const added = new Map(spec.addedTokens.map((token) => [token.id, token.content]));
   const contents = new Map<number, Uint8Array>();
   for (const [id, content] of added) contents.set(id, new TextEncoder().encode(content));
-  let total = 0;
-  for (let id = 0; id < size; id++) {
-    lengths[id] = contents.get(id)?.length ?? model.tokens[id]?.length ?? 0;
-    total += lengths[id];
-  }
-  const bytes = new Uint8Array(total);
-  let at = 0;
-  for (let id = 0; id < size; id++) {
-    const content = contents.get(id);
-    if (content !== undefined) bytes.set(content, at);
-    else if (!writeAlphabetBytes(model.tokens[id] ?? "", bytes, at)) {
-      throw new DataError(
-        `tokenizer: token ${id} is not in the byte alphabet, expected only its 256 characters, got ${JSON.stringify(model.tokens[id])}. ` +
-          "This vocabulary is not a byte-level one.",
-      );
-    }
-    at += lengths[id];
-  }
+  const own = bytesOfModel(model) ?? alphabetBytes(model, contents);
   return {
-    bytes,
-    lengths,
-    merges: withoutHidden(model.merges, added, model.tokens),
+    ...withContents(own, contents, size),
+    merges: withoutHidden(model, added),
     hidden: Int32Array.from(added.keys()),
     wholeWords: model.wholeWords,
     pattern: model.pattern,
   };
 }
 
+/** Tokens as bytes, but for ids that mean something else. */
+function alphabetBytes({ tokens }: BpeModel, others: ReadonlyMap<number, unknown>): TokenBytes {
+  const lengths = Int32Array.from(tokens, (token, id) => (others.has(id) ? 0 : (token?.length ?? 0)));
+  const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
+  let at = 0;
+  for (const [id, token] of tokens.entries()) {
+    if (lengths[id] > 0 && !writeAlphabetBytes(token as string, bytes, at)) {
+      throw new DataError(
+        `tokenizer: token ${id} is not in the byte alphabet, expected only its 256 characters, got ${JSON.stringify(token)}. ` +
+          "This vocabulary is not a byte-level one.",
+      );
+    }
+    at += lengths[id];
+  }
+  return { bytes, lengths };
+}
+
+/** Tokens with what stands at some ids instead. */
+function withContents(own: TokenBytes, contents: ReadonlyMap<number, Uint8Array>, size: number): TokenBytes {
+  const lengths = new Int32Array(size);
+  lengths.set(own.lengths);
+  for (const [id, content] of contents) lengths[id] = content.length;
+  const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
+  let [from, to, id] = [0, 0, 0];
+  // Runs of tokens between them are copied as one.
+  for (const next of [...[...contents.keys()].sort((a, b) => a - b), size]) {
+    const start = from;
+    for (; id < next; id++) from += own.lengths[id] ?? 0;
+    bytes.set(own.bytes.subarray(start, from), to);
+    to += from - start;
+    bytes.set(contents.get(next) ?? [], to);
+    to += contents.get(next)?.length ?? 0;
+    from += own.lengths[id++] ?? 0;
+  }
+  return { bytes, lengths };
+}
+
 /** Merges that would make or use a special token are left out: text can't become one. */
-function withoutHidden(merges: Int32Array | null, added: ReadonlyMap<number, string>, tokens: readonly (string | undefined)[]): Int32Array | null {
+function withoutHidden(model: BpeModel, added: ReadonlyMap<number, string>): Int32Array | null {
+  const { merges } = model;
   if (merges === null || added.size === 0) return merges;
+  const own = bytesOfModel(model);
+  // In most files added tokens stand behind the vocabulary, where no merge leads.
+  if (own !== undefined && !own.hadAdded) {
+    const inside = [...added.keys()].some((id) => id < own.lengths.length);
+    if (!inside && idsSpelling(own, added.values()).size === 0) return merges;
+  }
+  const { tokens } = model;
   const contents = new Set(added.values());
   const sizes = new Set(Array.from(contents, (content) => content.length));
   const makesOne = (left: string | undefined, right: string | undefined): boolean =>

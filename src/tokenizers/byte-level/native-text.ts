@@ -6,8 +6,12 @@ import type { BpeEngine, BpeTables, BpeTrainer, IdsEngine, Recipe, Text } from "
 import { createReferenceTrainer } from "./bpe-train.ts";
 import { type PatternName, splitPattern } from "./split-patterns.ts";
 
+type VocabArrays = [rest: Uint8Array, bytes: Uint8Array, lengths: Int32Array, merges: Int32Array, ids: Int32Array, ...others: string[]];
+
 /** The functions of crates/node/src/text.rs and text/pipeline.rs. Handles are positive integers. */
 interface TextBinding {
+  /** `[rest, bytes, lengths, merges, ids of others, other, other …]`, or nothing. */
+  textReadVocab(file: Uint8Array): [] | VocabArrays;
   textEncoderNew(bytes: Uint8Array, lengths: Int32Array, merges: Int32Array, byRank: boolean, hidden: Int32Array, wholeWords: boolean, pattern: number): number;
   textEncoderFree(encoder: number): boolean;
   textEncode(encoder: number, text: Text, threads: number): Int32Array;
@@ -61,6 +65,18 @@ function guarded<T>(where: string, call: () => T): T {
   } catch (error) {
     throw new DataError(`${where}: ${(error as Error).message}. Check the vocabulary, ids or text that were given.`, { cause: error });
   }
+}
+
+/** The vocabulary and merges of a byte-level tokenizer.json, with the file's text without them; null where the reader of text must take it. */
+export function readVocabFile(
+  file: Uint8Array,
+): { rest: Uint8Array; bytes: Uint8Array; lengths: Int32Array; merges: Int32Array; others: Map<number, string> } | null {
+  const binding = findBinding("auto");
+  if (binding === null) return null;
+  const found = guarded("tokenizer", () => binding.textReadVocab(file));
+  if (found.length === 0) return null;
+  const [rest, bytes, lengths, merges, ids, ...texts] = found as VocabArrays;
+  return { rest, bytes, lengths, merges, others: new Map(texts.map((text, i) => [ids[i], text])) };
 }
 
 export function createBpeEngine(tables: BpeTables, engine: Engine = "auto"): BpeEngine {

@@ -10,7 +10,7 @@ import { readChatFiles, readChatMetadata } from "./chat-files.ts";
 import { ggufTokenizer } from "./gguf-tokenizer.ts";
 import { readTiktoken } from "./tiktoken-file.ts";
 import { checkFileSystem, diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
-import { readTokenizerJson } from "./tokenizer-json.ts";
+import { readTokenizerBytes, readTokenizerJson } from "./tokenizer-json.ts";
 import { readVocabAndMerges } from "./vocab-merges.ts";
 
 /** What a folder or file does not say by itself. */
@@ -65,9 +65,7 @@ async function specOfGguf(path: string): Promise<TokenizerSpec> {
 
 /** The tokenizer of a folder or file, with the chat templates beside it. */
 async function readSpec(files: TokenizerFiles, only: string | undefined, options: LoadOptions): Promise<TokenizerSpec> {
-  async function text(file: string): Promise<string | null> {
-    const bytes = await files.read(file);
-    if (bytes === null) return null;
+  function decoded(bytes: Uint8Array, file: string): string {
     try {
       return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     } catch (cause) {
@@ -77,14 +75,25 @@ async function readSpec(files: TokenizerFiles, only: string | undefined, options
       );
     }
   }
-  const spec = await readTokenizer(files, text, only, options);
+  async function text(file: string): Promise<string | null> {
+    const bytes = await files.read(file);
+    return bytes === null ? null : decoded(bytes, file);
+  }
+  async function json(file: string): Promise<TokenizerSpec | null> {
+    const bytes = await files.read(file);
+    if (bytes === null) return null;
+    const full = `${files.name}/${file}`;
+    const quick = options.engine === "reference" ? null : readTokenizerBytes(bytes, full);
+    return quick ?? readTokenizerJson(decoded(bytes, file), full);
+  }
+  const spec = await readTokenizer(files, { text, json }, only, options);
   const chat = await readChatFiles(files.name, text);
   return chat === undefined ? spec : { ...spec, chat };
 }
 
 async function readTokenizer(
   files: TokenizerFiles,
-  text: (file: string) => Promise<string | null>,
+  { text, json }: { text(file: string): Promise<string | null>; json(file: string): Promise<TokenizerSpec | null> },
   only: string | undefined,
   options: LoadOptions,
 ): Promise<TokenizerSpec> {
@@ -106,13 +115,14 @@ async function readTokenizer(
       const spec = await sentencePiece(only);
       if (spec !== null) return spec;
     }
+    const spec = only.endsWith(".json") ? await json(only) : null;
+    if (spec !== null) return spec;
     const content = await needed(only);
-    if (only.endsWith(".json")) return readTokenizerJson(content, full(only));
     const { pattern, specialTokens } = options;
     return readTiktoken(content, full(only), { ...(pattern === undefined ? {} : { pattern }), ...(specialTokens === undefined ? {} : { specialTokens }) });
   }
-  const whole = pair === undefined ? await text("tokenizer.json") : null;
-  if (whole !== null) return readTokenizerJson(whole, full("tokenizer.json"));
+  const whole = pair === undefined ? await json("tokenizer.json") : null;
+  if (whole !== null) return whole;
   for (const [vocabFile, mergesFile] of pair === undefined ? PAIRS : [pair]) {
     const vocab = await text(vocabFile);
     if (vocab === null) continue;

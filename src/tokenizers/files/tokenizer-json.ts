@@ -2,10 +2,11 @@
  * Reads and writes tokenizer.json, the one-file format of Hugging Face tokenizers. The reader is strict: a component, option or
  * value that is not known is refused by name and place, never guessed.
  */
-import { ConfigError } from "../../errors.ts";
+import { ConfigError, FormatError } from "../../errors.ts";
 import type { AddedToken } from "../added-tokens.ts";
 import { BYTE_TO_CHARACTER, isAlphabet } from "../byte-level/byte-alphabet.ts";
 import { SPLIT_PATTERNS, splitPattern } from "../byte-level/split-patterns.ts";
+import { bytesOfModel, withTokenBytes } from "../byte-level/token-bytes.ts";
 import { type DecoderSpec, readDecoder } from "../decoders/decoders.ts";
 import { type PieceModelSpec, readPieceModel, writePieceModel } from "../models/piece-models.ts";
 import { type NormalizerSpec, readNormalizer } from "../normalizers/normalizers.ts";
@@ -23,6 +24,7 @@ import {
   readNormalizer as readForms,
   readPostProcessor as readTemplateAround,
 } from "./components.ts";
+import { openVocabFile, ordinaryTokens, type VocabFile } from "./native-vocab.ts";
 import { asArray, asBoolean, asId, asObject, asString, field, type JsonObject, onlyKeys, optionalBoolean, Place, parseJsonText } from "./strict-json.ts";
 import { checkGaps, mergesFromPairs, mergesOf, tokensById, vocabText } from "./vocab-merges.ts";
 
@@ -35,6 +37,28 @@ const TOP_KEYS = ["version", "truncation", "padding", "added_tokens", "normalize
  * @throws FormatError with the place, what was expected and what is there
  */
 export function readTokenizerJson(text: string, file: string): TokenizerSpec {
+  return readWhole(text, file, null) as TokenizerSpec;
+}
+
+/**
+ * Reads the bytes of a tokenizer.json the quick way (native-vocab.ts).
+ *
+ * @returns null where `readTokenizerJson` must read it, or say what is wrong
+ */
+export function readTokenizerBytes(bytes: Uint8Array, file: string): TokenizerSpec | null {
+  const found = openVocabFile(bytes);
+  if (found === null) return null;
+  try {
+    return readWhole(found.rest, file, found);
+  } catch (error) {
+    // Said again with the whole file at hand.
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}
+
+/** @param found the file's vocabulary and merges, where `text` is without them; then null where this is no file for the quick way */
+function readWhole(text: string, file: string, found: VocabFile | null): TokenizerSpec | null {
   const top = new Place(file);
   const object = asObject(parseJsonText(text, file), top);
   // Another tool's file (a config, a manifest) has neither; what is merely newer has both.
@@ -57,6 +81,7 @@ export function readTokenizerJson(text: string, file: string): TokenizerSpec {
     postProcessor: field(object, "post_processor") ?? null,
   };
   if (!hasFastWay(parts, model)) {
+    if (found !== null) return null;
     const pieces = readPieceModel(model, top.at("model"));
     const spec: TokenizerSpec = {
       model: { kind: "pipeline", ...parts, pieces, tokens: tokensOf(pieces) },
@@ -71,14 +96,18 @@ export function readTokenizerJson(text: string, file: string): TokenizerSpec {
   const cut = readCut(field(object, "pre_tokenizer"), top.at("pre_tokenizer"));
   checkDecoder(field(object, "decoder"), cut.kind, top.at("decoder"));
   const postProcessor = readTemplateAround(field(object, "post_processor"), top.at("post_processor"));
+  const read = found === null ? readModel(model, cut, addedTokens, top.at("model")) : modelFromFile(found, model, cut, addedTokens, top.at("model"));
+  if (read === null) return null;
   const spec: TokenizerSpec = {
-    model: readModel(model, cut, addedTokens, top.at("model")),
+    model: read,
     normalizer: readForms(field(object, "normalizer"), top.at("normalizer")),
     postProcessor,
     addedTokens,
     kept,
   };
-  const known = (id: number): boolean => spec.model.tokens[id] !== undefined || addedTokens.some((token) => token.id === id);
+  const bytes = bytesOfModel(read);
+  const inVocabulary = (id: number): boolean => (bytes === undefined ? read.tokens[id] !== undefined : bytes.lengths[id] > 0);
+  const known = (id: number): boolean => inVocabulary(id) || addedTokens.some((token) => token.id === id);
   for (const { id } of [...postProcessor.before, ...postProcessor.after]) {
     if (!known(id)) top.at("post_processor").fail("id without a token", "an id of the vocabulary", id);
   }
@@ -172,7 +201,16 @@ function readModel(object: JsonObject, cut: PreTokenizer, added: readonly AddedT
   return place.at("type").fail("unknown model", '"BPE" or "WordLevel"', type, "This kind of tokenizer is not supported (yet).");
 }
 
-function readBpe(object: JsonObject, cut: PreTokenizer & { kind: "bytes" }, added: readonly AddedToken[], place: Place): BpeModel {
+/** A BPE whose vocabulary and merges were read already; null where they do not fit what stands beside them. */
+function modelFromFile(found: VocabFile, object: JsonObject, cut: PreTokenizer, added: readonly AddedToken[], place: Place): BpeModel | null {
+  if (cut.kind !== "bytes" || (field(object, "unk_token") ?? null) !== null) return null;
+  const options = readBpeOptions(object, place);
+  const tokens = ordinaryTokens(found, added);
+  if (tokens === null) return null;
+  return withTokenBytes({ kind: "bpe" as const, merges: found.merges, ...options, pattern: cut.pattern, addPrefixSpace: cut.addPrefixSpace }, tokens);
+}
+
+function readBpeOptions(object: JsonObject, place: Place): { wholeWords: boolean } {
   onlyKeys(
     object,
     ["type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"],
@@ -186,7 +224,11 @@ function readBpe(object: JsonObject, cut: PreTokenizer & { kind: "bytes" }, adde
   if (dropout !== 0) place.at("dropout").fail("unsupported option", "null: encoding is deterministic", dropout);
   optionalBoolean(object, "fuse_unk", false, place);
   if (optionalBoolean(object, "byte_fallback", false, place)) place.at("byte_fallback").fail("unsupported option", "false in a byte-level BPE", true);
+  return { wholeWords: optionalBoolean(object, "ignore_merges", false, place) };
+}
 
+function readBpe(object: JsonObject, cut: PreTokenizer & { kind: "bytes" }, added: readonly AddedToken[], place: Place): BpeModel {
+  const options = readBpeOptions(object, place);
   const { tokens, idOf } = tokensById(field(object, "vocab"), place.at("vocab"));
   const merges = mergesFromPairs(field(object, "merges"), tokens, idOf, place.at("merges"));
   checkAdded(added, { tokens, idOf }, place.at("vocab"));
@@ -205,7 +247,7 @@ function readBpe(object: JsonObject, cut: PreTokenizer & { kind: "bytes" }, adde
     kind: "bpe",
     tokens,
     merges,
-    wholeWords: optionalBoolean(object, "ignore_merges", false, place),
+    ...options,
     pattern: cut.pattern,
     addPrefixSpace: cut.addPrefixSpace,
   };
