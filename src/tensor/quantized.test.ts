@@ -195,7 +195,7 @@ test("layers together have the bytes of separate ones, with gradients as without
         };
         expect(gradient(linears(x, layers))).toEqual(gradient(apart));
       }
-      expect(() => noGrad(() => linears(values([1, 64]), layers))).toThrow(/expected x \(…, 256\) for a weight q4_1\(70, 256\)/);
+      expect(() => noGrad(() => linears(values([1, 64]), layers))).toThrow(/expected x \(…, 256\) for a weight q6_k\(33, 256\)/);
       const wrong = [layers[0], { weight: (layers[1] as { weight: Tensor }).weight, bias: zeros([32]) }] as typeof layers;
       expect(() => noGrad(() => linears(values([1, 256]), wrong))).toThrow(/linears: expected a bias of shape \(33,\), got \(32,\)/);
     });
@@ -213,7 +213,7 @@ test.runIf(native !== null)("the native kernel refuses results that lie over eac
     expect(() => call(19, [layout, layout])).toThrow(/a result lies over another/);
     expect(() => call(20, [layout])).toThrow(/expected a layout, a result and a size for each of 2 weights/);
     expect(() => call(20, [layout, 99])).toThrow(/expected a code below/);
-    expect(() => call(20, [layout, layout], 40)).toThrow(/expected room/);
+    expect(() => call(20, [layout, layout], 1e6)).toThrow(/expected room/);
     call(20, [layout, layout]);
     expect(out.narrow(1, 0, 20).contiguous().dataSync()).toEqual(out.narrow(1, 20, 20).contiguous().dataSync());
   });
