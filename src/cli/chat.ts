@@ -50,7 +50,6 @@ export const command = defineCommand({
     const turns = load === undefined ? [] : await loadChat(load);
     const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log, {
       offline,
-      signal: io.signal,
       ...(dtype === undefined ? {} : { dtype }),
     });
     const form = await chatForm(folder, tokenizer, { plain, ...(template === undefined ? {} : { template }) });

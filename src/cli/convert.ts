@@ -29,7 +29,7 @@ export const command = defineCommand({
     if (to === "hf" && type !== undefined && plain === undefined)
       throw new ConfigError(`--type: a folder holds plain floats, expected ${FOLDER_DTYPES.join(", ")}, got ${type}. Quantised weights are GGUF's.`);
     checkTarget(out, path, force, to === "hf");
-    const { weights, tokenizer, chatTemplate, generationConfig, name } = await openModelFiles(path, io.log, { offline, signal: io.signal });
+    const { weights, tokenizer, chatTemplate, generationConfig, name } = await openModelFiles(path, io.log, { offline });
     try {
       if (to === "hf") {
         const { bytes, files } = await saveFolder(weights, out, {

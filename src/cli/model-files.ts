@@ -26,11 +26,7 @@ export interface ModelFiles {
  * @param place a path, or a model of the hub or of Ollama's
  * @throws ConfigError where nothing is, FormatError for damaged files, HubError for a model that can't be fetched
  */
-export async function openModelFiles(
-  place: string,
-  log: (line: string) => void,
-  options: Pick<OpenModelOptions, "offline" | "signal"> = {},
-): Promise<ModelFiles> {
+export async function openModelFiles(place: string, log: (line: string) => void, options: Pick<OpenModelOptions, "offline"> = {}): Promise<ModelFiles> {
   const found = await placeOf(place, log, { weights: true, tokenizer: true, ...options });
   const gguf = await isGgufFile(found);
   const path = gguf ? found : await findModel(found);

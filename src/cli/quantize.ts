@@ -34,7 +34,7 @@ export const command = defineCommand({
   async run([path], { type, out, check, perplexity: text, context, force, offline }, io) {
     checkTarget(out, path, force, false);
     if (text !== undefined) checkPath(text);
-    const { path: source, weights, tokenizer, chatTemplate, name } = await openModelFiles(path, io.log, { offline, signal: io.signal });
+    const { path: source, weights, tokenizer, chatTemplate, name } = await openModelFiles(path, io.log, { offline });
     if (text !== undefined && tokenizer === null)
       throw new ConfigError(`${path}: no tokenizer, expected one for --perplexity, got none. Put it beside the model.`);
     const started = performance.now();

@@ -37,7 +37,7 @@ const PATTERN = z
   .describe("how text is cut into words, for a file that does not say it (tiktoken ranks, vocab.json)");
 
 async function open(name: string, { pattern, offline }: { pattern?: PatternName | undefined; offline: boolean }, io: Io): Promise<Tokenizer> {
-  const path = await placeOf(name, io.log, { tokenizer: true, offline, signal: io.signal });
+  const path = await placeOf(name, io.log, { tokenizer: true, offline });
   checkPath(path);
   const ofRun = join(path, "tokenizer");
   return loadTokenizer(existsSync(join(ofRun, "tokenizer.json")) ? ofRun : path, { pattern });
