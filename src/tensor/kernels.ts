@@ -242,10 +242,10 @@ export interface Kernels {
   linearsQuantized(
     x: Operand,
     packed: readonly Operand[],
-    layouts: readonly number[],
+    layouts: Sizes,
     biases: readonly Operand[],
     outs: readonly Operand[],
-    sizes: readonly number[],
+    sizes: Sizes,
     m: number,
     k: number,
   ): void;

@@ -124,7 +124,7 @@ function kernelCall(r: Random, id: number, { parameters }: Kernel): KernelCall {
   const [rank, lists] = [r.below(4), r.below(3)];
   const alike = r.once(3);
   // Rows of whole blocks, of which random sizes would hardly ever be.
-  const blocks = parameters.some(({ name }) => name === "layout");
+  const blocks = parameters.some(({ name }) => /^layouts?$/.test(name));
   const paged = parameters.some(({ name }) => name === "pageCount");
   const operand = (name: string, nullable: boolean): void => {
     const absent = BOUNDARIES.has(name) && name !== "pages" && !r.once(10) ? alike : r.once(2) || (alike && name === "pages");

@@ -119,7 +119,7 @@ fn main() {
         let (q_row, k_row) = if together { (row + 2 * kv_row, row + 2 * kv_row) } else { (row, kv_row) };
         let fill = |n: usize| (0..n).map(|i| ((i * 7919 % 1009) as f32 / 504.5 - 1.0) * 0.8).collect::<Vec<f32>>();
         // Finite also where the halves are read as binary16.
-        let cached = |n: usize| (0..n).map(|i| f32::from_bits((i * 7919 % 1009) as u32 * 0x2_0003 | 0x3000_3000)).collect::<Vec<f32>>();
+        let cached = |n: usize| (0..n).map(|i| f32::from_bits(((i * 7919 % 1009) as u32 * 0x2_0003) | 0x3000_3000)).collect::<Vec<f32>>();
         let zeros = |n: usize| vec![0f32; n];
         let mut layers: Vec<Layer> = (0..LAYERS)
             .map(|_| Layer {

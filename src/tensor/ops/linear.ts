@@ -322,7 +322,7 @@ function together(x: Tensor, layers: readonly MlpLayer[]): boolean {
   let wanted = x.requiresGrad;
   for (let i = 0; i < layers.length; i++) {
     const { weight, bias } = layers[i] as MlpLayer;
-    if (!weight.isQuantized || (bias ? 1 : 0) !== biased) return false;
+    if (!weight?.isQuantized || (bias ? 1 : 0) !== biased) return false;
     if (bias?.requiresGrad) wanted = true;
   }
   return layers.length > 1 && !(wanted && gradEnabled());
@@ -333,6 +333,7 @@ function together(x: Tensor, layers: readonly MlpLayer[]): boolean {
  * one pass, for which the rows of x are rounded once.
  */
 export function linears(x: Tensor, layers: readonly MlpLayer[]): Tensor[] {
+  checkTensor("linears", x);
   if (!together(x, layers)) return layers.map(({ weight, bias }) => linear(x, weight, bias));
   const weights: Tensor[] = [];
   const biases: Tensor[] = [];
