@@ -42,6 +42,8 @@ test.each(Object.entries(fixture.models))("%s: what is written of the config is 
 
 test.each([
   ["gpt_neox", { attention_bias: false }, "GGUF, gptneox: no place for attention_bias, expected true, got false. Keep the model as a Hugging Face folder."],
+  ["gpt2", { activation_function: "gelu" }, 'no place for activation_function, expected "gelu_tanh", got "gelu"'],
+  ["llama", { hidden_act: "gelu_new" }, 'no place for hidden_act, expected "silu", got "gelu_tanh"'],
   ["gpt_neox", { hidden_act: "relu" }, 'no place for hidden_act, expected "gelu", got "relu"'],
   ["phi3", { hidden_act: "gelu_new" }, 'no place for hidden_act, expected "silu", got "gelu_tanh"'],
   ["olmo2", { attention_bias: true }, "no place for attention_bias, expected false, got true"],

@@ -11,6 +11,7 @@ import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRo
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { ACTIVATIONS, configKeys, depth, doesNotDivide, epsilon, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 
 /** What `config.json` of a GPT-2 may hold. */
 export const gpt2ConfigSchema = z
@@ -271,15 +272,20 @@ export const gpt2 = defineArchitecture<GPT2Config>({
       layer_norm_epsilon: file.number("{arch}.attention.layer_norm_epsilon"),
       tie_word_embeddings: !file.has("output.weight"),
     }),
-    metadata: (config) => ({
-      "{arch}.vocab_size": u32(config.vocab_size),
-      "{arch}.context_length": u32(config.n_positions),
-      "{arch}.embedding_length": u32(config.n_embd),
-      "{arch}.block_count": u32(config.n_layer),
-      "{arch}.attention.head_count": u32(config.n_head),
-      "{arch}.feed_forward_length": u32(config.n_inner ?? 4 * config.n_embd),
-      "{arch}.attention.layer_norm_epsilon": f32(config.layer_norm_epsilon),
-    }),
+    metadata: (config) => {
+      checkSayable("gpt2", "activation_function", "gelu_tanh", ACTIVATIONS[config.activation_function]);
+      checkSayable("gpt2", "scale_attn_weights", true, config.scale_attn_weights);
+      checkSayable("gpt2", "scale_attn_by_inverse_layer_idx", false, config.scale_attn_by_inverse_layer_idx);
+      return {
+        "{arch}.vocab_size": u32(config.vocab_size),
+        "{arch}.context_length": u32(config.n_positions),
+        "{arch}.embedding_length": u32(config.n_embd),
+        "{arch}.block_count": u32(config.n_layer),
+        "{arch}.attention.head_count": u32(config.n_head),
+        "{arch}.feed_forward_length": u32(config.n_inner ?? 4 * config.n_embd),
+        "{arch}.attention.layer_norm_epsilon": f32(config.layer_norm_epsilon),
+      };
+    },
     names: [
       ["token_embd", "transformer.wte"],
       ["position_embd", "transformer.wpe"],

@@ -10,6 +10,7 @@ import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { configKeys, depth, epsilon, GATED_ACTIVATIONS, initialiserRange, probability, size } from "./config-values.ts";
 import type { ModelCounts } from "./counts.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { FAMILY_NAMES, ggufSizes, sizesFromGguf, turnedRows } from "./llama-family.gguf.ts";
 import { checkHeads, familyCounts, familyDimensions, familySaved, familyShape, initialise, longestSequence, ROPE_SPELLINGS, ropeJson } from "./llama-family.ts";
 import { type RopeRows, RopeTables, ropeParametersSchema, type SequenceLength } from "./rope-tables.ts";
@@ -232,7 +233,10 @@ export const llama = defineArchitecture<LlamaConfig>({
     architecture: "llama",
     matches: (file) => (file.optional("{arch}.expert_count") ?? 0) === 0,
     config: (file) => ({ ...sizesFromGguf(file), attention_bias: file.has("blk.0.attn_q.bias"), mlp_bias: file.has("blk.0.ffn_up.bias") }),
-    metadata: ggufSizes,
+    metadata: (config) => {
+      checkSayable("llama", "hidden_act", "silu", GATED_ACTIVATIONS[config.hidden_act]);
+      return ggufSizes(config);
+    },
     names: [...FAMILY_NAMES, ["blk.{i}.ffn_norm", "model.layers.{i}.post_attention_layernorm"]],
     rowOrder: turnedRows,
   },

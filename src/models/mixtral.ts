@@ -252,7 +252,7 @@ export const mixtral = defineArchitecture<MixtralConfig>({
     }),
     metadata: (config) => {
       checkSayable("llama", "sliding_window", null, config.sliding_window);
-      checkSayable("llama", "hidden_act", "silu", config.hidden_act);
+      checkSayable("llama", "hidden_act", "silu", GATED_ACTIVATIONS[config.hidden_act]);
       return {
         ...ggufSizes(config),
         "{arch}.expert_count": u32(config.num_local_experts),
