@@ -1,6 +1,6 @@
 /** Block-quantised matrices: what they take part in, what refuses them, and the row contract of their products. */
 import { afterAll, expect, test } from "vitest";
-import { native } from "../../tests/where-native.ts";
+import { native, whereNative } from "../../tests/where-native.ts";
 import { GroundupError, ShapeError } from "../errors.ts";
 import { replaceParameter } from "../nn/index.ts";
 import { Linear } from "../nn/layers.ts";
@@ -202,20 +202,23 @@ test("layers together have the bytes of separate ones, with gradients as without
   }
 });
 
-test.runIf(native !== null)("the native kernel refuses results that lie over each other, and lists that do not go together", () => {
-  useBackend(native ?? createReference());
-  const kernels = backend();
-  scope(() => {
-    const [x, weight, out] = [values([1, 64]), quantizedValues([20, 64], "q8_0"), zeros([1, 40])];
-    const layout = QUANTIZED.indexOf("q8_0");
-    const at = (offset: number) => ({ storage: out.storage, offset });
-    const call = (offset: number, layouts: number[], n = 20) => kernels.linearsQuantized(x, [weight, weight], layouts, [], [at(0), at(offset)], [20, n], 1, 64);
-    expect(() => call(19, [layout, layout])).toThrow(/a result lies over another/);
-    expect(() => call(20, [layout])).toThrow(/expected a layout, a result and a size for each of 2 weights/);
-    expect(() => call(20, [layout, 99])).toThrow(/expected a code below/);
-    expect(() => call(20, [layout, layout], 1e6)).toThrow(/expected room/);
-    call(20, [layout, layout]);
-    expect(out.narrow(1, 0, 20).contiguous().dataSync()).toEqual(out.narrow(1, 20, 20).contiguous().dataSync());
+whereNative("the native kernel", (library) => {
+  test("refuses results that lie over each other, and lists that do not go together", () => {
+    useBackend(library);
+    const kernels = backend();
+    scope(() => {
+      const [x, weight, out] = [values([1, 64]), quantizedValues([20, 64], "q8_0"), zeros([1, 40])];
+      const layout = QUANTIZED.indexOf("q8_0");
+      const at = (offset: number) => ({ storage: out.storage, offset });
+      const call = (offset: number, layouts: number[], n = 20) =>
+        kernels.linearsQuantized(x, [weight, weight], layouts, [], [at(0), at(offset)], [20, n], 1, 64);
+      expect(() => call(19, [layout, layout])).toThrow(/a result lies over another/);
+      expect(() => call(20, [layout])).toThrow(/expected a layout, a result and a size for each of 2 weights/);
+      expect(() => call(20, [layout, 99])).toThrow(/expected a code below/);
+      expect(() => call(20, [layout, layout], 1e6)).toThrow(/expected room/);
+      call(20, [layout, layout]);
+      expect(out.narrow(1, 0, 20).contiguous().dataSync()).toEqual(out.narrow(1, 20, 20).contiguous().dataSync());
+    });
   });
 });
 

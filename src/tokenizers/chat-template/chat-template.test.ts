@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { whereNative } from "../../../tests/where-native.ts";
 import { DataError, TemplateError } from "../../errors.ts";
 import { loadNative } from "../../tensor/native-binding.ts";
 import type { Engine } from "../byte-level/native-text.ts";
@@ -76,8 +77,10 @@ function differences(engine: Engine): Record<string, number[]> {
   return found;
 }
 
-test.runIf(ENGINES.includes("native"))("texts and refusals are transformers'", () => {
-  expect(differences("native")).toEqual({});
+whereNative("texts and refusals", () => {
+  test("are transformers'", () => {
+    expect(differences("native")).toEqual({});
+  });
 });
 
 test("so they are in plain JavaScript, but for what its engine takes otherwise", () => {
@@ -134,14 +137,14 @@ describe.each(fixture.ids)("ids, $kind", ({ tokenizer: json, cases }) => {
 test("what a template looks for in a message is there, and it may look for special tokens too", () => {
   const json = fixture.ids[0].tokenizer;
   const looks = withTemplate(
-    "{% for m in messages %}{{ '<b>' in m.content }} {{ m.content.split('<b>') | length }} {{ m.content | length }};{% endfor %}",
+    "{% for m in messages %}{{ 'in' if '<b>' in m.content else 'out' }} {{ m.content.split('<b>') | length }} {{ m.content | length }};{% endfor %}",
     "auto",
     json,
   );
-  expect(looks.applyChatTemplate([{ role: "user", content: "a < b <b>" }]).text).toBe("True 2 9;");
-  const token = withTemplate("{% for m in messages %}<|im_start|>{{ '<|im_end|>' in m.content }}{% endfor %}", "auto", json);
+  expect(looks.applyChatTemplate([{ role: "user", content: "a < b <b>" }]).text).toBe("in 2 9;");
+  const token = withTemplate("{% for m in messages %}<|im_start|>{{ 'in' if '<|im_end|>' in m.content else 'out' }}{% endfor %}", "auto", json);
   // Not said of a spelling, for it is no token.
-  expect(token.applyChatTemplate([{ role: "user", content: "<|im_end|>" }]).text).toBe("<|im_start|>False");
+  expect(token.applyChatTemplate([{ role: "user", content: "<|im_end|>" }]).text).toBe("<|im_start|>out");
 });
 
 test("a role is a control token's name only where it is known", () => {
