@@ -5,6 +5,7 @@ import { dirname, resolve } from "node:path";
 import * as z from "zod";
 import { ConfigError, FormatError, GroundupError, RunError } from "../errors.ts";
 import { isJsonObject, type Json, parseConfig, parseJson } from "../formats/index.ts";
+import { readError } from "../formats/node-file.ts";
 import { createEngine, type Engine, type Prompt, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
 import { duration, grouped } from "../quantities.ts";
 import type { StateDType } from "../tensor/index.ts";
@@ -85,7 +86,7 @@ export async function generateFile({ model, tokenizer, folder, stopIds }: Opened
           if (io.signal.aborted) return;
           if (!(error instanceof GroundupError) || error instanceof RunError) throw error;
           failures.push(`line ${item.line}: ${error.message}`);
-          writer.skip(item.line);
+          writer.leaveOut(item.line);
         }
       }
     };
@@ -209,8 +210,14 @@ function readText(path: string): string {
   const { size } = statSync(path);
   if (size > MOST_BYTES)
     throw new ConfigError(`${path}: too large, expected at most ${MOST_BYTES >> 20} MiB, got ${Math.ceil(size / 2 ** 20)} MiB. Cut it into several files.`);
+  let bytes: Uint8Array;
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
+    bytes = readFileSync(path);
+  } catch (cause) {
+    throw readError(path, cause);
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw new FormatError(`${path}: not UTF-8 text, expected JSON lines, got bytes that are none. Convert it.`);
   }
@@ -261,7 +268,7 @@ interface Writer {
   /** The answer to a line of the inputs. */
   write(line: number, text: string): void;
   /** This line will have none. */
-  skip(line: number): void;
+  leaveOut(line: number): void;
   written(): number;
   close(): void;
 }
@@ -293,7 +300,7 @@ function createWriter(out: string, order: FileOptions["order"], open: readonly I
 
   return {
     write: (line, text) => add(line, text),
-    skip: (line) => add(line, null),
+    leaveOut: (line) => add(line, null),
     written: () => written,
     close() {
       fsyncSync(file);

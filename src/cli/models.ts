@@ -36,10 +36,12 @@ export const command = defineCommand({
   examples: ["groundup models", "groundup models --search qwen", 'groundup models --search "" --json'],
   async run(_args, { search }, io) {
     const memoryBytes = machineMemory();
-    const local = (await Promise.all((await localModels()).map(async (model) => ({ ...model, ...(await judge(model)) })))).map((model) => ({
-      ...model,
-      memory: model.parameters === null ? null : memoryOf(model.parameters),
-    }));
+    const local = (await Promise.all((await localModels(({ message }) => io.log(message))).map(async (model) => ({ ...model, ...(await judge(model)) })))).map(
+      (model) => ({
+        ...model,
+        memory: model.parameters === null ? null : memoryOf(model.parameters),
+      }),
+    );
     if (search === undefined) {
       if (local.length === 0) io.print("No models on this machine yet.");
       for (const model of local) for (const line of localLines(model, memoryBytes)) io.print(line);

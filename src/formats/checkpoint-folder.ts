@@ -12,7 +12,7 @@ import { checkOptions } from "../options.ts";
 import { type Content, type FolderWriter, isTemporary, WRITE_OPTIONS, type WriteOptions, writeFolderAtomic } from "./atomic-write.ts";
 import { parseConfig } from "./hf-config.ts";
 import { parseJson } from "./json.ts";
-import { openFile, readError } from "./node-file.ts";
+import { openFile, whereThere } from "./node-file.ts";
 import { readText } from "./source.ts";
 
 const FILES = "files.json";
@@ -77,7 +77,7 @@ async function* counted(content: Content, hash: ReturnType<typeof createHash>, c
 
 /** All whole checkpoints of a run, oldest first. Leftovers of unfinished writes are not among them. */
 export async function listCheckpoints(root: string): Promise<Checkpoint[]> {
-  const names = await fs.readdir(root).catch(() => [] as string[]);
+  const names = await whereThere(root, fs.readdir(root), []);
   return names
     .map((name) => /^step-([0-9]{6,15})$/.exec(name))
     .filter((match) => match !== null)
@@ -87,12 +87,7 @@ export async function listCheckpoints(root: string): Promise<Checkpoint[]> {
 
 /** Length of a file in bytes; undefined where there is none. */
 async function sizeOfFile(file: string): Promise<number | undefined> {
-  try {
-    return (await fs.stat(file)).size;
-  } catch (cause) {
-    if ((cause as { code?: string }).code === "ENOENT") return undefined;
-    throw readError(file, cause);
-  }
+  return (await whereThere(file, fs.stat(file), undefined))?.size;
 }
 
 const OTHERWISE = "Use another checkpoint; or, if you changed it on purpose, delete files.json beside it.";
@@ -145,7 +140,7 @@ export async function lastGoodCheckpoint(root: string): Promise<{ checkpoint: Ch
 
 /** Removes what unfinished writes left in a folder. Call it only while holding the run's lock. Returns the names. */
 export async function removeLeftovers(root: string): Promise<string[]> {
-  const names = (await fs.readdir(root).catch(() => [] as string[])).filter(isTemporary);
+  const names = (await whereThere(root, fs.readdir(root), [])).filter(isTemporary);
   for (const name of names) await fs.rm(join(root, name), { recursive: true, force: true });
   return names;
 }

@@ -1,7 +1,7 @@
 /** Files and folders on disk as `Source` and `Folder` (see source.ts). */
 import type { Stats } from "node:fs";
 import * as fs from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative, sep } from "node:path";
 import { FormatError } from "../errors.ts";
 import { checkRange, type Folder, type Source } from "./source.ts";
 
@@ -22,6 +22,33 @@ export function readError(path: string, cause: unknown): FormatError {
   };
   const [problem, got, advice] = what[code ?? ""] ?? ["can't be read", String(cause), "Check the disk and the path."];
   return new FormatError(`${path}: ${problem}, expected a readable file, got ${got}. ${advice}`, { cause });
+}
+
+/** What the system says of a path at which nothing is, or can be. */
+const ABSENT = new Set(["ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"]);
+
+/**
+ * What looking at a path gave, or `otherwise` where nothing is there.
+ * @throws FormatError for everything else that went wrong: a folder without permission is not an empty one
+ */
+export async function whereThere<T, U>(path: string, looked: Promise<T>, otherwise: U): Promise<T | U> {
+  try {
+    return await looked;
+  } catch (cause) {
+    return absentOr(path, cause, otherwise);
+  }
+}
+
+/** The same of an error that was caught. */
+export function absentOr<U>(path: string, cause: unknown, otherwise: U): U {
+  if (ABSENT.has((cause as NodeJS.ErrnoException).code ?? "")) return otherwise;
+  throw readError(path, cause);
+}
+
+/** The files at any depth below a folder, by their names from there with `/`; folders have none. None where nothing is there. */
+export async function filesBelow(folder: string): Promise<string[]> {
+  const entries = await whereThere(folder, fs.readdir(folder, { recursive: true, withFileTypes: true }), []);
+  return entries.filter((entry) => !entry.isDirectory()).map((entry) => relative(folder, join(entry.parentPath, entry.name)).replaceAll(sep, "/"));
 }
 
 /** What `readError` takes for something that is there and no regular file. */
@@ -83,11 +110,8 @@ export function openFolder(path: string): Folder {
   return {
     name: path,
     async has(file) {
-      try {
-        return (await fs.stat(join(path, file))).isFile();
-      } catch {
-        return false;
-      }
+      const at = join(path, file);
+      return (await whereThere(at, fs.stat(at), null))?.isFile() ?? false;
     },
     open: (file) => openFile(join(path, file)),
   };

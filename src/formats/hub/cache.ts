@@ -13,6 +13,7 @@ import * as fs from "node:fs/promises";
 import { dirname, join, relative, sep } from "node:path";
 import { HubError } from "../../errors.ts";
 import { makeFolder, writeFileAtomic } from "../atomic-write.ts";
+import { whereThere } from "../node-file.ts";
 import { COMMIT } from "./model-id.ts";
 
 /** A model's places in the cache. */
@@ -40,7 +41,8 @@ export function cachePlaces(cache: string, repo: string): CachePlaces {
 /** The commit that a revision meant when it was last asked; a commit means itself. Null where nobody has asked. */
 export async function cachedCommit(places: CachePlaces, revision: string): Promise<string | null> {
   if (COMMIT.test(revision)) return revision;
-  const text = await fs.readFile(places.ref(revision), "utf8").catch(() => "");
+  const ref = places.ref(revision);
+  const text = await whereThere(ref, fs.readFile(ref, "utf8"), "");
   return COMMIT.test(text.trim()) ? text.trim() : null;
 }
 
@@ -52,7 +54,7 @@ export async function rememberCommit(places: CachePlaces, revision: string, comm
 
 /** How many bytes a file has; null where there is none, or a link that leads nowhere. */
 export async function sizeOf(path: string): Promise<number | null> {
-  const stat = await fs.stat(path).catch(() => null);
+  const stat = await whereThere(path, fs.stat(path), null);
   return stat?.isFile() ? stat.size : null;
 }
 
@@ -67,7 +69,7 @@ export async function linkFile(places: CachePlaces, commit: string, path: string
   if (!folder.startsWith(root + sep))
     throw new HubError(`${at}: leads out of the cache, expected a folder below ${root}, got ${folder}. Remove the link that is in the way, and pull again.`);
   const target = relative(dirname(at), places.blob(hash));
-  if ((await fs.readlink(at).catch(() => null)) === target) return;
+  if ((await whereThere(at, fs.lstat(at), null))?.isSymbolicLink() && (await fs.readlink(at)) === target) return;
   // A link under another name first: a reader finds the old file or the new one, and two writers do not disturb each other.
   const draft = join(dirname(at), `.${randomBytes(6).toString("hex")}.tmp`);
   try {

@@ -2,8 +2,9 @@
 import { existsSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
-import { join, sep } from "node:path";
+import { join } from "node:path";
 import { isGgufFile } from "../gguf/files.ts";
+import { filesBelow, whereThere } from "../node-file.ts";
 import { COMMIT } from "./model-id.ts";
 import { OLLAMA, ollamaModels } from "./ollama.ts";
 import { hubCache } from "./settings.ts";
@@ -22,44 +23,64 @@ export interface LocalModel {
   readonly revision: { readonly commit: string; readonly names: readonly string[] } | null;
 }
 
-/** What is here, the hub's cache first. What can't be read is passed over. */
-export async function localModels(): Promise<LocalModel[]> {
-  return [...(await hubModels()), ...(await ollama()), ...(await lmStudio())];
+/** What is here, the hub's cache first. What can't be read is left out, and said to `unreadable`. */
+export async function localModels(unreadable: (error: Error) => void): Promise<LocalModel[]> {
+  const found: LocalModel[] = [];
+  for (const place of [hubModels, ollama, lmStudio]) {
+    try {
+      found.push(...(await place(unreadable)));
+    } catch (error) {
+      unreadable(error as Error);
+    }
+  }
+  return found;
 }
 
-const entriesOf = (folder: string): Promise<string[]> => fs.readdir(folder).catch(() => []);
+const entriesOf = (folder: string): Promise<string[]> => whereThere(folder, fs.readdir(folder), []);
 
-async function hubModels(): Promise<LocalModel[]> {
+async function hubModels(unreadable: (error: Error) => void): Promise<LocalModel[]> {
   const cache = hubCache();
   const found: LocalModel[] = [];
   for (const folder of (await entriesOf(cache)).sort()) {
     if (!folder.startsWith("models--")) continue;
-    const root = join(cache, folder);
-    const repo = folder.slice("models--".length).replace("--", "/");
-    const refs = await refsOf(join(root, "refs"));
-    for (const commit of await entriesOf(join(root, "snapshots"))) {
-      if (!COMMIT.test(commit)) continue;
-      const names = refs.filter((ref) => ref.commit === commit).map(({ name }) => name);
-      const revision = { commit, names };
-      const id = names.includes("main") ? repo : `${repo}@${names[0] ?? commit}`;
-      const path = join(root, "snapshots", commit);
-      const files = await filesIn(path);
-      if (files.length === 0) continue;
-      const ggufs = files.filter(({ name }) => /\.gguf$/i.test(name));
-      const rest = files.filter((file) => !ggufs.includes(file));
-      for (const { name, bytes, lastUsed } of ggufs) found.push({ source: "hub", id: `${id}:${name}`, path: join(path, name), bytes, lastUsed, revision });
-      if (ggufs.length === 0 || rest.some(({ name }) => name === "config.json"))
-        found.push({ source: "hub", id, path, bytes: sum(rest), lastUsed: Math.max(...rest.map((file) => file.lastUsed)), revision });
+    try {
+      found.push(...(await inFolder(cache, folder)));
+    } catch (error) {
+      unreadable(error as Error);
     }
+  }
+  return found;
+}
+
+/** What the hub's cache has of one model. */
+async function inFolder(cache: string, folder: string): Promise<LocalModel[]> {
+  const found: LocalModel[] = [];
+  const root = join(cache, folder);
+  const repo = folder.slice("models--".length).replace("--", "/");
+  const refs = await refsOf(join(root, "refs"));
+  for (const commit of await entriesOf(join(root, "snapshots"))) {
+    if (!COMMIT.test(commit)) continue;
+    const names = refs.filter((ref) => ref.commit === commit).map(({ name }) => name);
+    const revision = { commit, names };
+    const id = names.includes("main") ? repo : `${repo}@${names[0] ?? commit}`;
+    const path = join(root, "snapshots", commit);
+    const files = await filesIn(path);
+    if (files.length === 0) continue;
+    const ggufs = files.filter(({ name }) => /\.gguf$/i.test(name));
+    const rest = files.filter((file) => !ggufs.includes(file));
+    for (const { name, bytes, lastUsed } of ggufs) found.push({ source: "hub", id: `${id}:${name}`, path: join(path, name), bytes, lastUsed, revision });
+    if (ggufs.length === 0 || rest.some(({ name }) => name === "config.json"))
+      found.push({ source: "hub", id, path, bytes: sum(rest), lastUsed: Math.max(...rest.map((file) => file.lastUsed)), revision });
   }
   return found;
 }
 
 async function refsOf(folder: string): Promise<{ name: string; commit: string }[]> {
   const refs: { name: string; commit: string }[] = [];
-  for (const name of await fs.readdir(folder, { recursive: true }).catch(() => [])) {
-    const commit = (await fs.readFile(join(folder, name), "utf8").catch(() => "")).trim();
-    if (COMMIT.test(commit)) refs.push({ name: name.split(sep).join("/"), commit });
+  for (const name of await filesBelow(folder)) {
+    const path = join(folder, name);
+    const commit = (await whereThere(path, fs.readFile(path, "utf8"), "")).trim();
+    if (COMMIT.test(commit)) refs.push({ name, commit });
   }
   return refs.sort((a, b) => a.name.localeCompare(b.name));
 }
@@ -73,23 +94,20 @@ interface FileFacts {
 /** The files below a folder, links followed; links that lead nowhere are left out. */
 async function filesIn(folder: string): Promise<FileFacts[]> {
   const files: FileFacts[] = [];
-  for (const name of await fs.readdir(folder, { recursive: true }).catch(() => [])) {
-    const stat = await fs.stat(join(folder, name)).catch(() => null);
-    if (stat?.isFile()) files.push({ name: name.split(sep).join("/"), bytes: stat.size, lastUsed: stat.atimeMs });
+  for (const name of await filesBelow(folder)) {
+    const path = join(folder, name);
+    const stat = await whereThere(path, fs.stat(path), null);
+    if (stat?.isFile()) files.push({ name, bytes: stat.size, lastUsed: stat.atimeMs });
   }
   return files;
 }
 
 const sum = (files: readonly FileFacts[]): number => files.reduce((total, { bytes }) => total + bytes, 0);
 
-const accessed = (path: string): Promise<number | null> =>
-  fs.stat(path).then(
-    (stat) => stat.atimeMs,
-    () => null,
-  );
+const accessed = async (path: string): Promise<number | null> => (await whereThere(path, fs.stat(path), null))?.atimeMs ?? null;
 
-async function ollama(): Promise<LocalModel[]> {
-  const models = await ollamaModels();
+async function ollama(unreadable: (error: Error) => void): Promise<LocalModel[]> {
+  const models = await ollamaModels(unreadable);
   return Promise.all(
     models.map(async ({ name, path, bytes }) => ({
       source: "ollama" as const,

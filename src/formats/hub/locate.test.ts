@@ -126,7 +126,7 @@ test("models of Ollama and LM Studio, and what is in the cache", async () => {
   writeFileSync(blob, GGUF);
   // A home that is asked by itself; other folders of this machine may come to it.
   vi.stubEnv("OLLAMA_MODELS", "");
-  expect((await localModels()).map(({ id }) => id)).toContain("ollama:tiny:1b");
+  expect((await localModels(() => {})).map(({ id }) => id)).toContain("ollama:tiny:1b");
   vi.stubEnv("OLLAMA_MODELS", join(home, ".ollama/models"));
   expect(await locate("ollama:tiny:1b", both)).toEqual({ path: blob, gguf: true });
   expect(await locate("ollama:someone/tiny", both)).toEqual({ path: blob, gguf: true });
@@ -141,10 +141,15 @@ test("models of Ollama and LM Studio, and what is in the cache", async () => {
   await locate("org/tiny", both);
   await pullModel(`org/tiny@${commit}`);
   await locate("org/tiny-GGUF:Q4_0", both);
-  const models = await localModels();
+  const unreadable: string[] = [];
+  const models = await localModels(({ message }) => unreadable.push(message));
+  expect(unreadable.sort()).toEqual([
+    expect.stringMatching(/library\/broken\/latest: .*expected/),
+    expect.stringMatching(/library\/evil\/latest: no manifest of a model, expected a layer .*SHA-256/),
+  ]);
   expect(models.map(({ id }) => id)).toEqual(["org/tiny", "org/tiny-GGUF:a-Q4_0.gguf", "ollama:someone/tiny:latest", "ollama:tiny:1b", join(studio, "a.gguf")]);
   expect(models[0]).toMatchObject({ source: "hub", path: snapshot(), bytes: 11, revision: { commit, names: ["main"] }, lastUsed: expect.any(Number) });
   for (const { id, path } of models) expect((await locate(id, { offline: true })).path).toBe(path);
   vi.stubEnv("OLLAMA_MODELS", join(home, "elsewhere"));
-  expect((await localModels()).some(({ source }) => source === "ollama")).toBe(false);
+  expect((await localModels(() => {})).some(({ source }) => source === "ollama")).toBe(false);
 });

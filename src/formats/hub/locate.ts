@@ -6,6 +6,7 @@ import { didYouMean } from "../../did-you-mean.ts";
 import { ConfigError, HubError } from "../../errors.ts";
 import { isGgufFile } from "../gguf/files.ts";
 import { isJsonObject, parseJson } from "../json.ts";
+import { whereThere } from "../node-file.ts";
 import { INDEX_FILE, PYTORCH_FILE, PYTORCH_INDEX, SINGLE_FILE } from "../safetensors-shards.ts";
 import { cachedCommit, cachePlaces, sizeOf } from "./cache.ts";
 import { hasPart } from "./choose-files.ts";
@@ -74,7 +75,7 @@ async function cached(cache: string, id: ModelId, { weights, tokenizer }: Locate
   const commit = await cachedCommit(places, id.revision ?? "main");
   if (commit === null) return null;
   const folder = places.snapshot(commit);
-  const names = await fs.readdir(folder, { recursive: true }).catch(() => []);
+  const names = await whereThere(folder, fs.readdir(folder, { recursive: true }), []);
   const there: string[] = [];
   for (const name of names) if ((await sizeOf(join(folder, name))) !== null) there.push(name);
   const file = (name: string): Located => ({ path: join(folder, name), gguf: true, commit });

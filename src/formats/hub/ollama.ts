@@ -7,10 +7,12 @@
 import { existsSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
-import { join, sep } from "node:path";
+import { join } from "node:path";
 import * as z from "zod";
 import { didYouMean } from "../../did-you-mean.ts";
-import { ConfigError } from "../../errors.ts";
+import { ConfigError, FormatError } from "../../errors.ts";
+import { parseJson } from "../json.ts";
+import { filesBelow, readError } from "../node-file.ts";
 import { sizeOf } from "./cache.ts";
 
 /** What stands before a name of Ollama's. */
@@ -34,19 +36,23 @@ function folders(): string[] {
   return [join(homedir(), ".ollama", "models"), "/usr/share/ollama/.ollama/models"].filter((folder) => existsSync(folder));
 }
 
-/** What is there, by name. Manifests that can't be read are passed over. */
-export async function ollamaModels(): Promise<OllamaModel[]> {
+/** What is there, by name. What can't be read is left out, and said to `unreadable`. */
+export async function ollamaModels(unreadable: (error: Error) => void): Promise<OllamaModel[]> {
   const found: OllamaModel[] = [];
+  async function add(folder: string, parts: readonly string[], manifest: string): Promise<void> {
+    const path = join(folder, "blobs", (await modelLayer(manifest)).replace(":", "-"));
+    const bytes = await sizeOf(path);
+    if (bytes !== null) found.push({ name: nameOf(parts), path, bytes });
+  }
   for (const folder of folders()) {
     const manifests = join(folder, "manifests");
-    for (const relative of await fs.readdir(manifests, { recursive: true }).catch(() => [])) {
-      const parts = relative.split(sep);
-      if (parts.length < 4) continue;
-      const digest = await modelLayer(join(manifests, relative));
-      if (digest === null) continue;
-      const path = join(folder, "blobs", digest.replace(":", "-"));
-      const bytes = await sizeOf(path);
-      if (bytes !== null) found.push({ name: nameOf(parts), path, bytes });
+    try {
+      for (const name of await filesBelow(manifests)) {
+        const parts = name.split("/");
+        if (parts.length >= 4) await add(folder, parts, join(manifests, name)).catch(unreadable);
+      }
+    } catch (error) {
+      unreadable(error as Error);
     }
   }
   return found.sort((a, b) => a.name.localeCompare(b.name));
@@ -59,24 +65,26 @@ function nameOf(parts: readonly string[]): string {
   return `${shown.join("/")}:${parts.at(-1)}`;
 }
 
-async function modelLayer(manifest: string): Promise<string | null> {
-  try {
-    const { layers } = MANIFEST.parse(JSON.parse(await fs.readFile(manifest, "utf8")));
-    const digest = layers.find(({ mediaType }) => mediaType === MODEL_LAYER)?.digest ?? "";
-    return /^sha256:[0-9a-f]{64}$/.test(digest) ? digest : null;
-  } catch {
-    return null;
-  }
+/** The digest of a manifest's model. @throws FormatError for what is no manifest */
+async function modelLayer(manifest: string): Promise<string> {
+  const read = fs.readFile(manifest, "utf8").catch((cause) => {
+    throw readError(manifest, cause);
+  });
+  const { success, data } = MANIFEST.safeParse(parseJson(await read, manifest));
+  const digest = data?.layers.find(({ mediaType }) => mediaType === MODEL_LAYER)?.digest ?? "";
+  if (success && /^sha256:[0-9a-f]{64}$/.test(digest)) return digest;
+  throw new FormatError(`${manifest}: no manifest of a model, expected a layer ${MODEL_LAYER} with a SHA-256 digest, got none. Pull the model again.`);
 }
 
 /** The GGUF file of `ollama:name` or `ollama:name:tag`. @throws ConfigError where Ollama has no such model here */
 export async function ollamaFile(place: string): Promise<string> {
   const name = place.slice(OLLAMA.length);
-  const models = await ollamaModels();
+  const unreadable: Error[] = [];
+  const models = await ollamaModels((error) => unreadable.push(error));
   const found = models.find((model) => model.name === name || model.name === `${name}:latest`);
   if (found !== undefined) return found.path;
   const names = models.map((model) => model.name);
   throw new ConfigError(
-    `${place}: Ollama has no such model here, expected one of ${names.join(", ") || `those in ${folders().join(" and ") || "its folder, which is not there"}`}, got "${name}".${didYouMean(name, names)} Run "ollama pull ${name}", or choose another.`,
+    `${place}: Ollama has no such model here, expected one of ${names.join(", ") || `those in ${folders().join(" and ") || "its folder, which is not there"}`}, got "${name}".${didYouMean(name, names)} Run "ollama pull ${name}", or choose another.${unreadable.map(({ message }) => `\n${message}`).join("")}`,
   );
 }

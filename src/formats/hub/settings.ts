@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { ConfigError } from "../../errors.ts";
+import { absentOr } from "../node-file.ts";
 
 /** What a pull goes by. */
 export interface HubSettings {
@@ -60,7 +61,7 @@ function tokenOf(env: Environment): string | null {
 function contentOf(file: string): string {
   try {
     return readFileSync(file, "utf8");
-  } catch {
-    return "";
+  } catch (cause) {
+    return absentOr(file, cause, "");
   }
 }
