@@ -14,8 +14,11 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
 fn template_render(call: &Call) -> Result<sys::napi_value, String> {
     let (source, variables, clock) = (call.string(0)?, call.string(1)?, call.string(2)?);
     let fuel = call.number(3)?;
-    let clock: HashMap<char, String> =
-        clock.lines().filter_map(|line| Some((line.chars().next()?, line.chars().skip(1).collect()))).collect();
+    let entry = |line: &str| {
+        let mut letters = line.chars();
+        Some((letters.next()?, letters.collect()))
+    };
+    let clock: HashMap<char, String> = clock.lines().filter_map(entry).collect();
     // A number that is no count of fuel becomes 0, which is none.
     match render(&source, &variables, clock, fuel as u64) {
         Ok(text) => call.from_string(&format!("={text}")),

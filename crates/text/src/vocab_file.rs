@@ -49,7 +49,7 @@ pub fn read_vocab_file(file: &[u8]) -> Option<VocabFile> {
     let mut model = None;
     scan.object(|scan, key| {
         if key != b"model" {
-            return scan.skip();
+            return scan.pass();
         }
         let found = Model::read(scan)?;
         model.replace(found).is_none().then_some(())
@@ -85,9 +85,9 @@ impl Model {
             let place = match key {
                 b"vocab" => &mut vocab,
                 b"merges" => &mut merges,
-                _ => return scan.skip(),
+                _ => return scan.pass(),
             };
-            scan.skip()?;
+            scan.pass()?;
             place.replace((start, scan.at)).is_none().then_some(())
         })?;
         let (vocab, merges) = (vocab?, merges?);
@@ -173,7 +173,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Passes over a value. What is cut out is read again, strictly; the rest is parsed as JSON, which finds these brackets where they were found here.
-    fn skip(&mut self) -> Option<()> {
+    fn pass(&mut self) -> Option<()> {
         let mut depth = 0usize;
         loop {
             match self.text.get(self.at)? {
