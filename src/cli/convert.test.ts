@@ -2,28 +2,20 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { commandLine } from "../../tests/command-line.ts";
 import { GPT2, Llama, saveModel } from "../models/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
-import { type CommandTable, dispatch } from "./dispatch.ts";
+import type { CommandTable } from "./dispatch.ts";
 
 let folder: string;
-let out = "";
-let err = "";
 const table: CommandTable = [
   ["convert", "", () => import("./convert.ts")],
   ["quantize", "", () => import("./quantize.ts")],
   ["inspect", "", () => import("./inspect.ts")],
   ["generate", "", () => import("./generate.ts")],
 ];
-async function groundup(...argv: string[]): Promise<{ out: string; err: string; code: unknown }> {
-  out = "";
-  err = "";
-  process.exitCode = undefined;
-  await dispatch(table, argv, "0.0.0");
-  return { out, err, code: process.exitCode };
-}
-const json = async (...argv: string[]) => JSON.parse((await groundup(...argv, "--json")).out);
+const { groundup, json } = commandLine(table);
 const at = (...names: string[]) => join(folder, ...names);
 
 beforeAll(async () => {
@@ -46,20 +38,6 @@ beforeAll(async () => {
   writeFileSync(at("model/generation_config.json"), '{"top_k": 5}');
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-beforeEach(() => {
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    out += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    err += text;
-    return true;
-  });
-});
-afterEach(() => {
-  vi.restoreAllMocks();
-  process.exitCode = undefined;
-});
 
 test("a folder as GGUF and back: the same weights, tokenizer, template", async () => {
   // All matrices are BF16, so that is what loses nothing.

@@ -1,27 +1,19 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { commandLine } from "../../tests/command-line.ts";
 import { generate } from "../generate/index.ts";
 import { type CausalLM, fromPretrained, GPT2, saveModel } from "../models/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
-import { type CommandTable, dispatch } from "./dispatch.ts";
 
 let folder: string;
 let model: CausalLM;
-let out = "";
-let err = "";
 const tokenizer = trainBpe("It was a bright cold day in April. ".repeat(20), { vocabSize: 280, specialTokens: ["<|endoftext|>"] });
-const table: CommandTable = [["generate", "", () => import("./generate.ts")]];
 const at = (...names: string[]) => join(folder, ...names);
 
-async function groundup(...argv: string[]): Promise<{ out: string; err: string; code: unknown }> {
-  out = "";
-  err = "";
-  process.exitCode = undefined;
-  await dispatch(table, ["generate", at("model"), ...argv], "0.0.0");
-  return { out, err, code: process.exitCode };
-}
+const line = commandLine([["generate", "", () => import("./generate.ts")]]);
+const groundup = (...argv: string[]) => line.groundup("generate", at("model"), ...argv);
 
 interface Answer {
   line: number;
@@ -60,24 +52,10 @@ afterAll(() => {
   model.dispose();
   rmSync(folder, { recursive: true, force: true });
 });
-beforeEach(() => {
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    out += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    err += text;
-    return true;
-  });
-});
-afterEach(() => {
-  vi.restoreAllMocks();
-  process.exitCode = undefined;
-});
 const flags = (name: string): string[] => ["--inputs", at("prompts.jsonl"), "--out", at(name), "--seed", "7", "--top-p", "0.9", "--max-batch", "4"];
 
 test("each line's answer is what that prompt gives alone, with the flags and what the line says for itself", async () => {
-  const { out } = await groundup(...flags("a.jsonl"), "--json");
+  const { out, err } = await groundup(...flags("a.jsonl"), "--json");
   const answers = byLine(answersIn("a.jsonl"));
   expect(answers.map((a) => a.line)).toEqual(Array.from({ length: 23 }, (_, i) => i + 1).filter((line) => line !== 5));
   const lines = readFileSync(at("prompts.jsonl"), "utf8").split("\n");

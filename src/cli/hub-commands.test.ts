@@ -3,18 +3,18 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { commandLine } from "../../tests/command-line.ts";
 import { hubEnvironment, startHub, type TestHub } from "../../tests/hub-server.ts";
 import { KNOWN_MODELS } from "../formats/hub/known-models.ts";
 import { locate } from "../formats/hub/locate.ts";
 import { encodeGguf } from "../formats/index.ts";
 import { architectures, describeModel, fromPretrained, GPT2, modelCounts, saveModel } from "../models/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
-import { type CommandTable, dispatch } from "./dispatch.ts";
+import type { CommandTable } from "./dispatch.ts";
 
 let hub: TestHub;
 let home: string;
 let commit: string;
-let [out, err] = ["", ""];
 const before = process.cwd();
 const table: CommandTable = [
   ["generate", "", () => import("./generate.ts")],
@@ -28,13 +28,7 @@ const table: CommandTable = [
   ["chat", "", () => import("./chat.ts")],
 ];
 
-async function groundup(...argv: string[]): Promise<{ out: string; err: string; code: unknown }> {
-  [out, err] = ["", ""];
-  process.exitCode = undefined;
-  await dispatch(table, argv, "0.0.0");
-  return { out, err, code: process.exitCode };
-}
-const json = async (...argv: string[]) => JSON.parse((await groundup(...argv, "--json")).out);
+const { groundup, json, said } = commandLine(table);
 
 beforeAll(async () => {
   hub = await startHub();
@@ -54,14 +48,10 @@ beforeEach(() => {
   home = mkdtempSync(join(tmpdir(), "groundup-hub-cli-"));
   process.chdir(home);
   for (const [name, value] of Object.entries({ ...hubEnvironment(hub, join(home, "hf")), HOME: home })) vi.stubEnv(name, value);
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => Boolean((out += text)));
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => Boolean((err += text)));
 });
 afterEach(() => {
-  vi.restoreAllMocks();
   vi.unstubAllEnvs();
   process.chdir(before);
-  process.exitCode = undefined;
   rmSync(home, { recursive: true, force: true });
 });
 
@@ -87,7 +77,7 @@ test("generate, eval, inspect and the tokenizer's commands open a model by its i
   expect([generated.code, generated.err]).toEqual([undefined, expect.stringContaining("org/tiny is fetched from the hub\n")]);
   const again = await json("generate", "org/tiny", ...args, "--offline");
   expect(again.model).toBe(join(home, "hf/hub/models--org--tiny/snapshots", commit));
-  expect(err).not.toContain("is fetched");
+  expect(said()).not.toContain("is fetched");
   writeFileSync("text.txt", "It was a bright cold day in April. ".repeat(9));
   expect((await json("eval", "org/tiny", "--data", "text.txt", "--offline")).results.perplexity.perplexity).toBeGreaterThan(1);
   expect(await json("inspect", `org/tiny@${commit}`, "--offline")).toMatchObject({ kind: "model", modelType: "gpt2" });

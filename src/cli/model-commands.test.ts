@@ -2,18 +2,17 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { commandLine } from "../../tests/command-line.ts";
 import { openFile, writeCheckpoint } from "../formats/index.ts";
 import { GPT2, saveModel } from "../models/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
-import { type CommandTable, dispatch } from "./dispatch.ts";
+import type { CommandTable } from "./dispatch.ts";
 import { command as evaluate } from "./eval.ts";
 import { flagOf } from "./flags.ts";
 import { command as generate } from "./generate.ts";
 
 let folder: string;
-let out = "";
-let err = "";
 const table: CommandTable = [
   ["generate", "", () => import("./generate.ts")],
   ["eval", "", () => import("./eval.ts")],
@@ -22,15 +21,7 @@ const table: CommandTable = [
   ["plan", "", () => import("./plan.ts")],
 ];
 
-/** Runs a command line; gives stdout, stderr and the exit code. */
-async function groundup(...argv: string[]): Promise<{ out: string; err: string; code: unknown }> {
-  out = "";
-  err = "";
-  process.exitCode = undefined;
-  await dispatch(table, argv, "0.0.0");
-  return { out, err, code: process.exitCode };
-}
-const json = async (...argv: string[]) => JSON.parse((await groundup(...argv, "--json")).out);
+const { groundup, json } = commandLine(table);
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "groundup-cli-"));
@@ -51,20 +42,6 @@ beforeAll(async () => {
   mkdirSync(join(folder, "empty"));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-beforeEach(() => {
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    out += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    err += text;
-    return true;
-  });
-});
-afterEach(() => {
-  vi.restoreAllMocks();
-  process.exitCode = undefined;
-});
 const at = (...names: string[]) => join(folder, ...names);
 
 describe("generate", () => {
