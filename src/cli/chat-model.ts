@@ -1,20 +1,19 @@
 /** What a model's files say about talking with it: how tokens are drawn, what ends a turn, and which template it has. */
-import { existsSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ConfigError, FormatError } from "../errors.ts";
-import { isGgufFile, isJsonObject, openFile, openGguf, parseJson } from "../formats/index.ts";
+import { ConfigError } from "../errors.ts";
+import { type GenerationConfig, isGgufFile, openFile, openFolder, openGguf, readGenerationConfig } from "../formats/index.ts";
 import { checkSampling, type SamplingOptions } from "../generate/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 
 /** Names in generation_config.json and in GGUF metadata. */
-const SAMPLING: readonly (readonly [ours: keyof SamplingOptions & string, json: string, gguf: string])[] = [
+const SAMPLING = [
   ["temperature", "temperature", "temp"],
   ["topK", "top_k", "top_k"],
   ["topP", "top_p", "top_p"],
   ["minP", "min_p", "min_p"],
   ["repetitionPenalty", "repetition_penalty", "penalty_repeat"],
-];
+] as const satisfies readonly (readonly [ours: keyof SamplingOptions, json: keyof GenerationConfig, gguf: string])[];
 
 /** The settings that a model's makers give, as far as its files have them. */
 export interface ChatDefaults {
@@ -25,7 +24,7 @@ export interface ChatDefaults {
 
 /** @throws ConfigError for settings outside their range, FormatError for damaged files */
 export async function chatDefaults(folder: string): Promise<ChatDefaults> {
-  const { where, number, stopIds } = (await isGgufFile(folder)) ? await ofGguf(folder) : ofFolder(folder);
+  const { where, number, stopIds } = (await isGgufFile(folder)) ? await ofGguf(folder) : await ofFolder(folder);
   const sampling: Record<string, number> = {};
   for (const [ours, json, gguf] of SAMPLING) {
     const value = number(json, gguf);
@@ -37,18 +36,16 @@ export async function chatDefaults(folder: string): Promise<ChatDefaults> {
 
 interface Settings {
   readonly where: string;
-  number(json: string, gguf: string): number | undefined;
+  number(json: (typeof SAMPLING)[number][1], gguf: string): number | undefined;
   readonly stopIds: readonly number[];
 }
 
-function ofFolder(folder: string): Settings {
-  const file = join(folder, "generation_config.json");
-  const json = existsSync(file) ? parseJson(readFileSync(file, "utf8"), file, { pythonNumbers: true }) : {};
-  if (!isJsonObject(json)) throw new FormatError(`${file}: unknown content, expected an object, got ${JSON.stringify(json).slice(0, 80)}. Correct the file.`);
+async function ofFolder(folder: string): Promise<Settings> {
+  const config = (await readGenerationConfig(openFolder(folder))) ?? {};
   return {
-    where: file,
+    where: join(folder, "generation_config.json"),
     // Not to sample is to take the likeliest token, whatever else the file says.
-    number: (key) => (json.do_sample === false && key === "temperature" ? 0 : typeof json[key] === "number" ? json[key] : undefined),
+    number: (key) => (config.do_sample === false && key === "temperature" ? 0 : config[key]),
     stopIds: [],
   };
 }

@@ -5,7 +5,7 @@ import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
 import { isGgufFile } from "../formats/gguf/files.ts";
 import { type LocateOptions, locate } from "../formats/hub/locate.ts";
-import { isJsonObject, listCheckpoints, parseJson, verifyCheckpoint } from "../formats/index.ts";
+import { isJsonObject, listCheckpoints, openFolder, parseJson, readGenerationConfig, verifyCheckpoint } from "../formats/index.ts";
 import { endIds } from "../generate/index.ts";
 import { type CausalLM, fromPretrained, type OpenOptions } from "../models/index.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
@@ -212,18 +212,7 @@ function bestOf(run: string): string | null {
 }
 
 async function stopIdsOf(folder: string, model: CausalLM, tokenizer: Tokenizer): Promise<number[]> {
-  const ids = new Set(endIds(tokenizer));
-  if (await isGgufFile(folder)) {
-    const end = model.tokenIds.eos_token_id ?? [];
-    for (const id of Array.isArray(end) ? end : [end]) ids.add(id);
-    return [...ids];
-  }
-  for (const name of ["generation_config.json", "config.json"]) {
-    const file = join(folder, name);
-    if (!existsSync(file)) continue;
-    const json = parseJson(readFileSync(file, "utf8"), file);
-    const end = isJsonObject(json) ? json.eos_token_id : undefined;
-    for (const id of Array.isArray(end) ? end : [end]) if (typeof id === "number" && Number.isInteger(id) && id >= 0) ids.add(id);
-  }
-  return [...ids];
+  const generation = (await isGgufFile(folder)) ? null : await readGenerationConfig(openFolder(folder));
+  const ends = [model.tokenIds.eos_token_id, generation?.eos_token_id].flatMap((ids) => ids ?? []);
+  return [...new Set([...endIds(tokenizer), ...ends])];
 }
