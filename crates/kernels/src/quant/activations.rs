@@ -117,18 +117,23 @@ unsafe fn quantise_row<D: Dots>(x: *const f32, row: Row, k: usize, sub: usize, z
             let size = |v| D::S::max(v, D::S::sub(D::S::splat(0.0), v));
             let largest = D::S::max_lane(D::S::max(size(v[0]), size(v[1])));
             // 0, or NaN where a number is infinite or NaN: it spreads to the row's results, as in float32.
-            let [zeros, others] = v.map(|v| D::S::mul(v, D::S::splat(0.0)));
-            let zeros = D::S::sum(D::S::add(zeros, others));
+            let none = D::S::splat(0.0);
+            let zeros = D::S::sum(D::S::add(D::S::mul(v[0], none), D::S::mul(v[1], none)));
             let some = largest >= LEAST;
             let (scale, inverse) = if some { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
             let scale = scale + zeros.abs();
-            let q = v.map(|v| D::S::round(D::S::mul(v, D::S::splat(inverse))));
+            // No `map` over lanes here: its closure would be compiled without the instruction set, and called.
+            let q = [D::S::round(D::S::mul(v[0], D::S::splat(inverse))), D::S::round(D::S::mul(v[1], D::S::splat(inverse)))];
             put::<D>(row.bytes, b, q);
             *row.scales.cast_mut().add(b) = scale;
             let fine = some && largest > outlier;
             let (fine_scale, fine_inverse) = if fine { (scale / FINE, inverse * FINE) } else { (0.0, 0.0) };
-            let rest = |i: usize| D::S::round(D::S::mul(D::S::fnma(q[i], D::S::splat(scale), v[i]), D::S::splat(fine_inverse)));
-            let rest = if fine { [rest(0), rest(1)] } else { [D::S::splat(0.0); 2] };
+            let mut rest = [none; 2];
+            if fine {
+                for i in 0..2 {
+                    rest[i] = D::S::round(D::S::mul(D::S::fnma(q[i], D::S::splat(scale), v[i]), D::S::splat(fine_inverse)));
+                }
+            }
             put::<D>(row.fine_bytes, b, rest);
             *row.fine_scales.cast_mut().add(b) = fine_scale;
             mark |= u32::from(fine) << (b % MARKS);

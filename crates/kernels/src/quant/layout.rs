@@ -73,6 +73,8 @@ pub struct Form {
     pub minimum: bool,
     /// What a code of four bits stands for, plus `zero`.
     pub table: Option<&'static [u8; 16]>,
+    /// Whether what a code stands for is from −32 to 31.
+    pub small: bool,
 }
 
 /// Codes of eight bits stand for themselves less 128, so that every signed byte has one.
@@ -89,10 +91,20 @@ impl Kind {
     }
 
     pub const fn form(self) -> Form {
-        let small = Form { bytes: 0, items: BLOCK, nibbles: true, zero: 0, sub: BLOCK, scale: Scale::Half, minimum: false, table: None };
+        let small = Form {
+            bytes: 0,
+            items: BLOCK,
+            nibbles: true,
+            zero: 0,
+            sub: BLOCK,
+            scale: Scale::Half,
+            minimum: false,
+            table: None,
+            small: true,
+        };
         let large = Form { items: SUPER, scale: Scale::Unsigned, ..small };
         match self {
-            Kind::Q8_0 => Form { bytes: 34, nibbles: false, zero: ZERO, ..small },
+            Kind::Q8_0 => Form { bytes: 34, nibbles: false, zero: ZERO, small: false, ..small },
             Kind::Q4_0 => Form { bytes: 18, zero: 8, ..small },
             Kind::Q4_1 => Form { bytes: 20, minimum: true, ..small },
             Kind::Q5_0 => Form { bytes: 22, nibbles: false, zero: ZERO, ..small },
@@ -102,8 +114,8 @@ impl Kind {
             Kind::Q4K => Form { bytes: 144, minimum: true, ..large },
             Kind::Q5K => Form { bytes: 176, nibbles: false, zero: ZERO, minimum: true, ..large },
             Kind::Q6K => Form { bytes: 210, nibbles: false, zero: ZERO, sub: 16, scale: Scale::Signed, ..large },
-            Kind::Iq4Nl => Form { bytes: 18, zero: ZERO, table: Some(&IQ4), ..small },
-            Kind::Iq4Xs => Form { bytes: 136, zero: ZERO, scale: Scale::Signed, table: Some(&IQ4), ..large },
+            Kind::Iq4Nl => Form { bytes: 18, zero: ZERO, table: Some(&IQ4), small: false, ..small },
+            Kind::Iq4Xs => Form { bytes: 136, zero: ZERO, scale: Scale::Signed, table: Some(&IQ4), small: false, ..large },
             Kind::Mxfp4 => Form { bytes: 17, zero: ZERO, scale: Scale::Power, table: Some(&E2M1), ..small },
         }
     }

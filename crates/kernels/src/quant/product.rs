@@ -1,9 +1,9 @@
 //! A linear layer with a packed weight: which thread multiplies which groups with which rows.
 
 use super::activations::Activations;
-use super::dots::{Dots, dispatch_dots};
+use super::dots::{Dots, Shape, dispatch_dots};
 use super::layout::{BLOCK, Form, Kind, Planes};
-use super::tile::{Group, Of, Shape, spread, tile};
+use super::tile::{Group, Of, spread, tile};
 use crate::gemm::{Finish, Matrix, Product, Right, finish_tile};
 use crate::pool::{parallel_for, threads};
 use crate::scratch::Scratch;
@@ -106,29 +106,33 @@ pub unsafe fn linears(products: &[QuantProduct]) {
     if m * columns * k < SERIAL { (0..tasks).for_each(run) } else { parallel_for(tasks, run) }
 }
 
-dispatch_dots! { unsafe fn task(job: &Job, i: usize) = task_on }
-
-#[inline(always)]
-unsafe fn task_on<D: Dots>(job: &Job, i: usize) {
+/// One task. A function of its own for each shape: all of them in one would take a compiler minutes.
+unsafe fn task(job: &Job, i: usize) {
     let f = &job.form;
     // SAFETY: as promised to `linear`.
     unsafe {
-        match (f.nibbles, f.table.is_some(), f.sub != BLOCK, f.minimum) {
-            (true, false, false, false) => groups::<D, Of<true, false, false, false>>(job, i),
-            (true, false, false, true) => groups::<D, Of<true, false, false, true>>(job, i),
-            (true, false, true, false) => groups::<D, Of<true, false, true, false>>(job, i),
-            (true, false, true, true) => groups::<D, Of<true, false, true, true>>(job, i),
-            (true, true, ..) => groups::<D, Of<true, true, false, false>>(job, i),
-            (false, _, false, false) => groups::<D, Of<false, false, false, false>>(job, i),
-            (false, _, false, true) => groups::<D, Of<false, false, false, true>>(job, i),
-            (false, _, true, _) => groups::<D, Of<false, false, true, false>>(job, i),
+        match (f.nibbles, f.table.is_some(), f.sub != BLOCK, f.minimum, f.small) {
+            (true, false, false, false, _) => groups::<Of<true, false, false, false, true>>(job, i),
+            (true, false, false, true, _) => groups::<Of<true, false, false, true, true>>(job, i),
+            (true, false, true, false, _) => groups::<Of<true, false, true, false, true>>(job, i),
+            (true, false, true, true, _) => groups::<Of<true, false, true, true, true>>(job, i),
+            (true, true, _, _, false) => groups::<Of<true, true, false, false, false>>(job, i),
+            (true, true, _, _, true) => groups::<Of<true, true, false, false, true>>(job, i),
+            (false, _, false, false, false) => groups::<Of<false, false, false, false, false>>(job, i),
+            (false, _, false, false, true) => groups::<Of<false, false, false, false, true>>(job, i),
+            (false, _, false, true, _) => groups::<Of<false, false, false, true, true>>(job, i),
+            (false, _, true, ..) => groups::<Of<false, false, true, false, true>>(job, i),
         }
     }
 }
 
-/// Groups i · step … of the weight with all rows.
+dispatch_dots! {
+    /// Groups i · step … of the weight with all rows.
+    unsafe fn groups<H>(job: &Job, i: usize) = groups_on
+}
+
 #[inline(always)]
-unsafe fn groups<D: Dots, H: Shape>(job: &Job, i: usize) {
+unsafe fn groups_on<D: Dots, H: Shape>(job: &Job, i: usize) {
     static NO_TABLE: [u8; 16] = [0; 16];
     let (p, form) = (job.p, &job.form);
     let subs = p.k / form.sub;

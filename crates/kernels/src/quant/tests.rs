@@ -8,18 +8,24 @@ use crate::testing::{assert_close, assert_same_bits, noise, same_everywhere};
 
 /// Blocks of any bits, with scales of a sensible size.
 fn blocks(kind: Kind, n: usize, k: usize, seed: u64) -> Vec<u8> {
-    let form = kind.form();
-    let bytes = block_bytes(kind, k).expect("whole blocks");
+    scaled(kind, random_bytes(n * block_bytes(kind, k).expect("whole blocks"), seed), seed)
+}
+
+fn random_bytes(count: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut all: Vec<u8> = (0..n * bytes)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as u8
-        })
-        .collect();
-    let sizes = noise(2 * n * k / form.items, seed);
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as u8
+    };
+    (0..count).map(next).collect()
+}
+
+/// The blocks with scales of a sensible size.
+fn scaled(kind: Kind, mut all: Vec<u8>, seed: u64) -> Vec<u8> {
+    let form = kind.form();
+    let sizes = noise(2 * all.len() / form.bytes, seed);
     let halves: &[usize] = match kind {
         Kind::Q8_0 | Kind::Q4_0 | Kind::Q5_0 | Kind::Iq4Nl | Kind::Iq4Xs => &[0],
         Kind::Q4_1 | Kind::Q5_1 | Kind::Q4K | Kind::Q5K => &[0, 2],
@@ -122,6 +128,24 @@ fn products_are_sums_over_blocks_on_every_instruction_set() {
                 })
                 .collect();
             assert_close(&got, &want, 2e-5, &format!("{kind:?} ({m}, {n}, {k})"));
+        }
+    }
+}
+
+/// Sums in 16 bits must have room for the largest codes and activations of either sign.
+#[test]
+fn the_largest_codes_and_activations_fit_on_every_instruction_set() {
+    let (m, n, k) = (4, 16, 256);
+    for kind in KINDS {
+        for fill in [0x00, 0xff] {
+            let bytes = scaled(kind, vec![fill; n * block_bytes(kind, k).expect("whole blocks")], 5);
+            let weight = packed(kind, &bytes, n, k);
+            let x: Vec<f32> = (0..m * k).map(|i| if i < k || (i < 2 * k && i % 2 == 0) { 1.0 } else { -1.0 }).collect();
+            let got = same_everywhere(|| product(kind, &x, &weight, m, n, k, Finish::PLAIN));
+            let w = numbers(kind, &weight, n, k);
+            let want: Vec<f64> =
+                (0..m * n).map(|at| (0..k).map(|p| f64::from(x[at / n * k + p]) * f64::from(w[at % n * k + p])).sum()).collect();
+            assert_close(&got, &want, 2e-5, &format!("{kind:?}, bytes {fill}"));
         }
     }
 }

@@ -1,32 +1,22 @@
 //! The inner product: a group of 16 rows of the weight with a few rows of activations, block after block.
 
 use super::activations::{MARKS, Row};
-use super::dots::Dots;
+use super::dots::{Dots, Shape};
 use super::layout::{BLOCK, Form, Planes, Scale};
 use crate::simd::{LANES, Simd};
 
-/// What the loops are compiled for.
-pub trait Shape: Copy + 'static {
-    /// Codes of four bits.
-    const NIBBLES: bool;
-    /// Codes go through a table.
-    const TABLE: bool;
-    /// A scale for every 16 items rather than 32.
-    const HALF: bool;
-    const MINIMUM: bool;
-    /// Codes may be above 127, and 128 stands for 0.
-    const WIDE: bool = !Self::NIBBLES || Self::TABLE;
-}
-
-/// [`Shape`] by its four constants, in their order.
+/// [`Shape`] by its constants, in their order.
 #[derive(Clone, Copy)]
-pub struct Of<const NIBBLES: bool, const TABLE: bool, const HALF: bool, const MINIMUM: bool>;
+pub struct Of<const NIBBLES: bool, const TABLE: bool, const HALF: bool, const MINIMUM: bool, const SMALL: bool>;
 
-impl<const NIBBLES: bool, const TABLE: bool, const HALF: bool, const MINIMUM: bool> Shape for Of<NIBBLES, TABLE, HALF, MINIMUM> {
+impl<const NIBBLES: bool, const TABLE: bool, const HALF: bool, const MINIMUM: bool, const SMALL: bool> Shape
+    for Of<NIBBLES, TABLE, HALF, MINIMUM, SMALL>
+{
     const NIBBLES: bool = NIBBLES;
     const TABLE: bool = TABLE;
     const HALF: bool = HALF;
     const MINIMUM: bool = MINIMUM;
+    const SMALL: bool = SMALL;
 }
 
 /// One group of 16 rows of the weight.
@@ -48,47 +38,6 @@ const LINE: usize = 64;
 /// Bytes that are asked for in advance where a weight is read for the first time: a quarter of a first-level cache.
 const AHEAD: usize = 8 << 10;
 
-/// The exact sums of a block's codes times some rows' bytes: of all 32 items, or of both halves.
-#[inline(always)]
-unsafe fn dots<D: Dots, H: Shape, const R: usize>(
-    codes: *const u8,
-    table: &[u8; 16],
-    bytes: [*const u8; R],
-    corrections: [*const i32; R],
-) -> [[D::Int; R]; 2] {
-    // SAFETY: as promised to `tile`.
-    unsafe {
-        let four = |r: usize, at: usize| bytes[r].add(at).cast::<i32>().read_unaligned();
-        let begin = |half: usize| -> [D::Int; R] { std::array::from_fn(|r| D::begin(H::WIDE, *corrections[r].add(half))) };
-        let mut low = begin(0);
-        // The second half of a block where it has a scale of its own.
-        let mut high = if H::HALF { begin(1) } else { low };
-        if H::NIBBLES {
-            for v in 0..4 {
-                let both = D::codes(codes.add(64 * v));
-                let (mut c0, mut c1) = (D::low(both), D::high(both));
-                if H::TABLE {
-                    (c0, c1) = (D::lookup(table, c0), D::lookup(table, c1));
-                }
-                for r in 0..R {
-                    low[r] = D::dot(H::WIDE, low[r], c0, four(r, 4 * v));
-                    let second = if H::HALF { &mut high[r] } else { &mut low[r] };
-                    *second = D::dot(H::WIDE, *second, c1, four(r, 16 + 4 * v));
-                }
-            }
-        } else {
-            for v in 0..8 {
-                let c = D::codes(codes.add(64 * v));
-                for r in 0..R {
-                    let sums = if H::HALF && v >= 4 { &mut high[r] } else { &mut low[r] };
-                    *sums = D::dot(H::WIDE, *sums, c, four(r, 4 * v));
-                }
-            }
-        }
-        [low, high]
-    }
-}
-
 /// sums (R, 16) = the products of a group and R rows of activations. `first`: nobody has read the group yet.
 ///
 /// # Safety
@@ -100,7 +49,7 @@ pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row;
     unsafe {
         let mut all = [D::S::splat(0.0); R];
         for b in 0..group.blocks {
-            let codes = group.codes.add(b * block_bytes::<H>());
+            let codes = group.codes.add(b * H::BYTES);
             if first {
                 // As much as the block takes of the group, planes of scales with it: reading runs through the weight at an even pace.
                 let ahead = group.start.wrapping_add(b * group.stride + AHEAD);
@@ -110,7 +59,7 @@ pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row;
             }
             let sub = halves * b;
             let bytes = std::array::from_fn(|r| rows[r].bytes.add(b * BLOCK));
-            let dots = dots::<D, H, R>(codes, group.table, bytes, std::array::from_fn(|r| rows[r].corrections.add(sub)));
+            let dots = D::block::<H, R>(codes, group.table, bytes, std::array::from_fn(|r| rows[r].corrections.add(sub)));
             for half in 0..halves {
                 let scale = D::S::load(group.scales.add((sub + half) * LANES));
                 for r in 0..R {
@@ -145,8 +94,8 @@ unsafe fn second_parts<D: Dots, H: Shape>(group: &Group, row: &Row, sums: *mut f
                 let b = word * MARKS + marks.trailing_zeros() as usize;
                 marks &= marks - 1;
                 let (sub, bytes) = (halves * b, row.fine_bytes.add(b * BLOCK));
-                let codes = group.codes.add(b * block_bytes::<H>());
-                let dots = dots::<D, H, 1>(codes, group.table, [bytes], [row.fine_corrections.add(sub)]);
+                let codes = group.codes.add(b * H::BYTES);
+                let dots = D::block::<H, 1>(codes, group.table, [bytes], [row.fine_corrections.add(sub)]);
                 let step = D::S::splat(*row.fine_scales.add(b));
                 for half in 0..halves {
                     let scale = D::S::mul(D::S::load(group.scales.add((sub + half) * LANES)), step);
@@ -156,11 +105,6 @@ unsafe fn second_parts<D: Dots, H: Shape>(group: &Group, row: &Row, sums: *mut f
         }
         D::S::store(sums, all);
     }
-}
-
-/// Bytes of the 16 rows' codes in a block.
-const fn block_bytes<H: Shape>() -> usize {
-    if H::NIBBLES { LANES * BLOCK / 2 } else { LANES * BLOCK }
 }
 
 /// Writes a group's scales and minima as float32: [k / sub][16] each.

@@ -1,0 +1,193 @@
+//! AVX2: `vpmaddubsw` multiplies unsigned bytes with signed ones and adds pairs in 16 bits, where a sum beyond 32767 would saturate. How many pairs a lane
+//! can take before it must be widened depends on the size of the codes.
+
+// SAFETY of every block here: intrinsics under the contract of `Dots`, whose caller has checked the CPU and the pointers.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
+use super::{Dots, Shape};
+use crate::quant::layout::ZERO;
+use crate::simd::{Avx2, Pair};
+use std::arch::x86_64::*;
+
+/// 64 codes of 16 rows, or the sums of 16 rows.
+type Ints = Pair<__m256i>;
+
+#[inline(always)]
+unsafe fn load(p: *const u8) -> Ints {
+    unsafe { Pair(_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())) }
+}
+
+/// Four activations, in every lane of 32 bits.
+#[inline(always)]
+unsafe fn four(p: *const u8) -> __m256i {
+    unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+}
+
+/// sums + the sums of two neighbours, of 16 bits each.
+#[inline(always)]
+unsafe fn add_pairs(sums: __m256i, pairs: __m256i) -> __m256i {
+    unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))) }
+}
+
+/// Codes of four bits, of one half of the block (`HALF` 0 or 1) or of both (2): at most 15 · 127 · 2 · 8 = 30480.
+#[inline(always)]
+unsafe fn nibbles<const R: usize, const HALF: usize>(codes: *const u8, bytes: [*const u8; R], corrections: [*const i32; R]) -> [Ints; R] {
+    unsafe {
+        let mask = _mm256_set1_epi8(15);
+        let mut pairs = [Pair(_mm256_setzero_si256(), _mm256_setzero_si256()); R];
+        for v in 0..4 {
+            let c = load(codes.add(64 * v));
+            if HALF != 1 {
+                let low = Pair(_mm256_and_si256(c.0, mask), _mm256_and_si256(c.1, mask));
+                for r in 0..R {
+                    let x = four(bytes[r].add(4 * v));
+                    pairs[r].0 = _mm256_add_epi16(pairs[r].0, _mm256_maddubs_epi16(low.0, x));
+                    pairs[r].1 = _mm256_add_epi16(pairs[r].1, _mm256_maddubs_epi16(low.1, x));
+                }
+            }
+            if HALF != 0 {
+                let high = Pair(_mm256_and_si256(_mm256_srli_epi16::<4>(c.0), mask), _mm256_and_si256(_mm256_srli_epi16::<4>(c.1), mask));
+                for r in 0..R {
+                    let x = four(bytes[r].add(16 + 4 * v));
+                    pairs[r].0 = _mm256_add_epi16(pairs[r].0, _mm256_maddubs_epi16(high.0, x));
+                    pairs[r].1 = _mm256_add_epi16(pairs[r].1, _mm256_maddubs_epi16(high.1, x));
+                }
+            }
+        }
+        for r in 0..R {
+            let correction = _mm256_set1_epi32(*corrections[r].add(HALF % 2));
+            pairs[r] = Pair(add_pairs(correction, pairs[r].0), add_pairs(correction, pairs[r].1));
+        }
+        pairs
+    }
+}
+
+/// 64 codes of eight bits: those at 64 · v, or the table's for the four bits there (of the upper halves from v = 4 on).
+#[inline(always)]
+unsafe fn code<H: Shape>(codes: *const u8, table: __m256i, v: usize) -> Ints {
+    unsafe {
+        if !H::NIBBLES {
+            return load(codes.add(64 * v));
+        }
+        let c = load(codes.add(64 * (v % 4)));
+        let c = if v < 4 { c } else { Pair(_mm256_srli_epi16::<4>(c.0), _mm256_srli_epi16::<4>(c.1)) };
+        let mask = _mm256_set1_epi8(15);
+        Pair(_mm256_shuffle_epi8(table, _mm256_and_si256(c.0, mask)), _mm256_shuffle_epi8(table, _mm256_and_si256(c.1, mask)))
+    }
+}
+
+/// Codes of eight bits that stand for less than 32 in size, steps from `FROM` to `TO`: with 32 in place of [`ZERO`] they are below 64, and two steps add up to 63 · 127 · 4 = 32004
+/// at most. A correction is −128 · Σ bytes.
+#[inline(always)]
+unsafe fn small<H: Shape, const R: usize, const FROM: usize, const TO: usize>(
+    codes: *const u8,
+    table: __m256i,
+    bytes: [*const u8; R],
+    corrections: [*const i32; R],
+) -> [Ints; R] {
+    unsafe {
+        let mut sums = [Pair(_mm256_setzero_si256(), _mm256_setzero_si256()); R];
+        for r in 0..R {
+            let correction = _mm256_set1_epi32(*corrections[r].add(FROM / 4) / 4);
+            sums[r] = Pair(correction, correction);
+        }
+        let less = _mm256_set1_epi8((ZERO - 32) as i8);
+        for i in 0..(TO - FROM) / 2 {
+            let v = FROM + 2 * i;
+            let (c, d) = (code::<H>(codes, table, v), code::<H>(codes, table, v + 1));
+            let (c, d) = (
+                Pair(_mm256_sub_epi8(c.0, less), _mm256_sub_epi8(c.1, less)),
+                Pair(_mm256_sub_epi8(d.0, less), _mm256_sub_epi8(d.1, less)),
+            );
+            for r in 0..R {
+                let (x, y) = (four(bytes[r].add(4 * v)), four(bytes[r].add(4 * v + 4)));
+                sums[r].0 = add_pairs(sums[r].0, _mm256_add_epi16(_mm256_maddubs_epi16(c.0, x), _mm256_maddubs_epi16(d.0, y)));
+                sums[r].1 = add_pairs(sums[r].1, _mm256_add_epi16(_mm256_maddubs_epi16(c.1, x), _mm256_maddubs_epi16(d.1, y)));
+            }
+        }
+        sums
+    }
+}
+
+/// Codes of all eight bits: their size as the unsigned byte, their sign to the activation. One step adds up to 128 · 127 · 2 = 32512 at most.
+#[inline(always)]
+unsafe fn wide<H: Shape, const R: usize>(codes: *const u8, table: __m256i, bytes: [*const u8; R]) -> [Ints; R] {
+    unsafe {
+        let mut sums = [Pair(_mm256_setzero_si256(), _mm256_setzero_si256()); R];
+        let zero = _mm256_set1_epi8(ZERO as i8);
+        for v in 0..8 {
+            let c = code::<H>(codes, table, v);
+            let c = Pair(_mm256_xor_si256(c.0, zero), _mm256_xor_si256(c.1, zero));
+            let size = Pair(_mm256_abs_epi8(c.0), _mm256_abs_epi8(c.1));
+            for r in 0..R {
+                let x = four(bytes[r].add(4 * v));
+                sums[r].0 = add_pairs(sums[r].0, _mm256_maddubs_epi16(size.0, _mm256_sign_epi8(x, c.0)));
+                sums[r].1 = add_pairs(sums[r].1, _mm256_maddubs_epi16(size.1, _mm256_sign_epi8(x, c.1)));
+            }
+        }
+        sums
+    }
+}
+
+impl Dots for Avx2 {
+    type S = Avx2;
+    type Int = Ints;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn block<H: Shape, const R: usize>(
+        codes: *const u8,
+        table: &[u8; 16],
+        bytes: [*const u8; R],
+        corrections: [*const i32; R],
+    ) -> [[Self::Int; R]; 2] {
+        unsafe {
+            if !H::WIDE {
+                return if H::HALF {
+                    [nibbles::<R, 0>(codes, bytes, corrections), nibbles::<R, 1>(codes, bytes, corrections)]
+                } else {
+                    [nibbles::<R, 2>(codes, bytes, corrections); 2]
+                };
+            }
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            match (H::SMALL, H::HALF) {
+                (true, true) => {
+                    [small::<H, R, 0, 4>(codes, table, bytes, corrections), small::<H, R, 4, 8>(codes, table, bytes, corrections)]
+                }
+                (true, false) => [small::<H, R, 0, 8>(codes, table, bytes, corrections); 2],
+                // No layout of GGUF has a scale for every 16 codes of all eight bits.
+                (false, _) => [wide::<H, R>(codes, table, bytes); 2],
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn float(sums: Self::Int) -> Pair<__m256> {
+        unsafe { Pair(_mm256_cvtepi32_ps(sums.0), _mm256_cvtepi32_ps(sums.1)) }
+    }
+    #[inline(always)]
+    unsafe fn halves(p: *const u8) -> Pair<__m256> {
+        unsafe { Pair(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(16).cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn unsigned(p: *const u8) -> Pair<__m256> {
+        unsafe {
+            Self::float(Pair(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())), _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8).cast()))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn signed(p: *const u8) -> Pair<__m256> {
+        unsafe {
+            Self::float(Pair(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())), _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.add(8).cast()))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, v: Pair<__m256>) {
+        unsafe {
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(v.0), _mm256_cvtps_epi32(v.1));
+            // The pack works in halves of 128 bits: put the quarters in order.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(p.cast(), bytes);
+        }
+    }
+}
