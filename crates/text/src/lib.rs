@@ -13,6 +13,7 @@ mod cuts;
 mod encode;
 mod error;
 mod hash;
+mod joints;
 mod merge;
 mod models;
 mod normal;
