@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
 import { ConfigError, GroundupError } from "../errors.ts";
-import { isGgufFile } from "../formats/gguf/files.ts";
+import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
 import {
   listCheckpoints,
   openFile,

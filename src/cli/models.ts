@@ -2,7 +2,7 @@
 import os from "node:os";
 import * as z from "zod";
 import { GroundupError } from "../errors.ts";
-import { isGgufFile } from "../formats/gguf/files.ts";
+import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
 import {
   KNOWN_MODELS,
   type KnownModel,

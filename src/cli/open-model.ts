@@ -3,7 +3,7 @@ import { closeSync, existsSync, lstatSync, openSync, readdirSync, readFileSync, 
 import { basename, dirname, join } from "node:path";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
-import { isGgufFile } from "../formats/gguf/files.ts";
+import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
 import { type LocateOptions, locate } from "../formats/hub/locate.ts";
 import { isJsonObject, listCheckpoints, openFolder, parseJson, readGenerationConfig, verifyCheckpoint } from "../formats/index.ts";
 import { endIds } from "../generate/index.ts";

@@ -22,7 +22,8 @@ export {
 export { type GenerationConfig, readGenerationConfig } from "./generation-config.ts";
 export { DEQUANTIZED, dequantizeBlocks } from "./gguf/dequantize.ts";
 export { FILE_TYPES, type GgufFileType, type LayoutModel, layoutOf, PLAIN_FILE_TYPES } from "./gguf/file-types.ts";
-export { isGgufFile, openGgufFiles } from "./gguf/files.ts";
+export { openGgufFiles } from "./gguf/files.ts";
+export { isGgufFile } from "./gguf/is-gguf-file.ts";
 export { isGguf } from "./gguf/magic.ts";
 export { QUANTIZED, type QuantizedType, quantizeBlocks } from "./gguf/quantize.ts";
 export { type GgufNumbers, type GgufReader, type GgufTensor, type GgufValue, openGguf } from "./gguf/read.ts";

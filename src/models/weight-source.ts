@@ -51,7 +51,7 @@ export function weightsOf(model: CausalLM): WeightSource {
  * @throws FormatError where the weights are not those of the config
  */
 export async function openWeights(place: string): Promise<WeightSource> {
-  const { isGgufFile } = await import("../formats/gguf/files.ts");
+  const { isGgufFile } = await import("../formats/gguf/is-gguf-file.ts");
   const source = (await isGgufFile(place)) ? await fromGguf(place) : PYTORCH.test(place) ? await fromPytorch(place) : await fromFolder(place);
   try {
     checkCount(source);

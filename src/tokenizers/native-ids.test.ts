@@ -143,8 +143,8 @@ whereNative("the native part of tokenizers", () => {
 
   it("text of one letter takes linear time", () => {
     const long = ["a", " ", "語", "\u0301", "▁", "é "].map((part) => part.repeat(300_000 / part.length));
-    for (const { file } of Object.values(whole.tokenizers).filter(({ file }) => !file.includes("<|startoftext|>"))) {
-      const tokenizer = createTokenizer(readTokenizerJson(file, "tokenizer.json"));
+    const tokenizers = Object.values(whole.tokenizers).map(({ file }) => createTokenizer(readTokenizerJson(file, "tokenizer.json")));
+    for (const tokenizer of tokenizers.filter(({ engine }) => engine === "native")) {
       const start = performance.now();
       tokenizer.encodeAll(long);
       expect(performance.now() - start).toBeLessThan(20_000);

@@ -6,18 +6,22 @@ mod pipeline;
 mod table;
 
 use crate::napi::{Call, Exports, sys};
-use groundup_text::{Encoded, Encoder, MergeRule, Pattern, Spec, TrainOptions, Trainer, Vocab, read_vocab_file};
+use groundup_text::{AddedBytes, Encoded, Encoder, MergeRule, Pattern, Spec, TrainOptions, Trainer, Vocab, VocabFile, read_vocab_file};
 use input::{Documents, documents, list, new_list};
 use std::sync::Mutex;
 use table::Handles;
 
 static ENCODERS: Handles<Encoder> = Handles::new();
+static FILES: Handles<VocabFile> = Handles::new();
 static TRAINERS: Handles<Mutex<Trainer>> = Handles::new();
 
 type Answer = Result<sys::napi_value, String>;
 
 pub fn register(x: &mut Exports) -> Result<(), String> {
-    x.function("textReadVocab", read_vocab)?;
+    x.function("textVocabRead", vocab_read)?;
+    x.function("textVocabFind", vocab_find)?;
+    x.function("textVocabEncoder", vocab_encoder)?;
+    x.function("textVocabFree", |call| call.from_boolean(FILES.remove(handle(call, 0)?).is_some()))?;
     x.function("textEncoderNew", encoder_new)?;
     x.function("textEncoderFree", |call| call.from_boolean(ENCODERS.remove(handle(call, 0)?).is_some()))?;
     x.function("textEncode", encode)?;
@@ -33,6 +37,7 @@ pub fn register(x: &mut Exports) -> Result<(), String> {
 
 /// Frees the vocabularies and trainers of a thread that ends.
 pub fn free_all_of(thread: usize) {
+    FILES.free_all_of(thread);
     ENCODERS.free_all_of(thread);
     pipeline::free_all_of(thread);
     TRAINERS.free_all_of(thread);
@@ -74,16 +79,65 @@ fn ints(call: &Call, i: usize) -> Result<Vec<i32>, String> {
     Ok(view.bytes().chunks_exact(4).map(|b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
-/// `textReadVocab(file)`: `[rest, bytes, lengths, merges, idsOfOthers, other, other …]` of a tokenizer.json; an empty list where it must be read otherwise.
-fn read_vocab(call: &Call) -> Answer {
+/// `textVocabRead(file)`: `[vocabulary, rest, bytes, lengths, merges, idsOfOthers, other, other …]` of a tokenizer.json; an empty list where it must be
+/// read otherwise.
+fn vocab_read(call: &Call) -> Answer {
     let Some(found) = read_vocab_file(call.view(0)?.bytes()) else { return new_list(call, &[]) };
     let ids: Vec<i32> = found.others.iter().map(|(id, _)| *id as i32).collect();
-    let (rest, bytes) = (call.from_bytes(&found.rest)?, call.from_bytes(&found.bytes)?);
-    let mut list = vec![rest, bytes, call.from_i32(&found.lengths)?, call.from_i32(&found.merges)?, call.from_i32(&ids)?];
-    for (_, text) in &found.others {
-        list.push(call.from_string(text)?);
+    let (rest, bytes) = (call.from_bytes(&found.rest)?, call.from_bytes(&found.tokens.bytes)?);
+    let others: Vec<_> = found.others.iter().map(|(_, text)| call.from_string(text)).collect::<Result<_, _>>()?;
+    let (lengths, pairs) = (call.from_i32(&found.lengths())?, call.from_i32(&found.pairs())?);
+    let vocab = call.from_number(FILES.add(found, call.thread()).into())?;
+    new_list(call, &[&[vocab, rest, bytes, lengths, pairs, call.from_i32(&ids)?], others.as_slice()].concat())
+}
+
+/// Argument `i` cut at the lengths of argument `i + 1`.
+fn byte_strings<R>(call: &Call, i: usize, work: impl FnOnce(&[&[u8]]) -> Result<R, String>) -> Result<R, String> {
+    let (bytes, lengths) = (call.view(i)?, ints(call, i + 1)?);
+    let mut rest = bytes.bytes();
+    let mut found = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        let length = usize::try_from(length).map_err(|_| format!("argument {}: a length is below 0", i + 1))?;
+        let (own, after) =
+            rest.split_at_checked(length).ok_or_else(|| format!("argument {}: lengths add up to more than the bytes", i + 1))?;
+        found.push(own);
+        rest = after;
     }
-    new_list(call, &list)
+    work(&found)
+}
+
+/// `textVocabFind(vocabulary, bytes, lengths)`: the id of each token, -1 for what is none.
+fn vocab_find(call: &Call) -> Answer {
+    let file = FILES.get(handle(call, 0)?, "vocabulary")?;
+    byte_strings(call, 1, |tokens| {
+        let ids: Vec<i32> = tokens.iter().map(|token| file.find(token).map_or(-1, |id| id as i32)).collect();
+        call.from_i32(&ids)
+    })
+}
+
+/// `textVocabEncoder(vocabulary, ids, contents, lengths, spelled, lengths, wholeWords, pattern)`: an encoder with these added tokens, or 0 where they are
+/// not as the file has them.
+fn vocab_encoder(call: &Call) -> Answer {
+    let file = FILES.get(handle(call, 0)?, "vocabulary")?;
+    let (ids, whole_words, pattern) = (ints(call, 1)?, call.boolean(6)?, pattern(call, 7)?);
+    let vocab = byte_strings(call, 2, |contents| {
+        byte_strings(call, 4, |spelled| {
+            if contents.len() != ids.len() || spelled.len() != ids.len() {
+                return Err("expected as many contents and spellings as ids".into());
+            }
+            let tokens = ids.iter().zip(contents.iter().zip(spelled));
+            let added: Option<Vec<_>> = tokens
+                .map(|(&id, (content, spelled))| {
+                    Some(AddedBytes { id: u32::try_from(id).ok().filter(|id| *id < 1 << 24)?, content, spelled })
+                })
+                .collect();
+            Vocab::of_file(&file, &added.ok_or("argument 1: expected ids from 0 to 2^24 - 1")?, whole_words).map_err(|e| e.to_string())
+        })
+    })?;
+    match vocab {
+        None => call.from_number(0.0),
+        Some(vocab) => call.from_number(ENCODERS.add(Encoder::new(vocab, pattern), call.thread()).into()),
+    }
 }
 
 /// `textEncoderNew(bytes, lengths, merges, byRank, hidden, wholeWords, pattern)`

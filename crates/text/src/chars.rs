@@ -3,10 +3,11 @@
 
 use crate::error::TextError;
 use crate::hash;
+use crate::joints::{Units, has_mark_inside};
 use crate::models::Outside;
 use crate::trie::{NONE, Trie};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 
 /// Options of the model, with tokens as ids.
 pub struct CharOptions {
@@ -197,23 +198,27 @@ impl CharBpe {
         }
     }
 
-    /// Whether no merge ever joins what stands before `mark` to it, so that a text may be cut before each mark that follows something else.
-    pub fn starts_afresh_at(&self, mark: char, tokens: &[(&[u8], u32)]) -> bool {
+    /// Where what is merged on both sides never depends on the other; `None` where that is nowhere.
+    pub fn units(&self, mark: char, tokens: &[(&[u8], u32)], merges: &[i32]) -> Option<Units> {
         let mut bytes = [0; 4];
-        let mark = mark.encode_utf8(&mut bytes).as_bytes();
+        let spelled = mark.encode_utf8(&mut bytes).as_bytes();
         let options = &self.options;
-        let plain = options.prefix.is_empty() && options.suffix.is_empty() && !options.whole_pieces;
-        plain && self.tokens.get(mark).is_some() && tokens.iter().all(|(token, _)| !has_mark_inside(token, mark))
+        if !options.prefix.is_empty() || !options.suffix.is_empty() || options.whole_pieces {
+            return None;
+        }
+        let afresh = self.tokens.get(spelled).is_some() && tokens.iter().all(|(token, _)| !has_mark_inside(token, spelled));
+        let mark = Some(mark).filter(|_| afresh);
+        // Between any two characters only where each is spelled by itself, and by tokens that merge as they are written.
+        let written: HashSet<u32> = tokens.iter().map(|(_, id)| *id).collect();
+        let spells = |id: &i32| u32::try_from(*id).is_ok_and(|id| written.contains(&id));
+        let all = options.bytes.as_ref().filter(|bytes| !bytes.contains(&NONE));
+        if let Some(bytes) = all
+            && merges.iter().all(|id| spells(id) && !bytes.contains(&(*id as u32)))
+        {
+            return Some(Units::of_tokens(tokens.iter().map(|(token, _)| *token), mark));
+        }
+        mark.map(|mark| Units::at_marks(Some(mark)))
     }
-}
-
-/// Whether a mark stands behind something that is no mark.
-pub fn has_mark_inside(token: &[u8], mark: &[u8]) -> bool {
-    let mut at = 0;
-    while token[at..].starts_with(mark) {
-        at += mark.len();
-    }
-    token[at..].windows(mark.len()).any(|window| window == mark)
 }
 
 fn key(left: u32, right: u32) -> u64 {

@@ -1,6 +1,6 @@
 //! Text to ids, on one or several threads, and back to bytes.
 
-use crate::cache::{LONGEST, MOST, Packed, WordCache};
+use crate::cache::{Found, MOST, Words};
 use crate::error::TextError;
 use crate::merge::{MergeRoom, merge_word};
 use crate::pattern::Pattern;
@@ -29,7 +29,7 @@ impl Encoded {
 
 /// What one thread needs, kept between calls: the cache is warm from the last one.
 struct Worker {
-    cache: WordCache,
+    words: Words,
     room: MergeRoom,
     word: Vec<u32>,
 }
@@ -209,18 +209,11 @@ impl Encoder {
     /// Encodes one piece and returns how many ids it made.
     fn piece<S: Sink>(&self, text: &[u8], worker: &mut Worker, sink: &mut S) -> u32 {
         let before = sink.so_far();
-        self.pattern.for_each_word(text, |start, end| {
-            let length = end - start;
-            if length <= LONGEST {
-                let word = Packed::new(text, start, length);
-                if let Some((ids, count)) = worker.cache.get(word) {
-                    sink.few(ids, count);
-                } else {
-                    self.missed(&text[start..end], word, worker);
-                    sink.many(&worker.word);
-                }
-            } else {
-                self.word(&text[start..end], worker);
+        self.pattern.for_each_word(text, |start, end| match worker.words.find(text, start, end) {
+            Found::Few(ids, count) => sink.few(ids, count),
+            Found::Many(ids) => sink.many(ids),
+            Found::Nothing => {
+                self.missed(&text[start..end], worker);
                 sink.many(&worker.word);
             }
         });
@@ -229,21 +222,14 @@ impl Encoder {
 
     #[cold]
     #[inline(never)]
-    fn missed(&self, word: &[u8], packed: Packed, worker: &mut Worker) {
-        self.word(word, worker);
-        if (1..=MOST).contains(&worker.word.len()) {
-            worker.cache.put(packed, &worker.word);
-        }
-    }
-
-    /// The ids of one word into `worker.word`.
-    fn word(&self, word: &[u8], worker: &mut Worker) {
+    fn missed(&self, word: &[u8], worker: &mut Worker) {
         worker.word.clear();
         encode_word(&self.vocab, word, &mut worker.room, &mut worker.word);
+        worker.words.keep(word, &worker.word);
     }
 
     fn take_worker(&self) -> Worker {
-        lock(&self.shelf).pop().unwrap_or_else(|| Worker { cache: WordCache::new(), room: MergeRoom::default(), word: Vec::new() })
+        lock(&self.shelf).pop().unwrap_or_else(|| Worker { words: Words::default(), room: MergeRoom::default(), word: Vec::new() })
     }
 
     fn put_back(&self, worker: Worker) {

@@ -6,6 +6,7 @@ use crate::cache::{Found, Words};
 use crate::cuts::Cut;
 use crate::encode::{Count, Encoded, List, Sink, check_ends, encode_word, lock};
 use crate::error::TextError;
+use crate::joints::Units;
 use crate::merge::MergeRoom;
 use crate::models::{ModelRoom, PieceModel};
 use crate::pattern::Pattern;
@@ -40,6 +41,8 @@ enum Chunks {
     No,
     /// Before a blank behind a graphic ASCII character.
     Blanks,
+    /// Before a blank, tab or end of line behind one.
+    Spaces,
     /// Around ASCII punctuation and blanks.
     Ascii,
 }
@@ -50,8 +53,8 @@ pub struct Pipeline {
     cuts: Vec<Cut>,
     model: Model,
     chunks: Chunks,
-    /// The mark before which pieces come apart further.
-    mark: Option<char>,
+    /// How pieces come apart further.
+    units: Option<Units>,
     shelf: Mutex<Vec<Worker>>,
     matchers: Mutex<Vec<(Vec<bool>, Arc<Matchers>)>>,
 }
@@ -67,7 +70,10 @@ const MOST_MATCHERS: usize = 4;
 
 /// What one thread needs, kept between calls.
 struct Worker {
+    /// Of pieces as the model sees them.
     words: Words,
+    /// Of chunks as they are written.
+    chunks: Words,
     rooms: Vec<String>,
     merge: MergeRoom,
     model: ModelRoom,
@@ -100,9 +106,9 @@ enum Part {
 }
 
 impl Pipeline {
-    pub fn new(tokens: Vec<Token>, steps: Vec<Step>, cuts: Vec<Cut>, model: Model, mark: Option<char>) -> Self {
+    pub fn new(tokens: Vec<Token>, steps: Vec<Step>, cuts: Vec<Cut>, model: Model, units: Option<Units>) -> Self {
         let chunks = chunks_of(&steps, &cuts, &model);
-        Self { tokens, steps, cuts, model, chunks, mark, shelf: Mutex::default(), matchers: Mutex::default() }
+        Self { tokens, steps, cuts, model, chunks, units, shelf: Mutex::default(), matchers: Mutex::default() }
     }
 
     /// Encodes documents (document `i` ends at byte `ends[i]` of `text`) with the added tokens that `allowed` marks.
@@ -208,7 +214,8 @@ impl Pipeline {
 
     fn take_worker(&self) -> Worker {
         lock(&self.shelf).pop().unwrap_or_else(|| Worker {
-            words: Words::new(),
+            words: Words::default(),
+            chunks: Words::default(),
             rooms: vec![String::new(); self.cuts.len()],
             merge: MergeRoom::default(),
             model: ModelRoom::default(),
@@ -308,9 +315,18 @@ impl Pipeline {
         let bytes = text.as_bytes();
         let mut start = 0;
         while start < bytes.len() {
-            let end = if self.chunks == Chunks::Ascii { ascii_chunk(bytes, start) } else { blank_chunk(bytes, start) };
+            let end = match self.chunks {
+                // White space alone makes nothing here.
+                Chunks::Ascii if KIND[usize::from(bytes[start])] == SPACE => {
+                    start += 1;
+                    continue;
+                }
+                Chunks::Ascii => ascii_chunk(bytes, start),
+                Chunks::Spaces => space_chunk(bytes, start, |byte| KIND[usize::from(byte)] == SPACE),
+                Chunks::Blanks | Chunks::No => space_chunk(bytes, start, |byte| byte == b' '),
+            };
             // The very first chunk may be another when it does not stand first.
-            let known = if first && start == 0 { Found::Nothing } else { worker.words.find(bytes, start, end) };
+            let known = if first && start == 0 { Found::Nothing } else { worker.chunks.find(bytes, start, end) };
             match known {
                 Found::Few(ids, count) => sink.few(ids, count),
                 Found::Many(ids) => sink.many(ids),
@@ -322,7 +338,7 @@ impl Pipeline {
                     self.cut(0, clean.as_deref().unwrap_or(chunk), first && start == 0, worker, &mut found);
                     sink.many(&found.0);
                     if (start > 0 || !first) && !worker.outside {
-                        worker.words.keep(chunk.as_bytes(), &found.0);
+                        worker.chunks.keep(chunk.as_bytes(), &found.0);
                     }
                     worker.ids = found.0;
                 }
@@ -351,20 +367,16 @@ impl Pipeline {
 
     /// A piece as the model sees it.
     fn piece<S: Sink>(&self, piece: &str, worker: &mut Worker, sink: &mut S) {
-        match (&self.model, self.mark) {
+        match (&self.model, &self.units) {
             (Model::Bytes(vocab), _) => words(vocab, Pattern::Whole, piece.as_bytes(), worker, sink),
             (Model::Pieces(model), None) => tokenize(model, piece, 0, piece.len(), self.chunks == Chunks::No, worker, sink),
-            (Model::Pieces(model), Some(mark)) => {
+            (Model::Pieces(model), Some(units)) => {
                 let mut start = 0;
-                let mut behind_mark = true;
-                for (at, c) in piece.char_indices() {
-                    if c == mark && !behind_mark {
-                        tokenize(model, piece, start, at, true, worker, sink);
-                        start = at;
-                    }
-                    behind_mark = c == mark;
+                while start < piece.len() {
+                    let end = units.end(piece.as_bytes(), start);
+                    tokenize(model, piece, start, end, true, worker, sink);
+                    start = end;
                 }
-                tokenize(model, piece, start, piece.len(), true, worker, sink);
             }
             (Model::SentencePiece(_), _) => {}
         }
@@ -434,7 +446,7 @@ fn chunks_of(steps: &[Step], cuts: &[Cut], model: &Model) -> Chunks {
     }
     match cuts.first() {
         Some(Cut::Bert) if steps.iter().all(Step::is_local_at_ascii) => Chunks::Ascii,
-        Some(Cut::Bert | Cut::Whitespace | Cut::WhitespaceSplit) if steps.iter().all(Step::is_local_at_blanks) => Chunks::Blanks,
+        Some(Cut::Bert | Cut::Whitespace | Cut::WhitespaceSplit) if steps.iter().all(Step::is_local_at_blanks) => Chunks::Spaces,
         // A text that goes on begins with a blank, so that no mark is put before it.
         Some(Cut::Metaspace { split: true, .. }) if steps.iter().all(|step| step.is_local_at_blanks() && step.keeps_blanks()) => {
             Chunks::Blanks
@@ -443,26 +455,39 @@ fn chunks_of(steps: &[Step], cuts: &[Cut], model: &Model) -> Chunks {
     }
 }
 
-/// The end of the chunk at `start`: a blank or punctuation by itself, or what lies between these.
+const SPACE: u8 = 1;
+const MARK: u8 = 2;
+const OTHER_GRAPHIC: u8 = 4;
+
+/// What each byte is where a text is cut into chunks.
+const KIND: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 128u8 {
+        kinds[byte as usize] = match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => SPACE,
+            _ if byte.is_ascii_punctuation() => MARK,
+            _ if byte.is_ascii_graphic() => OTHER_GRAPHIC,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+/// The end of the chunk at `start`: punctuation by itself, or what lies between it and blanks.
 fn ascii_chunk(text: &[u8], start: usize) -> usize {
-    let stands_alone = |byte: u8| byte.is_ascii_punctuation() || matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-    let rest = &text[start..];
-    if stands_alone(rest[0]) {
+    let ends = |byte: u8| KIND[usize::from(byte)] & (SPACE | MARK) != 0;
+    if ends(text[start]) {
         return start + 1;
     }
-    rest.iter().position(|&byte| stands_alone(byte)).map_or(text.len(), |length| start + length)
+    text[start + 1..].iter().position(|&byte| ends(byte)).map_or(text.len(), |length| start + 1 + length)
 }
 
-/// The end of the chunk at `start`: where a blank stands behind a graphic ASCII character.
-fn blank_chunk(text: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(found) = text.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == b' ')) {
-        if text[at + found - 1].is_ascii_graphic() {
-            return at + found;
-        }
-        at += found + 1;
-    }
-    text.len()
+/// The end of the chunk at `start`: where one of `spaces` stands behind a graphic ASCII character.
+fn space_chunk(text: &[u8], start: usize, is_space: impl Fn(u8) -> bool) -> usize {
+    let graphic = |byte: u8| KIND[usize::from(byte)] & (MARK | OTHER_GRAPHIC) != 0;
+    text[start..].windows(2).position(|pair| is_space(pair[1]) && graphic(pair[0])).map_or(text.len(), |at| start + at + 1)
 }
 
 /// Cuts a long text behind ASCII letters before blanks.

@@ -5,6 +5,7 @@ use crate::chars::{CharBpe, CharOptions};
 use crate::charsmap::Charsmap;
 use crate::cuts::{Behavior, Cut, Prepend};
 use crate::error::TextError;
+use crate::joints::Units;
 use crate::models::{PieceModel, Tokens};
 use crate::normal::Form;
 use crate::pattern::Pattern;
@@ -107,9 +108,9 @@ impl Recipe<'_> {
                 return Err(wrong("the name of a part", name));
             }
         }
-        let (model, mark) = self.model(&mut words)?;
+        let (model, units) = self.model(&mut words)?;
         match words.rest.next() {
-            None => Ok(Pipeline::new(tokens, steps, cuts, model, mark)),
+            None => Ok(Pipeline::new(tokens, steps, cuts, model, units)),
             Some(more) => Err(wrong("the end", more)),
         }
     }
@@ -145,7 +146,7 @@ impl Recipe<'_> {
         }))
     }
 
-    fn model(&self, words: &mut Words<'_>) -> Result<(Model, Option<char>), TextError> {
+    fn model(&self, words: &mut Words<'_>) -> Result<(Model, Option<Units>), TextError> {
         let kind = words.text()?;
         if kind == "Bytes" {
             return match &self.vocab {
@@ -161,7 +162,7 @@ impl Recipe<'_> {
         let bytes_of = |tokens: &Trie, wanted: bool| {
             wanted.then(|| Box::new(std::array::from_fn(|byte| tokens.get(format!("<0x{byte:02X}>").as_bytes()).unwrap_or(NONE))))
         };
-        let mut mark = None;
+        let mut units = None;
         let model = match kind {
             "WordLevel" => PieceModel::WordLevel { tokens, unknown: words.id()? },
             "WordPiece" => {
@@ -188,12 +189,12 @@ impl Recipe<'_> {
                     whole_pieces: words.yes()?,
                 };
                 let bpe = CharBpe::new(tokens, self.tokens.lengths.len(), self.numbers, options)?;
-                mark = Some('▁').filter(|&mark| bpe.starts_afresh_at(mark, &list));
+                units = bpe.units('▁', &list, self.numbers);
                 PieceModel::Bpe(bpe)
             }
             other => return Err(wrong("the name of a model", other)),
         };
-        Ok((Model::Pieces(model), mark))
+        Ok((Model::Pieces(model), units))
     }
 
     fn sentencepiece(&self, list: &[(&[u8], u32)], words: &mut Words<'_>) -> Result<SentencePiece, TextError> {

@@ -5,9 +5,9 @@
 //! symbols, that are cut independently; those seen lately are known.
 
 use crate::cache::{Found, Words};
-use crate::chars::has_mark_inside;
 use crate::charsmap::Charsmap;
 use crate::error::TextError;
+use crate::joints::{Units, has_mark_inside};
 use crate::trie::{NONE, ROOT, Trie};
 use crate::unigram::width;
 use crate::units::{UnigramRoom, Unigrams};
@@ -54,7 +54,7 @@ pub struct SentencePiece {
     cutter: Cutter,
     unknown: u32,
     bytes: Option<Box<[u32; 256]>>,
-    units: bool,
+    units: Option<Units>,
 }
 
 struct Merges {
@@ -94,9 +94,18 @@ impl SentencePiece {
         }
         let mut mark = [0; 4];
         let mark = space.encode_utf8(&mut mark).as_bytes();
-        // The space symbol is a piece that stays, no unused piece is taken apart again by what another unit did, and no unit begins within a piece.
+        // The space symbol is a piece that stays, and no piece goes on behind one with another.
         let stays = spec.pieces.iter().any(|&(piece, id)| piece == mark && matches!(type_of(id), kind::NORMAL | kind::USER_DEFINED));
-        let units = stays && !spec.types.contains(&kind::UNUSED) && spec.pieces.iter().all(|(piece, _)| !has_mark_inside(piece, mark));
+        let afresh = Some(space).filter(|_| stays && spec.pieces.iter().all(|(piece, _)| !has_mark_inside(piece, mark)));
+        let units = if spec.types.contains(&kind::UNUSED) {
+            // One is taken apart again by what became of it anywhere in the text.
+            None
+        } else if spec.bpe && spec.bytes.is_none() {
+            // Units that are kept must not begin with what is unknown.
+            afresh.map(|mark| Units::at_marks(Some(mark)))
+        } else {
+            Some(Units::of_tokens(spec.pieces.iter().map(|(piece, _)| *piece), afresh))
+        };
         let cutter = if spec.bpe {
             Cutter::Bpe(Merges { pieces: Trie::new(spec.pieces.iter().copied()), scores: spec.scores, types: spec.types.to_vec() })
         } else {
@@ -195,7 +204,7 @@ impl SentencePiece {
         let mut behind_unknown = false;
         let mut start = 0;
         while start < normal.len() {
-            let end = if self.units { start + unit_length(&normal[start..], self.space) } else { normal.len() };
+            let end = self.units.as_ref().map_or(normal.len(), |units| units.end(normal.as_bytes(), start));
             match &self.cutter {
                 Cutter::Unigram(unigrams) => {
                     sum = unigrams.cut(&normal, start, end, sum, &mut room.unigrams, |ids, lengths| {
@@ -212,7 +221,7 @@ impl SentencePiece {
                         let (ids, lengths) = (&room.merges.ids, &room.merges.lengths);
                         self.spell(unit, ids, lengths, &mut behind_unknown, &mut room.ids);
                         sink(&room.ids);
-                        if self.units {
+                        if self.units.is_some() {
                             words.keep(unit.as_bytes(), &room.ids);
                         }
                     }
@@ -254,25 +263,6 @@ impl SentencePiece {
             at += length as usize;
         }
     }
-}
-
-/// How long the unit is with which `text` begins: up to a mark behind something else.
-fn unit_length(text: &str, mark: char) -> usize {
-    let mut bytes = [0; 4];
-    let mark = mark.encode_utf8(&mut bytes).as_bytes();
-    let text = text.as_bytes();
-    let mut at = 0;
-    while text[at..].starts_with(mark) {
-        at += mark.len();
-    }
-    while at < text.len() {
-        match text[at..].iter().position(|&byte| byte == mark[0]) {
-            None => return text.len(),
-            Some(found) if text[at + found..].starts_with(mark) => return at + found,
-            Some(found) => at += found + 1,
-        }
-    }
-    text.len()
 }
 
 #[derive(Default)]

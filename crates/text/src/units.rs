@@ -12,7 +12,9 @@ const UNKNOWN_PENALTY: f32 = 10.0;
 /// From this sum on, upwards or downwards, sums start again.
 const LARGEST_SUM: f32 = 100_000.0;
 
-const SLOTS: usize = 1 << 14;
+/// Slots at first, and at most: some megabytes.
+const FEWEST_SLOTS: usize = 1 << 11;
+const MOST_SLOTS: usize = 1 << 16;
 const LONGEST: usize = 47;
 const MOST: usize = 10;
 
@@ -38,15 +40,40 @@ pub struct Unigrams {
 pub struct UnigramRoom {
     lattice: Lattice<f32>,
     slots: Vec<Slot>,
+    filled: usize,
     second: Vec<[f64; 2]>,
     ids: Vec<u32>,
     lengths: Vec<u32>,
 }
 
+const EMPTY: Slot = Slot { unit: [0; LONGEST], length: 0, count: 0, lengths: [0; MOST], ids: [0; MOST], lead: 0.0 };
+
 impl Default for UnigramRoom {
     fn default() -> Self {
-        let empty = Slot { unit: [0; LONGEST], length: 0, count: 0, lengths: [0; MOST], ids: [0; MOST], lead: 0.0 };
-        Self { lattice: Lattice::default(), slots: vec![empty; SLOTS], second: Vec::new(), ids: Vec::new(), lengths: Vec::new() }
+        Self {
+            lattice: Lattice::default(),
+            slots: vec![EMPTY; FEWEST_SLOTS],
+            filled: 0,
+            second: Vec::new(),
+            ids: Vec::new(),
+            lengths: Vec::new(),
+        }
+    }
+}
+
+impl UnigramRoom {
+    /// Doubles the slots where half of them are taken.
+    fn grow(&mut self) {
+        if self.filled * 2 < self.slots.len() || self.slots.len() == MOST_SLOTS {
+            return;
+        }
+        let larger = vec![EMPTY; self.slots.len() * 2];
+        self.filled = 0;
+        for slot in std::mem::replace(&mut self.slots, larger).into_iter().filter(|slot| slot.length > 0) {
+            let at = hash::bytes(&slot.unit[..usize::from(slot.length)]) as usize & (self.slots.len() - 1);
+            self.filled += usize::from(self.slots[at].length == 0);
+            self.slots[at] = slot;
+        }
     }
 }
 
@@ -74,7 +101,7 @@ impl Unigrams {
     pub fn cut(&self, text: &str, start: usize, end: usize, sum: f32, room: &mut UnigramRoom, give: impl FnOnce(&[u32], &[u32])) -> f32 {
         let unit = &text.as_bytes()[start..end];
         let sum = if sum.abs() > LARGEST_SUM { 0.0 } else { sum };
-        let at = hash::bytes(unit) as usize & (SLOTS - 1);
+        let at = hash::bytes(unit) as usize & (room.slots.len() - 1);
         let kept = unit.len() <= LONGEST;
         if kept {
             let slot = &room.slots[at];
@@ -92,6 +119,7 @@ impl Unigrams {
         if kept && room.ids.len() <= MOST {
             let lead = self.lead(unit, room);
             let slot = &mut room.slots[at];
+            room.filled += usize::from(slot.length == 0);
             slot.unit[..unit.len()].copy_from_slice(unit);
             slot.length = unit.len() as u8;
             slot.count = room.ids.len() as u8;
@@ -99,6 +127,7 @@ impl Unigrams {
                 (slot.ids[i], slot.lengths[i]) = (id, length as u8);
             }
             slot.lead = lead;
+            room.grow();
         }
         give(&room.ids, &room.lengths);
         behind

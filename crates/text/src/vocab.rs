@@ -2,6 +2,8 @@
 
 use crate::error::TextError;
 use crate::hash;
+use crate::index::{Index, TokenTable};
+use crate::vocab_file::VocabFile;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// "No such token", "no such merge".
@@ -30,6 +32,14 @@ pub struct Spec<'a> {
     pub whole_words: bool,
 }
 
+/// An added token: its text in UTF-8, and the bytes that this text stands for as a token of a file, none where it stands for none.
+#[derive(Debug, Clone, Copy)]
+pub struct AddedBytes<'a> {
+    pub id: u32,
+    pub content: &'a [u8],
+    pub spelled: &'a [u8],
+}
+
 /// A possible merge: smaller ranks go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merge {
@@ -47,9 +57,7 @@ struct PairSlot {
 
 /// The tables of one tokenizer. Shared by all threads.
 pub struct Vocab {
-    bytes: Vec<u8>,
-    starts: Vec<u32>,
-    words: Vec<(u32, u32)>,
+    tokens: TokenTable,
     byte_ids: [u32; 256],
     byte_pairs: Vec<Merge>,
     pairs: Vec<PairSlot>,
@@ -71,44 +79,87 @@ impl Vocab {
     /// # Errors
     /// Lengths that do not add up, two ids with the same bytes, or a merge whose parts or result are not tokens.
     pub fn new(spec: Spec<'_>) -> Result<Self, TextError> {
-        let (bytes, starts) = token_spans(spec.bytes, spec.lengths)?;
+        let tokens = token_spans(spec.bytes, spec.lengths)?;
         let count = spec.lengths.len();
-        let mut vocab = Self {
-            bytes,
-            starts,
-            words: vec![(0, NONE); (count * 2).next_power_of_two().max(16)],
-            byte_ids: [NONE; 256],
-            byte_pairs: Vec::new(),
-            pairs: Vec::new(),
-            pair_count: 0,
-            rank_limit: 0,
-            reachable: Vec::new(),
-        };
         let mut hidden = vec![false; count];
         for &id in spec.hidden {
             let place = usize::try_from(id).ok().and_then(|id| hidden.get_mut(id));
             *place.ok_or_else(|| TextError(format!("special token has id {id}, expected 0 to {}", count.saturating_sub(1))))? = true;
         }
-        for (id, _) in hidden.iter().enumerate().filter(|(_, hidden)| !**hidden) {
-            vocab.add_word(id as u32)?;
-        }
-        for byte in 0..=255u8 {
-            vocab.byte_ids[usize::from(byte)] = vocab.find(&[byte]).unwrap_or(NONE);
-        }
+        let mut vocab = Self::of(tokens, spec.whole_words);
+        vocab.make_index(&hidden)?;
         let merges = match spec.merges {
             MergeRule::Listed(pairs) => vocab.listed(pairs)?,
             MergeRule::Ranks => vocab.all_splits(),
         };
-        vocab.index_merges(&merges);
-        if !spec.whole_words {
-            vocab.reachable.resize_with(count, AtomicU8::default);
-        }
+        vocab.index_merges(merges.into_iter());
         Ok(vocab)
+    }
+
+    /// Builds the tables from those of a file and its added tokens, which no text becomes: merges that make one, or need one, are left out. `None` where an
+    /// added token is not what stands at its id in the file, or is spelled at another.
+    ///
+    /// # Errors
+    /// A vocabulary that is too large.
+    pub fn of_file(file: &VocabFile, added: &[AddedBytes<'_>], whole_words: bool) -> Result<Option<Self>, TextError> {
+        let old = &file.tokens;
+        let size = added.iter().map(|token| token.id as usize + 1).fold(old.len(), usize::max);
+        check_size(size, old.bytes.len())?;
+        let mut instead = vec![None; size];
+        let mut inside = false;
+        for &AddedBytes { id, content, spelled } in added {
+            let there = old.token(id).filter(|token| !token.is_empty());
+            if there.is_some_and(|token| token != spelled) || old.find(spelled).is_some_and(|other| other != id) {
+                return Ok(None);
+            }
+            inside |= there.is_some();
+            instead[id as usize] = Some(content);
+        }
+        let mut tokens =
+            TokenTable { bytes: Vec::with_capacity(old.bytes.len()), starts: Vec::with_capacity(size + 1), index: Index::default() };
+        for (id, content) in instead.iter().enumerate() {
+            tokens.starts.push(tokens.bytes.len() as u32);
+            tokens.bytes.extend_from_slice(content.or(old.token(id as u32)).unwrap_or(&[]));
+        }
+        tokens.starts.push(tokens.bytes.len() as u32);
+        check_size(size, tokens.bytes.len())?;
+        let hidden: Vec<bool> = instead.iter().map(Option::is_some).collect();
+        let mut vocab = Self::of(tokens, whole_words);
+        if inside {
+            vocab.make_index(&hidden)?;
+        } else {
+            vocab.tokens.index = old.index.clone();
+            vocab.find_bytes();
+        }
+        let kept = file.merges.iter().filter(|merge| !merge.iter().any(|&id| hidden[id as usize]));
+        vocab.index_merges(kept.zip(0..).map(|(&[left, right, id], rank)| (left, right, Merge { rank, id })));
+        Ok(Some(vocab))
+    }
+
+    fn of(tokens: TokenTable, whole_words: bool) -> Self {
+        let mut reachable = Vec::new();
+        reachable.resize_with(if whole_words { 0 } else { tokens.len() }, AtomicU8::default);
+        Self { tokens, byte_ids: [NONE; 256], byte_pairs: Vec::new(), pairs: Vec::new(), pair_count: 0, rank_limit: 0, reachable }
+    }
+
+    fn make_index(&mut self, hidden: &[bool]) -> Result<(), TextError> {
+        self.tokens.make_index(|id| !hidden[id as usize]).map_err(|(first, second)| {
+            let text = String::from_utf8_lossy(self.token(first).unwrap_or(&[])).into_owned();
+            TextError(format!("tokens {first} and {second} have the same bytes {text:?}, expected each once"))
+        })?;
+        self.find_bytes();
+        Ok(())
+    }
+
+    fn find_bytes(&mut self) {
+        for byte in 0..=255u8 {
+            self.byte_ids[usize::from(byte)] = self.find(&[byte]).unwrap_or(NONE);
+        }
     }
 
     /// Number of ids, holes included.
     pub fn len(&self) -> usize {
-        self.starts.len() - 1
+        self.tokens.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -117,27 +168,13 @@ impl Vocab {
 
     /// The bytes of token `id`; empty for a hole, `None` outside the vocabulary.
     pub fn token(&self, id: u32) -> Option<&[u8]> {
-        let start = *self.starts.get(id as usize)? as usize;
-        let end = *self.starts.get(id as usize + 1)? as usize;
-        self.bytes.get(start..end)
+        self.tokens.token(id)
     }
 
     /// The id of the token spelled `word`, whether or not merges lead to it.
     #[inline]
     pub fn find(&self, word: &[u8]) -> Option<u32> {
-        let hash = hash::bytes(word);
-        let mask = self.words.len() - 1;
-        let mut slot = hash as usize & mask;
-        loop {
-            let (tag, id) = self.words[slot];
-            if id == NONE {
-                return None;
-            }
-            if tag == (hash >> 32) as u32 && self.token(id) == Some(word) {
-                return Some(id);
-            }
-            slot = (slot + 1) & mask;
-        }
+        self.tokens.find(word)
     }
 
     /// The token of one byte, `NONE` if the vocabulary lacks it.
@@ -197,25 +234,6 @@ impl Vocab {
         }
     }
 
-    fn add_word(&mut self, id: u32) -> Result<(), TextError> {
-        let word = self.token(id).unwrap_or(&[]);
-        if word.is_empty() {
-            return Ok(());
-        }
-        if let Some(other) = self.find(word) {
-            let text = String::from_utf8_lossy(word).into_owned();
-            return Err(TextError(format!("tokens {other} and {id} have the same bytes {text:?}, expected each once")));
-        }
-        let hash = hash::bytes(word);
-        let mask = self.words.len() - 1;
-        let mut slot = hash as usize & mask;
-        while self.words[slot].1 != NONE {
-            slot = (slot + 1) & mask;
-        }
-        self.words[slot] = ((hash >> 32) as u32, id);
-        Ok(())
-    }
-
     fn listed(&self, pairs: &[i32]) -> Result<Vec<(u32, u32, Merge)>, TextError> {
         if !pairs.len().is_multiple_of(2) {
             return Err(TextError(format!("merges come as pairs of ids, expected an even count, got {}", pairs.len())));
@@ -257,10 +275,11 @@ impl Vocab {
         merges
     }
 
-    fn index_merges(&mut self, merges: &[(u32, u32, Merge)]) {
-        self.pairs = vec![PairSlot { key: EMPTY_KEY, merge: NO_MERGE }; (merges.len() * 2).next_power_of_two().max(16)];
-        self.pair_count = merges.len();
-        for &(left, right, merge) in merges {
+    fn index_merges(&mut self, merges: impl Iterator<Item = (u32, u32, Merge)>) {
+        let most = merges.size_hint().1.unwrap_or(0);
+        self.pairs = vec![PairSlot { key: EMPTY_KEY, merge: NO_MERGE }; (most * 2).next_power_of_two().max(16)];
+        for (left, right, merge) in merges {
+            self.pair_count += 1;
             // A later entry for the same pair replaces the earlier one, as in Hugging Face.
             let key = pair_key(left, right);
             let mask = self.pairs.len() - 1;
@@ -283,15 +302,16 @@ impl Vocab {
     }
 }
 
-fn token_spans(bytes: &[u8], lengths: &[i32]) -> Result<(Vec<u8>, Vec<u32>), TextError> {
-    // Ids stay below 2^29: the word cache keeps a count in the top bits.
-    if lengths.len() >= 1 << 29 || bytes.len() >= u32::MAX as usize {
-        return Err(TextError(format!(
-            "a vocabulary of {} ids and {} bytes is too large, expected fewer than 2^29 ids and 4 GiB",
-            lengths.len(),
-            bytes.len()
-        )));
+/// Ids stay below 2^29: the word cache keeps a count in the top bits.
+fn check_size(ids: usize, bytes: usize) -> Result<(), TextError> {
+    if ids < 1 << 29 && bytes < u32::MAX as usize {
+        return Ok(());
     }
+    Err(TextError(format!("a vocabulary of {ids} ids and {bytes} bytes is too large, expected fewer than 2^29 ids and 4 GiB")))
+}
+
+fn token_spans(bytes: &[u8], lengths: &[i32]) -> Result<TokenTable, TextError> {
+    check_size(lengths.len(), bytes.len())?;
     let mut starts = Vec::with_capacity(lengths.len() + 1);
     let mut at = 0usize;
     starts.push(0);
@@ -304,5 +324,5 @@ fn token_spans(bytes: &[u8], lengths: &[i32]) -> Result<(Vec<u8>, Vec<u32>), Tex
     if at != bytes.len() {
         return Err(TextError(format!("token lengths add up to {at}, expected {} bytes", bytes.len())));
     }
-    Ok((bytes.to_vec(), starts))
+    Ok(TokenTable { bytes: bytes.to_vec(), starts, index: Index::default() })
 }

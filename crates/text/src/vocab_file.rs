@@ -4,19 +4,36 @@
 //! gives the same tables, reads the whole file or says what is wrong with it.
 
 use crate::hash;
+use crate::index::{Index, TokenTable};
 use crate::vocab::NONE;
 
 /// What a file holds.
 pub struct VocabFile {
     /// The file's text with `{}` for its vocabulary and `[]` for its merges.
     pub rest: Vec<u8>,
-    /// The bytes of all tokens in the order of their ids; of length 0 where an id has none.
-    pub bytes: Vec<u8>,
-    pub lengths: Vec<i32>,
-    /// `left, right, left, right …` by rank.
-    pub merges: Vec<i32>,
+    /// The bytes of all tokens by id.
+    pub tokens: TokenTable,
+    /// `left, right` and what both make, by rank.
+    pub merges: Vec<[u32; 3]>,
     /// Tokens that are not spelled in the byte alphabet.
     pub others: Vec<(u32, String)>,
+}
+
+impl VocabFile {
+    /// The number of bytes of each token.
+    pub fn lengths(&self) -> Vec<i32> {
+        self.tokens.starts.windows(2).map(|pair| (pair[1] - pair[0]) as i32).collect()
+    }
+
+    /// `left, right, left, right …` by rank.
+    pub fn pairs(&self) -> Vec<i32> {
+        self.merges.iter().flat_map(|merge| [merge[0] as i32, merge[1] as i32]).collect()
+    }
+
+    /// The id of the token of these bytes.
+    pub fn find(&self, token: &[u8]) -> Option<u32> {
+        self.tokens.find(token)
+    }
 }
 
 /// More tokens outside the alphabet than that are no byte-level vocabulary.
@@ -54,7 +71,7 @@ pub fn read_vocab_file(file: &[u8]) -> Option<VocabFile> {
         let found = Model::read(scan)?;
         model.replace(found).is_none().then_some(())
     })?;
-    let Model { tokens, vocab, merges: (pairs, merges) } = model?;
+    let Model { tokens, others, vocab, merges: (pairs, merges) } = model?;
     // What stands first is cut out first.
     let mut cuts = [(vocab, "{}"), (merges, "[]")];
     cuts.sort_unstable_by_key(|((start, _), _)| *start);
@@ -65,36 +82,51 @@ pub fn read_vocab_file(file: &[u8]) -> Option<VocabFile> {
         done = end;
     }
     rest.extend_from_slice(&file[done..]);
-    Some(VocabFile { rest, bytes: tokens.bytes, lengths: tokens.lengths, merges: pairs, others: tokens.others })
+    Some(VocabFile { rest, tokens, merges: pairs, others })
 }
 
 type Span = (usize, usize);
 
 struct Model {
     tokens: TokenTable,
+    others: Vec<(u32, String)>,
     vocab: Span,
-    merges: (Vec<i32>, Span),
+    merges: (Vec<[u32; 3]>, Span),
 }
 
 impl Model {
     fn read(scan: &mut Scan<'_>) -> Option<Self> {
         let (mut vocab, mut merges) = (None, None);
+        // Merges before the vocabulary.
+        let mut waiting = None;
         scan.object(|scan, key| {
             scan.blanks();
             let start = scan.at;
-            let place = match key {
-                b"vocab" => &mut vocab,
-                b"merges" => &mut merges,
-                _ => return scan.pass(),
-            };
-            scan.pass()?;
-            place.replace((start, scan.at)).is_none().then_some(())
+            match key {
+                b"vocab" => {
+                    let (tokens, others) = read_tokens(scan)?;
+                    vocab.replace((tokens, others, (start, scan.at))).is_none().then_some(())
+                }
+                b"merges" => {
+                    let found = match &vocab {
+                        Some((tokens, ..)) => Some(read_merges(tokens, scan)?),
+                        None => {
+                            scan.pass()?;
+                            waiting = Some(start);
+                            None
+                        }
+                    };
+                    merges.replace((found, (start, scan.at))).is_none().then_some(())
+                }
+                _ => scan.pass(),
+            }
         })?;
-        let (vocab, merges) = (vocab?, merges?);
-        let within = |(start, end): Span| Scan { text: &scan.text[..end], at: start };
-        let tokens = TokenTable::read(&mut within(vocab))?;
-        let pairs = tokens.merges(&mut within(merges))?;
-        Some(Self { tokens, vocab, merges: (pairs, merges) })
+        let ((tokens, others, vocab), (found, span)) = (vocab?, merges?);
+        let pairs = match (found, waiting) {
+            (Some(pairs), _) => pairs,
+            (None, start) => read_merges(&tokens, &mut Scan { text: &scan.text[..span.1], at: start? })?,
+        };
+        Some(Self { tokens, others, vocab, merges: (pairs, span) })
     }
 }
 
@@ -268,154 +300,131 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Tokens by id and by their bytes.
-struct TokenTable {
-    bytes: Vec<u8>,
-    lengths: Vec<i32>,
-    starts: Vec<u32>,
-    /// A part of the hash, and the id.
-    slots: Vec<(u32, u32)>,
-    others: Vec<(u32, String)>,
+type Others = Vec<(u32, String)>;
+
+fn read_tokens(scan: &mut Scan<'_>) -> Option<(TokenTable, Others)> {
+    let mut bytes = Vec::with_capacity((scan.text.len() - scan.at) / 4);
+    // Where each token begins in the order of the file, and its id.
+    let mut entries: Vec<(u32, u32)> = Vec::with_capacity((scan.text.len() - scan.at) / 64);
+    let mut others: Others = Vec::new();
+    scan.must(b'{')?;
+    loop {
+        scan.must(b'"')?;
+        let start = bytes.len();
+        let spelled = scan.spelled(false, &mut bytes)?;
+        scan.must(b':')?;
+        let id = scan.id()?;
+        match spelled {
+            Spelled::Bytes if bytes.len() > start => entries.push((u32::try_from(start).ok()?, id)),
+            Spelled::Other(text) if others.len() < MOST_OTHERS && text.iter().all(|&byte| byte >= b' ' && byte != b'\\') => {
+                others.push((id, std::str::from_utf8(text).ok()?.to_string()));
+            }
+            _ => return None,
+        }
+        if !scan.goes_on(b'}')? {
+            break;
+        }
+    }
+    let table = by_id(bytes, &entries, &others)?;
+    Some((table, others))
 }
 
-impl TokenTable {
-    fn read(scan: &mut Scan<'_>) -> Option<Self> {
-        let mut bytes = Vec::with_capacity(scan.text.len() - scan.at);
-        // Where each token begins in the order of the file, and its id.
-        let mut entries: Vec<(u32, u32)> = Vec::with_capacity((scan.text.len() - scan.at) / 16);
-        let mut others: Vec<(u32, String)> = Vec::new();
-        scan.must(b'{')?;
-        loop {
-            scan.must(b'"')?;
-            let start = bytes.len();
-            let spelled = scan.spelled(false, &mut bytes)?;
-            scan.must(b':')?;
-            let id = scan.id()?;
-            match spelled {
-                Spelled::Bytes if bytes.len() > start => entries.push((u32::try_from(start).ok()?, id)),
-                Spelled::Other(text) if others.len() < MOST_OTHERS && text.iter().all(|&byte| byte >= b' ' && byte != b'\\') => {
-                    others.push((id, std::str::from_utf8(text).ok()?.to_string()));
-                }
-                _ => return None,
-            }
-            if !scan.goes_on(b'}')? {
-                break;
-            }
-        }
-        Self::by_id(bytes, entries, others)
+fn by_id(spelled: Vec<u8>, entries: &[(u32, u32)], others: &[(u32, String)]) -> Option<TokenTable> {
+    let limit = (entries.len() + others.len()) * 4 + 65_536;
+    let ids = entries.iter().map(|(_, id)| *id).chain(others.iter().map(|(id, _)| *id));
+    let size = ids.max()? as usize + 1;
+    if size > limit {
+        return None;
     }
-
-    fn by_id(spelled: Vec<u8>, entries: Vec<(u32, u32)>, others: Vec<(u32, String)>) -> Option<Self> {
-        let limit = (entries.len() + others.len()) * 4 + 65_536;
-        let ids = entries.iter().map(|(_, id)| *id).chain(others.iter().map(|(id, _)| *id));
-        let size = ids.max()? as usize + 1;
-        if size > limit {
+    let mut seen = vec![NONE; size];
+    for (place, &(_, id)) in entries.iter().enumerate() {
+        if std::mem::replace(&mut seen[id as usize], place as u32) != NONE {
             return None;
         }
-        let mut seen = vec![NONE; size];
-        for (place, &(_, id)) in entries.iter().enumerate() {
-            if std::mem::replace(&mut seen[id as usize], place as u32) != NONE {
-                return None;
-            }
+    }
+    for (at, (id, text)) in others.iter().enumerate() {
+        if std::mem::replace(&mut seen[*id as usize], 0) != NONE || others[..at].iter().any(|(_, other)| other == text) {
+            return None;
         }
-        for (at, (id, text)) in others.iter().enumerate() {
-            if std::mem::replace(&mut seen[*id as usize], 0) != NONE || others[..at].iter().any(|(_, other)| other == text) {
-                return None;
-            }
-        }
-        for (id, _) in &others {
-            seen[*id as usize] = NONE;
-        }
-        let mut bytes = Vec::with_capacity(spelled.len());
-        let mut table = Self {
-            bytes: Vec::new(),
-            lengths: vec![0; size],
-            starts: Vec::with_capacity(size + 1),
-            slots: vec![(0, NONE); (entries.len() * 2).next_power_of_two()],
-            others,
-        };
-        for (id, &place) in seen.iter().enumerate() {
-            table.starts.push(bytes.len() as u32);
-            if place == NONE {
-                continue;
-            }
+    }
+    for (id, _) in others {
+        seen[*id as usize] = NONE;
+    }
+    let mut table = TokenTable { bytes: Vec::with_capacity(spelled.len()), starts: Vec::with_capacity(size + 1), index: Index::default() };
+    for &place in &seen {
+        table.starts.push(table.bytes.len() as u32);
+        if place != NONE {
             let start = entries[place as usize].0 as usize;
             let end = entries.get(place as usize + 1).map_or(spelled.len(), |next| next.0 as usize);
-            bytes.extend_from_slice(&spelled[start..end]);
-            table.lengths[id] = (end - start) as i32;
-        }
-        table.starts.push(bytes.len() as u32);
-        table.bytes = bytes;
-        for id in 0..size as u32 {
-            let token = table.token(id);
-            if token.is_empty() {
-                continue;
-            }
-            // A text given twice is for the other reader, where the last one counts.
-            let (slot, tag) = table.slot(token).err()?;
-            table.slots[slot] = (tag, id);
-        }
-        Some(table)
-    }
-
-    fn token(&self, id: u32) -> &[u8] {
-        &self.bytes[self.starts[id as usize] as usize..self.starts[id as usize + 1] as usize]
-    }
-
-    /// The id of a token, or the free slot for it and what goes with it there.
-    #[inline(always)]
-    fn slot(&self, word: &[u8]) -> Result<u32, (usize, u32)> {
-        let hash = hash::bytes(word);
-        let (mask, tag) = (self.slots.len() - 1, (hash >> 32) as u32);
-        let mut slot = hash as usize & mask;
-        loop {
-            let (known, id) = self.slots[slot];
-            if id == NONE {
-                return Err((slot, tag));
-            }
-            if known == tag && self.token(id) == word {
-                return Ok(id);
-            }
-            slot = (slot + 1) & mask;
+            table.bytes.extend_from_slice(&spelled[start..end]);
         }
     }
+    table.starts.push(table.bytes.len() as u32);
+    // A text given twice is for the other reader, where the last one counts.
+    table.make_index(|_| true).ok()?;
+    Some(table)
+}
 
-    /// Pairs (`["a", "b"]`), or in the older spelling `"a b"`, of tokens that make a token.
-    fn merges(&self, scan: &mut Scan<'_>) -> Option<Vec<i32>> {
-        let mut pairs = Vec::with_capacity((scan.text.len() - scan.at) / 8);
-        let mut both = Vec::with_capacity(256);
-        scan.must(b'[')?;
-        if scan.takes(b']') {
-            return Some(pairs);
-        }
-        loop {
-            both.clear();
-            let listed = scan.takes(b'[');
+/// Merges whose tokens are looked up together, so that their places in memory come together.
+const TOGETHER: usize = 64;
+
+/// Pairs (`["a", "b"]`), or in the older spelling `"a b"`, of tokens that make a token.
+fn read_merges(tokens: &TokenTable, scan: &mut Scan<'_>) -> Option<Vec<[u32; 3]>> {
+    let mut merges = Vec::with_capacity((scan.text.len() - scan.at) / 32);
+    let (mut spelled, mut bounds) = (Vec::with_capacity(256 * TOGETHER), Vec::with_capacity(TOGETHER));
+    scan.must(b'[')?;
+    if scan.takes(b']') {
+        return Some(merges);
+    }
+    loop {
+        let start = spelled.len();
+        let listed = scan.takes(b'[');
+        scan.must(b'"')?;
+        let half = |scan: &mut Scan<'_>, cut: bool, both: &mut Vec<u8>| match scan.spelled(cut, both)? {
+            Spelled::Bytes => Some(both.len()),
+            Spelled::Other(_) => None,
+        };
+        let middle = half(scan, !listed, &mut spelled)?;
+        if listed {
+            scan.must(b',')?;
             scan.must(b'"')?;
-            let half = |scan: &mut Scan<'_>, cut: bool, both: &mut Vec<u8>| match scan.spelled(cut, both)? {
-                Spelled::Bytes => Some(both.len()),
-                Spelled::Other(_) => None,
-            };
-            let middle = half(scan, !listed, &mut both)?;
-            if listed {
-                scan.must(b',')?;
-                scan.must(b'"')?;
-            } else if scan.text[scan.at - 1] != b' ' {
-                return None;
-            }
-            half(scan, false, &mut both)?;
-            if listed {
-                scan.must(b']')?;
-            }
-            let (left, right) = both.split_at(middle);
-            let ids = [self.slot(left).ok()?, self.slot(right).ok()?];
-            self.slot(&both).ok()?;
-            pairs.extend(ids.map(|id| id as i32));
-            if !scan.goes_on(b']')? {
-                return Some(pairs);
-            }
+        } else if scan.text[scan.at - 1] != b' ' {
+            return None;
+        }
+        let end = half(scan, false, &mut spelled)?;
+        if listed {
+            scan.must(b']')?;
+        }
+        bounds.push([start, middle, end]);
+        let goes_on = scan.goes_on(b']')?;
+        if bounds.len() == TOGETHER || !goes_on {
+            find_merges(tokens, &spelled, &bounds, &mut merges)?;
+            spelled.clear();
+            bounds.clear();
+        }
+        if !goes_on {
+            return Some(merges);
         }
     }
+}
+
+fn find_merges(tokens: &TokenTable, spelled: &[u8], bounds: &[[usize; 3]], merges: &mut Vec<[u32; 3]>) -> Option<()> {
+    let mut hashes = [[0u64; 2]; TOGETHER];
+    for (hashes, &[start, middle, end]) in hashes.iter_mut().zip(bounds) {
+        *hashes = [hash::bytes(&spelled[start..middle]), hash::bytes(&spelled[middle..end])];
+    }
+    let near = hashes[..bounds.len()].iter().flatten().map(|&hash| tokens.index.peek(hash));
+    std::hint::black_box(near.fold(0, |all, id| all ^ tokens.starts.get(id as usize).copied().unwrap_or(0)));
+    for ([left, right], &[start, middle, end]) in hashes.into_iter().zip(bounds) {
+        let both = &spelled[start..end];
+        let left = tokens.find_hashed(&spelled[start..middle], left)?;
+        let right = tokens.find_hashed(&spelled[middle..end], right)?;
+        // Nearly always what stands behind the merge before.
+        let next = merges.last().map_or(0, |merge: &[u32; 3]| merge[2] + 1);
+        let made = if tokens.token(next) == Some(both) { next } else { tokens.find(both)? };
+        merges.push([left, right, made]);
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -431,17 +440,17 @@ mod tests {
     #[test]
     fn tables_and_what_is_left_of_the_file() {
         let found = read(r#"{"b": 1, "Ġ": 0, "<é語>": 5, "\"\\": 3, "Ġb" : 2}"#, r#"["Ġ b"]"#).unwrap();
-        assert_eq!(found.bytes, b" b b\"\\");
-        assert_eq!(found.lengths, [1, 1, 2, 2, 0, 0]);
-        assert_eq!(found.merges, [0, 1]);
+        assert_eq!(found.tokens.bytes, b" b b\"\\");
+        assert_eq!(found.tokens.starts, [0, 1, 2, 4, 6, 6, 6]);
+        assert_eq!(found.merges, [[0, 1, 2]]);
         assert_eq!(found.others, [(5, "<é語>".to_string())]);
         assert_eq!(found.rest, br#"{"a": [1, "}"], "model": {"type": "BPE", "vocab": {}, "merges": []}, "z": 1}"#);
-        assert_eq!(read(r#"{"a": 0, "\u0062": 1, "ab": 2}"#, r#"[["a", "b"]]"#).unwrap().merges, [0, 1]);
+        assert_eq!(read(r#"{"a": 0, "\u0062": 1, "ab": 2}"#, r#"[["a", "b"]]"#).unwrap().merges, [[0, 1, 2]]);
         // Merges before the vocabulary.
         let turned = read_vocab_file(br#"{"model": {"merges": ["a b"], "vocab": {"a": 0, "b": 1, "ab": 2}}}"#).unwrap();
         assert_eq!(
             (turned.merges.as_slice(), turned.rest.as_slice()),
-            ([0, 1].as_slice(), br#"{"model": {"merges": [], "vocab": {}}}"#.as_slice())
+            ([[0, 1, 2]].as_slice(), br#"{"model": {"merges": [], "vocab": {}}}"#.as_slice())
         );
     }
 

@@ -1,18 +1,8 @@
-/** GGUF on disk: told by its first bytes, and models in several files. */
-import * as fs from "node:fs/promises";
+/** GGUF on disk: models in several files. */
 import { FormatError } from "../../errors.ts";
-import { openFile, whereThere } from "../node-file.ts";
+import { openFile } from "../node-file.ts";
 import type { Source } from "../source.ts";
-import { isGguf } from "./magic.ts";
 import { type GgufReader, type GgufTensor, openGguf } from "./read.ts";
-
-/** Whether a path is a GGUF file, by its first bytes. No for folders and what is not there. */
-export async function isGgufFile(path: string): Promise<boolean> {
-  const stat = await whereThere(path, fs.stat(path), null);
-  if (stat === null || !stat.isFile()) return false;
-  const source = await openFile(path);
-  return isGguf(source).finally(() => source.close());
-}
 
 /** `model-00001-of-00003.gguf`: llama.cpp's names of a model in several files. */
 const SHARD = /-(\d{5})-of-(\d{5})\.gguf$/i;

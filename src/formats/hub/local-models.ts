@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { isGgufFile } from "../gguf/files.ts";
+import { isGgufFile } from "../gguf/is-gguf-file.ts";
 import { filesBelow, whereThere } from "../node-file.ts";
 import { COMMIT } from "./model-id.ts";
 import { OLLAMA, ollamaModels } from "./ollama.ts";

@@ -2,10 +2,10 @@
 import { DataError } from "../../errors.ts";
 import { type BpeModel, type CharacterModel, specSize, type TokenizerSpec } from "../tokenizer-spec.ts";
 import { textToString } from "./bpe.ts";
-import type { BpeTables, EncodedBatch, IdsEngine, Text } from "./bpe-engine.ts";
+import type { BpeEngine, BpeTables, EncodedBatch, IdsEngine, Text } from "./bpe-engine.ts";
 import { writeAlphabetBytes } from "./byte-alphabet.ts";
 import { createBpeEngine, type Engine } from "./native-text.ts";
-import { bytesOfModel, idsSpelling, type TokenBytes } from "./token-bytes.ts";
+import { bytesOfModel, type TokenBytes } from "./token-bytes.ts";
 
 /** What every model offers. Ids that reach `decode` are within the vocabulary. */
 export interface Model {
@@ -23,7 +23,7 @@ export interface Model {
 }
 
 export function createModel(spec: TokenizerSpec, model: BpeModel | CharacterModel, engine: Engine): Model {
-  return model.kind === "bpe" ? createBpeModel(spec, engine) : createCharacterModel(spec, model);
+  return model.kind === "bpe" ? createBpeModel(spec, model, engine) : createCharacterModel(spec, model);
 }
 
 /** The bytes of all ids, special tokens included, laid one after the other. */
@@ -89,7 +89,7 @@ function withoutHidden(model: BpeModel, added: ReadonlyMap<number, string>): Int
   // In most files added tokens stand behind the vocabulary, where no merge leads.
   if (own !== undefined && !own.hadAdded) {
     const inside = [...added.keys()].some((id) => id < own.lengths.length);
-    if (!inside && idsSpelling(own, added.values()).size === 0) return merges;
+    if (!inside && own.vocab.idsSpelling(added.values()).size === 0) return merges;
   }
   const { tokens } = model;
   const contents = new Set(added.values());
@@ -106,9 +106,10 @@ function withoutHidden(model: BpeModel, added: ReadonlyMap<number, string>): Int
   return changed ? Int32Array.from(kept) : merges;
 }
 
-function createBpeModel(spec: TokenizerSpec, wanted: Engine): Model {
-  const tables = bpeTables(spec);
-  const engine = createBpeEngine(tables, wanted);
+function createBpeModel(spec: TokenizerSpec, model: BpeModel, wanted: Engine): Model {
+  const quick = wanted === "reference" ? null : engineOfFile(spec, model);
+  const engine = quick ?? createBpeEngine(bpeTables(spec), wanted);
+  let lengths: Int32Array | undefined;
   return {
     engine: engine.name,
     encode: engine.encode,
@@ -116,9 +117,18 @@ function createBpeModel(spec: TokenizerSpec, wanted: Engine): Model {
     count: engine.count,
     decode: engine.decode,
     ...(engine.withParts === undefined ? {} : { withParts: engine.withParts }),
-    byteLength: (id) => tables.lengths[id],
+    byteLength(id) {
+      lengths ??= bpeTables(spec).lengths;
+      return lengths[id];
+    },
     dispose: engine.dispose,
   };
+}
+
+/** An engine over the tables that were made when the file was read; null where there are none, or others are needed. */
+function engineOfFile({ addedTokens }: TokenizerSpec, model: BpeModel): BpeEngine | null {
+  const added = new Map(addedTokens.map(({ id, content }) => [id, content]));
+  return bytesOfModel(model)?.vocab.createEngine(added, model.wholeWords, model.pattern) ?? null;
 }
 
 function createCharacterModel(spec: TokenizerSpec, model: CharacterModel): Model {

@@ -4,7 +4,10 @@ import { random } from "../../../tests/random.ts";
 import { whereNative } from "../../../tests/where-native.ts";
 
 const NAMES = [
-  "textReadVocab",
+  "textVocabRead",
+  "textVocabFind",
+  "textVocabEncoder",
+  "textVocabFree",
   "textEncoderNew",
   "textEncoderFree",
   "textEncode",
@@ -31,10 +34,14 @@ whereNative("the native library", (_, library) =>
     const [none, noScores] = [new Uint8Array(0), new Float64Array(0)];
     const live: number[] = [];
     const newest = new Map<string, unknown>();
-    const kindOf = (name: string): string => /Pipeline|Trainer/.exec(name)?.[0] ?? "Encoder";
+    const kindOf = (name: string): string => /Pipeline|Trainer|Vocab/.exec(name)?.[0] ?? "Encoder";
     /** What comes behind a handle. */
     const after = (name: string): unknown[] | undefined => {
       switch (name) {
+        case "textVocabFind":
+          return [bytes, Int32Array.of(1, next(3), next(300))];
+        case "textVocabEncoder":
+          return [Int32Array.of(next(5) - 1), bytes, Int32Array.of(next(3)), bytes, Int32Array.of(next(300)), next(2) === 0, next(7)];
         case "textEncode":
           return ["text 語", next(3)];
         case "textEncodeBatch":
@@ -99,7 +106,7 @@ whereNative("the native library", (_, library) =>
       let args = Array.from({ length: next(8) }, () => list[next(list.length)]);
       if (good && name === "textEncoderNew") args = [bytes, lengths, new Int32Array(0), next(2) === 0, new Int32Array(0), true, next(8)];
       if (good && name === "textTrainerNew") args = [next(6)];
-      if (good && name === "textReadVocab") args = [next(2) === 0 ? file : file.subarray(0, next(file.length))];
+      if (good && name === "textVocabRead") args = [next(2) === 0 ? file : file.subarray(0, next(file.length))];
       // An encoder that was freed, another kind of handle, or words that lack a part are refused.
       const words = ["Token", "3", "<x>", "yes", "no", "no", "no", "NFC", "Pattern", "1", "no", "Model", "Bytes"];
       if (good && name === "textPipelineNew") args = [words.slice(next(3) === 0 ? next(14) : 0), none, new Int32Array(0), new Int32Array(0), noScores, none, 0];
@@ -109,9 +116,10 @@ whereNative("the native library", (_, library) =>
       if (good && name.endsWith("Free") && live.length > 0) args[0] = live[next(live.length)];
       try {
         const answer = binding[name](...args);
-        if (name.endsWith("New")) {
-          live.push(answer as number);
-          newest.set(kindOf(name), answer);
+        const made = name.endsWith("New") || name === "textVocabEncoder" ? answer : name === "textVocabRead" ? (answer as unknown[])[0] : 0;
+        if (made) {
+          live.push(made as number);
+          newest.set(name === "textVocabEncoder" ? "Encoder" : kindOf(name), made);
         }
         if (good) done.add(name);
         answers++;
@@ -121,6 +129,7 @@ whereNative("the native library", (_, library) =>
       }
     }
     for (const handle of live) {
+      binding.textVocabFree(handle);
       binding.textEncoderFree(handle);
       binding.textPipelineFree(handle);
       binding.textTrainerFree(handle);

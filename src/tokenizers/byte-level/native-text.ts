@@ -4,14 +4,29 @@ import { loadNative } from "../../tensor/native-binding.ts";
 import { createReferenceBpe } from "./bpe.ts";
 import type { BpeEngine, BpeTables, BpeTrainer, IdsEngine, Recipe, Text } from "./bpe-engine.ts";
 import { createReferenceTrainer } from "./bpe-train.ts";
+import { alphabetToBytes } from "./byte-alphabet.ts";
 import { type PatternName, splitPattern } from "./split-patterns.ts";
 
-type VocabArrays = [rest: Uint8Array, bytes: Uint8Array, lengths: Int32Array, merges: Int32Array, ids: Int32Array, ...others: string[]];
+type VocabArrays = [vocabulary: number, rest: Uint8Array, bytes: Uint8Array, lengths: Int32Array, merges: Int32Array, ids: Int32Array, ...others: string[]];
 
 /** The functions of crates/node/src/text.rs and text/pipeline.rs. Handles are positive integers. */
 interface TextBinding {
-  /** `[rest, bytes, lengths, merges, ids of others, other, other …]`, or nothing. */
-  textReadVocab(file: Uint8Array): [] | VocabArrays;
+  /** `[vocabulary, rest, bytes, lengths, merges, ids of others, other, other …]`, or nothing. */
+  textVocabRead(file: Uint8Array): [] | VocabArrays;
+  /** -1 for what is no token. */
+  textVocabFind(vocabulary: number, bytes: Uint8Array, lengths: Int32Array): Int32Array;
+  /** 0 where the added tokens are not as the file has them. */
+  textVocabEncoder(
+    vocabulary: number,
+    ids: Int32Array,
+    contents: Uint8Array,
+    contentLengths: Int32Array,
+    spelled: Uint8Array,
+    spelledLengths: Int32Array,
+    wholeWords: boolean,
+    pattern: number,
+  ): number;
+  textVocabFree(vocabulary: number): boolean;
   textEncoderNew(bytes: Uint8Array, lengths: Int32Array, merges: Int32Array, byRank: boolean, hidden: Int32Array, wholeWords: boolean, pattern: number): number;
   textEncoderFree(encoder: number): boolean;
   textEncode(encoder: number, text: Text, threads: number): Int32Array;
@@ -67,21 +82,63 @@ function guarded<T>(where: string, call: () => T): T {
   }
 }
 
+/** A vocabulary that the native part has read, as it is there: with its tables made already. */
+export interface NativeVocab {
+  /** The ids of those of some texts that are tokens. */
+  idsSpelling(texts: Iterable<string>): Map<string, number>;
+  /** An engine with these added tokens; null where they are not as the file has them, which needs other tables. */
+  createEngine(added: ReadonlyMap<number, string>, wholeWords: boolean, pattern: PatternName): BpeEngine | null;
+}
+
 /** The vocabulary and merges of a byte-level tokenizer.json, with the file's text without them; null where the reader of text must take it. */
 export function readVocabFile(
   file: Uint8Array,
-): { rest: Uint8Array; bytes: Uint8Array; lengths: Int32Array; merges: Int32Array; others: Map<number, string> } | null {
+): { rest: Uint8Array; bytes: Uint8Array; lengths: Int32Array; merges: Int32Array; others: Map<number, string>; vocab: NativeVocab } | null {
   const binding = findBinding("auto");
   if (binding === null) return null;
-  const found = guarded("tokenizer", () => binding.textReadVocab(file));
+  const found = guarded("tokenizer", () => binding.textVocabRead(file));
   if (found.length === 0) return null;
-  const [rest, bytes, lengths, merges, ids, ...texts] = found as VocabArrays;
-  return { rest, bytes, lengths, merges, others: new Map(texts.map((text, i) => [ids[i], text])) };
+  const [vocabulary, rest, bytes, lengths, merges, ids, ...texts] = found as VocabArrays;
+  return { rest, bytes, lengths, merges, others: new Map(texts.map((text, i) => [ids[i], text])), vocab: nativeVocab(binding, vocabulary) };
+}
+
+function joinBytes(parts: readonly Uint8Array[]): [bytes: Uint8Array, lengths: Int32Array] {
+  const lengths = Int32Array.from(parts, (part) => part.length);
+  const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return [bytes, lengths];
+}
+
+function nativeVocab(binding: TextBinding, vocabulary: number): NativeVocab {
+  const { live } = held(vocabulary, binding.textVocabFree);
+  // Of length 0 where a text has a character that is no byte of a token.
+  const spelled = (text: string): Uint8Array => alphabetToBytes(text) ?? new Uint8Array(0);
+  return {
+    idsSpelling(texts) {
+      const all = [...texts];
+      const ids = guarded("tokenizer", () => binding.textVocabFind(live(), ...joinBytes(all.map(spelled))));
+      return new Map(all.flatMap((text, i) => (ids[i] < 0 ? [] : [[text, ids[i]]])));
+    },
+    createEngine(added, wholeWords, pattern) {
+      const texts = [...added.values()];
+      const encoder = new TextEncoder();
+      const contents = joinBytes(texts.map((text) => encoder.encode(text)));
+      const tokens = [...contents, ...joinBytes(texts.map(spelled))] as const;
+      const made = guarded("tokenizer", () =>
+        binding.textVocabEncoder(live(), Int32Array.from(added.keys()), ...tokens, wholeWords, splitPattern(pattern).code),
+      );
+      return made === 0 ? null : createNativeBpe(binding, made);
+    },
+  };
 }
 
 export function createBpeEngine(tables: BpeTables, engine: Engine = "auto"): BpeEngine {
   const binding = findBinding(engine);
-  return binding === null ? createReferenceBpe(tables) : createNativeBpe(binding, tables);
+  return binding === null ? createReferenceBpe(tables) : createNativeBpe(binding, newEncoder(binding, tables));
 }
 
 // A function of its own: what it closes over must not reach the state, or that is never collected.
@@ -109,8 +166,8 @@ function newEncoder(binding: TextBinding, { bytes, lengths, merges, hidden, whol
   return guarded("tokenizer", () => binding.textEncoderNew(bytes, lengths, merges ?? new Int32Array(0), merges === null, hidden, wholeWords, code));
 }
 
-function createNativeBpe(binding: TextBinding, tables: BpeTables): BpeEngine {
-  const encoder = held(newEncoder(binding, tables), binding.textEncoderFree);
+function createNativeBpe(binding: TextBinding, made: number): BpeEngine {
+  const encoder = held(made, binding.textEncoderFree);
   const { live } = encoder;
   return {
     name: "native",

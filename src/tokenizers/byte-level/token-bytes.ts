@@ -2,7 +2,8 @@
  * The tokens of a vocabulary as bytes, where a reader has them so. A model keeps them beside its `tokens`, which are then made into text only when somebody
  * reads them: most programs never do, and for 150,000 tokens it takes longer than all the rest of opening a file.
  */
-import { alphabetToBytes, bytesToAlphabet } from "./byte-alphabet.ts";
+import { bytesToAlphabet } from "./byte-alphabet.ts";
+import type { NativeVocab } from "./native-text.ts";
 
 export interface TokenBytes {
   /** The bytes of all tokens, one after the other in the order of their ids. */
@@ -15,6 +16,8 @@ export interface TokenBytes {
 export interface ModelBytes extends TokenBytes {
   /** Whether the file's vocabulary had added tokens, which are not in here. */
   readonly hadAdded: boolean;
+  /** The file's vocabulary with all of its tokens in the native part. */
+  readonly vocab: NativeVocab;
 }
 
 const kept = new WeakMap<object, ModelBytes>();
@@ -45,29 +48,6 @@ function spell({ bytes, lengths }: TokenBytes): (string | undefined)[] {
     at += length;
     return length === 0 ? undefined : bytesToAlphabet(bytes.subarray(at - length, at));
   });
-}
-
-/** The ids of those of some texts that are tokens. */
-export function idsSpelling({ bytes, lengths }: TokenBytes, texts: Iterable<string>): Map<string, number> {
-  const byLength: { text: string; wanted: Uint8Array }[][] = [];
-  for (const text of texts) {
-    const wanted = alphabetToBytes(text);
-    if (wanted === undefined) continue;
-    byLength[wanted.length] ??= [];
-    byLength[wanted.length].push({ text, wanted });
-  }
-  const found = new Map<string, number>();
-  let at = 0;
-  for (let id = 0; id < lengths.length; id++) {
-    const start = at;
-    at += lengths[id];
-    const candidates = byLength[lengths[id]];
-    if (candidates === undefined) continue;
-    for (const { text, wanted } of candidates) {
-      if (bytes[start] === wanted[0] && wanted.every((byte, i) => bytes[start + i] === byte)) found.set(text, id);
-    }
-  }
-  return found;
 }
 
 /** The tokens without some ids, and without the holes that this leaves at the end. */

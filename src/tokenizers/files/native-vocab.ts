@@ -4,8 +4,8 @@
  * which makes the same of it, or says what is wrong.
  */
 import type { AddedToken } from "../added-tokens.ts";
-import { readVocabFile } from "../byte-level/native-text.ts";
-import { idsSpelling, type ModelBytes, type TokenBytes, withoutIds } from "../byte-level/token-bytes.ts";
+import { type NativeVocab, readVocabFile } from "../byte-level/native-text.ts";
+import { type ModelBytes, type TokenBytes, withoutIds } from "../byte-level/token-bytes.ts";
 import { idLimit } from "./vocab-merges.ts";
 
 /** The file's tokens and merges. */
@@ -15,6 +15,7 @@ export interface VocabFile extends TokenBytes {
   readonly merges: Int32Array;
   /** Tokens that are not spelled in the byte alphabet, by id. */
   readonly others: ReadonlyMap<number, string>;
+  readonly vocab: NativeVocab;
 }
 
 /** @returns null where the native part is not there, or leaves the file to the reader of text */
@@ -37,7 +38,7 @@ export function ordinaryTokens(file: VocabFile, added: readonly AddedToken[]): M
   const count = file.others.size + file.lengths.reduce((sum, length) => sum + (length > 0 ? 1 : 0), 0);
   const limit = idLimit(count + added.length);
   const contents = new Map(added.map(({ id, content }) => [id, content]));
-  const spelled = idsSpelling(file, contents.values());
+  const spelled = file.vocab.idsSpelling(contents.values());
   const inside = new Set<number>();
   for (const { id, content } of added) {
     const own = file.others.get(id) ?? (file.lengths[id] > 0 ? content : undefined);
@@ -47,5 +48,5 @@ export function ordinaryTokens(file: VocabFile, added: readonly AddedToken[]): M
     if (own !== undefined) inside.add(id);
   }
   for (const [id, text] of file.others) if (contents.get(id) !== text) return null;
-  return { ...withoutIds(file, inside), hadAdded: inside.size > 0 };
+  return { ...withoutIds(file, inside), hadAdded: inside.size > 0, vocab: file.vocab };
 }
