@@ -1,8 +1,11 @@
 /** Weights that lie elsewhere (`openWeights`) as a Hugging Face folder, one tensor at a time. */
 import { ConfigError } from "../errors.ts";
 import { quantizeBlocks } from "../formats/gguf/quantize.ts";
+import { MXFP4_CODES, mxfp4Codes, mxfp4Exponents } from "../formats/mxfp4.ts";
+import type { TensorDtype } from "../formats/safetensors.ts";
 import { encodeModelWeights, type TensorEntry } from "../formats/safetensors-write.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
+import { deferred } from "../tensor/index.ts";
 import { tokenizerFiles } from "../tokenizers/files/save.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { unknownId } from "../tokenizers/tokenizer-spec.ts";
@@ -15,7 +18,7 @@ type FolderDtype = (typeof FOLDER_DTYPES)[number];
 
 /** What goes into the folder. */
 export interface SaveFolderOptions {
-  /** Of all weights. Default: each as it is stored; what is no plain float there becomes F32. */
+  /** Of all weights. Default: each as it is stored; what is no plain float there becomes F32, but for gpt-oss' experts in MXFP4, which stay so. */
   dtype?: FolderDtype;
   tokenizer?: Tokenizer | null;
   /** Jinja text that lays out a conversation. */
@@ -49,13 +52,18 @@ export async function saveFolder(source: WeightSource, path: string, options: Sa
     throw new ConfigError(`saveFolder: unknown dtype, expected ${FOLDER_DTYPES.join(", ")}, got ${dtype}. Quantised weights are saved as GGUF.`);
   const { writeFolderAtomic } = await import("../formats/atomic-write.ts");
   const kept = (format: string): FolderDtype => FOLDER_DTYPES.find((one) => one === format) ?? "F32";
-  const entries = [...source.shapes].map(([name, shape]): TensorEntry => {
+  const { mxfp4 } = source.description.architecture.weights;
+  const isPacked = (name: string): boolean =>
+    dtype === undefined && mxfp4?.of.test(name) === true && source.formats.get(name) === "MXFP4" && source.blocks !== undefined;
+  const entries = [...source.shapes].flatMap(([name, shape]): TensorEntry[] => {
+    if (isPacked(name)) return mxfp4Entries(source, name, shape);
     const chosen = dtype ?? kept(source.formats.get(name) ?? "F32");
-    return { name, dtype: chosen, shape, data: async () => quantizeBlocks(chosen, await source.read(name), `${source.name}, tensor ${name}`) };
+    return [{ name, dtype: chosen, shape, data: async () => quantizeBlocks(chosen, await source.read(name), `${source.name}, tensor ${name}`) }];
   });
+  const packing = [...source.shapes.keys()].some(isPacked) ? { quantization_config: { modules_to_not_convert: mxfp4?.others, quant_method: "mxfp4" } } : {};
   const weights = encodeModelWeights(entries, maxShardBytes === undefined ? {} : { maxShardBytes });
   const texts: Record<string, string | Uint8Array> = {
-    "config.json": jsonText({ ...configJson(source.description), ...source.tokenIds, ...named(mostly(entries)) }),
+    "config.json": jsonText({ ...configJson(source.description), ...source.tokenIds, ...named(mostly(entries)), ...packing }),
     "generation_config.json": options.generationConfig ?? jsonText(Object.fromEntries(Object.entries(source.tokenIds).filter(([, id]) => id !== null))),
     ...(tokenizer === null ? {} : { ...tokenizerFiles(tokenizer.spec), "tokenizer_config.json": jsonText(tokenizerConfig(source, tokenizer, chatTemplate)) }),
     ...(chatTemplate === null ? {} : { "chat_template.jinja": chatTemplate }),
@@ -73,10 +81,20 @@ export async function saveFolder(source: WeightSource, path: string, options: Sa
 
 const jsonText = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;
 
-/** The dtype that most numbers have: that of the matrices. */
+/** A weight (experts, in, out) as a folder holds its blocks. */
+function mxfp4Entries(source: WeightSource, name: string, [experts, columns, rows]: readonly number[]): TensorEntry[] {
+  const shape = [experts as number, rows as number, (columns as number) / 32];
+  const blocks = () => (source.blocks as NonNullable<typeof source.blocks>)(name);
+  return [
+    { name: `${name}_blocks`, dtype: "U8", shape: [...shape, MXFP4_CODES], data: async () => mxfp4Codes(await blocks()) },
+    { name: `${name}_scales`, dtype: "U8", shape, data: async () => mxfp4Exponents(await blocks()) },
+  ];
+}
+
+/** The dtype that most floats have: that of the matrices. */
 function mostly(entries: readonly TensorEntry[]): FolderDtype {
-  const counts = { F32: 0, F16: 0, BF16: 0 };
-  for (const { dtype, shape } of entries) counts[dtype as FolderDtype] += shape.reduce((a, b) => a * b, 1);
+  const counts: Partial<Record<TensorDtype, number>> & Record<FolderDtype, number> = { F32: 0, F16: 0, BF16: 0 };
+  for (const { dtype, shape } of entries) counts[dtype] = (counts[dtype] ?? 0) + shape.reduce((a, b) => a * b, 1);
   return FOLDER_DTYPES.toSorted((a, b) => counts[b] - counts[a])[0] as FolderDtype;
 }
 
@@ -85,22 +103,11 @@ function named(dtype: FolderDtype): { dtype: string; torch_dtype: string } {
   return { dtype: torch, torch_dtype: torch };
 }
 
-/**
- * What config.json should hold. Only a model says it, so one of a single layer is asked, and what differs because of that is put back.
- */
+/** What config.json should hold. Only a model says it, so one is asked whose weights never get memory. */
 export function configJson({ architecture, config }: ModelDescription): Record<string, unknown> {
-  const { layers } = architecture.keyOf;
-  const count = config[layers] as number;
-  const one = Object.fromEntries(
-    Object.entries({ ...config, [layers]: 1 }).map(([key, value]) => [
-      key,
-      Array.isArray(value) && value.length === count && count > 1 ? value.slice(0, 1) : value,
-    ]),
-  );
-  const model = architecture.create(one);
+  const model = deferred(() => architecture.create(config));
   const json = { ...model.configJson() };
   model.dispose();
-  for (const [key, value] of Object.entries(config)) if (JSON.stringify(one[key]) !== JSON.stringify(value) && Object.hasOwn(json, key)) json[key] = value;
   return json;
 }
 
