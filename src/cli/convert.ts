@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { FILE_TYPES, type GgufFileType } from "../formats/index.ts";
-import { FOLDER_DTYPES, type SavedGguf, saveFolder, saveGguf, type WeightSource } from "../models/index.ts";
+import { FOLDER_DTYPES, type SavedFolder, type SavedGguf, saveFolder, saveGguf, type WeightSource } from "../models/index.ts";
 import { byteSize } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { checkTarget, openModelFiles } from "./model-files.ts";
@@ -61,7 +61,7 @@ export function typeOf({ shapes, formats }: WeightSource): GgufFileType {
 }
 
 /** Size, bits and layouts in words. */
-export function describeSaved({ bytes, bitsPerWeight, layouts }: SavedGguf): string {
+export function describeSaved({ bytes, bitsPerWeight, layouts }: SavedGguf | SavedFolder): string {
   const parts = Object.entries(layouts).map(([layout, count]) => `${count} ${layout}`);
   return `${byteSize(bytes)}, ${bitsPerWeight.toFixed(2)} bits per weight (${parts.join(", ")})`;
 }

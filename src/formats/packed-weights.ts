@@ -3,6 +3,7 @@
  * themselves is `openModelWeights`.
  */
 import { FormatError } from "../errors.ts";
+import { fourBitsOf, int8Of, type Packed } from "./bitsandbytes.ts";
 import { dequantizeBlocks } from "./gguf/dequantize.ts";
 import { MXFP4_CODES, mxfp4ToGguf } from "./mxfp4.ts";
 import type { TensorReader } from "./safetensors.ts";
@@ -28,18 +29,16 @@ export interface WeightReader {
   close(): Promise<void>;
 }
 
-/** A weight that several tensors hold. */
-interface Packed extends WeightInfo {
-  /** Their names. */
-  readonly of: readonly string[];
-  read(): Promise<Float32Array<ArrayBuffer>>;
-  blocks?(): Promise<Uint8Array<ArrayBuffer>>;
-}
+/** A weight that several tensors hold, perhaps in GGUF's blocks. */
+type PackedWeight = Packed & { blocks?(): Promise<Uint8Array<ArrayBuffer>> };
 
 /** @throws FormatError when there are none, index and files disagree, or tensors that belong together do not fit */
 export async function openWeightFiles(folder: Folder): Promise<WeightReader> {
   const reader = await openModelWeights(folder);
-  const packed = new Map([...reader.tensors.keys()].flatMap((name) => mxfp4Of(reader, name)));
+  const packed = await packedIn(reader).catch(async (error) => {
+    await reader.close();
+    throw error;
+  });
   const parts = new Set([...packed.values()].flatMap(({ of }) => of));
   const plain = [...reader.tensors].filter(([name]) => !parts.has(name)).map(([name, { shape, dtype }]) => [name, { shape, format: dtype }] as const);
   return {
@@ -57,8 +56,14 @@ export async function openWeightFiles(folder: Folder): Promise<WeightReader> {
   };
 }
 
+async function packedIn(reader: TensorReader): Promise<Map<string, PackedWeight>> {
+  const found: [string, PackedWeight][] = [];
+  for (const name of reader.tensors.keys()) found.push(...mxfp4Of(reader, name), ...int8Of(reader, name), ...(await fourBitsOf(reader, name)));
+  return new Map(found);
+}
+
 /** Experts of gpt-oss: `X_blocks` (experts, out, in / 32, 16) and `X_scales` (experts, out, in / 32) are X (experts, in, out). */
-function mxfp4Of(reader: TensorReader, codes: string): [string, Packed][] {
+function mxfp4Of(reader: TensorReader, codes: string): [string, PackedWeight][] {
   const name = codes.replace(/_blocks$/, "");
   const exponents = `${name}_scales`;
   const [first, second] = [reader.tensors.get(codes), reader.tensors.get(exponents)];

@@ -87,7 +87,7 @@ export function describeModel(config: Record<string, unknown>, where = "config")
 }
 
 /** How weights may be packed (`quant_method`); the files say the rest. */
-const PACKINGS = ["mxfp4"];
+const PACKINGS = ["mxfp4", "bitsandbytes"];
 
 function checkPacking(packing: Json, where: string): void {
   if (packing === null) return;

@@ -1,9 +1,11 @@
 /** Weights that lie elsewhere (`openWeights`) as a Hugging Face folder, one tensor at a time. */
 import { ConfigError } from "../errors.ts";
+import { PACKINGS, type Packing, packedEntries, packingConfig } from "../formats/bitsandbytes.ts";
 import { quantizeBlocks } from "../formats/gguf/quantize.ts";
 import { MXFP4_CODES, mxfp4Codes, mxfp4Exponents } from "../formats/mxfp4.ts";
-import type { TensorDtype } from "../formats/safetensors.ts";
+import { type TensorDtype, tensorBytes } from "../formats/safetensors.ts";
 import { encodeModelWeights, type TensorEntry } from "../formats/safetensors-write.ts";
+import { Linear } from "../nn/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { deferred } from "../tensor/index.ts";
 import { tokenizerFiles } from "../tokenizers/files/save.ts";
@@ -20,6 +22,11 @@ type FolderDtype = (typeof FOLDER_DTYPES)[number];
 export interface SaveFolderOptions {
   /** Of all weights. Default: each as it is stored; what is no plain float there becomes F32, but for gpt-oss' experts in MXFP4, which stay so. */
   dtype?: FolderDtype;
+  /**
+   * How the matrices of linear layers are packed, as bitsandbytes does it: "nf4" with double quantisation, 4.13 bits a weight, or "int8", a scale a row. The head, embeddings,
+   * routers and experts stay floats, as in transformers. Default: they are floats.
+   */
+  packing?: Packing;
   tokenizer?: Tokenizer | null;
   /** Jinja text that lays out a conversation. */
   chatTemplate?: string | null;
@@ -33,6 +40,7 @@ export interface SaveFolderOptions {
 
 const OPTIONS: KnownOptions<SaveFolderOptions> = {
   dtype: true,
+  packing: true,
   tokenizer: true,
   chatTemplate: true,
   generationConfig: true,
@@ -40,30 +48,55 @@ const OPTIONS: KnownOptions<SaveFolderOptions> = {
   replace: true,
 };
 
+/** What was written. */
+export interface SavedFolder {
+  /** Of the weights' files. */
+  readonly bytes: number;
+  readonly files: string[];
+  /** Of the tensors alone, by their number of values. */
+  readonly bitsPerWeight: number;
+  /** How many weights have each format. */
+  readonly layouts: Readonly<Record<string, number>>;
+}
+
 /**
  * Writes a folder that Hugging Face transformers opens: config.json, model.safetensors (one or several), the tokenizer with tokenizer_config.json and chat template,
  * generation_config.json. It appears whole or not at all.
  * @throws RunError where something has its name (without `replace`) or the disk fails
  */
-export async function saveFolder(source: WeightSource, path: string, options: SaveFolderOptions = {}): Promise<{ bytes: number; files: string[] }> {
+export async function saveFolder(source: WeightSource, path: string, options: SaveFolderOptions = {}): Promise<SavedFolder> {
   checkOptions("saveFolder", options, OPTIONS);
-  const { dtype, tokenizer = null, chatTemplate = null, maxShardBytes, replace = false } = options;
+  const { dtype, packing, tokenizer = null, chatTemplate = null, maxShardBytes, replace = false } = options;
   if (dtype !== undefined && !FOLDER_DTYPES.includes(dtype))
     throw new ConfigError(`saveFolder: unknown dtype, expected ${FOLDER_DTYPES.join(", ")}, got ${dtype}. Quantised weights are saved as GGUF.`);
+  if (packing !== undefined && !PACKINGS.includes(packing))
+    throw new ConfigError(`saveFolder: unknown packing, expected ${PACKINGS.join(" or ")}, got ${packing}. Choose one of them.`);
   const { writeFolderAtomic } = await import("../formats/atomic-write.ts");
   const kept = (format: string): FolderDtype => FOLDER_DTYPES.find((one) => one === format) ?? "F32";
   const { mxfp4 } = source.description.architecture.weights;
-  const isPacked = (name: string): boolean =>
+  const inMxfp4 = (name: string): boolean =>
     dtype === undefined && mxfp4?.of.test(name) === true && source.formats.get(name) === "MXFP4" && source.blocks !== undefined;
+  const matrices = packing === undefined ? null : linearWeights(source);
+  const layouts: Record<string, number> = {};
   const entries = [...source.shapes].flatMap(([name, shape]): TensorEntry[] => {
-    if (isPacked(name)) return mxfp4Entries(source, name, shape);
+    const isPacked = packing !== undefined && matrices?.has(name) === true;
     const chosen = dtype ?? kept(source.formats.get(name) ?? "F32");
+    const format = isPacked ? packing.toUpperCase() : packing === undefined && inMxfp4(name) ? "MXFP4" : chosen;
+    layouts[format] = (layouts[format] ?? 0) + 1;
+    if (isPacked) return packedEntries(packing, name, shape, () => source.read(name));
+    if (format === "MXFP4") return mxfp4Entries(source, name, shape);
     return [{ name, dtype: chosen, shape, data: async () => quantizeBlocks(chosen, await source.read(name), `${source.name}, tensor ${name}`) }];
   });
-  const packing = [...source.shapes.keys()].some(isPacked) ? { quantization_config: { modules_to_not_convert: mxfp4?.others, quant_method: "mxfp4" } } : {};
+  const said =
+    packing !== undefined ? packingConfig(packing) : layouts.MXFP4 === undefined ? null : { modules_to_not_convert: mxfp4?.others, quant_method: "mxfp4" };
   const weights = encodeModelWeights(entries, maxShardBytes === undefined ? {} : { maxShardBytes });
   const texts: Record<string, string | Uint8Array> = {
-    "config.json": jsonText({ ...configJson(source.description), ...source.tokenIds, ...named(mostly(entries)), ...packing }),
+    "config.json": jsonText({
+      ...configJson(source.description),
+      ...source.tokenIds,
+      ...named(mostly(entries)),
+      ...(said === null ? {} : { quantization_config: said }),
+    }),
     "generation_config.json": options.generationConfig ?? jsonText(Object.fromEntries(Object.entries(source.tokenIds).filter(([, id]) => id !== null))),
     ...(tokenizer === null ? {} : { ...tokenizerFiles(tokenizer.spec), "tokenizer_config.json": jsonText(tokenizerConfig(source, tokenizer, chatTemplate)) }),
     ...(chatTemplate === null ? {} : { "chat_template.jinja": chatTemplate }),
@@ -76,7 +109,28 @@ export async function saveFolder(source: WeightSource, path: string, options: Sa
     },
     { replace },
   );
-  return { bytes: weights.reduce((sum, { bytes }) => sum + bytes, 0), files: [...weights.map(({ file }) => file), ...Object.keys(texts)] };
+  const sum = (counts: readonly number[]): number => counts.reduce((a, b) => a + b, 0);
+  const stored = sum(entries.map(({ dtype: code, shape }) => tensorBytes(code, shape) as number));
+  const values = sum([...source.shapes.values()].map((shape) => shape.reduce((a, b) => a * b, 1)));
+  return {
+    bytes: sum(weights.map(({ bytes }) => bytes)),
+    files: [...weights.map(({ file }) => file), ...Object.keys(texts)],
+    bitsPerWeight: (8 * stored) / values,
+    layouts,
+  };
+}
+
+/** The matrices that bitsandbytes packs: those of linear layers but the head, and but routers, which are none in transformers. @throws ConfigError where there are none */
+function linearWeights({ name: where, description: { architecture, config, modelType } }: WeightSource): ReadonlySet<string> {
+  const model = deferred(() => architecture.create(config));
+  const found = [...model.namedModules()].flatMap(([name, module]) => (module instanceof Linear ? [`${name}.weight`] : []));
+  model.dispose();
+  const packed = found.filter((name) => !architecture.weights.tied.includes(name) && !/\.mlp\.(gate|router)\.weight$/.test(name));
+  if (packed.length === 0)
+    throw new ConfigError(
+      `${where}: nothing to pack, expected linear layers with weights (out, in), got a ${modelType}, which has none beside its head. Choose a GGUF type instead.`,
+    );
+  return new Set(packed);
 }
 
 const jsonText = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;

@@ -48,9 +48,9 @@ const STRETCHED: [string, Record<string, unknown>][] = [
 ];
 
 /** With every weight at random, norms and biases too. */
-function randomModel(config: Record<string, unknown>): CausalLM {
+function randomModel(config: Record<string, unknown>, std = 0.5): CausalLM {
   const model = createModel(config).eval();
-  for (const [, p] of model.namedParameters()) init.normal(p, { std: 0.5 });
+  for (const [, p] of model.namedParameters()) init.normal(p, { std });
   return model;
 }
 const logits = (model: CausalLM) =>
@@ -270,21 +270,22 @@ describe.each([
   ["mixtral", { intermediate_size: 96 }],
   ["qwen3_moe", { moe_intermediate_size: 96, head_dim: 32, norm_topk_prob: true }],
 ])("%s in blocks", (model_type, more) => {
-  const config = { ...LLAMA, model_type, hidden_size: 64, num_key_value_heads: 2, num_local_experts: 3, num_experts_per_tok: 2, ...more };
+  const config = { ...LLAMA, model_type, hidden_size: 64, num_key_value_heads: 2, num_local_experts: 3, num_experts_per_tok: 3, ...more };
   const matrices = (model: CausalLM) => [...model.stateDict()].filter(([name]) => /experts\.(gate_up|down)_proj$/.test(name));
 
   test("experts stay blocks, and go back into files as they are", async () => {
-    const made = randomModel(config);
+    // Every token visits every expert: no rounding sends it elsewhere.
+    const made = randomModel(config, 0.1);
     await saveGguf(made, at("moe.gguf"), { type: "Q8_0", name: "a" });
     made.dispose();
     const [model, floats] = [await fromPretrained(at("moe.gguf")), await fromPretrained(at("moe.gguf"), { dtype: "f32" })];
     expect(matrices(model).map(([, p]) => [p.dtype, p.requiresGrad])).toEqual(new Array(4).fill(["q8_0", false]));
     const [own, expected] = [logits(model), logits(floats)];
     const size = Math.sqrt(expected.reduce((sum, x) => sum + x * x, 0));
-    // Activations are rounded to 8 bits, and attention between weights as large as these makes more of it.
+    // Activations are rounded to 8 bits.
     const error = Math.sqrt(expected.reduce((sum, x, i) => sum + (x - own[i]) ** 2, 0)) / size;
     expect(error).toBeGreaterThan(1e-4);
-    expect(error).toBeLessThan(0.06);
+    expect(error).toBeLessThan(0.02);
     for (const [i, [name, p]] of matrices(floats).entries())
       expect([name, scope(() => ({ values: dequantize(matrices(model)[i][1]).dataSync() })).values]).toEqual([name, p.dataSync()]);
     await saveGguf(model, at("again.gguf"), { type: "Q8_0", name: "a" });
@@ -310,7 +311,7 @@ describe.each([
     };
     const [own, expected] = [gradient(model), gradient(floats)];
     const size = Math.sqrt(expected.reduce((sum, x) => sum + x * x, 0));
-    expect(Math.sqrt(expected.reduce((sum, x, i) => sum + (x - own[i]) ** 2, 0)) / size).toBeLessThan(0.05);
+    expect(Math.sqrt(expected.reduce((sum, x, i) => sum + (x - own[i]) ** 2, 0)) / size).toBeLessThan(0.04);
     for (const one of [model, floats]) one.dispose();
   });
 });

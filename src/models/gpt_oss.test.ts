@@ -151,7 +151,7 @@ test("a ramp of whole dimensions, and weights packed otherwise, are refused", as
   );
   await source.close();
   expect(() => describeModel({ ...config, quantization_config: { quant_method: "gptq" } }, "config.json")).toThrow(
-    'config.json: weights that are quantised in a way that groundup does not read, expected quantization_config with quant_method mxfp4, got "gptq".',
+    'config.json: weights that are quantised in a way that groundup does not read, expected quantization_config with quant_method mxfp4 or bitsandbytes, got "gptq".',
   );
   const damaged = memoryFolder({
     ...files,
