@@ -12,6 +12,7 @@ import { tokenizerFiles } from "../tokenizers/files/save.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { unknownId } from "../tokenizers/tokenizer-spec.ts";
 import type { ModelDescription } from "./causal-lm.ts";
+import { piecesOf } from "./weight-names.ts";
 import type { WeightSource } from "./weight-source.ts";
 
 /** The float formats of a folder's weights. */
@@ -73,7 +74,8 @@ export async function saveFolder(source: WeightSource, path: string, options: Sa
     throw new ConfigError(`saveFolder: unknown packing, expected ${PACKINGS.join(" or ")}, got ${packing}. Choose one of them.`);
   const { writeFolderAtomic } = await import("../formats/atomic-write.ts");
   const kept = (format: string): FolderDtype => FOLDER_DTYPES.find((one) => one === format) ?? "F32";
-  const { mxfp4 } = source.description.architecture.weights;
+  const { mxfp4, parts = [], written = [] } = source.description.architecture.weights;
+  const read = keepingTwo((name) => source.read(name));
   const inMxfp4 = (name: string): boolean =>
     dtype === undefined && mxfp4?.of.test(name) === true && source.formats.get(name) === "MXFP4" && source.blocks !== undefined;
   const matrices = packing === undefined ? null : linearWeights(source);
@@ -83,9 +85,21 @@ export async function saveFolder(source: WeightSource, path: string, options: Sa
     const chosen = dtype ?? kept(source.formats.get(name) ?? "F32");
     const format = isPacked ? packing.toUpperCase() : packing === undefined && inMxfp4(name) ? "MXFP4" : chosen;
     layouts[format] = (layouts[format] ?? 0) + 1;
-    if (isPacked) return packedEntries(packing, name, shape, () => source.read(name));
+    const file = written.reduce((known, [pattern, spelling]) => known.replace(pattern, spelling), name);
+    if (isPacked) return packedEntries(packing, file, shape, () => source.read(name));
     if (format === "MXFP4") return mxfp4Entries(source, name, shape);
-    return [{ name, dtype: chosen, shape, data: async () => quantizeBlocks(chosen, await source.read(name), `${source.name}, tensor ${name}`) }];
+    const whole = { file, shape, begin: 0 };
+    const pieces = piecesOf(name, shape, parts);
+    return (pieces.length === 0 ? [whole] : pieces).map((piece) => ({
+      name: piece.file,
+      dtype: chosen,
+      shape: piece.shape,
+      async data() {
+        const values = pieces.length === 0 ? await source.read(name) : await read(name);
+        const count = piece.shape.reduce((a, b) => a * b, 1);
+        return quantizeBlocks(chosen, values.subarray(piece.begin, piece.begin + count), `${source.name}, tensor ${name}`);
+      },
+    }));
   });
   const said =
     packing !== undefined ? packingConfig(packing) : layouts.MXFP4 === undefined ? null : { modules_to_not_convert: mxfp4?.others, quant_method: "mxfp4" };
@@ -131,6 +145,17 @@ function linearWeights({ name: where, description: { architecture, config, model
       `${where}: nothing to pack, expected linear layers with weights (out, in), got a ${modelType}, which has none beside its head. Choose a GGUF type instead.`,
     );
   return new Set(packed);
+}
+
+/** Remembers the last two weights: the parts of an expert's two matrices take turns in a file. */
+function keepingTwo(read: (name: string) => Promise<Float32Array<ArrayBuffer>>): typeof read {
+  const kept = new Map<string, Promise<Float32Array<ArrayBuffer>>>();
+  return (name) => {
+    const found = kept.get(name) ?? read(name);
+    if (!kept.has(name) && kept.size === 2) kept.delete(kept.keys().next().value as string);
+    kept.set(name, found);
+    return found;
+  };
 }
 
 const jsonText = (value: object): string => `${JSON.stringify(value, null, 2)}\n`;

@@ -8,6 +8,7 @@ import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import { openGgufFiles } from "../formats/gguf/files.ts";
 import type { GgufValue } from "../formats/gguf/read.ts";
 import { encodeGguf } from "../formats/gguf/write.ts";
+import { encodeSafetensors, openFolder, openModelWeights } from "../formats/index.ts";
 import { init } from "../nn/index.ts";
 import { dequantize, noGrad, scope, type Tensor, tensorFrom } from "../tensor/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
@@ -118,6 +119,22 @@ describe.each([...SAMPLES.filter(([, config]) => sayable(config)), ...STRETCHED]
     const third = await fromPretrained(folder);
     expect(third.dimensions).toEqual(model.dimensions);
     third.dispose();
+    // The names that a model itself is saved under, which transformers reads.
+    const direct = at("direct");
+    await saveModel(model, direct);
+    const names = async (place: string) => {
+      const reader = await openModelWeights(openFolder(place));
+      await reader.close();
+      return [...reader.tensors.keys()].sort();
+    };
+    expect(await names(folder)).toEqual(await names(direct));
+    const parts = await openWeights(direct);
+    await same(parts, model);
+    await saveGguf(parts, at("from-folder.gguf"), { type: "F32", name: "a" });
+    await parts.close();
+    const fromFolder = await fromPretrained(at("from-folder.gguf"));
+    expect(logits(fromFolder)).toEqual(made);
+    fromFolder.dispose();
     model.dispose();
   });
 
@@ -339,4 +356,19 @@ test("an expert's gates in another layout than what they let through become floa
   await saveGguf(source, at("even.gguf"), { type: "Q8_0" });
   for (const reader of [source, one, other]) await reader.close();
   for (const each of [model, floats]) each.dispose();
+});
+
+test("a folder that lacks a part of its experts is refused by the part's name", async () => {
+  const model = randomModel({ ...LLAMA, model_type: "mixtral", num_key_value_heads: 2, num_local_experts: 2, num_hidden_layers: 1 });
+  await saveModel(model, at("whole"));
+  model.dispose();
+  const reader = await openModelWeights(openFolder(at("whole")));
+  const lost = "model.layers.0.block_sparse_moe.experts.1.w3.weight";
+  const entries = [];
+  for (const name of reader.tensors.keys()) if (name !== lost) entries.push(await reader.read(name));
+  await reader.close();
+  const pieces: Uint8Array[] = [];
+  for await (const piece of encodeSafetensors(entries).content) pieces.push(piece);
+  writeFileSync(at("whole/model.safetensors"), Buffer.concat(pieces));
+  await expect(openWeights(at("whole"))).rejects.toThrow(`whole: ${lost} is not as the config tells, expected (64, 32), got none. Get a complete model.`);
 });

@@ -22,6 +22,8 @@ export function ownNames(
 export interface Piece {
   readonly file: string;
   readonly shape: readonly number[];
+  /** Where its numbers begin in ours: they lie side by side. */
+  readonly begin: number;
   /** The part of our tensor, a view; the numbers of one that is block-quantised. */
   of(whole: Tensor): Tensor;
 }
@@ -42,6 +44,7 @@ export function piecesOf(name: string, shape: readonly number[], parts: readonly
       found.push({
         file: file.replace("{i}", layer).replace("{e}", String(e)),
         shape: own,
+        begin: (e * of + index) * own.reduce((a, b) => a * b, 1),
         of: (whole) =>
           floatsIn(whole.narrow(0, e, 1))
             .narrow(1, (index * rows) / of, rows / of)

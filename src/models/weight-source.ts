@@ -7,7 +7,7 @@ import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import { readConfigJson } from "../formats/hf-config.ts";
 import { openWeightFiles, type WeightInfo } from "../formats/packed-weights.ts";
 import { openPytorch } from "../formats/pytorch/read.ts";
-import { dequantize, scope, type Tensor } from "../tensor/index.ts";
+import { deferred, dequantize, scope, type Tensor } from "../tensor/index.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
@@ -15,7 +15,7 @@ import { createModel } from "./create.ts";
 import { ggufConfig, isRope, ourBlocks, ourValues, seenShape } from "./gguf-model.ts";
 import { ggufNames, wholeOf } from "./gguf-names.ts";
 import { fromNanoGpt } from "./nanogpt.ts";
-import { misfit, ownNames } from "./weight-names.ts";
+import { misfit, ownNames, piecesOf } from "./weight-names.ts";
 
 /** Weights that can be asked for by name. */
 export interface WeightSource {
@@ -129,24 +129,64 @@ async function fromFolder(place: string): Promise<WeightSource> {
   const ours = ownNames(files, new Map(), { base: isWhole ? "" : base, names });
   const shared = new Set(description.config.tie_word_embeddings === false ? [] : tied);
   const fileOf = new Map([...ours].filter(([, name]) => !shared.has(name)).map(([file, name]) => [name, file]));
-  const found = (name: string): [file: string, info: WeightInfo] => {
-    const file = fileOf.get(name);
-    const info = file === undefined ? undefined : reader.weights.get(file);
-    if (file === undefined || info === undefined)
-      throw new FormatError(`${place}: no weight "${name}", expected one of its ${fileOf.size}, got an unknown name. Get a complete model.`);
-    return [file, info];
+  const weights = new Map<string, FolderWeight>();
+  const infoOf = (file: string): WeightInfo => reader.weights.get(file) as WeightInfo;
+  for (const { name, shape, pieces: wanted } of wholesIn(fileOf, description)) {
+    const pieces = wanted.map(({ file, begin, shape: own }) => {
+      const there = fileOf.get(file);
+      if (there === undefined || infoOf(there).shape.join() !== own.join())
+        throw new FormatError(
+          `${place}: ${file} is not as the config tells, expected (${own.join(", ")}), got ${there === undefined ? "none" : `(${infoOf(there).shape.join(", ")})`}. Get a complete model.`,
+        );
+      fileOf.delete(file);
+      return { file: there, begin };
+    });
+    const formats = new Set(pieces.map(({ file }) => infoOf(file).format));
+    weights.set(name, { shape, format: [...formats].join(" and "), pieces });
+  }
+  for (const [name, file] of fileOf) weights.set(name, { ...infoOf(file), pieces: [{ file, begin: 0 }] });
+  const found = (name: string): FolderWeight => {
+    const weight = weights.get(name);
+    if (weight === undefined)
+      throw new FormatError(`${place}: no weight "${name}", expected one of its ${weights.size}, got an unknown name. Get a complete model.`);
+    return weight;
   };
   const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = json as Partial<CausalLM["tokenIds"]>;
   return {
     name: place,
     description,
     tokenIds: { bos_token_id, eos_token_id, pad_token_id },
-    shapes: new Map(inOrder([...fileOf.keys()]).map((name) => [name, found(name)[1].shape])),
-    formats: new Map([...fileOf.keys()].map((name) => [name, found(name)[1].format])),
-    read: (name) => reader.read(found(name)[0]),
-    blocks: (name) => reader.blocks(found(name)[0]),
+    shapes: new Map(inOrder([...weights.keys()]).map((name) => [name, found(name).shape])),
+    formats: new Map([...weights].map(([name, { format }]) => [name, format])),
+    async read(name) {
+      const { shape, pieces } = found(name);
+      const [only] = pieces;
+      if (pieces.length === 1 && only !== undefined) return reader.read(only.file);
+      const whole = new Float32Array(shape.reduce((a, b) => a * b, 1));
+      for (const { file, begin } of pieces) whole.set(await reader.read(file), begin);
+      return whole;
+    },
+    blocks: (name) => reader.blocks((found(name).pieces[0] as { file: string }).file),
     close: () => reader.close(),
   };
+}
+
+/** A weight of a folder, from the tensors that have its numbers, side by side. */
+interface FolderWeight extends WeightInfo {
+  readonly pieces: readonly { readonly file: string; readonly begin: number }[];
+}
+
+/** The weights that files have in parts, each with those; a model whose weights never get memory tells their shapes. */
+function wholesIn(names: ReadonlyMap<string, string>, { architecture, config }: ModelDescription) {
+  const { parts = [] } = architecture.weights;
+  if (parts.length === 0) return [];
+  const model = deferred(() => architecture.create(config));
+  const shapes = [...model.stateDict()].map(([name, { shape }]) => ({ name, shape }));
+  model.dispose();
+  return shapes
+    .filter(({ name }) => !names.has(name))
+    .map((weight) => ({ ...weight, pieces: piecesOf(weight.name, weight.shape, parts) }))
+    .filter(({ pieces }) => pieces.some(({ file }) => names.has(file)));
 }
 
 /** The names of a model's weights and of their parts, from one with a single layer. */
