@@ -155,9 +155,12 @@ export function packingConfig(packing: Packing): Record<string, unknown> {
     llm_int8_enable_fp32_cpu_offload: false,
     llm_int8_has_fp16_weight: false,
     llm_int8_skip_modules: null,
-    llm_int8_threshold: 6.0,
+    llm_int8_threshold: 6,
     load_in_4bit: four,
     load_in_8bit: !four,
     quant_method: "bitsandbytes",
   };
 }
+
+/** Its keys that must be written with a point. */
+export const PACKING_FLOATS: readonly string[] = ["llm_int8_threshold"];

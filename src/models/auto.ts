@@ -1,7 +1,7 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import { ConfigError, FormatError, GroundupError } from "../errors.ts";
 import { GGML_TYPES } from "../formats/gguf/types.ts";
-import { readConfigJson } from "../formats/hf-config.ts";
+import { readConfigJson, configText as textOfConfig } from "../formats/hf-config.ts";
 import { openWeightFiles } from "../formats/packed-weights.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
@@ -200,8 +200,5 @@ export async function saveModel(model: CausalLM, folder: string, options: { dtyp
 /** config.json's text. */
 export function configText(model: CausalLM, dtype: "f32" | "bf16" | "f16" = "f32"): string {
   const torch = { f32: "float32", bf16: "bfloat16", f16: "float16" }[dtype];
-  const text = JSON.stringify({ ...model.configJson(), ...model.tokenIds, dtype: torch, torch_dtype: torch }, null, 2);
-  const { floats = [] } = model.architecture;
-  const whole = new RegExp(`^( {2}"(?:${floats.join("|")})": -?\\d+)(?=,?$)`, "gm");
-  return `${floats.length === 0 ? text : text.replace(whole, "$1.0")}\n`;
+  return textOfConfig({ ...model.configJson(), ...model.tokenIds, dtype: torch, torch_dtype: torch }, model.architecture.floats ?? []);
 }

@@ -1,7 +1,8 @@
 /** Weights that lie elsewhere (`openWeights`) as a Hugging Face folder, one tensor at a time. */
 import { ConfigError } from "../errors.ts";
-import { PACKINGS, type Packing, packedEntries, packingConfig } from "../formats/bitsandbytes.ts";
+import { PACKING_FLOATS, PACKINGS, type Packing, packedEntries, packingConfig } from "../formats/bitsandbytes.ts";
 import { quantizeBlocks } from "../formats/gguf/quantize.ts";
+import { configText } from "../formats/hf-config.ts";
 import { MXFP4_CODES, mxfp4Codes, mxfp4Exponents } from "../formats/mxfp4.ts";
 import { type TensorDtype, tensorBytes } from "../formats/safetensors.ts";
 import { encodeModelWeights, type TensorEntry } from "../formats/safetensors-write.ts";
@@ -105,12 +106,10 @@ export async function saveFolder(source: WeightSource, path: string, options: Sa
     packing !== undefined ? packingConfig(packing) : layouts.MXFP4 === undefined ? null : { modules_to_not_convert: mxfp4?.others, quant_method: "mxfp4" };
   const weights = encodeModelWeights(entries, maxShardBytes === undefined ? {} : { maxShardBytes });
   const texts: Record<string, string | Uint8Array> = {
-    "config.json": jsonText({
-      ...configJson(source.description),
-      ...source.tokenIds,
-      ...named(mostly(entries)),
-      ...(said === null ? {} : { quantization_config: said }),
-    }),
+    "config.json": configText(
+      { ...configJson(source.description), ...source.tokenIds, ...named(mostly(entries)), ...(said === null ? {} : { quantization_config: said }) },
+      [...(source.description.architecture.floats ?? []), ...PACKING_FLOATS],
+    ),
     "generation_config.json": options.generationConfig ?? jsonText(Object.fromEntries(Object.entries(source.tokenIds).filter(([, id]) => id !== null))),
     ...(tokenizer === null ? {} : { ...tokenizerFiles(tokenizer.spec), "tokenizer_config.json": jsonText(tokenizerConfig(source, tokenizer, chatTemplate)) }),
     ...(chatTemplate === null ? {} : { "chat_template.jinja": chatTemplate }),
