@@ -98,6 +98,7 @@ function part(reader: TensorReader, name: string, dtype: "U8" | "F32", items: nu
 
 /** How `packedEntries` packs. */
 export type Packing = "nf4" | "int8";
+/** The ways to pack. */
 export const PACKINGS: readonly Packing[] = ["nf4", "int8"];
 
 /** A weight (out, in) as tensors of a file. Its numbers are asked for twice: for all that is small at once, and for the codes. */
