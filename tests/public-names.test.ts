@@ -38,7 +38,7 @@ const NAMES: Record<string, string> = {
     sequentialWindows splitIntoDocuments weightedMix withStatistics writeShards
   `,
   formats: `
-    COMMON_KEYS DEQUANTIZED FILE_TYPES GGML_TYPES KNOWN_MODELS NF4_VALUES PLAIN_FILE_TYPES PickledTensor QUANTIZED SAFETENSORS_DTYPES
+    COMMON_KEYS DEQUANTIZED FILE_TYPES GGML_TYPES KNOWN_MODELS NF4_VALUES PACKINGS PLAIN_FILE_TYPES PickledTensor QUANTIZED SAFETENSORS_DTYPES
     bytesSource checkpointName dequantizeBlocks dequantizeInt8 dequantizeNf4 encodeGguf encodeModelWeights encodeSafetensors floatsOf hashFile
     isGguf isGgufFile isJsonObject isTemporary lastGoodCheckpoint layoutOf listCheckpoints localModels memoryFolder normaliseKeys openFile
     openFolder openGguf openGgufFiles openModelWeights openPytorch openSafetensors parseConfig parseConfigText parseJson parseModelConfig

@@ -59,12 +59,26 @@ test("a folder as GGUF and back: the same weights, tokenizer, template", async (
 });
 
 test("quantize says sizes, compares tokens, measures", async () => {
-  const plain = await json("quantize", at("model"), "--type", "F32", "--out", at("f32.gguf"), "--check");
+  const plain = await json("quantize", at("model"), "--type", "F32", "--out", at("f32.gguf"));
   expect(plain.compared).toEqual({ agree: 32, of: 32 });
-  const small = await groundup("quantize", at("model"), "--type", "Q4_0", "--out", at("q.gguf"), "--check", "--perplexity", at("text.txt"));
+  const small = await groundup("quantize", at("model"), "--type", "Q4_0", "--out", at("q.gguf"), "--perplexity", at("text.txt"));
   expect(small.out).toMatch(
     /q\.gguf: Q4_0, .* bits per weight \(.*\)\nbefore .*, 16\.00 bits per weight; took .*\n\d+ of 32 greedy tokens agree with .*\nperplexity [\d.]+ before, [\d.]+ after\n/,
   );
+});
+
+test("quantize packs folders as bitsandbytes does, and compares them like files", async () => {
+  const packed = await json("quantize", at("model"), "--type", "nf4", "--out", at("nf4"), "--perplexity", at("text.txt"));
+  expect(packed).toMatchObject({ type: "nf4", layouts: { NF4: 14, BF16: 7 }, compared: { of: 32 } });
+  expect(packed.perplexity.after / packed.perplexity.before).toBeLessThan(1.2);
+  expect(packed.files.sort()).toEqual(readdirSync(at("nf4")).sort());
+  expect(readdirSync(at("nf4"))).toEqual(expect.arrayContaining(["tokenizer.json", "chat_template.jinja", "generation_config.json"]));
+  const int8 = await groundup("quantize", at("model"), "--type", "int8", "--out", at("int8"));
+  expect(int8.out).toMatch(/int8: int8, .* bits per weight \(.*14 INT8.*\)\nbefore .*, 16\.00 bits per weight; took .*\n\d+ of 32 greedy tokens agree/);
+  // What is packed is a model like others: as GGUF, and packed otherwise.
+  expect((await json("quantize", at("int8"), "--type", "F32", "--out", at("int8.gguf"))).compared).toEqual({ agree: 32, of: 32 });
+  expect((await json("quantize", at("nf4"), "--type", "int8", "--out", at("again8"), "--no-check")).compared).toBe(null);
+  expect((await groundup("quantize", at("model"), "--type", "nf4", "--out", at("nf4"))).err).toContain("already exists");
 });
 
 test("a damaged file is told once, and a context of fewer tokens than are compared is compared as far as it goes", async () => {

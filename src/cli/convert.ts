@@ -2,7 +2,7 @@
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { FILE_TYPES, type GgufFileType } from "../formats/index.ts";
-import { FOLDER_DTYPES, type SavedGguf, saveFolder, saveGguf, type WeightSource } from "../models/index.ts";
+import { FOLDER_DTYPES, type SavedFolder, type SavedGguf, saveFolder, saveGguf, type WeightSource } from "../models/index.ts";
 import { byteSize } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { checkTarget, openModelFiles } from "./model-files.ts";
@@ -18,7 +18,7 @@ export const command = defineCommand({
     type: z
       .enum(Object.keys(FILE_TYPES) as [GgufFileType, ...GgufFileType[]])
       .optional()
-      .describe("of the numbers: F32, F16 or BF16, for GGUF also Q8_0, Q4_K_M and others; default: as they are, blocks as F32")
+      .describe("of the numbers: F32, F16 or BF16, for GGUF also Q8_0, Q4_K_M and others; default: as they are, blocks as F32 (MXFP4 stays)")
       .meta({ placeholder: "TYPE" }),
     force: z.boolean().default(false).describe("replace what has the name of --out"),
     offline: z.boolean().default(false).describe(OFFLINE_FLAG),
@@ -52,15 +52,16 @@ export const command = defineCommand({
   },
 });
 
-/** The plain type that loses nothing: float32, unless every matrix is of one shorter kind. */
+/** The plain type that loses nothing: float32, unless every matrix is of one shorter kind. MXFP4 stays what it is. */
 export function typeOf({ shapes, formats }: WeightSource): GgufFileType {
   const matrices = new Set([...shapes].filter(([, shape]) => shape.length > 1).map(([name]) => formats.get(name)));
+  matrices.delete("MXFP4");
   const [only] = matrices;
   return matrices.size === 1 && (only === "F16" || only === "BF16") ? only : "F32";
 }
 
 /** Size, bits and layouts in words. */
-export function describeSaved({ bytes, bitsPerWeight, layouts }: SavedGguf): string {
+export function describeSaved({ bytes, bitsPerWeight, layouts }: SavedGguf | SavedFolder): string {
   const parts = Object.entries(layouts).map(([layout, count]) => `${count} ${layout}`);
   return `${byteSize(bytes)}, ${bitsPerWeight.toFixed(2)} bits per weight (${parts.join(", ")})`;
 }

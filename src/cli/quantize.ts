@@ -1,10 +1,10 @@
-/** `groundup quantize`: a model with fewer bits a weight, as a GGUF file. */
+/** `groundup quantize`: a model with fewer bits a weight, as a GGUF file or packed in a folder. */
 import * as z from "zod";
 import { openDocuments } from "../data/index.ts";
 import { ConfigError, RunError } from "../errors.ts";
 import { perplexity } from "../eval/index.ts";
-import { FILE_TYPES, GGML_TYPES, type GgmlType, type GgufFileType, PLAIN_FILE_TYPES } from "../formats/index.ts";
-import { fromPretrained, saveGguf, type WeightSource } from "../models/index.ts";
+import { FILE_TYPES, GGML_TYPES, type GgmlType, type GgufFileType, PACKINGS, type Packing, PLAIN_FILE_TYPES } from "../formats/index.ts";
+import { fromPretrained, saveFolder, saveGguf, type WeightSource } from "../models/index.ts";
 import { byteSize } from "../quantities.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
@@ -13,33 +13,39 @@ import { type Comparison, checkTarget, compareGreedy, openModelFiles } from "./m
 import { checkPath, MODEL_ARGUMENT, OFFLINE_FLAG } from "./open-model.ts";
 
 export const command = defineCommand({
-  about: `Writes a model as a GGUF file with fewer bits a weight. Types: ${Object.keys(FILE_TYPES).join(", ")}; Q4_K_M is the usual choice, Q8_0 loses next to nothing. One tensor at a time is in memory.`,
+  about: `Writes a model with fewer bits a weight: as a GGUF file of type ${Object.keys(FILE_TYPES).join(", ")}; or as a Hugging Face folder that bitsandbytes reads, of type nf4 (with double quantisation) or int8. Q4_K_M is the usual choice, Q8_0 loses next to nothing. One tensor at a time is in memory. The result is opened again and compared with the model.`,
   arguments: [MODEL_ARGUMENT],
   options: z.object({
     type: z
-      .enum(Object.keys(FILE_TYPES) as [GgufFileType, ...GgufFileType[]])
+      .enum([...(Object.keys(FILE_TYPES) as GgufFileType[]), ...PACKINGS] as [GgufFileType | Packing, ...(GgufFileType | Packing)[]])
       .default("Q4_K_M")
       .describe("how weights are stored"),
-    out: z.string().min(1).describe("the GGUF file to write").meta({ placeholder: "FILE" }),
-    check: z.boolean().default(false).describe("open the file again and compare it with the model: 32 greedy tokens"),
+    out: z.string().min(1).describe("the GGUF file to write, or of nf4 and int8 the folder").meta({ placeholder: "PATH" }),
+    check: z.boolean().default(true).describe("do not open what was written and compare 32 greedy tokens with the model's"),
     perplexity: z.string().optional().describe("measure the perplexity of this text before and after").meta({ placeholder: "FILE" }),
     context: z.int().min(2).default(512).describe("tokens in a window of --perplexity"),
     force: z.boolean().default(false).describe("replace what has the name of --out"),
     offline: z.boolean().default(false).describe(OFFLINE_FLAG),
   }),
   examples: [
-    "groundup quantize ./SmolLM2-135M --type Q4_K_M --out smollm2.gguf --check",
+    "groundup quantize ./SmolLM2-135M --type Q4_K_M --out smollm2.gguf",
     "groundup quantize model.gguf --type Q8_0 --out small.gguf --perplexity book.txt",
+    "groundup quantize ./SmolLM2-135M --type nf4 --out ./smollm2-nf4",
   ],
   async run([path], { type, out, check, perplexity: text, context, force, offline }, io) {
-    checkTarget(out, path, force, false);
+    const packing = PACKINGS.find((one) => one === type);
+    checkTarget(out, path, force, packing !== undefined);
     if (text !== undefined) checkPath(text);
-    const { path: source, weights, tokenizer, chatTemplate, name } = await openModelFiles(path, io.log, { offline });
+    const { path: source, weights, tokenizer, chatTemplate, generationConfig, name } = await openModelFiles(path, io.log, { offline });
     if (text !== undefined && tokenizer === null)
       throw new ConfigError(`${path}: no tokenizer, expected one for --perplexity, got none. Put it beside the model.`);
     const started = performance.now();
     const stored = bytesOf(weights);
-    const saved = await saveGguf(weights, out, { type, tokenizer, chatTemplate, name, progress: progressOf(io.log) }).finally(() => weights.close());
+    const write = async () =>
+      packing === undefined
+        ? saveGguf(weights, out, { type: type as GgufFileType, tokenizer, chatTemplate, name, progress: progressOf(io.log) })
+        : saveFolder(weights, out, { packing, tokenizer, chatTemplate, generationConfig, replace: force });
+    const saved = await write().finally(() => weights.close());
     const seconds = (performance.now() - started) / 1000;
     io.print(`${out}: ${type}, ${describeSaved(saved)}`);
     io.print(`before ${byteSize(stored.bytes)}, ${((8 * stored.bytes) / stored.values).toFixed(2)} bits per weight; took ${seconds.toFixed(1)} s`);
@@ -54,7 +60,7 @@ export const command = defineCommand({
   },
 });
 
-const BITS: Readonly<Record<string, number>> = { F64: 64, F32: 32, F16: 16, BF16: 16 };
+const BITS: Readonly<Record<string, number>> = { F64: 64, F32: 32, F16: 16, BF16: 16, NF4: 4 + 8 / 64 + 32 / (64 * 256), INT8: 8 };
 
 /** What the weights take where they are. */
 function bytesOf({ shapes, formats }: WeightSource): { bytes: number; values: number } {
@@ -69,8 +75,8 @@ function bytesOf({ shapes, formats }: WeightSource): { bytes: number; values: nu
 }
 
 /** Whether every number is kept. */
-function isLossless(type: GgufFileType, { shapes, formats }: WeightSource): boolean {
-  if (!PLAIN_FILE_TYPES.includes(type)) return false;
+function isLossless(type: GgufFileType | Packing, { shapes, formats }: WeightSource): boolean {
+  if (!PLAIN_FILE_TYPES.some((plain) => plain === type)) return false;
   return type === "F32" || [...shapes].every(([name, shape]) => shape.length < 2 || formats.get(name) === type);
 }
 

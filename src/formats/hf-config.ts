@@ -58,6 +58,13 @@ export function parseConfigText(text: string, where: string): JsonObject {
   throw new ConfigError(`${where}: bad config, expected an object { … }, got ${describe(json)}. Check that this is the right file.`);
 }
 
+/** The text of a config.json. @param floats keys whose whole numbers are written with a point, 30 as 30.0: Python tells them apart, and some readers refuse the others */
+export function configText(config: object, floats: readonly string[]): string {
+  const text = JSON.stringify(config, null, 2);
+  const whole = new RegExp(`^( +"(?:${floats.join("|")})": -?\\d+)(?=,?$)`, "gm");
+  return `${floats.length === 0 ? text : text.replace(whole, "$1.0")}\n`;
+}
+
 /**
  * Brings every spelling in `json` to the table's own, and checks the names.
  *

@@ -9,6 +9,7 @@ export {
   writeFileAtomic,
   writeFolderAtomic,
 } from "./atomic-write.ts";
+export { PACKINGS, type Packing } from "./bitsandbytes.ts";
 export {
   type Checkpoint,
   checkpointName,

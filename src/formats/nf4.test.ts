@@ -1,7 +1,9 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { random } from "../../tests/random.ts";
 import { FormatError } from "../errors.ts";
-import { dequantizeInt8, dequantizeNf4, NF4_VALUES, quantizeInt8, quantizeNf4 } from "./nf4.ts";
+import { dequantizeInt8, dequantizeNf4, NF4_SIZES, NF4_VALUES, quantizeInt8, quantizeNf4 } from "./nf4.ts";
 
 /** Φ by its series, Φ⁻¹ by halving: slow and plain. */
 function phi(x: number): number {
@@ -73,4 +75,48 @@ test("what does not fit is refused", () => {
     /int8: can't hold every number, expected finite ones, got Infinity at place 1/,
   );
   expect(() => quantizeInt8(new Float32Array(5), 2)).toThrow(/no whole rows, expected a number that divides 5, got 2/);
+});
+
+const fixture = JSON.parse(readFileSync(new URL("nf4.fixture.json", import.meta.url), "utf8")) as {
+  nf4: Record<"codes" | "sizes" | "scales" | "values" | "nested values" | "numbers", string> & { offset: number };
+  int8: { codes: string; sizes: string };
+};
+const bytesOf = (text: string): Uint8Array<ArrayBuffer> => new Uint8Array(Buffer.from(text, "base64"));
+const floatsOf = (text: string): Float32Array => new Float32Array(bytesOf(text).buffer);
+const hashed = (values: ArrayBufferView): string =>
+  createHash("sha256")
+    .update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
+    .digest("hex");
+
+/** What nf4.fixture.py makes too. */
+function numbers(count: number): Float32Array {
+  let state = 7;
+  return Float32Array.from({ length: count }, (_, i) => {
+    let total = 0;
+    for (let j = 0; j < 4; j++) {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      total += state >>> 12;
+    }
+    return ((total - 2 ** 21) * (1 + (i % 5))) / 2 ** 25;
+  });
+}
+
+test("the codes, sizes and numbers are bitsandbytes', bit for bit", () => {
+  const { nf4, int8 } = fixture;
+  const x = numbers(48 * 352);
+  expect(NF4_VALUES).toEqual(floatsOf(nf4.values));
+  expect(NF4_SIZES).toEqual(floatsOf(nf4["nested values"]));
+  const made = quantizeNf4(x);
+  expect(made.codes).toEqual(bytesOf(nf4.codes));
+  // Its mean is of sums in float32: a size that is next to the mean is another one of the smallest values.
+  const sizes = bytesOf(nf4.sizes);
+  const apart = [...made.sizes].map((code, b) => Math.abs(NF4_SIZES[code] - NF4_SIZES[sizes[b]]));
+  expect([Math.max(...apart) < 3e-5, apart.filter((d) => d > 0).length]).toEqual([true, 1]);
+  expect(Math.abs(made.offset - nf4.offset)).toBeLessThan(1e-6 * nf4.offset);
+  const theirs = { ...made, sizes, scales: floatsOf(nf4.scales) as Float32Array<ArrayBuffer>, offset: nf4.offset };
+  for (const [i, scale] of made.scales.entries()) expect(Math.abs(scale - theirs.scales[i])).toBeLessThan(1e-6 * scale);
+  expect(hashed(dequantizeNf4(theirs))).toBe(nf4.numbers);
+  const rows = quantizeInt8(x, 48);
+  expect(hashed(rows.codes)).toBe(int8.codes);
+  expect(rows.sizes).toEqual(floatsOf(int8.sizes));
 });

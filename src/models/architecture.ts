@@ -59,6 +59,8 @@ export interface WeightNames {
   readonly parts?: readonly WeightPart[];
   /** Names of ours that files are written with in another spelling: what the pattern matches becomes the text behind it. */
   readonly written?: readonly (readonly [pattern: RegExp, file: string])[];
+  /** Those of ours, (experts, in, out), that folders hold as MXFP4 too, and what their config then names as not so (`modules_to_not_convert`). */
+  readonly mxfp4?: { readonly of: RegExp; readonly others: readonly string[] };
 }
 
 /** Files with a tensor for each expert: ours hold those of all experts, one behind the other along the first dimension. */
@@ -87,7 +89,7 @@ export interface GgufLookup {
 
 /**
  * A file's name and ours, of a tensor or of what stands before `.weight` and `.bias`; `{i}` in both stands for a layer's number. Behind ours, `0/2` says that the file's is
- * the first of two equal parts of our second dimension.
+ * the first of two equal parts of our second dimension (as files see it, where `transposed`), `0::2` that it is each second item of it, from the first.
  */
 export type GgufName = readonly [file: string, ours: string];
 
@@ -101,7 +103,9 @@ export interface GgufForm<Config> {
   rotary?(config: Config): number;
   /** The config's key of how positions are stretched. Default `rope_parameters`. */
   readonly ropeKey?: keyof Config & string;
-  /** The config that the metadata tell of. */
+  /** Whether yarn's ramp keeps its fractions (`truncate: false`): files don't say it, and others' is rounded. */
+  readonly exactRamp?: boolean;
+  /** The config that the metadata tell of; how positions are stretched is added to it. */
   config(file: GgufLookup): Partial<Config>;
   /**
    * What the metadata say of a config, by key, `{arch}` standing for the architecture: `config` reads the same config back.
@@ -111,7 +115,7 @@ export interface GgufForm<Config> {
   readonly names: readonly GgufName[];
   /** For one of our weights of so many rows: which of our rows each row of the file is (`neighbouringHalves`); null where they stand as ours do. */
   rowOrder?(name: string, rows: number, config: Config): Int32Array | null;
-  /** Whether our weight of this name lies the other way round, (in, out). */
+  /** Whether our weight of this name lies the other way round, (in, out), or for each expert (experts, in, out). */
   transposed?(name: string): boolean;
   /** What files have added to each value of our weight of this name: norms that multiply by 1 + w are stored as 1 + w. */
   added?(name: string): number;

@@ -80,6 +80,20 @@ export function textPart(config: Record<string, unknown>, where: string): Record
 export function describeModel(config: Record<string, unknown>, where = "config"): ModelDescription {
   const text = textPart(config, where);
   const architecture = architectureNamed(text.model_type, where);
-  const complete = parseModelConfig(architecture.schema, architecture.keys, text as never, where);
+  const { quantization_config: packing = null, ...settings } = text;
+  checkPacking(packing as Json, where);
+  const complete = parseModelConfig(architecture.schema, architecture.keys, settings as never, where);
   return { architecture, modelType: architecture.modelType, config: complete, dimensions: architecture.dimensions(complete) };
+}
+
+/** How weights may be packed (`quant_method`); the files say the rest. */
+const PACKINGS = ["mxfp4", "bitsandbytes"];
+
+function checkPacking(packing: Json, where: string): void {
+  if (packing === null) return;
+  const method = isJsonObject(packing) ? packing.quant_method : packing;
+  if (!PACKINGS.includes(method as string))
+    throw new ConfigError(
+      `${where}: weights that are quantised in a way that groundup does not read, expected quantization_config with quant_method ${PACKINGS.join(" or ")}, got ${JSON.stringify(method ?? null)}. Choose a model without, or a GGUF file of it.`,
+    );
 }

@@ -1,13 +1,13 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import { ConfigError, FormatError, GroundupError } from "../errors.ts";
-import { readConfigJson } from "../formats/hf-config.ts";
-import { openModelWeights } from "../formats/safetensors-shards.ts";
-import { floatsOf } from "../formats/safetensors-values.ts";
+import { GGML_TYPES } from "../formats/gguf/types.ts";
+import { readConfigJson, configText as textOfConfig } from "../formats/hf-config.ts";
+import { openWeightFiles } from "../formats/packed-weights.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
-import type { Module } from "../nn/index.ts";
+import { type Module, replaceParameter } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
-import { cast, deferred, dequantize, noGrad, scope, type Tensor } from "../tensor/index.ts";
+import { cast, deferred, dequantize, noGrad, quantizedFromBytes, scope, type Tensor, transpose } from "../tensor/index.ts";
 import type { Architecture, WeightNames } from "./architecture.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
@@ -25,7 +25,8 @@ async function folderOf(place: string | Folder): Promise<Folder> {
 /**
  * Opens a Hugging Face model folder (config.json and model.safetensors, one file or shards, or PyTorch's pytorch_model.bin), a GGUF file, nanoGPT's ckpt.pt, a model of the
  * hub (`org/name`, `org/name@revision`, `org/name:file.gguf`) or of Ollama's (`ollama:name:tag`). A path that exists wins; a model of the hub is fetched where the cache
- * does not have it, as `pullModel` does. Weights become float32; block-quantised matrices of a GGUF file stay so (and are frozen) unless `dtype: "f32"` asks for numbers.
+ * does not have it, as `pullModel` does. Weights become float32; block-quantised matrices of a GGUF file and gpt-oss' experts in MXFP4 stay so (and are frozen) unless
+ * `dtype: "f32"` asks for numbers.
  * @throws HubError or ConfigError for a model that is not to be had; FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype
  */
 export async function fromPretrained(place: string | Folder, options: OpenOptions = {}): Promise<CausalLM> {
@@ -46,18 +47,21 @@ export async function fromPretrained(place: string | Folder, options: OpenOption
       const source = await openWeights(path);
       return modelFrom(source).finally(() => source.close());
     }
-    return fromFolder(await folderOf(path));
+    return fromFolder(await folderOf(path), options);
   }
-  return fromFolder(place);
+  return fromFolder(place, options);
 }
 
-async function fromFolder(folder: Folder): Promise<CausalLM> {
+async function fromFolder(folder: Folder, options: OpenOptions): Promise<CausalLM> {
   const config = await readConfigJson(folder);
   const where = `${folder.name}/config.json`;
-  await checkSize(modelCounts(describeModel(config, where)).parameters.total, folder, where);
-  const model = deferred(() => createModel(config, where));
+  const keepsBlocks = options.dtype !== "f32";
+  const told = modelCounts(describeModel(config, where)).parameters.total;
+  const { weights, bytes } = await sizeOf(folder, keepsBlocks);
+  checkSize(told, weights, where);
+  const model = deferred(() => createModel(config, where, { bytes }));
   try {
-    await loadWeights(model, folder);
+    await fill(model, folder, keepsBlocks);
   } catch (error) {
     model.dispose();
     throw error;
@@ -65,11 +69,21 @@ async function fromFolder(folder: Folder): Promise<CausalLM> {
   return model.eval();
 }
 
-/** Refuses a config that tells of far more weights than there are before they get memory. `loadWeights` compares names and shapes. */
-async function checkSize(weights: number, folder: Folder, where: string): Promise<void> {
-  const reader = await openModelWeights(folder);
+/** How many weights a folder has, and the bytes they take when they are opened. */
+async function sizeOf(folder: Folder, keepsBlocks: boolean): Promise<{ weights: number; bytes: number }> {
+  const reader = await openWeightFiles(folder);
   await reader.close();
-  const there = [...reader.tensors.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  let [weights, bytes] = [0, 0];
+  for (const { shape, format } of reader.weights.values()) {
+    const count = shape.reduce((a, b) => a * b, 1);
+    weights += count;
+    bytes += count * (keepsBlocks && format === "MXFP4" ? GGML_TYPES.MXFP4.bytes / GGML_TYPES.MXFP4.elements : 4);
+  }
+  return { weights, bytes };
+}
+
+/** Refuses a config that tells of far more weights than there are before they get memory. `loadWeights` compares names and shapes. */
+function checkSize(weights: number, there: number, where: string): void {
   // A head that is shared may be absent from the files.
   if (weights > 2 * there) {
     throw new FormatError(
@@ -85,11 +99,15 @@ const OWN_NAMES: WeightNames = { base: "", tied: [], names: [] };
  * @throws FormatError listing the names that are missing and the ones the model does not know, and any wrong shape or dtype
  */
 export async function loadWeights(model: Module & { readonly architecture?: Architecture }, place: string | Folder): Promise<void> {
-  const folder = await folderOf(place);
-  const reader = await openModelWeights(folder);
+  await fill(model, await folderOf(place), false);
+}
+
+/** `loadWeights`, or with `keepsBlocks` what is stored in blocks stays so. */
+async function fill(model: Module & { readonly architecture?: Architecture }, folder: Folder, keepsBlocks: boolean): Promise<void> {
+  const reader = await openWeightFiles(folder);
   try {
     const wanted = model.stateDict();
-    const there = [...reader.tensors.keys()];
+    const there = [...reader.weights.keys()];
     const { tied, parts = [], ...table } = model.architecture?.weights ?? OWN_NAMES;
     const ours = ownNames(there, wanted, table);
     const has = new Set(ours.values());
@@ -105,22 +123,32 @@ export async function loadWeights(model: Module & { readonly architecture?: Arch
     const unexpected = [...ours].filter(([, name]) => !wanted.has(name) && !pieces.has(name) && !tied.includes(name)).map(([file]) => file);
     if (missing.length > 0 || unexpected.length > 0)
       throw new FormatError(misfit(reader.name, missing, unexpected, model.architecture === undefined ? "module" : "config.json"));
-    const pairs = [...ours].flatMap(([file, name]) => {
+    const pairs = [...ours].flatMap(([file, name]): { file: string; name: string | null; shape: readonly number[]; into: () => Tensor }[] => {
       const [target, part] = [wanted.get(name), pieces.get(name)];
-      if (target !== undefined) return [{ file, shape: target.shape, into: () => target }];
-      return part === undefined ? [] : [{ file, shape: part.piece.shape, into: () => part.piece.of(wanted.get(part.name) as Tensor) }];
+      if (target !== undefined) return [{ file, name, shape: target.shape, into: () => target }];
+      return part === undefined ? [] : [{ file, name: null, shape: part.piece.shape, into: () => part.piece.of(wanted.get(part.name) as Tensor) }];
     });
     // All shapes before the first value: a model that does not fit stays as it was.
     for (const { file, shape } of pairs) {
-      const info = reader.tensors.get(file);
+      const info = reader.weights.get(file);
       if (info === undefined || info.shape.join() !== shape.join()) {
         throw new FormatError(
           `${reader.name}: tensor ${file} has the wrong shape, expected (${shape.join(", ")}), got (${info?.shape.join(", ")}). The model and these weights do not belong together; use the config.json that came with them.`,
         );
       }
     }
-    for (const { file, into } of pairs) {
-      const values = floatsOf(await reader.read(file), reader.name);
+    for (const { file, name, shape, into } of pairs) {
+      if (keepsBlocks && name !== null && reader.weights.get(file)?.format === "MXFP4") {
+        const [experts, inner, outer] = shape as [number, number, number];
+        const blocks = await reader.blocks(file);
+        replaceParameter(
+          model,
+          name,
+          scope(() => transpose(quantizedFromBytes(blocks, [experts, outer, inner], "mxfp4"))),
+        );
+        continue;
+      }
+      const values = await reader.read(file);
       scope(() => void noGrad(into).write(values));
     }
   } finally {
@@ -172,8 +200,5 @@ export async function saveModel(model: CausalLM, folder: string, options: { dtyp
 /** config.json's text. */
 export function configText(model: CausalLM, dtype: "f32" | "bf16" | "f16" = "f32"): string {
   const torch = { f32: "float32", bf16: "bfloat16", f16: "float16" }[dtype];
-  const text = JSON.stringify({ ...model.configJson(), ...model.tokenIds, dtype: torch, torch_dtype: torch }, null, 2);
-  const { floats = [] } = model.architecture;
-  const whole = new RegExp(`^( {2}"(?:${floats.join("|")})": -?\\d+)(?=,?$)`, "gm");
-  return `${floats.length === 0 ? text : text.replace(whole, "$1.0")}\n`;
+  return textOfConfig({ ...model.configJson(), ...model.tokenIds, dtype: torch, torch_dtype: torch }, model.architecture.floats ?? []);
 }

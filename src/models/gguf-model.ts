@@ -22,7 +22,7 @@ import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
-import { ggufNames, sliceShape, type WeightSlice } from "./gguf-names.ts";
+import { cutSlice, ggufNames, type Part, pasteSlice, sliceShape, type WeightSlice } from "./gguf-names.ts";
 import { longRope, ropeFromFactors, ropeFromMetadata } from "./gguf-rope.ts";
 import { misfit } from "./weight-names.ts";
 
@@ -30,7 +30,7 @@ export type Form = GgufForm<Readonly<Record<string, unknown>>>;
 
 /** How a model is opened. */
 export interface OpenOptions {
-  /** "f32": block-quantised matrices of a GGUF file become float32, four to eight times as large. By default they stay as they are, and products on them multiply integers. */
+  /** "f32": block-quantised matrices become float32, four to eight times as large. By default they stay as they are, and products on them multiply integers. */
   dtype?: "f32";
 }
 
@@ -90,8 +90,9 @@ function configOf(reader: GgufReader): { config: Record<string, unknown>; form: 
     pad_token_id: id("padding"),
   };
   const rope = ropeFromMetadata(lookup, reader.name);
-  const stretched = rope === null ? {} : { [ropeKeyOf(form)]: rope };
-  return { config: { model_type: architecture.modelType, ...stretched, ...form.config(lookup), ...tokenIds }, form };
+  const exact = form.exactRamp === true && rope?.rope_type === "yarn" ? { truncate: false } : {};
+  const stretched = rope === null ? {} : { [ropeKeyOf(form)]: { ...rope, ...exact } };
+  return { config: { model_type: architecture.modelType, ...form.config(lookup), ...stretched, ...tokenIds }, form };
 }
 
 function architectureOf(reader: GgufReader): { architecture: Architecture; form: Form } {
@@ -184,39 +185,55 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
     return { info, name, part, target: wanted.get(name) as Tensor };
   });
   for (const { info, name, part, target } of pairs) {
-    const ours = sliceShape(target.shape, part);
-    const shape = form.transposed?.(name) === true ? ours.toReversed() : ours;
+    const shape = sliceShape(seenShape(target.shape, name, form), part);
     if (info.shape.join() !== shape.join())
       throw new FormatError(
         `${reader.name}, tensor ${info.name}: wrong shape, expected (${shape.join(", ")}), got (${info.shape.join(", ")}). The metadata and the weights do not belong together.`,
       );
   }
-  for (const { info, name, part, target } of pairs) {
-    const bytes = await reader.read(info.name);
-    const dtype = info.type.toLowerCase() as DType;
-    if (keepsBlocks && isQuantized(dtype) && info.shape.length === 2 && (form.added?.(name) ?? 0) === 0) {
-      const order = form.rowOrder?.(name, info.shape[0] as number, model.config) ?? null;
-      const rows = order === null ? bytes : inOurOrder(bytes, order);
-      replaceParameter(model, name, quantized(rows, info.shape, dtype, form.transposed?.(name) === true));
+  const byName = new Map<string, typeof pairs>();
+  for (const pair of pairs) byName.set(pair.name, [...(byName.get(pair.name) ?? []), pair]);
+  for (const [name, parts] of byName) {
+    const { target } = parts[0] as (typeof pairs)[number];
+    const across = form.transposed?.(name) === true;
+    const dtypes = new Set(parts.map(({ info }) => info.type.toLowerCase() as DType));
+    const [dtype] = dtypes;
+    if (keepsBlocks && dtype !== undefined && isQuantized(dtype) && dtypes.size === 1 && target.rank > 1 && (form.added?.(name) ?? 0) === 0) {
+      const pieces = [];
+      for (const { info, part } of parts) pieces.push({ bytes: await reader.read(info.name), shape: info.shape, part });
+      const blocks = ourBlocks(pieces, name, target.shape, form, model.config);
+      replaceParameter(model, name, quantizedWeight(blocks, seenShape(target.shape, name, form), dtype, across));
       continue;
     }
-    const values = dequantizeBlocks(info.type, bytes, `${reader.name}, tensor ${info.name}`);
-    const ours = ourValues(values, name, info.shape, form, model.config);
-    if (part === null) target.write(ours);
-    else
-      scope(
-        () =>
-          void noGrad(() =>
-            target.narrow(1, (part[0] * (target.shape[1] as number)) / part[1], info.shape[1] as number).copyFrom(tensorFrom(ours, info.shape)),
-          ),
-      );
+    for (const { info, part } of parts) {
+      const values = dequantizeBlocks(info.type, await reader.read(info.name), `${reader.name}, tensor ${info.name}`);
+      const ours = ourRows(values, name, info.shape, form, model.config);
+      scope(() => void noGrad(() => partView(across ? transpose(target) : target, part, info.shape).copyFrom(tensorFrom(ours, info.shape))));
+    }
   }
+}
+
+/** The part of a weight, a view. */
+function partView(whole: Tensor, part: Part | null, shape: readonly number[]): Tensor {
+  if (part === null) return whole;
+  const { index, of, alternates } = part;
+  const [blocks, rows, ...rest] = shape as [number, number, ...number[]];
+  if (!alternates) return whole.narrow(1, index * rows, rows);
+  return whole
+    .reshape([blocks, rows, of, ...rest])
+    .narrow(2, index, 1)
+    .reshape(shape);
 }
 
 export const isRope = (name: string): boolean => (ROPE_TENSORS as readonly string[]).includes(name);
 
-/** A tensor's numbers as they stand in a file of this shape, as our weight of this name holds them. */
-export function ourValues(
+/** The shape of our weight as files see it, before it is taken apart. */
+export function seenShape(shape: readonly number[], name: string, form: Form): readonly number[] {
+  return form.transposed?.(name) === true ? [...shape.slice(0, -2), shape.at(-1) as number, shape.at(-2) as number] : shape;
+}
+
+/** A tensor's numbers as they stand in a file of this shape, with rows and values as our weight of this name has them; it may still lie the other way round, or be a part. */
+function ourRows(
   values: Float32Array<ArrayBuffer>,
   name: string,
   shape: readonly number[],
@@ -224,10 +241,65 @@ export function ourValues(
   config: Readonly<Record<string, unknown>>,
 ): Float32Array<ArrayBuffer> {
   const order = form.rowOrder?.(name, shape[0] as number, config) ?? null;
-  let ours = order === null ? values : inOurOrder(values, order);
+  const ours = order === null ? values : inOurOrder(values, order);
   const added = form.added?.(name) ?? 0;
-  if (added !== 0) ours = ours.map((value) => value - added);
-  return form.transposed?.(name) === true ? turned(ours, shape) : ours;
+  return added === 0 ? ours : ours.map((value) => value - added);
+}
+
+/** Our weight of this name and shape, from the tensors that a file has of it. */
+export function ourValues(
+  pieces: readonly { readonly values: Float32Array<ArrayBuffer>; readonly shape: readonly number[]; readonly part: Part | null }[],
+  name: string,
+  shape: readonly number[],
+  form: Form,
+  config: Readonly<Record<string, unknown>>,
+): Float32Array<ArrayBuffer> {
+  const seen = seenShape(shape, name, form);
+  let whole: Float32Array<ArrayBuffer> | undefined;
+  for (const { values, shape: there, part } of pieces) {
+    const ours = ourRows(values, name, there, form, config);
+    if (part === null) whole = ours;
+    else pasteSlice((whole ??= new Float32Array(pieces.length * ours.length)), seen, part, ours);
+  }
+  return form.transposed?.(name) === true ? turned(whole as Float32Array<ArrayBuffer>, seen) : (whole as Float32Array<ArrayBuffer>);
+}
+
+/** Their blocks, as files see the weight, with rows as ours has them. */
+export function ourBlocks(
+  pieces: readonly { readonly bytes: Uint8Array<ArrayBuffer>; readonly shape: readonly number[]; readonly part: Part | null }[],
+  name: string,
+  shape: readonly number[],
+  form: Form,
+  config: Readonly<Record<string, unknown>>,
+): Uint8Array<ArrayBuffer> {
+  const length = pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  const seen = inBytes(seenShape(shape, name, form), length);
+  let whole: Uint8Array<ArrayBuffer> | undefined;
+  for (const { bytes, shape: there, part } of pieces) {
+    const order = form.rowOrder?.(name, there[0] as number, config) ?? null;
+    const ours = order === null ? bytes : inOurOrder(bytes, order);
+    if (part === null) whole = ours;
+    else pasteSlice((whole ??= new Uint8Array(length)), seen, part, ours);
+  }
+  return whole as Uint8Array<ArrayBuffer>;
+}
+
+/** The shape of so many bytes of blocks, which lie along the last dimension. */
+const inBytes = (seen: readonly number[], length: number): readonly number[] => [...seen.slice(0, -1), length / seen.slice(0, -1).reduce((a, b) => a * b, 1)];
+
+/** The other way round: the blocks that a file holds of our weight of this shape. */
+export function fileBlocks(
+  bytes: Uint8Array<ArrayBuffer>,
+  name: string,
+  shape: readonly number[],
+  part: Part | null,
+  form: Form,
+  config: Readonly<Record<string, unknown>>,
+): Uint8Array<ArrayBuffer> {
+  const seen = inBytes(seenShape(shape, name, form), bytes.length);
+  const there = cutSlice(bytes, seen, part);
+  const order = form.rowOrder?.(name, seen[0] as number, config) ?? null;
+  return order === null ? there : inFileOrder(there, order);
 }
 
 /** The other way round: what a file holds of our weight of this shape. */
@@ -235,41 +307,48 @@ export function fileValues(
   values: Float32Array<ArrayBuffer>,
   name: string,
   shape: readonly number[],
+  part: Part | null,
   form: Form,
   config: Readonly<Record<string, unknown>>,
 ): Float32Array<ArrayBuffer> {
-  let there = form.transposed?.(name) === true ? turned(values, shape) : values;
+  const seen = seenShape(shape, name, form);
+  let there = cutSlice(form.transposed?.(name) === true ? turned(values, shape) : values, seen, part);
   const added = form.added?.(name) ?? 0;
   if (added !== 0) there = there.map((value) => value + added);
-  const order = form.rowOrder?.(name, form.transposed?.(name) === true ? (shape[1] as number) : (shape[0] as number), config) ?? null;
+  const order = form.rowOrder?.(name, seen[0] as number, config) ?? null;
   return order === null ? there : inFileOrder(there, order);
 }
 
-/** A file's blocks as a weight, (out, in) or, where ours lies the other way round, (in, out). */
-function quantized(bytes: Uint8Array, shape: readonly number[], dtype: QuantizedDType, across: boolean): Tensor {
+/** Blocks as a weight, (out, in) or several of them, or, where ours lies the other way round, (in, out). */
+function quantizedWeight(bytes: Uint8Array, shape: readonly number[], dtype: QuantizedDType, across: boolean): Tensor {
   return scope(() => {
     const weight = quantizedFromBytes(bytes, shape, dtype);
     return across ? transpose(weight) : weight;
   });
 }
 
+type Rows = Float32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
+
 /** Row r of the file is row order[r] of ours: rows of numbers, or of blocks. */
-function inOurOrder<Values extends Float32Array<ArrayBuffer> | Uint8Array>(values: Values, order: Int32Array): Values {
+export function inOurOrder<Values extends Rows>(values: Values, order: Int32Array): Values {
   const width = values.length / order.length;
   const out = values.slice() as Values;
   for (const [row, to] of order.entries()) out.set(values.subarray(row * width, (row + 1) * width), to * width);
   return out;
 }
 
-function inFileOrder(values: Float32Array<ArrayBuffer>, order: Int32Array): Float32Array<ArrayBuffer> {
+export function inFileOrder<Values extends Rows>(values: Values, order: Int32Array): Values {
   const width = values.length / order.length;
-  const out = new Float32Array(values.length);
+  const out = values.slice() as Values;
   for (const [row, from] of order.entries()) out.set(values.subarray(from * width, (from + 1) * width), row * width);
   return out;
 }
 
-function turned(values: Float32Array<ArrayBuffer>, [rows, columns]: readonly number[]): Float32Array<ArrayBuffer> {
+/** A matrix, or each of several, the other way round. */
+function turned(values: Float32Array<ArrayBuffer>, shape: readonly number[]): Float32Array<ArrayBuffer> {
+  const [rows, columns] = shape.slice(-2) as [number, number];
   const out = new Float32Array(values.length);
-  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j * rows + i] = values[i * columns + j];
+  for (let at = 0; at < values.length; at += rows * columns)
+    for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[at + j * rows + i] = values[at + i * columns + j];
   return out;
 }

@@ -11,13 +11,26 @@ export interface GgufNames {
   partsOf(ours: string): readonly WeightSlice[];
 }
 
-/** A weight, or an equal part of its second dimension. */
+/** A weight, or a part of its second dimension, seen as files see it (`transposed`). */
 export interface WeightSlice {
-  /** The name in the table: ours, with `0/2` behind it for the first of two parts. */
+  /** The name in the table: ours, with `0/2` behind it for the first of two halves, `0::2` for each second row. */
   readonly key: string;
   readonly name: string;
-  readonly part: readonly [index: number, of: number] | null;
+  readonly part: Part | null;
 }
+
+/** An equal part of a dimension: items side by side (`alternates` false), or each `of`-th from `index` on. */
+export interface Part {
+  readonly index: number;
+  readonly of: number;
+  readonly alternates: boolean;
+}
+
+/** How parts are called in the table. */
+const WAYS: readonly (readonly Part[])[] = [false, true].map((alternates) => [0, 1].map((index) => ({ index, of: 2, alternates })));
+const keyOf = (name: string, { index, of, alternates }: Part): string => `${name} ${index}${alternates ? "::" : "/"}${of}`;
+/** The weight of which a name in the table is a part, or which it is. */
+export const wholeOf = (key: string): string => key.replace(/ \d(\/|::)2$/, "");
 
 /** Each pair names a tensor, or what stands before `.weight` and `.bias`. `{i}` stands for a number, the same one on both sides. */
 export function ggufNames(pairs: readonly GgufName[]): GgufNames {
@@ -26,8 +39,8 @@ export function ggufNames(pairs: readonly GgufName[]): GgufNames {
   const toFile = (ours: string): string | undefined => translated(back, ours)[0];
   return {
     partsOf(name) {
-      const parts = [0, 1].map((index): WeightSlice => ({ key: `${name} ${index}/2`, name, part: [index, 2] }));
-      return parts.every(({ key }) => toFile(key) !== undefined) ? parts : [{ key: name, name, part: null }];
+      const ways = WAYS.map((parts) => parts.map((part): WeightSlice => ({ key: keyOf(name, part), name, part })));
+      return ways.find((slices) => slices.every(({ key }) => toFile(key) !== undefined)) ?? [{ key: name, name, part: null }];
     },
     toOurs: (file, wanted) => {
       const ours = translated(there, file);
@@ -77,22 +90,33 @@ export function partsOfGroups(heads: number, kvHeads: number, headDim: number): 
 }
 
 /** The shape of a part. */
-export const sliceShape = (shape: readonly number[], part: WeightSlice["part"]): readonly number[] =>
-  part === null ? shape : [shape[0] as number, (shape[1] as number) / part[1], ...shape.slice(2)];
+export const sliceShape = (shape: readonly number[], part: Part | null): readonly number[] =>
+  part === null ? shape : [shape[0] as number, (shape[1] as number) / part.of, ...shape.slice(2)];
 
-/** The part's values of a weight of this shape. */
-export function cutSlice(values: Float32Array<ArrayBuffer>, shape: readonly number[], part: WeightSlice["part"]): Float32Array<ArrayBuffer> {
+/** Calls `each` with the place in the whole and the place in the part of every run of items that both have side by side. */
+function forRuns(shape: readonly number[], { index, of, alternates }: Part, each: (whole: number, part: number, length: number) => void): void {
+  const [blocks, rows, ...rest] = shape as [number, number, ...number[]];
+  const own = rows / of;
+  const row = rest.reduce((a, b) => a * b, 1);
+  for (let b = 0; b < blocks; b++) {
+    if (alternates) for (let r = 0; r < own; r++) each((b * rows + r * of + index) * row, (b * own + r) * row, row);
+    else each((b * rows + index * own) * row, b * own * row, own * row);
+  }
+}
+
+/** The part's items of a weight of this shape: numbers, or with `shape` counting them the bytes of blocks. */
+export function cutSlice<Values extends Float32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>>(
+  values: Values,
+  shape: readonly number[],
+  part: Part | null,
+): Values {
   if (part === null) return values;
-  const [blocks, [index, of]] = [shape[0] as number, part];
-  const [whole, own] = [values.length / blocks, values.length / blocks / of];
-  const out = new Float32Array(blocks * own);
-  for (let b = 0; b < blocks; b++) out.set(values.subarray(b * whole + index * own, b * whole + (index + 1) * own), b * own);
+  const out = values.slice(0, values.length / part.of) as Values;
+  forRuns(shape, part, (whole, own, length) => out.set(values.subarray(whole, whole + length), own));
   return out;
 }
 
-/** Puts a part's values where they belong in those of a weight of this shape. */
-export function pasteSlice(into: Float32Array, shape: readonly number[], part: readonly [index: number, of: number], values: Float32Array): void {
-  const [blocks, [index, of]] = [shape[0] as number, part];
-  const [whole, own] = [into.length / blocks, into.length / blocks / of];
-  for (let b = 0; b < blocks; b++) into.set(values.subarray(b * own, (b + 1) * own), b * whole + index * own);
+/** Puts a part's items where they belong in those of a weight of this shape. */
+export function pasteSlice(into: Float32Array | Uint8Array, shape: readonly number[], part: Part, values: Float32Array | Uint8Array): void {
+  forRuns(shape, part, (whole, own, length) => into.set(values.subarray(own, own + length), whole));
 }

@@ -17,7 +17,11 @@ export interface RopeConfig {
   readonly rotary: number;
   readonly context: number;
   readonly theta: number;
+  /** `exactRamp` of the architecture's files. */
+  readonly exactRamp: boolean;
 }
+
+type RopeSizes = Omit<RopeConfig, "parameters" | "exactRamp">;
 
 const ownFactor = (factor: number): number => 1 + 0.1 * Math.log(factor);
 
@@ -54,7 +58,7 @@ export function ropeFromMetadata(file: GgufLookup, name: string): RopeParameters
 }
 
 /** Llama 3's settings that give these factors, or the factors themselves. */
-export function ropeFromFactors(factors: Float32Array, shape: Omit<RopeConfig, "parameters">): RopeParameters {
+export function ropeFromFactors(factors: Float32Array, shape: RopeSizes): RopeParameters {
   const factor = factors.reduce((a, b) => Math.max(a, b), 1);
   const llama3: RopeParameters = { rope_type: "llama3", factor, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 };
   const made = llama3Factors(llama3, shape);
@@ -76,7 +80,7 @@ export function longRope(short: Float32Array, long: Float32Array, file: GgufLook
   };
 }
 
-function llama3Factors(parameters: RopeParameters, { rotary, context, theta }: Omit<RopeConfig, "parameters">): Float64Array {
+function llama3Factors(parameters: RopeParameters, { rotary, context, theta }: RopeSizes): Float64Array {
   const shape = { rotary, context, theta };
   const plain = frequencies(null, shape, 0).inverse;
   return frequencies(parameters, shape, 0).inverse.map((f, i) => (plain[i] as number) / f);
@@ -97,8 +101,12 @@ export function ropeToGguf(rope: RopeConfig): { metadata: Record<string, GgufVal
     case "yarn": {
       const factor = p.factor as number;
       const { attentionFactor } = frequencies(parameters, rope, 0);
-      if (p.truncate === false)
-        throw new ConfigError("GGUF: yarn with truncate: false, expected whole dimensions, got fractions. llama.cpp rounds them; save a Hugging Face folder.");
+      if ((p.truncate === false) !== rope.exactRamp) {
+        const [expected, got] = rope.exactRamp ? ["fractions of dimensions", "whole ones"] : ["whole dimensions", "fractions"];
+        throw new ConfigError(
+          `GGUF: yarn with truncate: ${p.truncate ?? true}, expected ${expected}, got ${got}. These files don't say it; save a Hugging Face folder.`,
+        );
+      }
       const left = attentionFactor / ownFactor(factor);
       return {
         metadata: {

@@ -8,14 +8,15 @@ import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import { openGgufFiles } from "../formats/gguf/files.ts";
 import type { GgufValue } from "../formats/gguf/read.ts";
 import { encodeGguf } from "../formats/gguf/write.ts";
+import { encodeSafetensors, openFolder, openModelWeights } from "../formats/index.ts";
 import { init } from "../nn/index.ts";
-import { noGrad, scope, tensorFrom } from "../tensor/index.ts";
+import { dequantize, noGrad, scope, type Tensor, tensorFrom } from "../tensor/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
 import { configJson, saveFolder } from "./folder-save.ts";
-import { fromPretrained, openWeights, saveGguf, type WeightSource, weightsOf } from "./index.ts";
+import { fromPretrained, openWeights, saveGguf, saveModel, type WeightSource, weightsOf } from "./index.ts";
 import { frequencies, type RopeParameters } from "./rope-tables.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "groundup-gguf-save-"));
@@ -48,9 +49,9 @@ const STRETCHED: [string, Record<string, unknown>][] = [
 ];
 
 /** With every weight at random, norms and biases too. */
-function randomModel(config: Record<string, unknown>): CausalLM {
+function randomModel(config: Record<string, unknown>, std = 0.5): CausalLM {
   const model = createModel(config).eval();
-  for (const [, p] of model.namedParameters()) init.normal(p, { std: 0.5 });
+  for (const [, p] of model.namedParameters()) init.normal(p, { std });
   return model;
 }
 const logits = (model: CausalLM) =>
@@ -118,6 +119,22 @@ describe.each([...SAMPLES.filter(([, config]) => sayable(config)), ...STRETCHED]
     const third = await fromPretrained(folder);
     expect(third.dimensions).toEqual(model.dimensions);
     third.dispose();
+    // The names that a model itself is saved under, which transformers reads.
+    const direct = at("direct");
+    await saveModel(model, direct);
+    const names = async (place: string) => {
+      const reader = await openModelWeights(openFolder(place));
+      await reader.close();
+      return [...reader.tensors.keys()].sort();
+    };
+    expect(await names(folder)).toEqual(await names(direct));
+    const parts = await openWeights(direct);
+    await same(parts, model);
+    await saveGguf(parts, at("from-folder.gguf"), { type: "F32", name: "a" });
+    await parts.close();
+    const fromFolder = await fromPretrained(at("from-folder.gguf"));
+    expect(logits(fromFolder)).toEqual(made);
+    fromFolder.dispose();
     model.dispose();
   });
 
@@ -264,4 +281,94 @@ test("weights that are not those of the config are refused", async () => {
   const config = JSON.parse(readFileSync(at("other/config.json"), "utf8"));
   writeFileSync(at("other/config.json"), JSON.stringify({ ...config, intermediate_size: 65 }));
   await expect(openWeights(at("other"))).rejects.toThrow(/the weights do not fit the config, expected \d+ numbers, got \d+/);
+});
+
+describe.each([
+  ["mixtral", { intermediate_size: 96 }],
+  ["qwen3_moe", { moe_intermediate_size: 96, head_dim: 32, norm_topk_prob: true }],
+])("%s in blocks", (model_type, more) => {
+  const config = { ...LLAMA, model_type, hidden_size: 64, num_key_value_heads: 2, num_local_experts: 3, num_experts_per_tok: 3, ...more };
+  const matrices = (model: CausalLM) => [...model.stateDict()].filter(([name]) => /experts\.(gate_up|down)_proj$/.test(name));
+
+  test("experts stay blocks, and go back into files as they are", async () => {
+    // Every token visits every expert: no rounding sends it elsewhere.
+    const made = randomModel(config, 0.1);
+    await saveGguf(made, at("moe.gguf"), { type: "Q8_0", name: "a" });
+    made.dispose();
+    const [model, floats] = [await fromPretrained(at("moe.gguf")), await fromPretrained(at("moe.gguf"), { dtype: "f32" })];
+    expect(matrices(model).map(([, p]) => [p.dtype, p.requiresGrad])).toEqual(new Array(4).fill(["q8_0", false]));
+    const [own, expected] = [logits(model), logits(floats)];
+    const size = Math.sqrt(expected.reduce((sum, x) => sum + x * x, 0));
+    // Activations are rounded to 8 bits.
+    const error = Math.sqrt(expected.reduce((sum, x, i) => sum + (x - own[i]) ** 2, 0)) / size;
+    expect(error).toBeGreaterThan(1e-4);
+    expect(error).toBeLessThan(0.02);
+    for (const [i, [name, p]] of matrices(floats).entries())
+      expect([name, scope(() => ({ values: dequantize(matrices(model)[i][1]).dataSync() })).values]).toEqual([name, p.dataSync()]);
+    await saveGguf(model, at("again.gguf"), { type: "Q8_0", name: "a" });
+    expect(readFileSync(at("again.gguf")).equals(readFileSync(at("moe.gguf")))).toBe(true);
+    await saveModel(model, at("moe"), { dtype: "f32" });
+    const folder = await fromPretrained(at("moe"));
+    expect(logits(folder)).toEqual(expected);
+    for (const one of [model, floats, folder]) one.dispose();
+  });
+
+  test("the gradient of what an expert reads", async () => {
+    const [model, floats] = [await fromPretrained(at("moe.gguf")), await fromPretrained(at("moe.gguf"), { dtype: "f32" })];
+    const gradient = (one: CausalLM) => {
+      const embedding = one.stateDict().get("model.layers.0.input_layernorm.weight") as Tensor;
+      scope(
+        () =>
+          void (
+            one.forward({ inputIds: tensorFrom(Int32Array.of(3, 0, 7, 7, 2), [1, 5]), targets: tensorFrom(Int32Array.of(0, 7, 7, 2, 9), [1, 5]) })
+              .loss as Tensor
+          ).backward(),
+      );
+      return (embedding.grad as Tensor).dataSync() as Float32Array;
+    };
+    const [own, expected] = [gradient(model), gradient(floats)];
+    const size = Math.sqrt(expected.reduce((sum, x) => sum + x * x, 0));
+    expect(Math.sqrt(expected.reduce((sum, x, i) => sum + (x - own[i]) ** 2, 0)) / size).toBeLessThan(0.04);
+    for (const one of [model, floats]) one.dispose();
+  });
+});
+
+test("an expert's gates in another layout than what they let through become floats, its way out stays", async () => {
+  const made = randomModel({ ...LLAMA, model_type: "mixtral", hidden_size: 64, intermediate_size: 96, num_key_value_heads: 2, num_local_experts: 2 });
+  await saveGguf(made, at("one.gguf"), { type: "Q8_0" });
+  await saveGguf(made, at("other.gguf"), { type: "Q5_0" });
+  made.dispose();
+  const [one, other] = [await openGgufFiles(at("one.gguf")), await openGgufFiles(at("other.gguf"))];
+  const entries = [...one.tensors.values()].map((info) => {
+    const from = info.name.includes("ffn_gate_exps") ? other : one;
+    return { ...(from.tensors.get(info.name) as typeof info), data: () => from.read(info.name) };
+  });
+  const pieces: Uint8Array[] = [];
+  for await (const piece of encodeGguf(one.metadata, entries).content) pieces.push(piece);
+  writeFileSync(at("mixed.gguf"), Buffer.concat(pieces));
+  const [model, floats] = [await fromPretrained(at("mixed.gguf")), await fromPretrained(at("mixed.gguf"), { dtype: "f32" })];
+  const dtypes = [...model.stateDict()].flatMap(([name, p]) => (name.includes("layers.0.mlp.experts") ? [p.dtype] : []));
+  expect(dtypes).toEqual(["f32", "q8_0"]);
+  const gates = "model.layers.1.mlp.experts.gate_up_proj";
+  expect(model.stateDict().get(gates)?.dataSync()).toEqual(floats.stateDict().get(gates)?.dataSync());
+  const source = await openWeights(at("mixed.gguf"));
+  expect(source.formats.get(gates)).toBe("Q5_0 and Q8_0");
+  await saveGguf(source, at("even.gguf"), { type: "Q8_0" });
+  for (const reader of [source, one, other]) await reader.close();
+  for (const each of [model, floats]) each.dispose();
+});
+
+test("a folder that lacks a part of its experts is refused by the part's name", async () => {
+  const model = randomModel({ ...LLAMA, model_type: "mixtral", num_key_value_heads: 2, num_local_experts: 2, num_hidden_layers: 1 });
+  await saveModel(model, at("whole"));
+  model.dispose();
+  const reader = await openModelWeights(openFolder(at("whole")));
+  const lost = "model.layers.0.block_sparse_moe.experts.1.w3.weight";
+  const entries = [];
+  for (const name of reader.tensors.keys()) if (name !== lost) entries.push(await reader.read(name));
+  await reader.close();
+  const pieces: Uint8Array[] = [];
+  for await (const piece of encodeSafetensors(entries).content) pieces.push(piece);
+  writeFileSync(at("whole/model.safetensors"), Buffer.concat(pieces));
+  await expect(openWeights(at("whole"))).rejects.toThrow(`whole: ${lost} is not as the config tells, expected (64, 32), got none. Get a complete model.`);
 });

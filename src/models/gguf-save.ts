@@ -1,17 +1,17 @@
 /** Models as GGUF files: the architecture's metadata, its weights under GGUF's names in the layout of a file type, and the tokenizer. */
 import { ConfigError } from "../errors.ts";
-import { FILE_TYPES, type GgufFileType, type LayoutModel, layoutOf } from "../formats/gguf/file-types.ts";
+import { FILE_TYPES, type GgufFileType, type LayoutModel, layoutOf, PLAIN_FILE_TYPES } from "../formats/gguf/file-types.ts";
 import { quantizeBlocks } from "../formats/gguf/quantize.ts";
 import type { GgufValue } from "../formats/gguf/read.ts";
-import { GGML_TYPES } from "../formats/gguf/types.ts";
+import { GGML_TYPES, type GgmlType } from "../formats/gguf/types.ts";
 import { text, u32 } from "../formats/gguf/values.ts";
 import { encodeGguf, type GgufEntry } from "../formats/gguf/write.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { ggufTokenizerMetadata } from "../tokenizers/files/gguf-tokenizer-write.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { CausalLM } from "./causal-lm.ts";
-import { type Form, fileValues, ropeKeyOf } from "./gguf-model.ts";
-import { cutSlice, ggufNames, sliceShape } from "./gguf-names.ts";
+import { type Form, fileBlocks, fileValues, ropeKeyOf, seenShape } from "./gguf-model.ts";
+import { ggufNames, sliceShape } from "./gguf-names.ts";
 import { ropeToGguf } from "./gguf-rope.ts";
 import type { RopeParameters } from "./rope-tables.ts";
 import { type WeightSource, weightsOf } from "./weight-source.ts";
@@ -53,8 +53,11 @@ export async function saveGguf(model: CausalLM | WeightSource, path: string, opt
     throw new ConfigError(`saveGguf: unknown type, expected one of ${Object.keys(FILE_TYPES).join(", ")}, got ${type}. Choose one of them.`);
   const source = model instanceof CausalLM ? weightsOf(model) : model;
   const form = formOf(source);
-  const { metadata, tensors } = describe(source, form, type, options);
-  const { entries, layouts, values, bytes: weights } = entriesOf(source, form, type, tensors, options.progress);
+  const rope = ropeOf(source, form);
+  const metadata = describe(source, form, type, rope.metadata, options);
+  const { entries, layouts, values, bytes: weights } = entriesOf(source, form, type, rope.tensors, options.progress);
+  // Experts as the model was trained make it a file of theirs.
+  if (PLAIN_FILE_TYPES.includes(type) && layouts.MXFP4 !== undefined) metadata.set("general.file_type", u32(FILE_TYPES.MXFP4.code));
   const { bytes, content } = encodeGguf(metadata, entries, path);
   const { writeFileAtomic } = await import("../formats/atomic-write.ts");
   await writeFileAtomic(path, content, { bytes });
@@ -68,21 +71,28 @@ function formOf({ name, description: { architecture } }: WeightSource): Form {
   );
 }
 
-function describe(
-  source: WeightSource,
-  form: Form,
-  type: GgufFileType,
-  options: SaveGgufOptions,
-): { metadata: Map<string, GgufValue>; tensors: Record<string, Float32Array> } {
+/** @throws ConfigError for what such files can't say */
+function ropeOf(source: WeightSource, form: Form): ReturnType<typeof ropeToGguf> {
   const { config, dimensions } = source.description;
   const parameters = (config[ropeKeyOf(form)] ?? null) as RopeParameters | null;
-  const rope = ropeToGguf({
+  return ropeToGguf({
     // Some configs have the length before the stretching as a key of their own (Phi-3).
     parameters: parameters === null ? null : { original_max_position_embeddings: config.original_max_position_embeddings as number | undefined, ...parameters },
     rotary: form.rotary?.(config) ?? dimensions.headDim,
     context: dimensions.context,
     theta: Number(config.rope_theta ?? 10000),
+    exactRamp: form.exactRamp === true,
   });
+}
+
+function describe(
+  source: WeightSource,
+  form: Form,
+  type: GgufFileType,
+  rope: Readonly<Record<string, GgufValue>>,
+  options: SaveGgufOptions,
+): Map<string, GgufValue> {
+  const { config, dimensions } = source.description;
   const { bos_token_id: bos, eos_token_id: eos, pad_token_id: padding } = source.tokenIds;
   const tokenizer =
     options.tokenizer == null
@@ -94,12 +104,10 @@ function describe(
     ...(options.name === undefined ? {} : { "general.name": text(options.name) }),
     "general.file_type": u32(FILE_TYPES[type].code),
     "general.quantization_version": u32(2),
-    ...Object.fromEntries(
-      Object.entries({ ...form.metadata(config), ...rope.metadata }).map(([key, value]) => [key.replace("{arch}", form.architecture), value]),
-    ),
+    ...Object.fromEntries(Object.entries({ ...form.metadata(config), ...rope }).map(([key, value]) => [key.replace("{arch}", form.architecture), value])),
     ...tokenizer,
   };
-  return { metadata: new Map(Object.entries(named)), tensors: rope.tensors };
+  return new Map(Object.entries(named));
 }
 
 function entriesOf(
@@ -131,9 +139,10 @@ function entriesOf(
       throw new ConfigError(
         `${source.name}: weight "${name}" has no name in GGUF files, expected one of the architecture's, got another. Save a Hugging Face folder.`,
       );
-    const ours = sliceShape(whole, part);
-    const shape = form.transposed?.(name) === true ? ours.toReversed() : ours;
-    const layout = layoutOf(type, file, shape, model);
+    const shape = sliceShape(seenShape(whole, name, form), part);
+    const wanted = layoutOf(type, file, shape, model);
+    const kept = (form.added?.(name) ?? 0) === 0 ? keptLayout(source, name, wanted) : null;
+    const layout = kept ?? wanted;
     layouts[layout] = (layouts[layout] ?? 0) + 1;
     entries.push({
       name: file,
@@ -141,12 +150,25 @@ function entriesOf(
       shape,
       async data() {
         progress?.(file, done++, slices.length);
-        return quantizeBlocks(layout, fileValues(cutSlice(await source.read(name), whole, part), name, ours, form, config), `${source.name}, tensor ${name}`);
+        if (kept !== null && source.blocks !== undefined) return fileBlocks(await source.blocks(name), name, whole, part, form, config);
+        return quantizeBlocks(wanted, fileValues(await source.read(name), name, whole, part, form, config), `${source.name}, tensor ${name}`);
       },
     });
-    const count = ours.reduce((a, b) => a * b, 1);
+    const count = shape.reduce((a, b) => a * b, 1);
     values += count;
     bytes += (count / GGML_TYPES[layout].elements) * GGML_TYPES[layout].bytes;
   }
   return { entries, layouts, values, bytes };
+}
+
+const bitsOf = (layout: GgmlType): number => GGML_TYPES[layout].bytes / GGML_TYPES[layout].elements;
+
+/**
+ * A weight's own layout where its blocks go into the file as they are: they are of the wanted layout already, or MXFP4, which models are trained in and which no layout of as
+ * many bits holds better, plain floats included; null for all others.
+ */
+function keptLayout({ formats, blocks }: WeightSource, name: string, wanted: GgmlType): GgmlType | null {
+  const stored = formats.get(name) as GgmlType;
+  const isKept = stored === "MXFP4" ? bitsOf(wanted) >= bitsOf(stored) : stored === wanted && GGML_TYPES[stored].elements > 1;
+  return blocks !== undefined && isKept ? stored : null;
 }

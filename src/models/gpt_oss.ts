@@ -3,6 +3,7 @@
  * window. Property names and shapes are those of transformers; gate and up alternate in one matrix, and matrices of experts are (in, out).
  */
 import * as z from "zod";
+import { u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
 import {
   ATTENTION_POINTS,
@@ -24,6 +25,8 @@ import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRo
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
 import { checkExperts, configKeys, depth, epsilon, experts, initialiserRange, probability, size } from "./config-values.ts";
 import { countsFrom, type ModelCounts } from "./counts.ts";
+import { checkSayable } from "./gguf-sayable.ts";
+import { FAMILY_NAMES, ggufSizes, sizesFromGguf } from "./llama-family.gguf.ts";
 import {
   checkHeads,
   checkLayerTypes,
@@ -346,13 +349,62 @@ const TINY = {
   rope_parameters: null,
 };
 
+const EXPERT_MATRICES = /\.experts\.(gate_up|down)_proj$/;
+
 export const gptOss = defineArchitecture<GptOssConfig>({
   modelType: "gpt_oss",
   schema: gptOssConfigSchema,
   keys,
   keyOf: { context: "max_position_embeddings", layers: "num_hidden_layers" },
   floats: ["swiglu_alpha", "swiglu_limit", "router_aux_loss_coef"],
-  weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
+  weights: {
+    base: "model.",
+    tied: ["lm_head.weight"],
+    names: [[/rotary_emb\.inv_freq$/, null]],
+    mxfp4: { of: EXPERT_MATRICES, others: ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"] },
+  },
+  gguf: {
+    architecture: "gpt-oss",
+    exactRamp: true,
+    config: (file) => ({
+      ...sizesFromGguf(file),
+      intermediate_size: file.number("{arch}.expert_feed_forward_length"),
+      attention_bias: file.has("blk.0.attn_q.bias"),
+      sliding_window: file.optional("{arch}.attention.sliding_window") ?? null,
+      num_local_experts: file.number("{arch}.expert_count"),
+      num_experts_per_tok: file.number("{arch}.expert_used_count"),
+      rope_parameters: null,
+    }),
+    metadata: (config) => {
+      const inTurns = windowsOf({ ...config, layer_types: null }, (layer) => layer % 2 === 0);
+      checkSayable("gpt-oss", "layer_types", inTurns, windows(config));
+      checkSayable("gpt-oss", "sliding_window", config.sliding_window ?? "a number", config.sliding_window);
+      checkSayable("gpt-oss", "attention_bias", true, config.attention_bias);
+      checkSayable("gpt-oss", "tie_word_embeddings", false, config.tie_word_embeddings);
+      checkSayable("gpt-oss", "swiglu_alpha", 1.702, config.swiglu_alpha);
+      checkSayable("gpt-oss", "swiglu_limit", 7, config.swiglu_limit);
+      return {
+        ...ggufSizes(config),
+        "{arch}.attention.sliding_window": u32(config.sliding_window as number),
+        "{arch}.expert_feed_forward_length": u32(config.intermediate_size),
+        "{arch}.expert_count": u32(config.num_local_experts),
+        "{arch}.expert_used_count": u32(config.num_experts_per_tok),
+      };
+    },
+    names: [
+      ...FAMILY_NAMES,
+      ["blk.{i}.attn_sinks.weight", "model.layers.{i}.self_attn.sinks"],
+      ["blk.{i}.post_attention_norm", "model.layers.{i}.post_attention_layernorm"],
+      ["blk.{i}.ffn_gate_inp", "model.layers.{i}.mlp.router"],
+      ["blk.{i}.ffn_gate_exps.weight", "model.layers.{i}.mlp.experts.gate_up_proj 0::2"],
+      ["blk.{i}.ffn_up_exps.weight", "model.layers.{i}.mlp.experts.gate_up_proj 1::2"],
+      ["blk.{i}.ffn_down_exps.weight", "model.layers.{i}.mlp.experts.down_proj"],
+      ["blk.{i}.ffn_gate_exps.bias", "model.layers.{i}.mlp.experts.gate_up_proj_bias 0::2"],
+      ["blk.{i}.ffn_up_exps.bias", "model.layers.{i}.mlp.experts.gate_up_proj_bias 1::2"],
+      ["blk.{i}.ffn_down_exps.bias", "model.layers.{i}.mlp.experts.down_proj_bias"],
+    ],
+    transposed: (name) => EXPERT_MATRICES.test(name),
+  },
   dimensions: familyDimensions,
   create: (config) => new GptOss(config),
   counts: gptOssCounts,

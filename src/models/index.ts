@@ -8,7 +8,7 @@ export { configKeys } from "./config-values.ts";
 export { countsFrom, type ModelCounts, modelCounts, type ParametersByPart } from "./counts.ts";
 export { type CreateOptions, createModel } from "./create.ts";
 export { Falcon, type FalconConfig, falconConfigSchema, falconCounts } from "./falcon.ts";
-export { FOLDER_DTYPES, type SaveFolderOptions, saveFolder } from "./folder-save.ts";
+export { FOLDER_DTYPES, type SavedFolder, type SaveFolderOptions, saveFolder } from "./folder-save.ts";
 export { Gemma, type GemmaConfig, gemmaConfigSchema, gemmaCounts } from "./gemma.ts";
 export { Gemma2, type Gemma2Config, gemma2ConfigSchema, gemma2Counts } from "./gemma2.ts";
 export { Gemma3Text, type Gemma3TextConfig, gemma3TextConfigSchema, gemma3TextCounts } from "./gemma3_text.ts";

@@ -1,5 +1,5 @@
 /** The names of weights in files and in models. */
-import type { Tensor } from "../tensor/index.ts";
+import { dequantize, type Tensor } from "../tensor/index.ts";
 import type { WeightNames, WeightPart } from "./architecture.ts";
 
 /** The names in a file → the model's own; without those that are known and no weights. */
@@ -22,9 +22,13 @@ export function ownNames(
 export interface Piece {
   readonly file: string;
   readonly shape: readonly number[];
-  /** The part of our tensor, a view. */
+  /** Where its numbers begin in ours: they lie side by side. */
+  readonly begin: number;
+  /** The part of our tensor, a view; the numbers of one that is block-quantised. */
   of(whole: Tensor): Tensor;
 }
+
+const floatsIn = (t: Tensor): Tensor => (t.isQuantized ? dequantize(t) : t);
 
 /** The tensors that files have in place of ours of this name and shape, in order; none where they have ours. */
 export function piecesOf(name: string, shape: readonly number[], parts: readonly WeightPart[]): Piece[] {
@@ -40,9 +44,9 @@ export function piecesOf(name: string, shape: readonly number[], parts: readonly
       found.push({
         file: file.replace("{i}", layer).replace("{e}", String(e)),
         shape: own,
+        begin: (e * of + index) * own.reduce((a, b) => a * b, 1),
         of: (whole) =>
-          whole
-            .narrow(0, e, 1)
+          floatsIn(whole.narrow(0, e, 1))
             .narrow(1, (index * rows) / of, rows / of)
             .reshape(own),
       });

@@ -5,18 +5,17 @@
 import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import { readConfigJson } from "../formats/hf-config.ts";
+import { openWeightFiles, type WeightInfo } from "../formats/packed-weights.ts";
 import { openPytorch } from "../formats/pytorch/read.ts";
-import { openModelWeights } from "../formats/safetensors-shards.ts";
-import { floatsOf } from "../formats/safetensors-values.ts";
-import { scope } from "../tensor/index.ts";
+import { deferred, dequantize, scope, type Tensor } from "../tensor/index.ts";
 import { describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
-import { ggufConfig, isRope, ourValues } from "./gguf-model.ts";
-import { ggufNames, pasteSlice } from "./gguf-names.ts";
+import { ggufConfig, isRope, ourBlocks, ourValues, seenShape } from "./gguf-model.ts";
+import { ggufNames, wholeOf } from "./gguf-names.ts";
 import { fromNanoGpt } from "./nanogpt.ts";
-import { misfit, ownNames } from "./weight-names.ts";
+import { misfit, ownNames, piecesOf } from "./weight-names.ts";
 
 /** Weights that can be asked for by name. */
 export interface WeightSource {
@@ -29,6 +28,8 @@ export interface WeightSource {
   readonly formats: ReadonlyMap<string, string>;
   /** One tensor as float32; nothing is kept. */
   read(name: string): Promise<Float32Array<ArrayBuffer>>;
+  /** One tensor's blocks, where its format is one of GGUF's: row behind row of what is multiplied by one input, whichever way ours lies. */
+  blocks?(name: string): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
@@ -40,8 +41,13 @@ export function weightsOf(model: CausalLM): WeightSource {
     description: model,
     tokenIds: model.tokenIds,
     shapes: new Map([...state].map(([name, { shape }]) => [name, shape])),
-    formats: new Map([...state.keys()].map((name) => [name, "F32"])),
-    read: async (name) => scope(() => ({ values: Float32Array.from(state.get(name)?.dataSync() as Float32Array) })).values,
+    formats: new Map([...state].map(([name, { dtype, isQuantized }]) => [name, isQuantized ? dtype.toUpperCase() : "F32"])),
+    read: async (name) =>
+      scope(() => {
+        const held = state.get(name) as Tensor;
+        return { values: Float32Array.from((held.isQuantized ? dequantize(held).contiguous() : held).dataSync() as Float32Array) };
+      }).values,
+    blocks: async (name) => (state.get(name) as Tensor).bytesSync() as Uint8Array<ArrayBuffer>,
     async close() {},
   };
 }
@@ -116,30 +122,71 @@ async function fromFolder(place: string): Promise<WeightSource> {
   const folder = openFolder(place);
   const json = await readConfigJson(folder);
   const description = describeModel(json, `${place}/config.json`);
-  const reader = await openModelWeights(folder);
+  const reader = await openWeightFiles(folder);
   const { base, tied, names } = description.architecture.weights;
-  const files = [...reader.tensors.keys()];
+  const files = [...reader.weights.keys()];
   const isWhole = files.some((file) => file.startsWith(base));
   const ours = ownNames(files, new Map(), { base: isWhole ? "" : base, names });
   const shared = new Set(description.config.tie_word_embeddings === false ? [] : tied);
   const fileOf = new Map([...ours].filter(([, name]) => !shared.has(name)).map(([file, name]) => [name, file]));
-  const info = (name: string) => {
-    const file = fileOf.get(name);
-    const found = file === undefined ? undefined : reader.tensors.get(file);
-    if (found === undefined)
-      throw new FormatError(`${place}: no weight "${name}", expected one of its ${fileOf.size}, got an unknown name. Get a complete model.`);
-    return found;
+  const weights = new Map<string, FolderWeight>();
+  const infoOf = (file: string): WeightInfo => reader.weights.get(file) as WeightInfo;
+  for (const { name, shape, pieces: wanted } of wholesIn(fileOf, description)) {
+    const pieces = wanted.map(({ file, begin, shape: own }) => {
+      const there = fileOf.get(file);
+      if (there === undefined || infoOf(there).shape.join() !== own.join())
+        throw new FormatError(
+          `${place}: ${file} is not as the config tells, expected (${own.join(", ")}), got ${there === undefined ? "none" : `(${infoOf(there).shape.join(", ")})`}. Get a complete model.`,
+        );
+      fileOf.delete(file);
+      return { file: there, begin };
+    });
+    const formats = new Set(pieces.map(({ file }) => infoOf(file).format));
+    weights.set(name, { shape, format: [...formats].join(" and "), pieces });
+  }
+  for (const [name, file] of fileOf) weights.set(name, { ...infoOf(file), pieces: [{ file, begin: 0 }] });
+  const found = (name: string): FolderWeight => {
+    const weight = weights.get(name);
+    if (weight === undefined)
+      throw new FormatError(`${place}: no weight "${name}", expected one of its ${weights.size}, got an unknown name. Get a complete model.`);
+    return weight;
   };
   const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = json as Partial<CausalLM["tokenIds"]>;
   return {
     name: place,
     description,
     tokenIds: { bos_token_id, eos_token_id, pad_token_id },
-    shapes: new Map(inOrder([...fileOf.keys()]).map((name) => [name, info(name).shape])),
-    formats: new Map([...fileOf.keys()].map((name) => [name, info(name).dtype])),
-    read: async (name) => floatsOf(await reader.read(info(name).name), place),
+    shapes: new Map(inOrder([...weights.keys()]).map((name) => [name, found(name).shape])),
+    formats: new Map([...weights].map(([name, { format }]) => [name, format])),
+    async read(name) {
+      const { shape, pieces } = found(name);
+      const [only] = pieces;
+      if (pieces.length === 1 && only !== undefined) return reader.read(only.file);
+      const whole = new Float32Array(shape.reduce((a, b) => a * b, 1));
+      for (const { file, begin } of pieces) whole.set(await reader.read(file), begin);
+      return whole;
+    },
+    blocks: (name) => reader.blocks((found(name).pieces[0] as { file: string }).file),
     close: () => reader.close(),
   };
+}
+
+/** A weight of a folder, from the tensors that have its numbers, side by side. */
+interface FolderWeight extends WeightInfo {
+  readonly pieces: readonly { readonly file: string; readonly begin: number }[];
+}
+
+/** The weights that files have in parts, each with those; a model whose weights never get memory tells their shapes. */
+function wholesIn(names: ReadonlyMap<string, string>, { architecture, config }: ModelDescription) {
+  const { parts = [] } = architecture.weights;
+  if (parts.length === 0) return [];
+  const model = deferred(() => architecture.create(config));
+  const shapes = [...model.stateDict()].map(([name, { shape }]) => ({ name, shape }));
+  model.dispose();
+  return shapes
+    .filter(({ name }) => !names.has(name))
+    .map((weight) => ({ ...weight, pieces: piecesOf(weight.name, weight.shape, parts) }))
+    .filter(({ pieces }) => pieces.some(({ file }) => names.has(file)));
 }
 
 /** The names of a model's weights and of their parts, from one with a single layer. */
@@ -161,36 +208,42 @@ async function fromGguf(place: string): Promise<WeightSource> {
     const wanted = namesOf(description);
     const byKey = new Map([...reader.tensors.values()].filter((info) => !isRope(info.name)).map((info) => [toOurs(info.name, wanted) ?? info.name, info]));
     // Parts of a weight stand under its name.
-    const names = inOrder([...new Set([...byKey.keys()].map((key) => key.replace(/ \d\/2$/, "")))]);
-    const infosOf = (name: string) => partsOf(name).map(({ key, part }) => ({ info: byKey.get(key), part }));
+    const names = inOrder([...new Set([...byKey.keys()].map(wholeOf))]);
+    const piecesOf = new Map(names.map((name) => [name, partsOf(name).map(({ key, part }) => ({ info: byKey.get(key), part }))]));
+    const infosOf = (name: string) =>
+      (piecesOf.get(name) ?? [{ info: undefined, part: null }]).map(({ info, part }) => {
+        if (info === undefined)
+          throw new FormatError(`${place}: no weight "${name}", expected one of its ${names.length}, got an unknown name. Get a complete model.`);
+        return { info, part };
+      });
     const shapeOf = (name: string): readonly number[] => {
       const infos = infosOf(name);
-      const shape = infos[0]?.info?.shape ?? [];
-      const ours = infos.length > 1 ? [shape[0] as number, (shape[1] as number) * infos.length, ...shape.slice(2)] : shape;
-      return form.transposed?.(name) === true ? ours.toReversed() : ours;
+      const { shape } = (infos[0] as (typeof infos)[number]).info;
+      return seenShape(infos.length > 1 ? [shape[0] as number, (shape[1] as number) * infos.length, ...shape.slice(2)] : shape, name, form);
     };
     const { bos_token_id = null, eos_token_id = null, pad_token_id = null } = config as Partial<CausalLM["tokenIds"]>;
     const shapes = new Map(names.map((name) => [name, shapeOf(name)]));
+    const formats = new Map(names.map((name) => [name, [...new Set(infosOf(name).map(({ info }) => info.type))].join(" and ")]));
     return {
       name: place,
       description,
       tokenIds: { bos_token_id, eos_token_id, pad_token_id },
       shapes,
-      formats: new Map(names.map((name) => [name, infosOf(name)[0]?.info?.type ?? ""])),
+      formats,
       async read(name) {
-        const shape = shapes.get(name);
-        const infos = infosOf(name);
-        let into: Float32Array<ArrayBuffer> | undefined;
-        for (const { info, part } of infos) {
-          if (info === undefined || shape === undefined)
-            throw new FormatError(`${place}: no weight "${name}", expected one of its ${shapes.size}, got an unknown name. Get a complete model.`);
-          const values = dequantizeBlocks(info.type, await reader.read(info.name), `${place}, tensor ${info.name}`);
-          const ours = ourValues(values, name, info.shape, form, description.config);
-          if (part === null) return ours;
-          into ??= new Float32Array(infos.length * ours.length);
-          pasteSlice(into, shape, part, ours);
-        }
-        return into as Float32Array<ArrayBuffer>;
+        const pieces = [];
+        for (const { info, part } of infosOf(name))
+          pieces.push({
+            values: dequantizeBlocks(info.type, await reader.read(info.name), `${place}, tensor ${info.name}`),
+            shape: info.shape,
+            part,
+          });
+        return ourValues(pieces, name, shapes.get(name) as readonly number[], form, description.config);
+      },
+      async blocks(name) {
+        const pieces = [];
+        for (const { info, part } of infosOf(name)) pieces.push({ bytes: await reader.read(info.name), shape: info.shape, part });
+        return ourBlocks(pieces, name, shapes.get(name) as readonly number[], form, description.config);
       },
       close: () => reader.close(),
     };

@@ -49,14 +49,17 @@ export function packedBytes(dtype: QuantizedDType, n: number, k: number): number
   return Math.ceil(n / GROUP) * Math.ceil((GROUP * row) / 64) * 64;
 }
 
-/** Outputs and inputs of a quantised matrix, whichever way it is seen: blocks run along the inputs. */
+/** Outputs and inputs of a quantised matrix, or of each of several, whichever way it is seen: blocks run along the inputs. */
 export function rowsAndItems(t: Seen): [n: number, k: number] {
-  const [a, b] = t.shape as [number, number];
+  const [a, b] = t.shape.slice(-2) as [number, number];
   return liesAcross(t) ? [b, a] : [a, b];
 }
 
-/** True for the view (inputs, outputs) of a quantised matrix. */
-export const liesAcross = (t: Seen): boolean => t.strides[0] === 1 && t.strides[1] !== 1;
+/** True for the view (inputs, outputs) of a quantised matrix, or of each of several. */
+export const liesAcross = ({ strides }: Seen): boolean => strides[strides.length - 2] === 1 && strides[strides.length - 1] !== 1;
+
+/** How many matrices lie one behind the other, each packed for itself. */
+export const matricesIn = ({ shape }: Pick<Seen, "shape">): number => (shape.length === 3 ? (shape[0] as number) : 1);
 
 /** Bytes of n rows of k items in a file. @throws ShapeError where k is not whole blocks */
 export function blockBytes(where: string, dtype: QuantizedDType, n: number, k: number): number {

@@ -9,6 +9,7 @@ import {
   dequantize,
   embedding,
   fromShared,
+  groupedLinear,
   linear,
   linearCrossEntropy,
   linears,
@@ -278,4 +279,83 @@ test("a row's bytes are the same alone and in any batch", () => {
     ])
       expect(linear(x.narrow(0, from, count).contiguous(), weight).dataSync()).toEqual(all.narrow(0, from, count).dataSync());
   });
+});
+
+test.each(QUANTIZED)("%s: several matrices in one tensor are each as it is alone", (dtype) => {
+  for (const b of backends) {
+    useBackend(b);
+    scope(() => {
+      const before = memory().liveBytes;
+      const several = quantizedValues([3, 35, 256], dtype, 4);
+      // 35 rows are no whole groups of 16: each matrix begins a group.
+      expect(memory().liveBytes - before).toBe(3 * packedBytes(dtype, 35, 256));
+      const bytes = several.bytesSync();
+      const each = bytes.length / 3;
+      const own = [0, 1, 2].map((i) => quantizedFromBytes(bytes.subarray(i * each, (i + 1) * each), [35, 256], dtype));
+      expect(several.narrow(0, 1, 2).bytesSync()).toEqual(bytes.subarray(each));
+      expect(several.transpose(1, 2).narrow(0, 1, 2).bytesSync()).toEqual(bytes.subarray(each));
+      const numbers = dequantize(several).dataSync() as Float32Array;
+      for (const [i, one] of own.entries()) expect(numbers.subarray(i * 35 * 256, (i + 1) * 35 * 256)).toEqual(dequantize(one).dataSync());
+      expect(
+        dequantize(several.transpose(1, 2).narrow(0, 2, 1))
+          .contiguous()
+          .dataSync(),
+      ).toEqual(
+        dequantize(own[2] as Tensor)
+          .transpose()
+          .contiguous()
+          .dataSync(),
+      );
+      // A row has the bytes that it has in a layer of its own.
+      const x = values([4, 256], { requiresGrad: false });
+      const made = groupedLinear(x, several, Int32Array.of(1, 0, 3)).dataSync() as Float32Array;
+      expect(made.subarray(0, 35)).toEqual(linear(x.narrow(0, 0, 1), own[0] as Tensor).dataSync());
+      expect(made.subarray(35)).toEqual(linear(x.narrow(0, 1, 3), own[2] as Tensor).dataSync());
+    });
+  }
+});
+
+test("several matrices: the gradient of the input is that of the floats, biases have theirs, weights none", () => {
+  for (const b of backends) {
+    useBackend(b);
+    scope(() => {
+      const several = quantizedValues([3, 800, 64], "q5_1", 2);
+      const counts = Int32Array.of(3, 0, 2);
+      const gradients = (weight: Tensor) => {
+        const [x, bias] = [values([5, 64]), values([3, 800], { seed: 9 })];
+        groupedLinear(x, weight, counts, bias)
+          .mul(values([5, 800], { seed: 8, requiresGrad: false }))
+          .sum()
+          .backward();
+        return [x, bias].map((t) => (t.grad as Tensor).dataSync() as Float32Array) as [Float32Array, Float32Array];
+      };
+      const [[gx, gb], [ex, eb]] = [gradients(several), gradients(dequantize(several))];
+      const largest = Math.max(...ex.map(Math.abs));
+      expect(Math.max(...gx.map((v, i) => Math.abs(v - ex[i])))).toBeLessThan(1e-5 * largest);
+      expect(gb).toEqual(eb);
+      expect(() => groupedLinear(values([5, 64]), several.transpose(1, 2), counts, null, { transposed: true })).not.toThrow();
+      expect(() => groupedLinear(values([5, 64]), several.transpose(1, 2), counts)).toThrow(ShapeError);
+      expect(() => groupedLinear(values([5, 800]), several, counts, null, { transposed: true })).toThrow(
+        /groupedLinear: expected a weight whose blocks run along its 800 inputs, got q5_1\(3, 800, 64\), seen as \(groups, in, out\)/,
+      );
+    });
+  }
+});
+
+test("several matrices: other operations refuse them, and a description of them is checked", () => {
+  for (const b of backends) {
+    useBackend(b);
+    scope(() => {
+      const several = quantizedValues([3, 35, 64], "q8_0");
+      expect(() => several.permute([1, 0, 2])).toThrow(/permute of other than each matrix: not for block-quantised weights/);
+      expect(() => several.narrow(1, 0, 16)).toThrow(/narrow of other than rows: not for block-quantised weights/);
+      expect(() => linear(values([2, 64]), several)).toThrow(/linear: expected x \(…, 64\) for a weight q8_0\(3, 35, 64\)/);
+      expect(() => embedding(tensor([1], { dtype: "i32" }), several)).toThrow(ShapeError);
+      expect(() => quantizedFromBytes(new Uint8Array(34), [1, 1, 1, 32], "q8_0")).toThrow(/expected a matrix \(n, k\) or several \(groups, n, k\)/);
+      const shared = share(several);
+      expect(() => fromShared({ ...shared, shape: [4, 35, 64] })).toThrow(/reaches out of the shared memory/);
+      expect(() => fromShared({ ...shared, strides: [64, 64, 1] })).toThrow(/reaches out of the shared memory/);
+      expect(fromShared(shared).bytesSync()).toEqual(several.bytesSync());
+    });
+  }
 });

@@ -54,8 +54,16 @@ const HALVES: Record<QuantizedDType, readonly number[]> = {
 };
 
 /** A quantised matrix (n, k) of scrambled bits, with scales that make its numbers a few units large. */
-export function quantizedValues(shape: readonly [n: number, k: number], dtype: QuantizedDType, seed = 1): Tensor {
-  const bytes = new Uint8Array(blockBytes("quantizedValues", dtype, ...shape));
+export function quantizedValues(shape: Shape, dtype: QuantizedDType, seed = 1): Tensor {
+  const k = shape.at(-1) as number;
+  const bytes = new Uint8Array(
+    blockBytes(
+      "quantizedValues",
+      dtype,
+      shape.slice(0, -1).reduce((a, b) => a * b, 1),
+      k,
+    ),
+  );
   let state = (seed * 40503 + 12345) >>> 0;
   for (let i = 0; i < bytes.length; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

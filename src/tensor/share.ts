@@ -2,7 +2,7 @@
 import { ShapeError } from "../errors.ts";
 import { backend, type SharedMemory } from "./backend.ts";
 import { type DType, ITEM_BYTES, type QuantizedDType } from "./kernels.ts";
-import { BLOCK_OF, isQuantized, liesAcross, packedBytes, rowsAndItems } from "./quantized-layout.ts";
+import { BLOCK_OF, isQuantized, liesAcross, matricesIn, packedBytes, rowsAndItems } from "./quantized-layout.ts";
 import { track } from "./scope.ts";
 import { checkShape, reach, type Shape, show } from "./shape.ts";
 import { ownerNamed, Storage } from "./storage.ts";
@@ -86,12 +86,13 @@ export function fromShared(shared: SharedTensor): Tensor {
   return track(new Tensor(new Storage(bytes, ownerNamed("fromShared"), buffer), [...shape], [...strides], offset, dtype));
 }
 
-/** Where a block-quantised matrix ends in its memory, in bytes; infinite where the numbers describe none. */
+/** Where a block-quantised matrix ends in its memory, or the last of several, in bytes; infinite where the numbers describe none. */
 function endOfQuantized({ shape, strides, offset }: SharedTensor, dtype: QuantizedDType): number {
-  if (shape.length !== 2 || offset !== 0) return Number.POSITIVE_INFINITY;
+  if (shape.length < 2 || shape.length > 3 || offset !== 0) return Number.POSITIVE_INFINITY;
   const [n, k] = rowsAndItems({ shape, strides });
-  const lies = strides.join() === (liesAcross({ shape, strides }) ? `1,${k}` : `${k},1`);
-  return lies && k % BLOCK_OF[dtype].items === 0 ? packedBytes(dtype, n, k) : Number.POSITIVE_INFINITY;
+  const matrix = liesAcross({ shape, strides }) ? [1, k] : [k, 1];
+  const lies = strides.join() === (shape.length === 3 ? [n * k, ...matrix] : matrix).join();
+  return lies && k % BLOCK_OF[dtype].items === 0 ? matricesIn({ shape }) * packedBytes(dtype, n, k) : Number.POSITIVE_INFINITY;
 }
 
 const sizes = (values: readonly number[]): boolean => values.every((n) => Number.isSafeInteger(n) && n >= 0);

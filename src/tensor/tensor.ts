@@ -8,7 +8,7 @@ import type { GradNode } from "./autograd.ts";
 import { backend } from "./backend.ts";
 import { bf16ToF32, CODE, dtypeOf, encode, f16ToF32, type TypedArray } from "./dtype.ts";
 import { DTYPES, type DType, ITEM_BYTES, type QuantizedDType } from "./kernels.ts";
-import { blockBytes, layoutOf, rowsAndItems } from "./quantized-layout.ts";
+import { blockBytes, layoutOf, matricesIn, packedBytes, rowsAndItems } from "./quantized-layout.ts";
 import { track, untrack } from "./scope.ts";
 import { checkShape, contiguousStrides, isContiguous, type Shape, show, sizeOf } from "./shape.ts";
 import { type Owner, ownerNamed, Storage } from "./storage.ts";
@@ -220,14 +220,18 @@ export function refuseQuantized(op: string, t: Tensor): never {
   );
 }
 
-/** GGUF's blocks of a quantised matrix, row after row. */
+/** GGUF's blocks of a quantised matrix, or of several, row after row. */
 function blocksOf(t: Tensor): Uint8Array {
+  const dtype = t.dtype as QuantizedDType;
   const [n, k] = rowsAndItems(t);
-  const bytes = new Uint8Array(blockBytes("bytes", t.dtype as QuantizedDType, n, k));
-  const room = new Storage(bytes.length, ownerNamed("bytes"));
+  const each = blockBytes("bytes", dtype, n, k);
+  const bytes = new Uint8Array(matricesIn(t) * each);
+  const room = new Storage(each, ownerNamed("bytes"));
   try {
-    backend().unpackQuantized(t, { storage: room, offset: 0 }, layoutOf(t.dtype), 0, n, n, k);
-    backend().read(room.buffer, 0, bytes);
+    for (let i = 0; i < matricesIn(t); i++) {
+      backend().unpackQuantized({ storage: t.storage, offset: i * packedBytes(dtype, n, k) }, { storage: room, offset: 0 }, layoutOf(dtype), 0, n, n, k);
+      backend().read(room.buffer, 0, bytes.subarray(i * each, (i + 1) * each));
+    }
   } finally {
     room.release();
   }

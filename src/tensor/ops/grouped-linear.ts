@@ -5,15 +5,18 @@ import { linearInputGrad, linearWeightGrad, linear as multiply } from "../autoca
 import { ACCUMULATED, type Gradient } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE } from "../dtype.ts";
-import { type Operand, REDUCTIONS } from "../kernels.ts";
+import { type Operand, type QuantizedDType, REDUCTIONS } from "../kernels.ts";
 import { defineOp } from "../op.ts";
-import { values } from "../samples.ts";
+import { matrixAt, quantizedFromBytes } from "../quantized.ts";
+import { layoutOf, liesAcross } from "../quantized-layout.ts";
+import { quantizedValues, values } from "../samples.ts";
 import { show } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
 import { f32 } from "./elementwise.ts";
 import { concat } from "./joining.ts";
 import { linear } from "./linear.ts";
-import { narrow, packed, reshape } from "./movement.ts";
+import { narrow, packed, reshape, transpose } from "./movement.ts";
+import { throughQuantized } from "./quantized.ts";
 
 export interface GroupedLinearOptions {
   /** weight is (groups, in, out) in place of (groups, out, in). */
@@ -119,11 +122,76 @@ const groupedLinearOp = defineOp<[x: Tensor, weight: Tensor, counts: Int32Array,
   ],
 });
 
+/** `groupedLinear` with block-quantised weights, as `quantizedLinear` multiplies them. */
+const quantizedGroupedLinear = defineOp<[x: Tensor, weight: Tensor, counts: Int32Array, bias: Tensor[], transposed: boolean]>({
+  name: "quantizedGroupedLinear",
+  tensors: 2,
+  quantized: [1],
+  shape: (x, weight, counts, bias, transposed) => {
+    const { out, inner } = sizesOf(x, weight, counts, transposed, bias[0]);
+    if (liesAcross(weight) !== transposed)
+      throw new ShapeError(
+        `groupedLinear: expected a weight whose blocks run along its ${inner} inputs, got ${weight.dtype}${show(weight.shape)}, seen as ${transposed ? "(groups, in, out)" : "(groups, out, in)"}`,
+      );
+    return [x.shape[0] as number, out];
+  },
+  forward: (ctx, shape, x, weight, counts, bias, transposed) => {
+    const { out: n, inner: k } = sizesOf(x, weight, counts, transposed, bias[0]);
+    const from = packed(f32(x));
+    const b = bias[0] === undefined ? null : packed(f32(bias[0]));
+    const out = ctx.out(shape);
+    forGroups(counts, (group, first, rows) => {
+      const own = matrixAt(weight, group);
+      backend().linearQuantized(at(from, first * k), own, layoutOf(weight.dtype), b && at(b, group * n), null, at(out, first * n), null, rows, n, k, 0);
+    });
+    ctx.save(weight);
+    return out;
+  },
+  backward: (ctx, [x, weight, counts, bias, transposed], g) => {
+    const { out: n, inner: k } = sizesOf(x, weight, counts, transposed, bias[0]);
+    const gy = packed(g as Tensor);
+    const gx = ctx.needs(0) ? ctx.out(x.shape) : null;
+    const gb = bias[0] !== undefined && ctx.needs(2) ? ctx.out(bias[0].shape) : null;
+    if (gb !== null) backend().fill(gb, CODE.f32, gb.size, 0);
+    forGroups(counts, (group, first, rows) => {
+      const own = at(gy, first * n);
+      if (gx !== null) throughQuantized(ctx, own, ctx.get(0), at(gx, first * k), rows, false, group);
+      if (gb !== null) backend().reduce(REDUCTIONS.indexOf("sum"), own, at(gb, group * n), 1, rows, n);
+    });
+    return bias.length > 0 ? [gx, null, gb] : [gx, null];
+  },
+  composed: (x, weight, counts, bias, transposed) => {
+    const parts: Tensor[] = [];
+    const { out: n, inner: k } = sizesOf(x, weight, counts, transposed, bias[0]);
+    forGroups(counts, (group, first, rows) => {
+      const own = narrow(weight, 0, group, 1);
+      const matrix = quantizedFromBytes(own.bytesSync(), [n, k], weight.dtype as QuantizedDType);
+      const b = bias[0] === undefined ? null : reshape(narrow(bias[0], 0, group, 1), [n]);
+      parts.push(linear(narrow(x, 0, first, rows), transposed ? transpose(matrix) : matrix, b, { transposed }));
+    });
+    return concat(parts, 0);
+  },
+  samples: () => [
+    {
+      name: "three groups, one empty",
+      args: () => [values([5, 64]), quantizedValues([3, 37, 64], "q4_1"), Int32Array.of(2, 0, 3), [], false],
+      differences: false,
+    },
+    {
+      name: "biases, transposed",
+      args: () => [values([4, 256]), transpose(quantizedValues([2, 19, 256], "q4_k")), Int32Array.of(1, 3), [values([2, 19], { seed: 3 })], true],
+      differences: false,
+    },
+  ],
+});
+
 /**
  * Rows in groups, each with a weight of its own: rows `counts[0]` of x (rows, in) are multiplied by weight[0], the next `counts[1]` by weight[1], …; weight
- * (groups, out, in), or with `transposed` (groups, in, out), bias (groups, out) → (rows, out), f32. A row gets the bytes that `linear` gives it.
+ * (groups, out, in), or with `transposed` (groups, in, out), bias (groups, out) → (rows, out), f32. Block-quantised weights multiply
+ * integers. A row gets the bytes that `linear` gives it.
  */
 export function groupedLinear(x: Tensor, weight: Tensor, counts: Int32Array, bias: Tensor | null = null, options: GroupedLinearOptions = {}): Tensor {
   checkOptions("groupedLinear", options, OPTIONS);
-  return groupedLinearOp(x, weight, counts, bias === null ? [] : [bias], options.transposed ?? false);
+  const layer = weight instanceof Tensor && weight.isQuantized ? quantizedGroupedLinear : groupedLinearOp;
+  return layer(x, weight, counts, bias === null ? [] : [bias], options.transposed ?? false);
 }

@@ -124,6 +124,8 @@ export const permute = defineOp<[x: Tensor, dims: readonly number[]]>({
     if (full.length !== x.rank || new Set(full).size !== x.rank) {
       throw new ShapeError(`permute: expected each of the ${x.rank} dimensions once, got [${dims.join(", ")}]`);
     }
+    // Several quantised matrices are one behind the other, however each is seen.
+    if (x.isQuantized && x.rank === 3 && full[0] !== 0) refuseQuantized("permute of other than each matrix", x);
     return full.map((d) => x.shape[d] as number);
   },
   forward: (_, shape, x, dims) =>
@@ -154,7 +156,7 @@ export function transpose(x: Tensor, a = -2, b = -1): Tensor {
   return permute(x, dims);
 }
 
-/** `length` items of a dimension from `start`; a view. A negative start counts from the end. Of a block-quantised matrix rows only, as a copy. */
+/** `length` items of a dimension from `start`; a view. A negative start counts from the end. Of a block-quantised matrix rows only, of several whole ones, as a copy. */
 export const narrow = defineOp<[x: Tensor, dim: number, start: number, length: number]>({
   name: "narrow",
   quantized: [0],
@@ -171,7 +173,7 @@ export const narrow = defineOp<[x: Tensor, dim: number, start: number, length: n
     const d = dimension("narrow", dim, x.rank);
     const from = start < 0 ? start + (x.shape[d] as number) : start;
     if (x.isQuantized) {
-      if (d !== 0 || liesAcross(x)) refuseQuantized("narrow of other than rows", x);
+      if (d !== 0 || (x.rank === 2 && liesAcross(x))) refuseQuantized("narrow of other than rows", x);
       return quantizedRows(x, from, shape[0] as number);
     }
     return x.view(shape, x.strides, x.offset + from * (x.strides[d] as number));

@@ -4,21 +4,22 @@ import { gemm } from "../autocast.ts";
 import { ACCUMULATED, type Context, type Gradient } from "../autograd.ts";
 import { backend } from "../backend.ts";
 import { CODE } from "../dtype.ts";
-import { ACTIVATIONS, type Activation, BINARY, QUANTIZED, REDUCTIONS } from "../kernels.ts";
+import { ACTIVATIONS, type Activation, BINARY, type Operand, QUANTIZED, REDUCTIONS } from "../kernels.ts";
 import { defineOp } from "../op.ts";
-import { layoutOf, liesAcross, rowsAndItems } from "../quantized-layout.ts";
+import { matrixAt } from "../quantized.ts";
+import { layoutOf, liesAcross, matricesIn, rowsAndItems } from "../quantized-layout.ts";
 import { quantizedValues, values } from "../samples.ts";
 import { resized, rowsIn, type Shape, sameShape, show } from "../shape.ts";
 import { type Tensor, tensorFrom } from "../tensor.ts";
 import { f32 } from "./elementwise.ts";
-import { packed } from "./movement.ts";
+import { packed, transpose } from "./movement.ts";
 
 function check(op: string, t: Tensor): void {
   if (!t.isQuantized)
     throw new ShapeError(`${op}: expected a block-quantised matrix, one of ${QUANTIZED.join(", ")}, got ${t.dtype}${show(t.shape)}. Floats are what they are`);
 }
 
-/** The numbers that a block-quantised matrix (n, k) stands for, f32 (n, k): ggml's, bit for bit. */
+/** The numbers that a block-quantised matrix (n, k) stands for, or several (groups, n, k), f32 of the same shape: ggml's, bit for bit. */
 export const dequantize = defineOp<[weight: Tensor]>({
   name: "dequantize",
   quantized: [0],
@@ -28,12 +29,17 @@ export const dequantize = defineOp<[weight: Tensor]>({
   },
   forward: (ctx, shape, weight) => {
     const [n, k] = rowsAndItems(weight);
-    const out = ctx.out([n, k]);
-    backend().dequantizeRows(weight, out, layoutOf(weight.dtype), 0, n, n, k);
+    const out = ctx.out(weight.rank === 3 ? [matricesIn(weight), n, k] : [n, k]);
+    for (let i = 0; i < matricesIn(weight); i++)
+      backend().dequantizeRows(matrixAt(weight, i), { storage: out.storage, offset: i * n * k }, layoutOf(weight.dtype), 0, n, n, k);
     return liesAcross(weight) ? out.view(shape, weight.strides, 0) : out;
   },
   backward: "none: block-quantised weights are not trained",
-  samples: () => QUANTIZED.map((dtype) => ({ name: dtype, args: () => [quantizedValues([19, 512], dtype)] })),
+  samples: () => [
+    ...QUANTIZED.map((dtype) => ({ name: dtype, args: (): [Tensor] => [quantizedValues([19, 512], dtype)] })),
+    { name: "several", args: () => [quantizedValues([3, 19, 64], "q5_0")] },
+    { name: "several, across", args: () => [transpose(quantizedValues([3, 19, 64], "q4_1"))] },
+  ],
 });
 
 /** Numbers of a weight that are held as floats at a time. */
@@ -41,17 +47,17 @@ const UNPACKED = 4 << 20;
 /** The block of the float products' sums (`gemm`): chunks of whole blocks of rows leave their bytes as they are. */
 const KC = 768;
 
-/** @internal gx (m, k) = gy (m, n) · weight, or adds it: the weight's rows become floats a chunk at a time. `gyRow` is the distance of gy's rows. */
-export function throughQuantized(ctx: Context, gy: Tensor, weight: Tensor, gx: Tensor, m: number, adds: boolean): void {
+/** @internal gx (m, k) = gy (m, n) · matrix i of the weight, or adds it: the weight's rows become floats a chunk at a time. */
+export function throughQuantized(ctx: Context, gy: Operand, weight: Tensor, gx: Operand, m: number, adds: boolean, i = 0): void {
   const [n, k] = rowsAndItems(weight);
   const step = Math.min(n, Math.max(1, Math.floor(UNPACKED / Math.max(k, 1) / KC)) * KC);
   const rows = ctx.out([step, k]);
   for (let at = 0; at < n; at += step) {
     const count = Math.min(step, n - at);
-    backend().dequantizeRows(weight, rows, layoutOf(weight.dtype), at, count, n, k);
+    backend().dequantizeRows(matrixAt(weight, i), rows, layoutOf(weight.dtype), at, count, n, k);
     gemm({ storage: gy.storage, offset: gy.offset + at }, n, 1, 0, rows, k, 1, 0, gx, k, 0, 1, m, k, count, 1, adds || at > 0 ? 1 : 0);
   }
-  if (n === 0 && !adds) backend().fill(gx, CODE.f32, gx.size, 0);
+  if (n === 0 && !adds) backend().fill(gx, CODE.f32, m * k, 0);
   rows.dispose("the end of a gradient");
 }
 
@@ -62,9 +68,9 @@ export function throughQuantized(ctx: Context, gy: Tensor, weight: Tensor, gx: T
 function layerShape(op: string, x: Tensor, weight: Tensor, transposed: boolean, bias: Tensor | undefined, residual: Tensor | undefined): Shape {
   check(op, weight);
   const across = liesAcross(weight);
-  const n = weight.shape[across ? 1 : 0] as number;
-  const k = weight.shape[across ? 0 : 1] as number;
-  if (x.rank === 0 || x.shape[x.rank - 1] !== k || transposed !== across)
+  const n = weight.shape[weight.rank - (across ? 1 : 2)] as number;
+  const k = weight.shape[weight.rank - (across ? 2 : 1)] as number;
+  if (weight.rank !== 2 || x.rank === 0 || x.shape[x.rank - 1] !== k || transposed !== across)
     throw new ShapeError(
       `${op}: expected x (…, ${k}) for a weight ${weight.dtype}${show(weight.shape)} whose blocks run along ${k} inputs${transposed === across ? "" : `, seen as ${transposed ? "(in, out)" : "(out, in)"}`}, got ${show(x.shape)}`,
     );
