@@ -4,7 +4,7 @@ import type { CausalLM } from "../models/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { endIds } from "../tokenizers/end-ids.ts";
-import type { Tokenizer } from "../tokenizers/index.ts";
+import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import { OF_MODEL, type Sequence } from "./paged-state.ts";
 import type { PrefixNode } from "./prefix-cache.ts";
 import { checkSampling, SAMPLING_OPTIONS, type SamplerState, type SamplingOptions, sample, samplerState, uniformAt } from "./samplers.ts";
@@ -207,7 +207,7 @@ export function promptIds(where: string, model: CausalLM, prompt: Prompt, index:
   else if (tokenizer === undefined)
     throw new ConfigError(`${where}: a prompt of text without a tokenizer, expected options.tokenizer, got none. Pass the model's tokenizer, or token ids.`);
   else {
-    ids = tokenizer.encode(prompt).ids;
+    ids = tokenizer.encode(prompt, WHOLE).ids;
     if (ids.length === 0 && prompt.trim() !== "")
       throw new DataError(
         `${where}: prompt ${index} has no tokens, expected at least one, got none from ${prompt.length} characters of text. The tokenizer's vocabulary is empty or not of this text; use the model's own.`,

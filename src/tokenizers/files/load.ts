@@ -9,6 +9,7 @@ import type { TokenizerSpec } from "../tokenizer-spec.ts";
 import { readChatFiles, readChatMetadata } from "./chat-files.ts";
 import { ggufTokenizer } from "./gguf-tokenizer.ts";
 import { readTiktoken } from "./tiktoken-file.ts";
+import { readSettings } from "./tokenizer-config.ts";
 import { checkFileSystem, diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
 import { readTokenizerBytes, readTokenizerJson } from "./tokenizer-json.ts";
 import { readVocabAndMerges } from "./vocab-merges.ts";
@@ -88,7 +89,8 @@ async function readSpec(files: TokenizerFiles, only: string | undefined, options
   }
   const spec = await readTokenizer(files, { text, json }, only, options);
   const chat = await readChatFiles(files.name, text);
-  return chat === undefined ? spec : { ...spec, chat };
+  const settings = readSettings(await text("tokenizer_config.json"), `${files.name}/tokenizer_config.json`);
+  return { ...spec, ...(chat === undefined ? {} : { chat }), ...(settings === undefined ? {} : { settings }) };
 }
 
 async function readTokenizer(
