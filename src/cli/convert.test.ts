@@ -53,7 +53,12 @@ test("a folder as GGUF and back: the same weights, tokenizer, template", async (
   expect(JSON.parse(readFileSync(at("again/config.json"), "utf8"))).toMatchObject({ architectures: ["LlamaForCausalLM"], dtype: "bfloat16", eos_token_id: 0 });
   expect(readFileSync(at("again/chat_template.jinja"), "utf8")).toBe("{{ a }}");
   expect(readFileSync(at("again/tokenizer.json"), "utf8")).toBe(readFileSync(at("model/tokenizer.json"), "utf8"));
-  expect(JSON.parse(readFileSync(at("again/tokenizer_config.json"), "utf8"))).toMatchObject({ eos_token: "<|endoftext|>", chat_template: "{{ a }}" });
+  expect(JSON.parse(readFileSync(at("again/tokenizer_config.json"), "utf8"))).toMatchObject({
+    bos_token: "<|endoftext|>",
+    eos_token: "<|endoftext|>",
+    model_max_length: 64,
+    chat_template: "{{ a }}",
+  });
   await groundup("convert", at("model"), "--to", "hf", "--out", at("kept"));
   expect(readFileSync(at("kept/generation_config.json"), "utf8")).toBe('{"top_k": 5}');
 });

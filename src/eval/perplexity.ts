@@ -44,7 +44,8 @@ export async function perplexity(
   const documents = typeof text === "string" ? [text] : text;
   const bytesOf = (t: string) => new TextEncoder().encode(t).length;
   const { progress } = options;
-  const all = progress && !(Symbol.asyncIterator in documents) ? documents.reduce((n, document) => n + Math.max(0, tokenizer.count(document, WHOLE) - 1), 0) : null;
+  const all =
+    progress && !(Symbol.asyncIterator in documents) ? documents.reduce((n, document) => n + Math.max(0, tokenizer.count(document, WHOLE) - 1), 0) : null;
   let [sum, tokens, bytes, words] = [0, 0, 0, 0];
   for await (const document of documents) {
     const encoding = tokenizer.encode(document, WHOLE);

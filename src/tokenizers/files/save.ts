@@ -1,6 +1,7 @@
 /** Saving tokenizers. */
 import { asPipeline } from "../sentencepiece/as-pipeline.ts";
 import type { TokenizerSpec } from "../tokenizer-spec.ts";
+import { tokenizerConfig } from "./tokenizer-config.ts";
 import { writeFiles } from "./tokenizer-files.ts";
 import { writeTokenizerJson } from "./tokenizer-json.ts";
 import { vocabText, writeMergesText } from "./vocab-merges.ts";
@@ -8,9 +9,12 @@ import { vocabText, writeMergesText } from "./vocab-merges.ts";
 /** The names of the files that a BPE is saved in. */
 export const BPE_FILES = ["tokenizer.json", "vocab.json", "merges.txt"] as const;
 
-/** The files of a tokenizer by name: tokenizer.json, and for a BPE vocab.json and merges.txt; of a SentencePiece model its own file where it came from one. */
+/**
+ * The files of a tokenizer by name: tokenizer.json, and for a BPE vocab.json and merges.txt; of a SentencePiece model its own file where it came from one. Beside
+ * them what transformers reads: tokenizer_config.json and chat templates.
+ */
 export function tokenizerFiles(spec: TokenizerSpec): Record<string, string | Uint8Array> {
-  const chat = chatFiles(spec);
+  const chat = { "tokenizer_config.json": `${JSON.stringify(tokenizerConfig(spec), null, 2)}\n`, ...chatFiles(spec) };
   if (spec.model.kind === "sentencepiece") {
     const { file } = spec.model;
     return file === null ? { "tokenizer.json": writeTokenizerJson(asPipeline(spec.model)), ...chat } : { "tokenizer.model": file, ...chat };
