@@ -178,7 +178,7 @@ it("bytes: ids are the bytes", async () => {
   expect(tokenizer.vocabSize).toBe(257);
   expect(Array.from(tokenizer.encode("aé\n").ids)).toEqual([97, 0xc3, 0xa9, 10]);
   await tokenizer.save(join(folder, "bytes"));
-  expect((await readdir(join(folder, "bytes"))).sort()).toEqual(["merges.txt", "tokenizer.json", "vocab.json"]);
+  expect((await readdir(join(folder, "bytes"))).sort()).toEqual(["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"]);
   const again = await loadTokenizer(join(folder, "bytes"));
   expect(Array.from(again.encode("aé\n<s>", { allowSpecial: true }).ids)).toEqual([97, 0xc3, 0xa9, 10, 256]);
 });
