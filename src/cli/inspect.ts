@@ -3,19 +3,9 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
-import { ConfigError, GroundupError } from "../errors.ts";
-import { isGgufFile } from "../formats/gguf/files.ts";
-import {
-  listCheckpoints,
-  openFile,
-  openFolder,
-  openGguf,
-  openModelWeights,
-  openPytorch,
-  openSafetensors,
-  readConfigJson,
-  type TensorReader,
-} from "../formats/index.ts";
+import { ConfigError, FormatError, GroundupError } from "../errors.ts";
+import { isGgufFile, openGgufFiles } from "../formats/gguf/files.ts";
+import { listCheckpoints, openFile, openFolder, openModelWeights, openPytorch, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
 import { architectures, describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts, openWeights } from "../models/index.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
@@ -71,6 +61,8 @@ async function inspect(path: string, tensors: boolean): Promise<Inspected> {
   if (path.endsWith(".safetensors")) return inspectWeights(path, await openSafetensors(await openFile(path)), tensors);
   if (PYTORCH_ENDING.test(path)) return inspectPytorch(path, tensors);
   if (/\.(json|tiktoken|txt|bpe)$/.test(path) && basename(path) !== "config.json") return inspectTokenizer(path);
+  if (path.endsWith(".gguf"))
+    throw new FormatError(`${path}: not a GGUF file, expected one that begins with "GGUF", got another file of that name. It is damaged; fetch it again.`);
   throw new ConfigError(
     `${path}: nothing that groundup knows, expected .safetensors, .gguf, PyTorch's .bin or .pt, or a tokenizer's file, got ${basename(path)}. Name the model's folder in place of a file in it.`,
   );
@@ -146,8 +138,9 @@ function weightLines(weights: readonly Weight[], files: number, tensors: boolean
 }
 
 async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
-  const reader = await openGguf(await openFile(path));
+  const reader = await openGgufFiles(path);
   await reader.close();
+  const files = Number(reader.metadata.get("split.count")?.value ?? 1) || 1;
   const weights = [...reader.tensors.values()].map(({ name, type, shape, bytes }) => ({ name, dtype: type, shape, bytes }));
   const architecture = reader.metadata.get("general.architecture")?.value ?? "unknown";
   const lines = [`GGUF       ${path}, version ${reader.version}`, `model      ${architecture}`];
@@ -162,7 +155,7 @@ async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
     unsupported = error.message;
     lines.push(`does not run: ${unsupported}`);
   }
-  lines.push(...weightLines(weights, 1, tensors), "metadata");
+  lines.push(...weightLines(weights, files, tensors), "metadata");
   const metadata = Object.fromEntries(
     [...reader.metadata].map(([key, value]) => [key, value.kind === "array" ? `${value.value.length} × ${value.of}` : value.value]),
   );
@@ -179,6 +172,7 @@ async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
       tensors: weights.length,
       values: valuesIn(weights),
       bytes: bytesIn(weights),
+      files,
       dtypes: countByDtype(weights),
       metadata: Object.fromEntries(Object.entries(metadata).map(([key, value]) => [key, typeof value === "bigint" ? value.toString() : value])),
       ...(tensors ? { list: weights } : {}),

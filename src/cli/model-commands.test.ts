@@ -117,7 +117,7 @@ describe("generate", () => {
   test("a prompt that is refused is not shown first", async () => {
     const { out, err, code } = await groundup("generate", at("runs/mine"), "--prompt", "It was ".repeat(200));
     expect([out, code]).toEqual(["", 1]);
-    expect(err).toMatch(/prompt 0 is too long, expected at most 64 tokens \(the model's context\), got \d+/);
+    expect(err).toMatch(/the prompt is too long, expected at most 64 tokens \(the model's context\), got \d+/);
   });
 
   test("wrong flags, paths and folders are explained", async () => {
