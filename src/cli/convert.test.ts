@@ -1,5 +1,5 @@
 /** `convert` and `quantize`, from a folder to GGUF and back. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -127,6 +127,25 @@ test("what is called .gguf and is none is told as such", async () => {
     const { err, code } = await groundup(line[0] as string, at("text.gguf"), ...line.slice(1));
     expect(err).toMatch(/text\.gguf: .*(begins with "GGUF"|does not begin as a GGUF file does)/);
     expect(code).toBe(1);
+  }
+});
+
+test("a folder that can't be read is no empty one", async () => {
+  mkdirSync(at("locked"));
+  chmodSync(folder, 0o755);
+  // What is imported when a command first runs must be there before.
+  expect((await groundup("inspect", at("locked"))).err).toContain("got an empty folder");
+  chmodSync(at("locked"), 0);
+  // Nothing is locked for root.
+  const root = process.geteuid?.() === 0;
+  if (root) process.seteuid?.(65_534);
+  try {
+    const { err, code } = await groundup("inspect", at("locked"));
+    expect(err).toContain("locked: can't be read, expected a readable file, got no permission (EACCES)");
+    expect(code).toBe(1);
+  } finally {
+    if (root) process.seteuid?.(0);
+    chmodSync(at("locked"), 0o755);
   }
 });
 

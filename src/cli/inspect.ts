@@ -1,11 +1,13 @@
 /** `groundup inspect`: looks into whatever groundup reads or writes. */
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
 import { ConfigError, FormatError, GroundupError } from "../errors.ts";
 import { isGgufFile, openGgufFiles } from "../formats/gguf/files.ts";
 import { listCheckpoints, openFile, openFolder, openModelWeights, openPytorch, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
+import { whereThere } from "../formats/node-file.ts";
 import { architectures, describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts, openWeights } from "../models/index.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
@@ -48,13 +50,15 @@ interface Inspected {
 async function inspect(path: string, tensors: boolean): Promise<Inspected> {
   const has = (name: string) => existsSync(join(path, name));
   if (statSync(path).isDirectory()) {
+    // A folder that can't be read has nothing that could be seen below.
+    const names = await whereThere(path, readdir(path), []);
     if (has("config.yaml") && (has("checkpoints") || has("manifest.json"))) return inspectRun(path, tensors);
     if (has("config.json")) return inspectModel(path, tensors);
     if (has("manifest.json") && has("documents.bin")) return inspectShards(path);
     if (has("tokenizer.json") || has("vocab.json") || has("encoder.json")) return inspectTokenizer(path);
     if (WEIGHTS.some(has)) return inspectWeights(path, await openModelWeights(openFolder(path)), tensors);
     throw new ConfigError(
-      `${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${readdirSync(path).slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`,
+      `${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${names.slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`,
     );
   }
   if (await isGgufFile(path)) return inspectGguf(path, tensors);
