@@ -28,14 +28,13 @@ export function tokenizerFiles(spec: TokenizerSpec): Record<string, string | Uin
   return files;
 }
 
-/** Templates in files of their own, and the tokens that they write. */
+/** Templates in files of their own. The tokens that they write are in tokenizer_config.json. */
 function chatFiles({ chat }: TokenizerSpec): Record<string, string> {
   if (chat === undefined) return {};
   const templates = Object.entries(chat.templates)
     .filter(([name]) => /^[\w-]+$/.test(name))
     .map(([name, source]) => [name === "default" ? "chat_template.jinja" : `additional_chat_templates/${name}.jinja`, source]);
-  const tokens = Object.keys(chat.tokens).length === 0 ? {} : { "special_tokens_map.json": `${JSON.stringify(chat.tokens, null, 2)}\n` };
-  return { ...Object.fromEntries(templates), ...tokens };
+  return Object.fromEntries(templates);
 }
 
 /** Writes a tokenizer's files into a folder, which is made if needed. Hugging Face tokenizers opens them. */
