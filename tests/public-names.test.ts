@@ -29,7 +29,7 @@ const NAMES: Record<string, string> = {
     adam adamw clipFactor clipGradNorm constant cosine decayGroups linear oneCycle rmsprop sgd wsd
   `,
   tokenizers: `
-    byteTokenizer charTokenizer createTokenizer loadTokenizer memoryFiles readTiktoken readTokenizerJson tokenizerFiles traceEncoding
+    WHOLE byteTokenizer charTokenizer createTokenizer loadTokenizer memoryFiles readTiktoken readTokenizerJson tokenizerFiles traceEncoding
     trainBpe trainBpeStream trainUnigram trainWordPiece unknownId writeTokenizerJson
   `,
   data: `
