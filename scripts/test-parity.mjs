@@ -4,7 +4,7 @@
 //   npm run test:parity -- --python .venv/bin/python [--tokenizers FOLDER] [--text FILE] [--only models,tokenizers,training,fixtures]
 //   (--optional: nothing to do where neither --python nor GROUNDUP_PYTHON names a Python)
 //
-//   models      folders saved by groundup open in transformers with the same logits, their tokenizers with the same ids
+//   models      folders saved by groundup open in transformers with the same logits, their tokenizers with the same ids, conversations, lengths and padding
 //   tokenizers  ids of published vocabularies equal tiktoken's and tokenizers': on the golden file of FOLDER, and on the text
 //   training    a BPE trained by groundup has the merges of tokenizers' BpeTrainer, in the same order
 //   fixtures    every committed fixture comes out of its script again
@@ -21,7 +21,7 @@ import { gunzipSync } from "node:zlib";
 import { manualSeed, noGrad, randint, randn, scope } from "groundup";
 import { openFolder, readConfigJson } from "groundup/formats";
 import { createModel, saveModel } from "groundup/models";
-import { createTokenizer, loadTokenizer, readTiktoken, readTokenizerJson, tokenizerFiles, trainBpe } from "groundup/tokenizers";
+import { createTokenizer, loadTokenizer, memoryFiles, readTiktoken, readTokenizerJson, tokenizerFiles, trainBpe } from "groundup/tokenizers";
 import { root } from "./platforms.mjs";
 
 const { values: options } = parseArgs({
@@ -39,6 +39,10 @@ if (options.python === undefined) {
 }
 const python = options.python.includes("/") ? resolve(options.python) : options.python;
 const work = mkdtempSync(join(tmpdir(), "groundup-parity-"));
+const CHAT = [
+  { role: "user", content: "Who's there?" },
+  { role: "assistant", content: "A whale." },
+];
 const failed = [];
 const notAsked = [];
 try {
@@ -99,7 +103,7 @@ function writeIds(file, lists) {
 async function models(folder) {
   const fixtures = join(root, "tests", "fixtures", "models");
   const texts = [...book().slice(3, 6), "  two blanks, é, 語, 🙂, 1234\r\n\t<|endoftext|>", ""];
-  const tokenizer = trainBpe(book(), { vocabSize: 600, specialTokens: ["<|endoftext|>"] });
+  const tokenizer = await talking(trainBpe(book(), { vocabSize: 600, specialTokens: ["<|endoftext|>", "<|user|>", "<|end|>"] }));
   const list = [];
   for (const [i, name] of readdirSync(fixtures).entries()) {
     manualSeed(i);
@@ -122,8 +126,6 @@ async function models(folder) {
     const sharded = i % 2 === 1;
     await saveModel(model, place, sharded ? { maxShardBytes: 20_000 } : {});
     await tokenizer.save(place);
-    // Without it transformers takes the class of the model's type, which for some has a form of its own.
-    writeFileSync(join(place, "tokenizer_config.json"), JSON.stringify({ tokenizer_class: "PreTrainedTokenizerFast" }));
     const length = (config.max_position_embeddings ?? config.n_positions ?? 24) - 1; // BLOOM's config names no length
     scope(() => {
       const inputIds = randint(0, tokenizer.vocabSize, [2, length]);
@@ -135,8 +137,25 @@ async function models(folder) {
     model.dispose();
   }
   const ids = texts.map((text) => [...tokenizer.encode(text, { allowSpecial: true }).ids]);
-  writeFileSync(join(folder, "models.json"), JSON.stringify({ models: list, texts, ids }));
+  const { text } = tokenizer.applyChatTemplate(CHAT, { addGenerationPrompt: true });
+  const padded = tokenizer.encodeBatch(texts, { allowSpecial: true, truncation: true, padding: true }).map((each) => [[...each.ids], [...each.attentionMask]]);
+  writeFileSync(join(folder, "models.json"), JSON.stringify({ models: list, texts, ids, messages: CHAT, chat: text, padded }));
   return [join(folder, "models.json")];
+}
+
+/** The tokenizer with a template, and what a tokenizer_config.json may say. */
+async function talking({ spec }) {
+  const config = {
+    bos_token: "<|endoftext|>",
+    eos_token: "<|end|>",
+    pad_token: "<|end|>",
+    model_max_length: 40,
+    padding_side: "left",
+    truncation_side: "left",
+    chat_template:
+      "{% for m in messages %}{{ '<|user|>' if m.role == 'user' else bos_token }}{{ m.content }}{{ eos_token }}\n{% endfor %}{% if add_generation_prompt %}<|endoftext|>{% endif %}",
+  };
+  return loadTokenizer(memoryFiles({ ...tokenizerFiles(spec), "tokenizer_config.json": JSON.stringify(config) }));
 }
 
 async function tokenizers(folder) {

@@ -97,6 +97,10 @@ test("a context that is full is told, refused, or shifted where that was asked f
 
 test("what goes wrong is said", { timeout: 60_000 }, async () => {
   expect(await chat("a\n", at("silent"))).toMatchObject({ code: 1, err: expect.stringContaining("this model has no chat template") });
+  expect(await chat("a\n", at("model"), "--template", at("none.jinja"))).toMatchObject({
+    code: 1,
+    err: expect.stringMatching(/--template .*none\.jinja: can.t be read, expected a Jinja file, got ENOENT/),
+  });
   expect(await chat("a\n", at("silent"), "--plain", "--max-new-tokens", "2")).toMatchObject({ code: 0 });
   expect(await chat("refuse\n", at("model"))).toMatchObject({ code: 1, err: expect.stringContaining("got: not this") });
   expect(await chat("/retyr\n", at("model"))).toMatchObject({ code: 1, err: expect.stringContaining('Did you mean "retry"?') });

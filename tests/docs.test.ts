@@ -12,9 +12,9 @@ const documents = [
   "README.md",
   "CONTRIBUTING.md",
   "npm/README.md",
-  ...readdirSync(join(root, "docs"))
+  ...readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" })
     .filter((f) => f.endsWith(".md"))
-    .map((f) => `docs/${f}`),
+    .map((f) => `docs/${f.replaceAll("\\", "/")}`),
 ];
 
 describe.each(documents)("%s", (document) => {

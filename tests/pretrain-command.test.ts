@@ -41,12 +41,15 @@ test("trains, reports, and gives one JSON object with --json", { timeout: 60_000
     "merges.txt",
     "model.safetensors",
     "tokenizer.json",
+    "tokenizer_config.json",
     "training",
     "vocab.json",
   ]);
+  const context = JSON.parse(readFileSync(join(result.checkpoint, "config.json"), "utf8")).max_position_embeddings;
+  expect(JSON.parse(readFileSync(join(result.checkpoint, "tokenizer_config.json"), "utf8"))).toMatchObject({ model_max_length: context });
   expect(existsSync(join(out, "report.html"))).toBe(true);
-  // docs/runs.md names every file of the folder and every key of metrics.jsonl.
-  const guide = readFileSync(join(ROOT, "docs", "runs.md"), "utf8");
+  // docs/guides/runs.md names every file of the folder and every key of metrics.jsonl.
+  const guide = readFileSync(join(ROOT, "docs", "guides", "runs.md"), "utf8");
   const keys = readFileSync(join(out, "metrics.jsonl"), "utf8")
     .trim()
     .split("\n")

@@ -92,7 +92,12 @@ export async function chatForm(folder: string, tokenizer: Tokenizer, given: { te
       folder,
       "continue texts with groundup generate, name a template with --template FILE, or try --plain, which writes User: and Assistant: before each turn.",
     );
-  const template = file === undefined ? undefined : await readFile(file, "utf8");
+  const template =
+    file === undefined
+      ? undefined
+      : await readFile(file, "utf8").catch((cause: NodeJS.ErrnoException) => {
+          throw new ConfigError(`--template ${file}: can't be read, expected a Jinja file, got ${cause.code ?? cause.message}. Check the path.`, { cause });
+        });
   return { template, stop: [], endIds: endOf(tokenizer, template) };
 }
 

@@ -90,6 +90,18 @@ const table: CommandTable = [
     async () => ({ command: defineCommand({ about: "Explains itself at length. ".repeat(9), options: z.object({}), examples: [], run: () => undefined }) }),
   ],
   ["tokenizer", "tokenizers", async () => ({ commands: [["encode", "encodes", async () => ({ command: train })]] })],
+  [
+    "export",
+    "writes",
+    async () => ({
+      command: defineCommand({
+        about: "Writes.",
+        options: z.object({ out: z.string().describe("where to").meta({ placeholder: "FILE" }), kind: z.enum(["a", "b"]).describe("which") }),
+        examples: ["groundup export --kind a --out x.gguf"],
+        run: () => undefined,
+      }),
+    }),
+  ],
   ["refuse", "fails", async () => ({ command: throwing(new ConfigError("recipe.yaml: bad")) })],
   ["break", "breaks", async () => ({ command: throwing(new TypeError("x is undefined")) })],
 ];
@@ -149,6 +161,21 @@ describe("flags", () => {
     // The same value twice contradicts nothing, and what follows = or -- is no flag.
     await run("train", "--out=--json", "--out=--json", "--set", "a=1", "--set", "a=2", "--", "--kind");
     expect(last()).toMatchObject({ args: ["--kind"], options: { out: "--json", set: ["a=1", "a=2"] } });
+  });
+
+  test("flags that are missing are told with what they take and a command line that has them", async () => {
+    await run("export", "--wrong");
+    expect(err).toBe(
+      [
+        "groundup export:",
+        "  --out is missing, expected --out FILE (where to), got nothing. Add it, as in: groundup export --kind a --out x.gguf",
+        "  --kind is missing, expected --kind a|b (which), got nothing. Add it, as in: groundup export --kind a --out x.gguf",
+        "  --wrong is unknown, expected one of the 3 flags (--out, --kind, --json), got true. Correct or remove it.",
+        'Run "groundup export --help" to see what it takes.',
+        "",
+      ].join("\n"),
+    );
+    expect(process.exitCode).toBe(2);
   });
 
   test("missing and superfluous arguments", async () => {

@@ -5,7 +5,7 @@ import { ConfigError } from "../errors.ts";
 import { parseConfig } from "../formats/hf-config.ts";
 import { columnsOf, shownOn } from "../shown-text.ts";
 import { UsageError } from "./failure.ts";
-import { addFlags, flagOf, flagSchema, misusedFlags, recipeKeys } from "./flags.ts";
+import { addFlags, flagOf, flagSchema, missingFlags, misusedFlags, recipeKeys } from "./flags.ts";
 
 /** A command's view of the terminal, where control characters in what it prints are shown as symbols. */
 export interface Io {
@@ -120,6 +120,8 @@ function parse(name: string, command: CliCommand, schema: z.ZodObject, argv: rea
   // Words after an unknown flag may be its value, so arguments are counted only where every flag is known.
   if (unknown.length === 0) problems.push(...argumentProblems(command.arguments ?? [], operands));
 
+  const missing = missingFlags(schema, Object.keys(typed), command.examples);
+  problems.push(...missing.map(({ problem }) => problem));
   try {
     parseConfig(flagSchema(schema), typed, name);
   } catch (error) {
@@ -129,7 +131,13 @@ function parse(name: string, command: CliCommand, schema: z.ZodObject, argv: rea
         .split("\n")
         .slice(1)
         // A flag that may be repeated is spoken of as it is typed, not as a list's item.
-        .map((line) => line.trim().replace(/^(--[\w-]+)\.\d+/, "$1")),
+        .map((line) =>
+          line
+            .trim()
+            .replace(/^(--[\w-]+)\.\d+/, "$1")
+            .replace(/ known keys( \(|,)/, " flags$1"),
+        )
+        .filter((line) => !missing.some(({ flag }) => line.startsWith(`${flag} is missing`))),
     );
   }
   if (problems.length > 0) throw new UsageError(listed(name, problems));

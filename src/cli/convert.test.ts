@@ -1,9 +1,11 @@
 /** `convert` and `quantize`, from a folder to GGUF and back. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { commandLine } from "../../tests/command-line.ts";
+import type { GgufValue } from "../formats/gguf/read.ts";
+import { encodeGguf, openFile, openGguf } from "../formats/index.ts";
 import { GPT2, Llama, saveModel } from "../models/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
 import type { CommandTable } from "./dispatch.ts";
@@ -53,7 +55,12 @@ test("a folder as GGUF and back: the same weights, tokenizer, template", async (
   expect(JSON.parse(readFileSync(at("again/config.json"), "utf8"))).toMatchObject({ architectures: ["LlamaForCausalLM"], dtype: "bfloat16", eos_token_id: 0 });
   expect(readFileSync(at("again/chat_template.jinja"), "utf8")).toBe("{{ a }}");
   expect(readFileSync(at("again/tokenizer.json"), "utf8")).toBe(readFileSync(at("model/tokenizer.json"), "utf8"));
-  expect(JSON.parse(readFileSync(at("again/tokenizer_config.json"), "utf8"))).toMatchObject({ eos_token: "<|endoftext|>", chat_template: "{{ a }}" });
+  expect(JSON.parse(readFileSync(at("again/tokenizer_config.json"), "utf8"))).toMatchObject({
+    bos_token: "<|endoftext|>",
+    eos_token: "<|endoftext|>",
+    model_max_length: 64,
+    chat_template: "{{ a }}",
+  });
   await groundup("convert", at("model"), "--to", "hf", "--out", at("kept"));
   expect(readFileSync(at("kept/generation_config.json"), "utf8")).toBe('{"top_k": 5}');
 });
@@ -93,6 +100,67 @@ test("a damaged file is told once, and a context of fewer tokens than are compar
   const { compared } = await json("quantize", at("short"), "--type", "F32", "--out", at("short.gguf"), "--check");
   expect(compared.agree).toBe(compared.of);
   expect(compared.of).toBeGreaterThan(10);
+});
+
+test("a text without a perplexity is told before the work", async () => {
+  writeFileSync(at("short.txt"), "a");
+  const { err, code } = await groundup("quantize", at("model"), "--out", at("unmade.gguf"), "--perplexity", at("short.txt"));
+  expect(err).toContain("short.txt: too short for --perplexity, expected a document of at least 2 tokens, got none. Give a longer text.");
+  expect([code, existsSync(at("unmade.gguf"))]).toEqual([1, false]);
+});
+
+test("a GGUF in several files is inspected whole, and a part alone is no model", async () => {
+  await groundup("convert", at("model"), "--to", "gguf", "--out", at("one.gguf"), "--force");
+  const reader = await openGguf(await openFile(at("one.gguf")));
+  const tensors = [...reader.tensors.values()];
+  const number = (value: number) => ({ kind: "u16", value }) as const;
+  for (const [no, part] of [tensors.slice(0, 5), tensors.slice(5)].entries()) {
+    const split = [
+      ["split.no", number(no)],
+      ["split.count", number(2)],
+      ["split.tensors.count", { kind: "i32", value: tensors.length }],
+    ] as const;
+    const entries = part.map(({ name, type, shape }) => ({ name, type, shape, data: () => reader.read(name) }));
+    const { content } = encodeGguf(new Map<string, GgufValue>([...(no === 0 ? reader.metadata : []), ...split]), entries);
+    const bytes: Uint8Array[] = [];
+    for await (const piece of content) bytes.push(piece);
+    writeFileSync(at(`m-0000${no + 1}-of-00002.gguf`), Buffer.concat(bytes));
+  }
+  await reader.close();
+  const [whole, split] = [await json("inspect", at("one.gguf"), "--tensors"), await json("inspect", at("m-00001-of-00002.gguf"), "--tensors")];
+  expect(split).toMatchObject({ files: 2, tensors: whole.tensors, bytes: whole.bytes, parameters: whole.parameters, list: whole.list, unsupported: null });
+  expect((await groundup("inspect", at("m-00001-of-00002.gguf"))).out).toMatch(/^weights {4}.* in 2 files: /m);
+  expect((await groundup("inspect", at("m-00002-of-00002.gguf"))).err).toContain("Name the first file");
+  rmSync(at("m-00002-of-00002.gguf"));
+  expect((await groundup("inspect", at("m-00001-of-00002.gguf"))).err).toContain("m-00002-of-00002.gguf");
+});
+
+test("what is called .gguf and is none is told as such", async () => {
+  writeFileSync(at("text.gguf"), "some text");
+  for (const line of [["inspect"], ["convert", "--to", "hf", "--out", at("none")], ["generate", "--prompt", "a"]]) {
+    const { err, code } = await groundup(line[0] as string, at("text.gguf"), ...line.slice(1));
+    expect(err).toMatch(/text\.gguf: .*(begins with "GGUF"|does not begin as a GGUF file does)/);
+    expect(code).toBe(1);
+  }
+});
+
+test("a folder that can't be read is no empty one", async () => {
+  mkdirSync(at("locked"));
+  chmodSync(folder, 0o755);
+  // What is imported when a command first runs must be there before.
+  expect((await groundup("inspect", at("locked"))).err).toContain("got an empty folder");
+  chmodSync(at("locked"), 0);
+  // Nothing is locked for root.
+  const root = process.geteuid?.() === 0;
+  if (root) process.seteuid?.(65_534);
+  try {
+    const { err, code } = await groundup("inspect", at("locked"));
+    expect(err).toContain("locked: can't be read, expected a readable file, got no permission (EACCES)");
+    expect(code).toBe(1);
+  } finally {
+    if (root) process.seteuid?.(0);
+    chmodSync(at("locked"), 0o755);
+  }
 });
 
 test("nanoGPT's checkpoint: inspected, converted, and no words about its tokenizer but that there is none", async () => {

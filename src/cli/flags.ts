@@ -102,6 +102,18 @@ export function misusedFlags(schema: z.ZodObject, argv: readonly string[]): stri
   return problems;
 }
 
+/** What is said of flags that a command needs and that were not given: what each is, and a command line that has it. */
+export function missingFlags(schema: z.ZodObject, given: readonly string[], examples: readonly string[]): { flag: string; problem: string }[] {
+  return fieldsOf(schema)
+    .filter(([key, , required]) => required && !given.includes(flagOf(key)))
+    .map(([key, field]) => {
+      const flag = flagOf(key);
+      const example = examples.find((line) => line.split(" ").includes(flag));
+      const advice = example === undefined ? "Add it." : `Add it, as in: ${example}`;
+      return { flag, problem: `${flag} is missing, expected ${flag} ${placeholderOf(field)} (${field.description}), got nothing. ${advice}` };
+    });
+}
+
 /** An empty list is what a flag that may be repeated stands for when it is not given, and tells nobody anything. */
 const isEmptyList = (value: unknown): boolean => Array.isArray(value) && value.length === 0;
 

@@ -10,7 +10,7 @@ import { createEngine, type Engine, type Prompt, type SpeculationOptions, type T
 import { duration, grouped } from "../quantities.ts";
 import type { StateDType } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
-import type { Tokenizer } from "../tokenizers/index.ts";
+import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import type { Io } from "./command.ts";
 import { checkPath, type OpenedModel } from "./open-model.ts";
 import { OWN_FLAGS, type RequestFlags, requestOptions } from "./request-flags.ts";
@@ -146,7 +146,7 @@ async function answer(engine: Engine, item: Item, tokenizer: Tokenizer, stopIds:
     logprobs: events.map((e) => e.logprob),
     ...(item.flags.topLogprobs > 0 ? { topLogprobs: events.map((e) => e.topLogprobs) } : {}),
     done: last?.done ?? "length",
-    promptTokens: last?.usage?.promptTokens ?? (typeof item.prompt === "string" ? tokenizer.count(item.prompt) : item.prompt.length),
+    promptTokens: last?.usage?.promptTokens ?? (typeof item.prompt === "string" ? tokenizer.count(item.prompt, WHOLE) : item.prompt.length),
     seed,
     key,
   });
@@ -198,7 +198,7 @@ function parseLine(text: string, where: string): Json {
 }
 
 function checkPrompt(prompt: Prompt, where: string, tokenizer: Tokenizer, { context, vocabulary }: { context: number; vocabulary: number }): void {
-  const length = typeof prompt === "string" ? tokenizer.count(prompt) : prompt.length;
+  const length = typeof prompt === "string" ? tokenizer.count(prompt, WHOLE) : prompt.length;
   if (length > context)
     throw new ConfigError(`${where}: the prompt is too long, expected at most ${context} tokens (the model's context), got ${length}. Shorten it.`);
   if (typeof prompt !== "string") checkTokenIds(`${where}: prompt`, prompt, vocabulary, { vocabulary: "the model's vocabulary", advice: "Correct it." });

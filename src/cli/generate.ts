@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { generateStream, type RequestUsage, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
 import { STATE_DTYPES } from "../tensor/index.ts";
+import { WHOLE } from "../tokenizers/index.ts";
 import { chatDefaults, chatForm, hasTemplate, noTemplate } from "./chat-model.ts";
 import { defineCommand } from "./command.ts";
 import { UsageError } from "./failure.ts";
@@ -85,7 +86,7 @@ export const command = defineCommand({
       const { model, tokenizer, folder, stopIds } = opened;
       const live = stream && !io.json;
       if (shown.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
-      const promptTokens = promptIds?.length ?? tokenizer.count(prompt);
+      const promptTokens = promptIds?.length ?? tokenizer.count(prompt, WHOLE);
       const started = performance.now();
       let first = 0;
       const events: TokenEvent[] = [];

@@ -1,21 +1,14 @@
 /** `groundup inspect`: looks into whatever groundup reads or writes. */
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
-import { ConfigError, GroundupError } from "../errors.ts";
+import { ConfigError, FormatError, GroundupError } from "../errors.ts";
+import { openGgufFiles } from "../formats/gguf/files.ts";
 import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
-import {
-  listCheckpoints,
-  openFile,
-  openFolder,
-  openGguf,
-  openModelWeights,
-  openPytorch,
-  openSafetensors,
-  readConfigJson,
-  type TensorReader,
-} from "../formats/index.ts";
+import { listCheckpoints, openFile, openFolder, openModelWeights, openPytorch, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
+import { whereThere } from "../formats/node-file.ts";
 import { architectures, describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts, openWeights } from "../models/index.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";
 import { loadTokenizer } from "../tokenizers/index.ts";
@@ -58,19 +51,23 @@ interface Inspected {
 async function inspect(path: string, tensors: boolean): Promise<Inspected> {
   const has = (name: string) => existsSync(join(path, name));
   if (statSync(path).isDirectory()) {
+    // A folder that can't be read has nothing that could be seen below.
+    const names = await whereThere(path, readdir(path), []);
     if (has("config.yaml") && (has("checkpoints") || has("manifest.json"))) return inspectRun(path, tensors);
     if (has("config.json")) return inspectModel(path, tensors);
     if (has("manifest.json") && has("documents.bin")) return inspectShards(path);
     if (has("tokenizer.json") || has("vocab.json") || has("encoder.json")) return inspectTokenizer(path);
     if (WEIGHTS.some(has)) return inspectWeights(path, await openModelWeights(openFolder(path)), tensors);
     throw new ConfigError(
-      `${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${readdirSync(path).slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`,
+      `${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${names.slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`,
     );
   }
   if (await isGgufFile(path)) return inspectGguf(path, tensors);
   if (path.endsWith(".safetensors")) return inspectWeights(path, await openSafetensors(await openFile(path)), tensors);
   if (PYTORCH_ENDING.test(path)) return inspectPytorch(path, tensors);
   if (/\.(json|tiktoken|txt|bpe)$/.test(path) && basename(path) !== "config.json") return inspectTokenizer(path);
+  if (path.endsWith(".gguf"))
+    throw new FormatError(`${path}: not a GGUF file, expected one that begins with "GGUF", got another file of that name. It is damaged; fetch it again.`);
   throw new ConfigError(
     `${path}: nothing that groundup knows, expected .safetensors, .gguf, PyTorch's .bin or .pt, or a tokenizer's file, got ${basename(path)}. Name the model's folder in place of a file in it.`,
   );
@@ -146,8 +143,9 @@ function weightLines(weights: readonly Weight[], files: number, tensors: boolean
 }
 
 async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
-  const reader = await openGguf(await openFile(path));
+  const reader = await openGgufFiles(path);
   await reader.close();
+  const files = Number(reader.metadata.get("split.count")?.value ?? 1) || 1;
   const weights = [...reader.tensors.values()].map(({ name, type, shape, bytes }) => ({ name, dtype: type, shape, bytes }));
   const architecture = reader.metadata.get("general.architecture")?.value ?? "unknown";
   const lines = [`GGUF       ${path}, version ${reader.version}`, `model      ${architecture}`];
@@ -162,7 +160,7 @@ async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
     unsupported = error.message;
     lines.push(`does not run: ${unsupported}`);
   }
-  lines.push(...weightLines(weights, 1, tensors), "metadata");
+  lines.push(...weightLines(weights, files, tensors), "metadata");
   const metadata = Object.fromEntries(
     [...reader.metadata].map(([key, value]) => [key, value.kind === "array" ? `${value.value.length} × ${value.of}` : value.value]),
   );
@@ -179,6 +177,7 @@ async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
       tensors: weights.length,
       values: valuesIn(weights),
       bytes: bytesIn(weights),
+      files,
       dtypes: countByDtype(weights),
       metadata: Object.fromEntries(Object.entries(metadata).map(([key, value]) => [key, typeof value === "bigint" ? value.toString() : value])),
       ...(tensors ? { list: weights } : {}),

@@ -117,7 +117,7 @@ describe("generate", () => {
   test("a prompt that is refused is not shown first", async () => {
     const { out, err, code } = await groundup("generate", at("runs/mine"), "--prompt", "It was ".repeat(200));
     expect([out, code]).toEqual(["", 1]);
-    expect(err).toMatch(/prompt 0 is too long, expected at most 64 tokens \(the model's context\), got \d+/);
+    expect(err).toMatch(/the prompt is too long, expected at most 64 tokens \(the model's context\), got \d+/);
   });
 
   test("wrong flags, paths and folders are explained", async () => {
@@ -145,8 +145,8 @@ test("eval gives one JSON object with the measures", async () => {
   expect((await groundup("eval", at("runs/mine"), "--data", at("text.txt"), "--tasks", "perplexty")).err).toContain('Did you mean "perplexity"?');
 });
 
-test("docs/generating.md names every flag of generate and eval and every key that --json gives", async () => {
-  const guide = readFileSync(new URL("../../docs/generating.md", import.meta.url), "utf8");
+test("docs/guides/generating.md names every flag of generate and eval and every key that --json gives", async () => {
+  const guide = readFileSync(new URL("../../docs/guides/generating.md", import.meta.url), "utf8");
   const generated = await json("generate", at("runs/mine"), "--prompt", "a", "--max-new-tokens", "2");
   const measured = await json("eval", at("runs/mine"), "--data", at("text.txt"));
   const flags = [...Object.keys(generate.options.shape), ...Object.keys(evaluate.options.shape)].map((key) => (key === "stream" ? "--no-stream" : flagOf(key)));

@@ -6,7 +6,7 @@ import { isGgufFile, isJsonObject, openFile, openGgufFiles, parseConfigText, rea
 import { generate } from "../generate/index.ts";
 import { type CausalLM, fromPretrained, openWeights, type WeightSource } from "../models/index.ts";
 import { argmax, noGrad, scope, tensorFrom } from "../tensor/index.ts";
-import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
+import { loadTokenizer, type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import { findModel, isCheckpointFile, type OpenModelOptions, placeOf } from "./open-model.ts";
 
 /** A model's parts, on the disk. */
@@ -115,7 +115,7 @@ export interface Comparison {
  * the other.
  */
 export async function compareGreedy(source: string, written: string, tokenizer: Tokenizer | null): Promise<Comparison> {
-  const prompt = tokenizer === null ? Int32Array.of(1) : tokenizer.encode("The").ids;
+  const prompt = tokenizer === null ? Int32Array.of(1) : tokenizer.encode("The", WHOLE).ids;
   const of = async <T>(path: string, use: (model: CausalLM) => Promise<T>): Promise<T> => {
     const model = await fromPretrained(path);
     return use(model).finally(() => model.dispose());

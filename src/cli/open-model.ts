@@ -156,6 +156,8 @@ function kindOfFile(path: string): string {
 
 function adviceOn(path: string): string {
   const names = isFolder(path) ? readdirSync(path) : [path];
+  if (names.length === 0) return "Check the path.";
+  if (!isFolder(path) && path.endsWith(".gguf")) return "It does not begin as a GGUF file does: it is damaged, or another file has its name. Fetch it again.";
   const gguf = names.find((name) => name.endsWith(".gguf"));
   if (gguf !== undefined) return `Name the file itself: ${join(path, gguf)}.`;
   if (names.some((name) => /\.(bin|safetensors)$/.test(name)))
@@ -197,7 +199,7 @@ function isLink(path: string): boolean {
 
 const nameIn = (hint: string): string => /"(.*)"/.exec(hint)?.[1] ?? "";
 const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
-const list = (names: readonly string[]): string => (names.length === 0 ? "nothing" : names.slice(0, 6).join(", ") + (names.length > 6 ? ", …" : ""));
+const list = (names: readonly string[]): string => (names.length === 0 ? "an empty folder" : names.slice(0, 6).join(", ") + (names.length > 6 ? ", …" : ""));
 
 function bestOf(run: string): string | null {
   const file = join(run, "best.json");

@@ -1,12 +1,12 @@
 /** `groundup quantize`: a model with fewer bits a weight, as a GGUF file or packed in a folder. */
 import * as z from "zod";
 import { openDocuments } from "../data/index.ts";
-import { ConfigError, RunError } from "../errors.ts";
+import { ConfigError, DataError, RunError } from "../errors.ts";
 import { perplexity } from "../eval/index.ts";
 import { FILE_TYPES, GGML_TYPES, type GgmlType, type GgufFileType, PACKINGS, type Packing, PLAIN_FILE_TYPES } from "../formats/index.ts";
 import { fromPretrained, saveFolder, saveGguf, type WeightSource } from "../models/index.ts";
 import { byteSize } from "../quantities.ts";
-import type { Tokenizer } from "../tokenizers/index.ts";
+import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import { defineCommand } from "./command.ts";
 import { describeSaved, progressOf } from "./convert.ts";
 import { type Comparison, checkTarget, compareGreedy, openModelFiles } from "./model-files.ts";
@@ -39,6 +39,8 @@ export const command = defineCommand({
     const { path: source, weights, tokenizer, chatTemplate, generationConfig, name } = await openModelFiles(path, io.log, { offline });
     if (text !== undefined && tokenizer === null)
       throw new ConfigError(`${path}: no tokenizer, expected one for --perplexity, got none. Put it beside the model.`);
+    // Before the work, which may take long.
+    if (text !== undefined && tokenizer !== null) await checkMeasurable(text, tokenizer).catch((error) => weights.close().then(() => Promise.reject(error)));
     const started = performance.now();
     const stored = bytesOf(weights);
     const write = async () =>
@@ -87,6 +89,12 @@ async function comparedOf(source: string, out: string, tokenizer: Tokenizer | nu
       `${out}: differs from the model that it was made of, expected ${compared.of} equal tokens of a type that keeps every number, got ${compared.agree}. Don't use the file; please report this.`,
     );
   return compared;
+}
+
+/** @throws DataError for a text that has no perplexity */
+async function checkMeasurable(text: string, tokenizer: Tokenizer): Promise<void> {
+  for await (const document of await openDocuments(text, {})) if (tokenizer.count(document.text, WHOLE) >= 2) return;
+  throw new DataError(`${text}: too short for --perplexity, expected a document of at least 2 tokens, got none. Give a longer text.`);
 }
 
 async function measured(path: string, tokenizer: Tokenizer, text: string, context: number): Promise<number> {

@@ -1,6 +1,6 @@
 /** What a tokenizer is, how it cuts a text, and how several compare: for `tokenizer inspect` and `inspect`. */
 import { grouped } from "../quantities.ts";
-import type { EncodingTrace, ModelSpec, Tokenizer } from "../tokenizers/index.ts";
+import { type EncodingTrace, type ModelSpec, type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 
 export interface TokenizerReport {
   kind: string;
@@ -66,7 +66,7 @@ function templateOf(tokenizer: Tokenizer): { before: number[]; after: number[] }
   const { model, postProcessor } = tokenizer.spec;
   const list = (pieces: readonly { id: number }[]) => pieces.map(({ id }) => id);
   if (model.kind === "bpe" || model.kind === "characters") return { before: list(postProcessor.before), after: list(postProcessor.after) };
-  const { ids, offsets } = tokenizer.encode("a");
+  const { ids, offsets } = tokenizer.encode("a", WHOLE);
   const own = [...ids.keys()].filter((i) => offsets[i][1] > offsets[i][0]);
   return { before: [...ids.slice(0, own[0] ?? ids.length)], after: own.length === 0 ? [] : [...ids.slice((own.at(-1) as number) + 1)] };
 }
@@ -120,7 +120,7 @@ export interface TokenizerComparison {
 }
 
 export function comparedOn(name: string, tokenizer: Tokenizer, text: string): TokenizerComparison {
-  const tokens = tokenizer.count(text, { addSpecialTokens: false });
+  const tokens = tokenizer.count(text, { ...WHOLE, addSpecialTokens: false });
   return { tokenizer: name, kind: kindOf(tokenizer.spec.model), vocabSize: tokenizer.vocabSize, tokens, bytesPerToken: Buffer.byteLength(text) / tokens };
 }
 
@@ -140,7 +140,8 @@ export function comparisonLines(rows: readonly TokenizerComparison[], cuts: read
 
 /** The text with a bar at each cut between two tokens. */
 export function cutText(tokenizer: Tokenizer, text: string): string {
-  const { offsets } = tokenizer.encode(text, { addSpecialTokens: false });
-  const cuts = new Set(offsets.map(([start]) => start));
+  // Where tokens end: a blank before a word is no part of some tokens' places.
+  const { offsets } = tokenizer.encode(text, { ...WHOLE, addSpecialTokens: false });
+  const cuts = new Set(offsets.map(([, end]) => end));
   return Array.from({ length: text.length }, (_, i) => (i > 0 && cuts.has(i) ? "│" : "") + text[i]).join("");
 }

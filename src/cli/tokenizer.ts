@@ -16,6 +16,7 @@ import {
   trainBpeStream,
   trainUnigram,
   trainWordPiece,
+  WHOLE,
 } from "../tokenizers/index.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
@@ -164,7 +165,7 @@ const encode = defineCommand({
     const input = text ?? (await textOf(file as string, io));
     if (text?.includes("\ufffd")) io.log("--text has bytes that are no UTF-8; they were read as U+FFFD");
     const tokenizer = await open(path, { pattern, offline }, io);
-    const options: EncodeOptions = { allowSpecial, addSpecialTokens };
+    const options: EncodeOptions = { ...WHOLE, allowSpecial, addSpecialTokens };
     if (count) {
       const tokens = tokenizer.count(input, options);
       io.print(`${tokens}`);

@@ -3,7 +3,7 @@ import { ConfigError, DataError } from "../errors.ts";
 import { logprobs } from "../generate/index.ts";
 import type { CausalLM } from "../models/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
-import type { Encoding, Tokenizer } from "../tokenizers/index.ts";
+import { type Encoding, type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
 import { type Likelihood, likelihood } from "./likelihood.ts";
 
@@ -44,10 +44,11 @@ export async function perplexity(
   const documents = typeof text === "string" ? [text] : text;
   const bytesOf = (t: string) => new TextEncoder().encode(t).length;
   const { progress } = options;
-  const all = progress && !(Symbol.asyncIterator in documents) ? documents.reduce((n, document) => n + Math.max(0, tokenizer.count(document) - 1), 0) : null;
+  const all =
+    progress && !(Symbol.asyncIterator in documents) ? documents.reduce((n, document) => n + Math.max(0, tokenizer.count(document, WHOLE) - 1), 0) : null;
   let [sum, tokens, bytes, words] = [0, 0, 0, 0];
   for await (const document of documents) {
-    const encoding = tokenizer.encode(document);
+    const encoding = tokenizer.encode(document, WHOLE);
     const { ids } = encoding;
     if (ids.length < 2) continue;
     const before = tokens;

@@ -71,7 +71,7 @@ export async function beamSearch(model: CausalLM, prompt: Prompt, options: BeamS
   const { tokenizer, maxNewTokens = 128, numBeams = 4, lengthPenalty = 1, earlyStopping = false, numReturnSequences = 1, signal } = options;
   const stopIds = new Set(options.stopIds ?? (tokenizer === undefined ? [] : endIds(tokenizer)));
   check(options, model, numBeams, Math.max(2, 1 + stopIds.size) * numBeams);
-  const ids = promptIds("beamSearch", model, prompt, 0, tokenizer);
+  const ids = promptIds("beamSearch", model, prompt, "the prompt", tokenizer);
   const most = Math.min(maxNewTokens, model.dimensions.context - ids.length + 1);
   const limit: Done = most === maxNewTokens ? "length" : "context";
   // So many that numBeams remain where each running text could end in every way.

@@ -45,7 +45,7 @@ export async function contrastiveSearch(model: CausalLM, prompt: Prompt, options
   if (!(alpha >= 0 && alpha <= 1)) problems.push(`penaltyAlpha: expected a number from 0 to 1, got ${alpha}`);
   if (problems.length > 0) throw new ConfigError(`contrastiveSearch: bad options. ${problems.join("; ")}. Correct them.`);
   const stopIds = new Set(options.stopIds ?? (tokenizer === undefined ? [] : endIds(tokenizer)));
-  const ids = promptIds("contrastiveSearch", model, prompt, 0, tokenizer);
+  const ids = promptIds("contrastiveSearch", model, prompt, "the prompt", tokenizer);
   // Each token is looked at before it is chosen, the last one too: all need a place.
   const most = Math.min(maxNewTokens, model.dimensions.context - ids.length);
   const state = createPagedState(model);

@@ -261,7 +261,7 @@ test("a request whose logits are not finite fails alone, and leaves nothing behi
   for (let round = 0; round < 3; round++) {
     const bad = engine.submit(Int32Array.of(...ids(66, 8), 7), { maxNewTokens: 4 });
     const good = engine.submit(ids(70, 8), forbidden);
-    await expect(bad.result()).rejects.toThrow(/logits are not finite after 67 tokens of prompt/);
+    await expect(bad.result()).rejects.toThrow(/logits are not finite after 67 tokens of the prompt/);
     expect((await good.result()).ids).toEqual(expected.ids);
   }
   await engine.drain();

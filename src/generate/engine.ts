@@ -95,7 +95,7 @@ export function createEngine(model: CausalLM, options: EngineOptions = {}): Engi
       if (disposed) throw new GroundupError("engine: disposed, expected an engine that runs, got one after dispose(). Create another.");
       const { signal, ...wanted } = options;
       checkRequest("engine", wanted, tokenizer);
-      const request = createRequest("engine", model, prompt, count, wanted, tokenizer);
+      const request = createRequest("engine", model, prompt, { index: count, name: "the prompt" }, wanted, tokenizer);
       const cancel = (reason: unknown = new DOMException("The request was cancelled", "AbortError")): void => end(request, reason);
       const channel = createChannel(() => cancel());
       const stop = (): void => cancel(signal?.reason);

@@ -187,10 +187,10 @@ describe("generate", () => {
 
   test("says what is wrong", async () => {
     await expect(generate(model, "x".repeat(97), { tokenizer })).rejects.toThrow(
-      /prompt 0 is too long, expected at most 96 tokens \(the model's context\), got 97/,
+      /the prompt is too long, expected at most 96 tokens \(the model's context\), got 97/,
     );
     await expect(generate(model, "abc")).rejects.toThrow(/without a tokenizer/);
-    await expect(generate(model, new Int32Array(0))).rejects.toThrow(/prompt 0 is empty/);
+    await expect(generate(model, new Int32Array(0))).rejects.toThrow(/the prompt is empty/);
     const knowsNothing = { ...tokenizer, encode: () => tokenizer.encode("") };
     await expect(generate(model, ["", "abc"], { tokenizer: knowsNothing })).rejects.toThrow(/prompt 1 has no tokens, .* got none from 3 characters of text/);
     await expect(generate(model, Int32Array.of(300))).rejects.toThrow(/id 300 at place 0/);

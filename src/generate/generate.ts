@@ -44,7 +44,14 @@ export async function* generateStream(
   const scheduler = createScheduler("generate", model, batch);
   try {
     for (const [index, prompt] of list.entries()) {
-      const r = createRequest("generate", model, prompt, index, { ...request, seed: seeds[index] }, tokenizer);
+      const r = createRequest(
+        "generate",
+        model,
+        prompt,
+        { index, name: list.length === 1 ? "the prompt" : `prompt ${index}` },
+        { ...request, seed: seeds[index] },
+        tokenizer,
+      );
       if (r.most > 0) scheduler.add(r);
     }
     while (scheduler.size() > 0) {

@@ -4,7 +4,7 @@ import type { CausalLM } from "../models/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { endIds } from "../tokenizers/end-ids.ts";
-import type { Tokenizer } from "../tokenizers/index.ts";
+import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import { OF_MODEL, type Sequence } from "./paged-state.ts";
 import type { PrefixNode } from "./prefix-cache.ts";
 import { checkSampling, SAMPLING_OPTIONS, type SamplerState, type SamplingOptions, sample, samplerState, uniformAt } from "./samplers.ts";
@@ -77,6 +77,8 @@ export interface RequestUsage {
 export interface Request {
   /** Which one, in order of arrival. */
   readonly index: number;
+  /** What messages call its prompt: `prompt 3` of several, `the prompt` where there is one. */
+  readonly name: string;
   readonly prompt: Int32Array;
   readonly generated: number[];
   /** Prompt and generated tokens, the first `length` items. */
@@ -107,15 +109,23 @@ export interface Request {
 }
 
 /** @throws ConfigError for bad options, DataError for a prompt that the model cannot take; both name it */
-export function createRequest(where: string, model: CausalLM, prompt: Prompt, index: number, options: RequestOptions, tokenizer?: Tokenizer): Request {
+export function createRequest(
+  where: string,
+  model: CausalLM,
+  prompt: Prompt,
+  { index, name }: Pick<Request, "index" | "name">,
+  options: RequestOptions,
+  tokenizer?: Tokenizer,
+): Request {
   // Copied: the caller may go on with the array.
-  const ids = promptIds(where, model, prompt, index, tokenizer).slice();
+  const ids = promptIds(where, model, prompt, name, tokenizer).slice();
   const { maxNewTokens: wanted = 128, stop = [], seed = 0 } = options;
   // The last token needs no place in the context: nothing follows it.
   const room = model.dimensions.context - ids.length + 1;
   const sampling = samplingOf(options);
   return {
     index,
+    name,
     prompt: ids,
     generated: [],
     ids,
@@ -152,7 +162,7 @@ export function nextToken(request: Request, logits: Float32Array, norm: number):
   const { index, generated, text: stream } = request;
   if (!Number.isFinite(norm)) {
     throw new NonFiniteError(
-      `generate: the model's logits are not finite after ${request.length} tokens of prompt ${index}, expected numbers, got ${norm}. The weights are damaged, or training diverged; try an earlier checkpoint.`,
+      `generate: the model's logits are not finite after ${request.length} tokens of ${request.name}, expected numbers, got ${norm}. The weights are damaged, or training diverged; try an earlier checkpoint.`,
     );
   }
   const id = sample(logits, request.sampling, request.prompt, generated, uniformAt(request.seed, generated.length), request.sampler);
@@ -199,26 +209,26 @@ function likeliest(logits: Float32Array, norm: number, n: number): TokenLogprob[
   return top.map((id) => ({ id, logprob: Math.fround(logits[id] - norm) }));
 }
 
-/** @throws DataError or ConfigError that names the prompt by its index */
-export function promptIds(where: string, model: CausalLM, prompt: Prompt, index: number, tokenizer: Tokenizer | undefined): Int32Array {
+/** @throws DataError or ConfigError that calls the prompt by its name */
+export function promptIds(where: string, model: CausalLM, prompt: Prompt, name: string, tokenizer: Tokenizer | undefined): Int32Array {
   const { context, vocabulary } = model.dimensions;
   let ids: Int32Array;
   if (typeof prompt !== "string") ids = prompt;
   else if (tokenizer === undefined)
     throw new ConfigError(`${where}: a prompt of text without a tokenizer, expected options.tokenizer, got none. Pass the model's tokenizer, or token ids.`);
   else {
-    ids = tokenizer.encode(prompt).ids;
+    ids = tokenizer.encode(prompt, WHOLE).ids;
     if (ids.length === 0 && prompt.trim() !== "")
       throw new DataError(
-        `${where}: prompt ${index} has no tokens, expected at least one, got none from ${prompt.length} characters of text. The tokenizer's vocabulary is empty or not of this text; use the model's own.`,
+        `${where}: ${name} has no tokens, expected at least one, got none from ${prompt.length} characters of text. The tokenizer's vocabulary is empty or not of this text; use the model's own.`,
       );
     // An empty text begins where the one before it ended.
     if (ids.length === 0) ids = Int32Array.from(endIds(tokenizer).slice(0, 1));
   }
-  if (ids.length === 0) throw new DataError(`${where}: prompt ${index} is empty, expected at least one token, got none. Give it a first word.`);
+  if (ids.length === 0) throw new DataError(`${where}: ${name} is empty, expected at least one token, got none. Give it a first word.`);
   if (ids.length > context)
-    throw new DataError(`${where}: prompt ${index} is too long, expected at most ${context} tokens (the model's context), got ${ids.length}. Shorten it.`);
-  checkTokenIds(`${where}: prompt ${index}`, ids, vocabulary, OF_MODEL);
+    throw new DataError(`${where}: ${name} is too long, expected at most ${context} tokens (the model's context), got ${ids.length}. Shorten it.`);
+  checkTokenIds(`${where}: ${name}`, ids, vocabulary, OF_MODEL);
   return ids;
 }
 

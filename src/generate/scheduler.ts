@@ -356,7 +356,7 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
       const pages = Math.ceil((request.prompt.length + Math.max(0, request.most - 1)) / PAGE);
       if (pages > maxPages)
         throw new DataError(
-          `${where}: prompt ${request.index} does not fit, expected at most ${maxPages} pages of ${PAGE} positions (maxPages), got ${request.prompt.length} tokens and ${request.most} new ones, which take ${pages}. Ask for fewer new tokens, or give more pages.`,
+          `${where}: ${request.name} does not fit, expected at most ${maxPages} pages of ${PAGE} positions (maxPages), got ${request.prompt.length} tokens and ${request.most} new ones, which take ${pages}. Ask for fewer new tokens, or give more pages.`,
         );
       waiting.push(request);
     },

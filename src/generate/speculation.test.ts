@@ -16,7 +16,7 @@ beforeAll(() => {
   }).eval();
 });
 afterAll(() => model.dispose());
-const request = (ids: readonly number[]): Request => createRequest("test", model, Int32Array.from(ids), 0, { temperature: 0 });
+const request = (ids: readonly number[]): Request => createRequest("test", model, Int32Array.from(ids), { index: 0, name: "the prompt" }, { temperature: 0 });
 
 describe("prompt lookup", () => {
   const guesses = (ids: readonly number[], count: number): readonly number[] => {

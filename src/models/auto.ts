@@ -5,7 +5,7 @@ import { readConfigJson, configText as textOfConfig } from "../formats/hf-config
 import { openWeightFiles } from "../formats/packed-weights.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
 import type { Folder } from "../formats/source.ts";
-import { type Module, replaceParameter } from "../nn/index.ts";
+import { type Module, parameterReplacer } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
 import { cast, deferred, dequantize, noGrad, quantizedFromBytes, scope, type Tensor, transpose } from "../tensor/index.ts";
 import type { Architecture, WeightNames } from "./architecture.ts";
@@ -137,12 +137,12 @@ async function fill(model: Module & { readonly architecture?: Architecture }, fo
         );
       }
     }
+    const replace = parameterReplacer(model);
     for (const { file, name, shape, into } of pairs) {
       if (keepsBlocks && name !== null && reader.weights.get(file)?.format === "MXFP4") {
         const [experts, inner, outer] = shape as [number, number, number];
         const blocks = await reader.blocks(file);
-        replaceParameter(
-          model,
+        replace(
           name,
           scope(() => transpose(quantizedFromBytes(blocks, [experts, outer, inner], "mxfp4"))),
         );

@@ -10,6 +10,7 @@ import { Linear } from "../nn/index.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { deferred } from "../tensor/index.ts";
 import { tokenizerFiles } from "../tokenizers/files/save.ts";
+import { tokenizerConfig } from "../tokenizers/files/tokenizer-config.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import { unknownId } from "../tokenizers/tokenizer-spec.ts";
 import type { ModelDescription } from "./causal-lm.ts";
@@ -111,7 +112,7 @@ export async function saveFolder(source: WeightSource, path: string, options: Sa
       [...(source.description.architecture.floats ?? []), ...PACKING_FLOATS],
     ),
     "generation_config.json": options.generationConfig ?? jsonText(Object.fromEntries(Object.entries(source.tokenIds).filter(([, id]) => id !== null))),
-    ...(tokenizer === null ? {} : { ...tokenizerFiles(tokenizer.spec), "tokenizer_config.json": jsonText(tokenizerConfig(source, tokenizer, chatTemplate)) }),
+    ...(tokenizer === null ? {} : { ...tokenizerFiles(tokenizer.spec), "tokenizer_config.json": jsonText(configOf(source, tokenizer, chatTemplate)) }),
     ...(chatTemplate === null ? {} : { "chat_template.jinja": chatTemplate }),
   };
   await writeFolderAtomic(
@@ -189,17 +190,21 @@ export function configJson({ architecture, config }: ModelDescription): Record<s
   return json;
 }
 
-function tokenizerConfig({ description, tokenIds }: WeightSource, tokenizer: Tokenizer, chatTemplate: string | null): Record<string, unknown> {
-  const token = (id: number | null | undefined): string | null => (id === null || id === undefined ? null : (tokenizer.idToToken(id) ?? null));
+/** What the tokenizer's files said; what they did not say, as the model's do. */
+function configOf({ description, tokenIds }: WeightSource, tokenizer: Tokenizer, chatTemplate: string | null): Record<string, unknown> {
+  const { spec } = tokenizer;
   const [eos] = typeof tokenIds.eos_token_id === "number" ? [tokenIds.eos_token_id] : (tokenIds.eos_token_id ?? []);
+  const ids = { bos_token: tokenIds.bos_token_id, eos_token: eos, pad_token: tokenIds.pad_token_id, unk_token: unknownId(spec.model) };
+  const ofModel = Object.entries(ids).flatMap(([part, id]) => {
+    const token = id === null || id === undefined ? undefined : tokenizer.idToToken(id);
+    return token === undefined ? [] : [[part, token]];
+  });
   return {
-    tokenizer_class: "PreTrainedTokenizerFast",
-    bos_token: token(tokenIds.bos_token_id),
-    eos_token: token(eos),
-    pad_token: token(tokenIds.pad_token_id),
-    unk_token: token(unknownId(tokenizer.spec.model)),
-    model_max_length: description.dimensions.context,
-    clean_up_tokenization_spaces: false,
+    ...tokenizerConfig({
+      ...spec,
+      chat: { templates: {}, ...spec.chat, tokens: { ...Object.fromEntries(ofModel), ...spec.chat?.tokens } },
+      settings: { maxLength: description.dimensions.context, ...spec.settings },
+    }),
     ...(chatTemplate === null ? {} : { chat_template: chatTemplate }),
   };
 }

@@ -5,7 +5,7 @@
 import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import type { GgufReader } from "../formats/gguf/read.ts";
-import { replaceParameter } from "../nn/index.ts";
+import { parameterReplacer } from "../nn/index.ts";
 import {
   type DType,
   deferred,
@@ -193,6 +193,7 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
   }
   const byName = new Map<string, typeof pairs>();
   for (const pair of pairs) byName.set(pair.name, [...(byName.get(pair.name) ?? []), pair]);
+  const replace = parameterReplacer(model);
   for (const [name, parts] of byName) {
     const { target } = parts[0] as (typeof pairs)[number];
     const across = form.transposed?.(name) === true;
@@ -202,7 +203,7 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
       const pieces = [];
       for (const { info, part } of parts) pieces.push({ bytes: await reader.read(info.name), shape: info.shape, part });
       const blocks = ourBlocks(pieces, name, target.shape, form, model.config);
-      replaceParameter(model, name, quantizedWeight(blocks, seenShape(target.shape, name, form), dtype, across));
+      replace(name, quantizedWeight(blocks, seenShape(target.shape, name, form), dtype, across));
       continue;
     }
     for (const { info, part } of parts) {

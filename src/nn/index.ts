@@ -27,4 +27,4 @@ export {
   sinusoidalPositions,
   sumOf,
 } from "./layers.ts";
-export { buffer, type ForwardHook, Module, type Pattern, parameter, replaceParameter } from "./module.ts";
+export { buffer, type ForwardHook, Module, type Pattern, parameter, parameterReplacer, replaceParameter } from "./module.ts";

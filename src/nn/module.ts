@@ -24,17 +24,38 @@ export function parameter(t: Tensor): Tensor {
  * @throws GroundupError where no parameter has the name, ShapeError where it has another shape
  */
 export function replaceParameter(module: Module, name: string, t: Tensor): void {
-  const former = module.stateDict().get(name);
-  if (former === undefined) throw new GroundupError(`replaceParameter: no such parameter, expected a name of stateDict(), got ${name}. Correct the name`);
-  if (former.shape.join() !== t.shape.join())
-    throw new ShapeError(`replaceParameter: expected ${name} of shape (${former.shape.join(", ")}), got (${t.shape.join(", ")}). The weight belongs elsewhere`);
-  roles.set(keep(t), roles.get(former) as Role);
-  t.requiresGrad = !t.isQuantized && former.requiresGrad;
+  parameterReplacer(module)(name, t);
+}
+
+/** `replaceParameter` for many parameters of a module, which is walked through once: what it holds may be changed by the function alone in the meantime. */
+export function parameterReplacer(module: Module): (name: string, t: Tensor) => void {
+  const state = module.stateDict();
+  const places = new Map<unknown, [held: Record<string, unknown>, key: string][]>();
   for (const [, inner] of module.namedModules()) {
     const held = inner as unknown as Record<string, unknown>;
-    for (const key of Object.keys(held)) if (held[key] === former) held[key] = t;
+    for (const [key, value] of Object.entries(held)) {
+      if (!(value instanceof Tensor)) continue;
+      const found = places.get(value);
+      if (found === undefined) places.set(value, [[held, key]]);
+      else found.push([held, key]);
+    }
   }
-  former.dispose("replaceParameter()");
+  return (name, t) => {
+    const former = state.get(name);
+    if (former === undefined) throw new GroundupError(`replaceParameter: no such parameter, expected a name of stateDict(), got ${name}. Correct the name`);
+    if (former.shape.join() !== t.shape.join())
+      throw new ShapeError(
+        `replaceParameter: expected ${name} of shape (${former.shape.join(", ")}), got (${t.shape.join(", ")}). The weight belongs elsewhere`,
+      );
+    roles.set(keep(t), roles.get(former) as Role);
+    t.requiresGrad = !t.isQuantized && former.requiresGrad;
+    const held = places.get(former) ?? [];
+    for (const [module, key] of held) module[key] = t;
+    state.set(name, t);
+    places.delete(former);
+    places.set(t, held);
+    former.dispose("replaceParameter()");
+  };
 }
 
 /** Marks a tensor as part of a module that is not trained: tables, which can be made again, or with `saved` what belongs to the weights (running statistics). */

@@ -30,7 +30,7 @@ const WORD_BEHIND = new RegExp(`^${WORD}`, "u");
 const SPACE_BEFORE = /\p{White_Space}/u;
 
 /** Text as an expression that finds it. */
-export const escapeForRegExp = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
+export const escapeForRegExp = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&").replaceAll("-", "\\x2d");
 
 /**
  * Cuts `text` at the tokens, the leftmost first and of those the longest.

@@ -17,17 +17,19 @@ export interface Encoding {
   readonly tokens: readonly string[];
   /**
    * Places in the text as it was given. A token that is a part of a character has the whole character's place; one that a
-   * template added has [0, 0]. A blank before a word belongs to its token.
+   * template added has [0, 0]. A blank before a word belongs to its token, unless the tokenizer's post-processor trims blanks off.
    *
    * @throws DataError when a normaliser changed the text in a way that has no places
    */
   readonly offsets: readonly Offset[];
-  /** 0 for the first (here the only) text of a pair, or what the template says. */
+  /** 0 for the first (or only) text, 1 for the second of a pair, or what the template says. */
   readonly typeIds: Int32Array;
-  /** 1 for each id: nothing is padding. */
+  /** 1 for each token of the text and of what stands around it, 0 for padding. */
   readonly attentionMask: Int32Array;
   /** 1 where the id is a special token. */
   readonly specialTokensMask: Int32Array;
+  /** What truncation cut off, in parts of the same length, each with what stands around; empty where nothing was. */
+  readonly overflowing: readonly Encoding[];
 }
 
 export interface EncodingParts {
@@ -42,6 +44,8 @@ export interface EncodingParts {
   readonly added: ReadonlyMap<number, AddedToken>;
   readonly byteLength: (id: number) => number;
   readonly postTypeId: number;
+  /** What a post-processor makes of the places of the text's own tokens. */
+  readonly trim: (tokens: readonly string[], places: readonly Offset[]) => readonly Offset[];
 }
 
 export function createEncoding(parts: EncodingParts): Encoding {
@@ -71,6 +75,7 @@ export function createEncoding(parts: EncodingParts): Encoding {
     get specialTokensMask() {
       return Int32Array.from(ids, (id) => (added.get(id)?.special === true ? 1 : 0));
     },
+    overflowing: [],
   };
 }
 
@@ -82,6 +87,7 @@ function findOffsets(parts: EncodingParts): Offset[] {
   const { ids, around, added } = parts;
   const { text } = textToString(parts.text);
   const inner = ids.subarray(around.before, ids.length - around.after);
+  const spelled = Array.from(inner, (id) => added.get(id)?.content ?? parts.spec.model.tokens[id] ?? "");
   const found = [...new Set(Array.from(inner, (id) => added.get(id)).filter((token) => token !== undefined))];
   const places: Offset[] = [];
   let at = 0;
@@ -109,7 +115,7 @@ function findOffsets(parts: EncodingParts): Offset[] {
         "The normaliser of this tokenizer changes the text in a way that keeps no places.",
     );
   }
-  return [...Array(around.before).fill([0, 0]), ...places, ...Array(around.after).fill([0, 0])];
+  return [...Array(around.before).fill([0, 0]), ...parts.trim(spelled, places), ...Array(around.after).fill([0, 0])];
 }
 
 /** For each byte that the model saw the place of its character in the text before normalising. */

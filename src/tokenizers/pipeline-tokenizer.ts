@@ -4,29 +4,31 @@
  * own (tokenizer.ts).
  */
 import { DataError } from "../errors.ts";
-import { checkOptions, type KnownOptions } from "../options.ts";
+import { checkOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
 import { textToString } from "./byte-level/bpe.ts";
-import type { IdsEngine, Text } from "./byte-level/bpe-engine.ts";
+import type { EncodedBatch, IdsEngine, Text } from "./byte-level/bpe-engine.ts";
 import { alphabetToBytes } from "./byte-level/byte-alphabet.ts";
 import { createIdsEngine, type Engine } from "./byte-level/native-text.ts";
 import { applyChatTemplate } from "./chat-template/chat-template.ts";
 import { createTokenStream } from "./decoders/decoder-stream.ts";
 import { decodeTokens, fallbackByte } from "./decoders/decoders.ts";
+import { type BatchEncodeOptions, DECODE, type DecodeOptions, ENCODE, type EncodedTexts } from "./encode-options.ts";
 import type { Encoding, Offset } from "./encoding.ts";
 import { saveTokenizer } from "./files/save.ts";
-import { type Around, aroundText, createIdsEncoding, NOTHING_AROUND, surround } from "./ids-encoding.ts";
+import { encodeFitted, type Fit, type FitParts, fitOf, joinEncodings, pairsOf } from "./fit.ts";
+import { type Around, aroundText, createIdsEncoding, encodingFrom, NOTHING_AROUND, surround } from "./ids-encoding.ts";
 import { createPieceModel, withoutTokens } from "./models/piece-models.ts";
 import { AlignedText } from "./normalizers/aligned-text.ts";
 import { normalize, normalizeString } from "./normalizers/normalizers.ts";
 import { hiddenIds, recipeOf } from "./pipeline-recipe.ts";
 import { addedTokens, type Encoded, emptyEncoded, joinEncoded } from "./post-processors/encoded.ts";
-import { postProcess } from "./post-processors/post-processors.ts";
+import { countAdded, postProcess } from "./post-processors/post-processors.ts";
 import { preTokenize } from "./pre-tokenizers/pre-tokenizers.ts";
 import { createSentencePiece } from "./sentencepiece/sentencepiece.ts";
 import { PIECE_TYPES } from "./sentencepiece/spec.ts";
-import type { DecodeOptions, EncodedTexts, EncodeOptions, Tokenizer } from "./tokenizer.ts";
+import type { Tokenizer } from "./tokenizer.ts";
 import { type PipelineModel, type SentencePieceModel, specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
 
 /** What differs between the two kinds. Ids that reach it are within the vocabulary. */
@@ -34,6 +36,8 @@ interface Core {
   /** Adds the tokens of a stretch of the text that holds no added token. */
   encode(text: AlignedText, late: (text: AlignedText) => Segment[], out: Encoded): void;
   postProcess(texts: readonly [Encoded] | readonly [Encoded, Encoded], special: boolean): Encoded;
+  /** How many tokens that puts around one text, or two. */
+  added(pair: boolean): number;
   decode(tokens: readonly string[]): string;
   decodeStream(): { push(token: string): string; end(): string };
   byteLength(id: number): number;
@@ -45,8 +49,6 @@ interface Segment {
   readonly token?: AddedToken;
 }
 
-const ENCODE: KnownOptions<EncodeOptions> = { addSpecialTokens: true, allowSpecial: true, threads: true, pair: true };
-const DECODE: KnownOptions<DecodeOptions> = { skipSpecialTokens: true };
 const OF_OTHERS = { advice: "The ids were made with another tokenizer, or the model's vocabulary is larger than the tokenizer's." };
 
 function pipelineCore(model: PipelineModel, added: readonly AddedToken[]): Core {
@@ -62,6 +64,7 @@ function pipelineCore(model: PipelineModel, added: readonly AddedToken[]): Core 
       }
     },
     postProcess: (texts, special) => postProcess(model.postProcessor, texts, special),
+    added: (pair) => countAdded(model.postProcessor, pair),
     decode: (tokens) => decodeTokens(model.decoder, tokens),
     decodeStream: () => createTokenStream(model.decoder),
     byteLength(id) {
@@ -100,6 +103,7 @@ function sentencePieceCore(model: SentencePieceModel): Core {
       );
       return joinEncoded(whole);
     },
+    added: (pair) => (pair ? 2 : 1) * [bos ? run.bosId : null, eos ? run.eosId : null].filter((id) => id !== null).length,
     decode: (tokens) => run.decode(tokens.map(idOf)),
     decodeStream() {
       // Only the very first piece loses its blank, and only bytes stand together. So a text is that of the last piece that is no byte and of what follows.
@@ -152,21 +156,6 @@ function addToken(out: Encoded, token: AddedToken, text: AlignedText): void {
 function addPiece(out: Encoded, piece: AlignedText, tokens: readonly { id: number; token: string; place: Offset }[]): void {
   const word = nextWord(out);
   for (const { id, token, place } of tokens) add(out, id, token, piece.place(place[0], place[1]), word);
-}
-
-/** An added token as files spell it, without the blanks that it took along. What is unknown keeps the text that it stands for. */
-const withoutBlanks = (token: string, content: string | undefined): string => (content !== undefined && token.trim() === content.trim() ? content : token);
-
-/** What callers see. */
-export function encodingFrom(found: Encoded, added: ReadonlyMap<number, AddedToken>): Encoding {
-  return {
-    ids: Int32Array.from(found.ids),
-    tokens: found.tokens.map((token, i) => withoutBlanks(token, added.get(found.ids[i])?.content)),
-    offsets: found.places,
-    typeIds: Int32Array.from(found.typeIds),
-    attentionMask: Int32Array.from(found.attentionMask),
-    specialTokensMask: Int32Array.from(found.ids, (id, i) => (found.specialMask[i] === 1 || added.get(id)?.special === true ? 1 : 0)),
-  };
 }
 
 /** What makes ids in the native part. */
@@ -232,8 +221,7 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
   }
   const tokenOf = (id: number): string | undefined => added.get(id)?.content ?? model.tokens[id];
 
-  function allowed(options: EncodeOptions): readonly AddedToken[] {
-    checkOptions("tokenizer.encode", options, ENCODE);
+  function allowed(options: BatchEncodeOptions): readonly AddedToken[] {
     const { allowSpecial = false } = options;
     if (allowSpecial === true) return spec.addedTokens;
     for (const name of allowSpecial === false ? [] : allowSpecial) {
@@ -267,23 +255,23 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     return { ...out, typeIds: out.ids.map(() => typeId) };
   }
 
-  function encoded(text: Text, options: EncodeOptions): { found: Encoded; replaced: number } {
+  function encoded(text: Text, pair: Text | undefined, options: BatchEncodeOptions): { found: Encoded; replaced: number } {
     const tokens = allowed(options);
     const clean = textToString(text);
     const special = options.addSpecialTokens !== false;
     const one = rows(clean.text, tokens, 0);
-    if (options.pair === undefined) return { found: core().postProcess([one], special), replaced: clean.replaced };
-    const other = textToString(options.pair);
+    if (pair === undefined) return { found: core().postProcess([one], special), replaced: clean.replaced };
+    const other = textToString(pair);
     return { found: core().postProcess([one, rows(other.text, tokens, 1)], special), replaced: clean.replaced + other.replaced };
   }
 
   /** In plain TypeScript, with all that an encoding has. */
-  function encodeHere(text: Text, options: EncodeOptions): Encoding {
-    return encodingFrom(encoded(text, options).found, added);
+  function encodeHere(text: Text, pair: Text | undefined, options: BatchEncodeOptions): Encoding {
+    return encodingFrom(encoded(text, pair, options).found, added);
   }
 
   /** For each added token whether it is looked for. */
-  function marksOf(options: EncodeOptions): Uint8Array {
+  function marksOf(options: BatchEncodeOptions): Uint8Array {
     const tokens = new Set(allowed(options));
     return Uint8Array.from(spec.addedTokens, (token) => (tokens.has(token) ? 1 : 0));
   }
@@ -295,18 +283,46 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
   }
 
   /** The ids of texts that stand alone. */
-  function idsOf(texts: readonly Text[], options: EncodeOptions): EncodedTexts {
-    const marks = marksOf(options);
-    const batch = native?.run(() => native.ids.encodeBatch(texts, marks, options.threads ?? 0));
-    if (native !== null && batch !== undefined) return surround(batch, native.around(options.addSpecialTokens !== false));
-    return join(texts.map((text) => encoded(text, options)));
+  function idsOf(texts: readonly Text[], options: BatchEncodeOptions): EncodedTexts {
+    const made = nativeIds(texts, options);
+    if (native !== null && made !== null) return surround(made, native.around(options.addSpecialTokens !== false));
+    return join(texts.map((text) => encoded(text, undefined, options)));
   }
 
-  function encodeBatch(texts: readonly Text[], options: EncodeOptions = {}): Encoding[] {
-    if (native === null || options.pair !== undefined) return texts.map((text) => encodeHere(text, options));
+  /** With nothing around; null where the native part does not make them. */
+  function nativeIds(texts: readonly Text[], options: BatchEncodeOptions): EncodedBatch | null {
+    if (native === null) return null;
+    const marks = marksOf(options);
+    return native.run(() => native.ids.encodeBatch(texts, marks, options.threads ?? 0)) ?? null;
+  }
+
+  const tokenToId = (token: string): number | undefined => tokenIds().get(token);
+  /** What a caller or the tokenizer's file says about length; null for nothing. */
+  const fitFor = (options: BatchEncodeOptions): Fit | null => fitOf(options, spec, { tokenToId, idToToken: tokenOf });
+
+  const parts: FitParts = {
+    around: (special) => native?.around(special) ?? null,
+    bare(texts, options) {
+      const made = nativeIds(texts, options);
+      return made === null ? null : surround(made, NOTHING_AROUND);
+    },
+    rows: (text, options, sequence) => rows(textToString(text).text, allowed(options), sequence),
+    added: (pair) => core().added(pair),
+    postProcess: (texts, special) => core().postProcess(texts, special),
+    addedTokens: added,
+  };
+
+  function encodeBatch(texts: readonly Text[], options: BatchEncodeOptions = {}): Encoding[] {
+    checkOptions("tokenizer.encode", options, ENCODE);
+    const fit = fitFor(options);
+    if (fit !== null) return encodeFitted(parts, texts, options, fit);
+    if (native === null || options.pair !== undefined) {
+      const pairs = pairsOf(options.pair, texts.length);
+      return texts.map((text, i) => encodeHere(text, pairs(i), options));
+    }
     const { ids: list, starts } = idsOf(texts, options);
     const around = native.around(options.addSpecialTokens !== false);
-    return texts.map((text, i) => createIdsEncoding(list.slice(starts[i], starts[i + 1]), around, added, () => encodeHere(text, options)));
+    return texts.map((text, i) => createIdsEncoding(list.slice(starts[i], starts[i + 1]), around, added, () => encodeHere(text, undefined, options)));
   }
 
   /** The spellings of ids of the vocabulary, special ones left out where asked. */
@@ -329,16 +345,23 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
     encode: (text, options) => encodeBatch([text], options)[0],
     encodeBatch,
     encodeAll(texts, options = {}) {
+      checkOptions("tokenizer.encode", options, ENCODE);
+      const fit = fitFor(options);
+      if (fit !== null) return joinEncodings(encodeFitted(parts, texts, options, fit), texts);
       if (options.pair === undefined) return idsOf(texts, options);
-      return join(texts.map((text) => encoded(text, options)));
+      const pairs = pairsOf(options.pair, texts.length);
+      return join(texts.map((text, i) => encoded(text, pairs(i), options)));
     },
     count(text, options = {}) {
+      checkOptions("tokenizer.encode", options, ENCODE);
+      const fit = fitFor(options);
+      if (fit !== null) return encodeFitted(parts, [text], options, fit)[0].ids.length;
       if (native !== null && options.pair === undefined) {
         const { before, after } = native.around(options.addSpecialTokens !== false);
         const counted = native.run(() => native.ids.count([text], marksOf(options), options.threads ?? 0));
         if (counted !== undefined) return before.ids.length + counted[0] + after.ids.length;
       }
-      return encoded(text, options).found.ids.length;
+      return encoded(text, options.pair, options).found.ids.length;
     },
     decode: (list, options = {}) => core().decode(spellings(list, options)),
     applyChatTemplate: (messages, options) =>
@@ -357,7 +380,7 @@ export function createPipelineTokenizer(spec: TokenizerSpec, model: PipelineMode
         end: () => stream.end(),
       };
     },
-    tokenToId: (token) => tokenIds().get(token),
+    tokenToId,
     idToToken: tokenOf,
     byteLength(id) {
       const token = added.get(id);

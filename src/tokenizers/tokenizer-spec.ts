@@ -7,7 +7,9 @@ import type { DecoderSpec } from "./decoders/decoders.ts";
 import type { Normalizer, PostProcessor } from "./files/components.ts";
 import type { PieceModelSpec } from "./models/piece-models.ts";
 import type { NormalizerSpec } from "./normalizers/normalizers.ts";
+import type { PaddingSpec } from "./post-processors/padding.ts";
 import type { PostProcessorSpec } from "./post-processors/post-processors.ts";
+import type { TruncationSpec } from "./post-processors/truncation.ts";
 import type { PreTokenizerSpec } from "./pre-tokenizers/pre-tokenizers.ts";
 import { PIECE_TYPES, type SentencePieceSpec } from "./sentencepiece/spec.ts";
 
@@ -67,12 +69,26 @@ export interface TokenizerSpec {
   readonly addedTokens: readonly AddedToken[];
   /** Components as the file had them, so that saving gives back what was read. */
   readonly kept?: {
-    readonly truncation: unknown;
-    readonly padding: unknown;
+    readonly truncation: TruncationSpec | null;
+    readonly padding: PaddingSpec | null;
     readonly postProcessor: unknown;
   };
   /** Templates for conversations, where its files have some. */
   readonly chat?: ChatSpec;
+  /** What tokenizer_config.json says about the length of texts. */
+  readonly settings?: TokenizerSettings;
+}
+
+/** Settings of a model's tokenizer that its tokenizer.json has no place for. */
+export interface TokenizerSettings {
+  /** The most tokens that the model takes. */
+  readonly maxLength?: number;
+  readonly paddingSide?: "left" | "right";
+  readonly truncationSide?: "left" | "right";
+  /** What models of this tokenizer take, by the names of transformers. */
+  readonly inputNames?: readonly string[];
+  /** Whether transformers takes blanks before punctuation out when it decodes; groundup does not. */
+  readonly cleansSpaces?: boolean;
 }
 
 /** The id that stands for text which the vocabulary lacks; undefined where there is none. */

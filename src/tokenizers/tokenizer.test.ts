@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -178,7 +178,7 @@ it("bytes: ids are the bytes", async () => {
   expect(tokenizer.vocabSize).toBe(257);
   expect(Array.from(tokenizer.encode("aé\n").ids)).toEqual([97, 0xc3, 0xa9, 10]);
   await tokenizer.save(join(folder, "bytes"));
-  expect((await readdir(join(folder, "bytes"))).sort()).toEqual(["merges.txt", "tokenizer.json", "vocab.json"]);
+  expect((await readdir(join(folder, "bytes"))).sort()).toEqual(["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"]);
   const again = await loadTokenizer(join(folder, "bytes"));
   expect(Array.from(again.encode("aé\n<s>", { allowSpecial: true }).ids)).toEqual([97, 0xc3, 0xa9, 10, 256]);
 });
@@ -268,5 +268,18 @@ it("refuses options that do not fit and text that is not there", async () => {
   expect(() => trainBpe([], { vocabSize: 300 })).toThrow(DataError);
   expect(() => charTokenizer("")).toThrow(DataError);
   await expect(loadTokenizer(join(folder, "nowhere"))).rejects.toThrow(/nowhere.*ENOENT/);
-  await expect(loadTokenizer(memoryFiles({}, "empty"))).rejects.toThrow(/no tokenizer here/);
+  await expect(loadTokenizer(memoryFiles({}, "empty"))).rejects.toThrow(/no tokenizer here.*got none of them/);
+  const without: [string[], RegExp][] = [
+    [[], /got an empty folder\. Check the path/],
+    [["notes.txt"], /got notes\.txt\. Check the path/],
+    [["config.json", "model.safetensors"], /The model came without its tokenizer: put the tokenizer\.json/],
+    [["a.gguf"], /A tokenizer may be in a\.gguf: name that file itself/],
+    [["ranks.tiktoken"], /name that file itself/],
+  ];
+  for (const [i, [files, message]] of without.entries()) {
+    const place = join(folder, `without-${i}`);
+    await mkdir(place);
+    for (const file of files) await writeFile(join(place, file), "x");
+    await expect(loadTokenizer(place)).rejects.toThrow(message);
+  }
 });

@@ -1,6 +1,6 @@
 /** The tokenizer that callers hold: special tokens, normaliser and template around a model. */
 import { DataError } from "../errors.ts";
-import { checkOptions, type KnownOptions } from "../options.ts";
+import { checkOptions } from "../options.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type AddedToken, cutAtTokens } from "./added-tokens.ts";
 import { textToString } from "./byte-level/bpe.ts";
@@ -10,51 +10,19 @@ import type { Engine } from "./byte-level/native-text.ts";
 import { splitPattern } from "./byte-level/split-patterns.ts";
 import { applyChatTemplate, type ChatMessage, type ChatTemplateOptions, type RenderedChat } from "./chat-template/chat-template.ts";
 import { createDecodeStream, type DecodeStream } from "./decoders/decode-stream.ts";
-import { createEncoding, type Encoding } from "./encoding.ts";
+import { type BatchEncodeOptions, DECODE, type DecodeOptions, ENCODE, type EncodedTexts, type EncodeOptions } from "./encode-options.ts";
+import { createEncoding, type Encoding, type Offset } from "./encoding.ts";
 import { saveTokenizer } from "./files/save.ts";
 import { Place } from "./files/strict-json.ts";
+import { encodeFitted, type Fit, type FitParts, fitOf, joinEncodings } from "./fit.ts";
 import { type Around, NOTHING_AROUND, surround } from "./ids-encoding.ts";
 import { AlignedText } from "./normalizers/aligned-text.ts";
 import { normalize as normalizeAligned, normalizeString } from "./normalizers/normalizers.ts";
 import { tokenWords } from "./pipeline-recipe.ts";
-import { createPipelineTokenizer, encodingFrom } from "./pipeline-tokenizer.ts";
-import type { Encoded } from "./post-processors/encoded.ts";
-import { postProcess, readPostProcessor } from "./post-processors/post-processors.ts";
+import { createPipelineTokenizer } from "./pipeline-tokenizer.ts";
+import { addedTokens, type Encoded, joinEncoded } from "./post-processors/encoded.ts";
+import { countAdded, postProcess, readPostProcessor } from "./post-processors/post-processors.ts";
 import { specSize, type TokenizerSpec } from "./tokenizer-spec.ts";
-
-/** How text becomes ids. */
-export interface EncodeOptions {
-  /** Put the template's special tokens (such as a beginning-of-text token) around the text. Default true. */
-  addSpecialTokens?: boolean;
-  /**
-   * Which special tokens the text itself may contain: none (the default, right for text from users), all, or those named.
-   * Elsewhere their spelling is ordinary text.
-   */
-  allowSpecial?: boolean | readonly string[];
-  /** Threads for long texts and batches; 0, the default, takes as many as the machine offers. The ids are the same for any. */
-  threads?: number;
-  /** A second text that belongs to this one: the template puts the tokenizer's special tokens around both. */
-  pair?: Text;
-}
-
-/** How ids become text. */
-export interface DecodeOptions {
-  /** Leave special tokens out of the text. Default false. */
-  skipSpecialTokens?: boolean;
-}
-
-const ENCODE: KnownOptions<EncodeOptions> = { addSpecialTokens: true, allowSpecial: true, threads: true, pair: true };
-const DECODE: KnownOptions<DecodeOptions> = { skipSpecialTokens: true };
-
-/** The ids of many texts in one array. */
-export interface EncodedTexts {
-  /** Ids of all texts, one after the other. */
-  readonly ids: Int32Array;
-  /** Text `i` has `ids.subarray(starts[i], starts[i + 1])`; one item more than there are texts. */
-  readonly starts: Int32Array;
-  /** Malformed parts of byte input that became U+FFFD. */
-  readonly replaced: number;
-}
 
 /** Turns text into ids and back. */
 export interface Tokenizer {
@@ -66,12 +34,16 @@ export interface Tokenizer {
   readonly spec: TokenizerSpec;
   /** What runs it. */
   readonly engine: "native" | "reference";
-  /** @throws DataError for a character that a character tokenizer lacks */
+  /**
+   * All of a text, unless options or the tokenizer's own tokenizer.json (its `truncation` and `padding`, as in Hugging Face tokenizers) say how long it may be.
+   *
+   * @throws DataError for a character that a character tokenizer lacks; ConfigError for options that do not fit
+   */
   encode(text: Text, options?: EncodeOptions): Encoding;
-  encodeBatch(texts: readonly Text[], options?: EncodeOptions): Encoding[];
+  encodeBatch(texts: readonly Text[], options?: BatchEncodeOptions): Encoding[];
   /** As `encodeBatch`, with all ids in one array: the fast way for much text. */
-  encodeAll(texts: readonly Text[], options?: EncodeOptions): EncodedTexts;
-  /** The number of ids of a text, without making them where that is possible. */
+  encodeAll(texts: readonly Text[], options?: BatchEncodeOptions): EncodedTexts;
+  /** The number of ids that `encode` gives, without making them where that is possible. */
   count(text: Text, options?: EncodeOptions): number;
   /** @throws DataError for an id outside the vocabulary */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
@@ -133,8 +105,7 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     return ids;
   }
 
-  function allowed(options: EncodeOptions): readonly AddedToken[] {
-    checkOptions("tokenizer.encode", options, ENCODE);
+  function allowed(options: BatchEncodeOptions): readonly AddedToken[] {
     const { allowSpecial = false } = options;
     if (allowSpecial === false) return ordinaryAdded;
     if (allowSpecial === true) return spec.addedTokens;
@@ -189,11 +160,11 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     special: list.map(() => 1),
   });
   const template: Around = { before: rows(before), after: rows(after), typeId };
-  const aroundOf = (options: EncodeOptions): Around => (options.addSpecialTokens === false ? NOTHING_AROUND : template);
+  const aroundOf = (options: BatchEncodeOptions): Around => (options.addSpecialTokens === false ? NOTHING_AROUND : template);
 
   let parts: IdsEngine | undefined;
   /** Added tokens, normaliser and model as one; undefined where only the twin has them. */
-  function whole(): IdsEngine | undefined {
+  function withParts(): IdsEngine | undefined {
     if (parts === undefined && model.withParts !== undefined && spec.model.kind === "bpe") {
       const cut = ["Pattern", String(splitPattern(spec.model.pattern).code), addPrefixSpace ? "yes" : "no"];
       parts = model.withParts([...tokenWords(spec.addedTokens), ...spec.normalizer, ...cut]);
@@ -208,22 +179,22 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
   }
 
   /** The ids of texts without what the template puts around them. */
-  function encodeBare(texts: readonly Text[], options: EncodeOptions): EncodedBatch {
+  function encodeBare(texts: readonly Text[], options: BatchEncodeOptions): EncodedBatch {
     const threads = options.threads ?? 0;
     const tokens = allowed(options);
     if (isPlain(tokens)) return model.encodeBatch(texts, threads);
-    const native = whole();
+    const native = withParts();
     if (native !== undefined) return native.encodeBatch(texts, marksOf(tokens), threads);
     const clean = texts.map(textToString);
     const { ids: list, starts } = joinIds(clean.map(({ text }) => encodeOrdinary(text, options)));
     return { ids: list, counts: Int32Array.from(clean, (_, i) => starts[i + 1] - starts[i]), replaced: clean.reduce((sum, { replaced }) => sum + replaced, 0) };
   }
 
-  function encodeOrdinary(text: Text, options: EncodeOptions): Int32Array {
+  function encodeOrdinary(text: Text, options: BatchEncodeOptions): Int32Array {
     const threads = options.threads ?? 0;
     const tokens = allowed(options);
     if (isPlain(tokens)) return model.encode(text, threads);
-    const native = whole();
+    const native = withParts();
     if (native !== undefined) return native.encodeBatch([text], marksOf(tokens), threads).ids;
     return idsOf(piecesOf(textToString(text).text, tokens), threads);
   }
@@ -250,43 +221,99 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     return out;
   }
 
-  /** Two texts with the template that the tokenizer's file has for them. */
-  function encodePair(text: Text, pair: Text, options: EncodeOptions): Encoding {
-    const special = options.addSpecialTokens !== false;
-    const template = spec.kept?.postProcessor ?? null;
-    if (special && template === null && before.length + after.length > 0)
-      throw new DataError(
-        "tokenizer.encode: this tokenizer has no template for two texts, expected one from a tokenizer.json, got one for a single text. Encode each by itself.",
-      );
-    const [one, two] = [text, pair].map((each, typeId): Encoded => {
-      const { ids: list, tokens, offsets } = encode(each, { ...options, pair: undefined, addSpecialTokens: false });
-      const column = <T>(value: T): T[] => Array.from(list, () => value);
-      return {
-        ids: [...list],
-        tokens: [...tokens],
-        places: [...offsets],
-        typeIds: column(typeId),
-        words: column(null),
-        specialMask: column(0),
-        attentionMask: column(1),
-        sequences: column(typeId),
-        overflowing: [],
-      };
-    });
-    return encodingFrom(postProcess(readPostProcessor(template, new Place("tokenizer", "post_processor")), [one, two], special), added);
+  /** The encoding of a text whose ids are there. */
+  function whole(text: Text, list: Int32Array, special: boolean, trim = trimPlaces): Encoding {
+    const around = special ? { before: before.length, after: after.length } : { before: 0, after: 0 };
+    return createEncoding({ text, ids: list, around, spec, normalize: aligned, addPrefixSpace, added, byteLength: model.byteLength, postTypeId: typeId, trim });
+  }
+
+  const untrimmed = (_: readonly string[], places: readonly Offset[]): readonly Offset[] => places;
+  function trimPlaces(tokens: readonly string[], places: readonly Offset[]): readonly Offset[] {
+    if (processor === null) return places;
+    return postProcess(
+      processor,
+      [
+        {
+          ...addedTokens(
+            tokens.map(() => 0),
+            tokens,
+            0,
+          ),
+          places: [...places],
+        },
+      ],
+      false,
+    ).places;
+  }
+
+  /** The tokens of a text with nothing around it, in columns. */
+  function rowsOf(text: Text, options: EncodeOptions, sequence: 0 | 1): Encoded {
+    const list = encodeOrdinary(text, options);
+    const { tokens, offsets } = whole(text, list, false, untrimmed);
+    const column = <T>(value: T): T[] => Array.from(list, () => value);
+    return {
+      ids: [...list],
+      tokens: [...tokens],
+      places: [...offsets],
+      typeIds: column(sequence),
+      words: column(null),
+      specialMask: column(0),
+      attentionMask: column(1),
+      sequences: column(sequence),
+      overflowing: [],
+    };
+  }
+
+  /** Where no file has a template, there may be one for single texts. */
+  const processor = readPostProcessor(spec.kept?.postProcessor ?? null, new Place("tokenizer", "post_processor"));
+  const lacksPairs = processor === null && before.length + after.length > 0;
+
+  const fitParts: FitParts = {
+    around: (special) => (special ? template : NOTHING_AROUND),
+    bare: (texts, options) => surround(encodeBare(texts, options), NOTHING_AROUND),
+    rows: rowsOf,
+    added: (pair) => (lacksPairs ? before.length + after.length : countAdded(processor, pair)),
+    postProcess(texts, special) {
+      if (!special || !lacksPairs) return postProcess(processor, texts, special);
+      if (texts.length === 2)
+        throw new DataError(
+          "tokenizer.encode: this tokenizer has no template for two texts, expected one from a tokenizer.json, got one for a single text. Encode each by itself.",
+        );
+      const [first, last] = [before, after].map((list) => joinEncoded(list.map((row) => addedTokens([row.id], [tokenOf(row.id) ?? ""], row.typeId))));
+      return joinEncoded([first, { ...texts[0], typeIds: texts[0].ids.map(() => typeId) }, last]);
+    },
+    addedTokens: added,
+  };
+
+  const tokenOf = (id: number): string | undefined => added.get(id)?.content ?? spec.model.tokens[id];
+  const tokenToId = (token: string): number | undefined => tokenIds().get(token);
+
+  /** What a caller, the tokenizer's file, or a second text ask for beyond single whole texts; null for nothing. */
+  function fitFor(options: BatchEncodeOptions): Fit | null {
+    checkOptions("tokenizer.encode", options, ENCODE);
+    const fit = fitOf(options, spec, { tokenToId, idToToken: tokenOf });
+    return fit === null && options.pair !== undefined ? { truncation: null, padding: null } : fit;
+  }
+
+  function encodeAll(texts: readonly Text[], options: BatchEncodeOptions = {}): EncodedTexts {
+    const fit = fitFor(options);
+    if (fit !== null) return joinEncodings(encodeFitted(fitParts, texts, options, fit), texts);
+    return surround(encodeBare(texts, options), aroundOf(options));
+  }
+
+  function encodeBatch(texts: readonly Text[], options: BatchEncodeOptions = {}): Encoding[] {
+    const fit = fitFor(options);
+    if (fit !== null) return encodeFitted(fitParts, texts, options, fit);
+    const { ids: list, starts } = surround(encodeBare(texts, options), aroundOf(options));
+    return texts.map((text, i) => whole(text, list.slice(starts[i], starts[i + 1]), options.addSpecialTokens !== false));
   }
 
   function encode(text: Text, options: EncodeOptions = {}): Encoding {
-    if (options.pair !== undefined) return encodePair(text, options.pair, options);
+    const fit = fitFor(options);
+    if (fit !== null) return encodeFitted(fitParts, [text], options, fit)[0];
     const made = encodeOrdinary(text, options);
     const { ids: list } = surround({ ids: made, counts: Int32Array.of(made.length), replaced: 0 }, aroundOf(options));
-    const around = options.addSpecialTokens === false ? { before: 0, after: 0 } : { before: before.length, after: after.length };
-    return createEncoding({ text, ids: list, around, spec, normalize: aligned, addPrefixSpace, added, byteLength: model.byteLength, postTypeId: typeId });
-  }
-
-  function encodeAll(texts: readonly Text[], options: EncodeOptions = {}): EncodedTexts {
-    if (options.pair !== undefined) return joinIds(texts.map((text) => encode(text, options).ids));
-    return surround(encodeBare(texts, options), aroundOf(options));
+    return whole(text, list, options.addSpecialTokens !== false);
   }
 
   /** Ids as an Int32Array of the vocabulary, special ones left out where asked. */
@@ -309,32 +336,14 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
     spec,
     engine: model.engine,
     encode,
-    encodeBatch: (texts, options) => {
-      if (options?.pair !== undefined) return texts.map((text) => encode(text, options));
-      const { ids: list, starts } = encodeAll(texts, options);
-      const templated = options?.addSpecialTokens !== false;
-      const around = templated ? { before: before.length, after: after.length } : { before: 0, after: 0 };
-      return texts.map((text, i) =>
-        createEncoding({
-          text,
-          ids: list.slice(starts[i], starts[i + 1]),
-          around,
-          spec,
-          normalize: aligned,
-          addPrefixSpace,
-          added,
-          byteLength: model.byteLength,
-          postTypeId: typeId,
-        }),
-      );
-    },
+    encodeBatch,
     encodeAll,
     count(text, options = {}) {
-      if (options.pair !== undefined) return encode(text, options).ids.length;
+      if (fitFor(options) !== null) return encode(text, options).ids.length;
       const around = options.addSpecialTokens === false ? 0 : before.length + after.length;
       const [tokens, threads] = [allowed(options), options.threads ?? 0];
       if (isPlain(tokens)) return model.count([text], threads)[0] + around;
-      return (whole()?.count([text], marksOf(tokens), threads)[0] ?? encodeOrdinary(text, options).length) + around;
+      return (withParts()?.count([text], marksOf(tokens), threads)[0] ?? encodeOrdinary(text, options).length) + around;
     },
     decode: (list, options = {}) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(model.decode(checked(list, options))),
     applyChatTemplate: (messages, options) =>
@@ -347,8 +356,8 @@ export function createTokenizer(spec: TokenizerSpec, engine: Engine = "auto"): T
       checkOptions("tokenizer.decodeStream", options, DECODE);
       return createDecodeStream((id) => model.decode(checked([id], options)));
     },
-    tokenToId: (token) => tokenIds().get(token),
-    idToToken: (id) => added.get(id)?.content ?? spec.model.tokens[id],
+    tokenToId,
+    idToToken: tokenOf,
     byteLength: (id) => {
       const token = added.get(id);
       return token === undefined ? model.byteLength(id) : token.special ? 0 : new TextEncoder().encode(token.content).length;

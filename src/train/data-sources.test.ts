@@ -54,7 +54,7 @@ describe("several texts", () => {
     expect(readdirSync(join(dir, "run", "data")).sort()).toEqual(["train-0", "train-1", "validation"]);
     // As the guides say.
     for (const guide of ["runs.md", "data.md"]) {
-      const text = readFileSync(new URL(`../../docs/${guide}`, import.meta.url), "utf8");
+      const text = readFileSync(new URL(`../../docs/guides/${guide}`, import.meta.url), "utf8");
       for (const name of ["train-0", "train-1"]) expect(text).toContain(`data/${name}`);
     }
     let second = 0;

@@ -19,7 +19,7 @@ import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError, RunError } from "../errors.ts";
 import { hashFile, openFolder } from "../formats/index.ts";
 import { checkOptions } from "../options.ts";
-import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream } from "../tokenizers/index.ts";
+import { byteTokenizer, charTokenizer, loadTokenizer, type Tokenizer, trainBpeStream, WHOLE } from "../tokenizers/index.ts";
 import { turn } from "../turn.ts";
 import { type Recipe, textSources } from "./recipe.ts";
 import type { RunFolder } from "./run-folder.ts";
@@ -149,7 +149,7 @@ export async function prepareData(
   const shardsAt = async (place: string, name: string, documents: () => AsyncIterable<Document>): Promise<ShardData> => {
     const there = fs.existsSync(place);
     if (!there) {
-      const encoder = { encode: (piece: string) => tokenizer.encode(piece, { addSpecialTokens: false }) };
+      const encoder = { encode: (piece: string) => tokenizer.encode(piece, { ...WHOLE, addSpecialTokens: false }) };
       await writeShards(place, documents(), encoder, {
         vocabSize: tokenizer.vocabSize,
         tokenizerHash,

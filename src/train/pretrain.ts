@@ -147,7 +147,13 @@ export async function openPretraining(asked: Recipe, options: PretrainOptions): 
     const samples = mixed.length === 1 ? mixed[0].source : weightedMix(mixed);
     const loaderAt = (cursor: unknown) => dataLoader(samples, { batchSize: training.batch_size, ...(cursor === undefined ? {} : { cursor }) });
 
-    const checkpointParts = { model, optimizer, tokenizerFiles: tokenizerFiles(data.tokenizer.spec), recipe };
+    const { spec } = data.tokenizer;
+    const checkpointParts = {
+      model,
+      optimizer,
+      tokenizerFiles: tokenizerFiles({ ...spec, settings: { maxLength: model.dimensions.context, ...spec.settings } }),
+      recipe,
+    };
     notes.push(...(await removeDamaged(damaged)));
     // Before a checkpoint's weights take the place of the first ones.
     const manifest = before ?? describeRun(recipe, data, model, { data: text.hashes, weights: await weightHashes(model) }, options.version ?? "unknown");

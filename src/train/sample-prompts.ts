@@ -1,7 +1,7 @@
 /** A recipe's sample prompts, for samplers that continue them with `generate`: the first sample is due before the first step, and would end the run. */
 import { ConfigError, DataError } from "../errors.ts";
 import { endIds } from "../tokenizers/end-ids.ts";
-import type { Tokenizer } from "../tokenizers/index.ts";
+import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import { contextLength, type Recipe } from "./recipe.ts";
 
 /**
@@ -36,7 +36,7 @@ function problemOf(prompt: string, tokenizer: Tokenizer, context: number): strin
 /** How many tokens a text has; null where it can't be encoded. */
 function tokensOf(text: string, tokenizer: Tokenizer): number | null {
   try {
-    return tokenizer.encode(text).ids.length;
+    return tokenizer.encode(text, WHOLE).ids.length;
   } catch (error) {
     if (error instanceof DataError) return null;
     throw error;

@@ -147,6 +147,14 @@ test("what a template looks for in a message is there, and it may look for speci
   expect(token.applyChatTemplate([{ role: "user", content: "<|im_end|>" }]).text).toBe("<|im_start|>out");
 });
 
+test("literals and tokens with signs that mean something in expressions", () => {
+  const signs = "^$\\\\.*+?()[]{}|/-";
+  const json = fixture.ids[0].tokenizer;
+  const said = withTemplate(`{% for m in messages %}{{ '<|im_start|>${signs} <args-json>' }}{{ m.content }}{% endfor %}`, "auto", json);
+  // Qwen 3 writes <tool_call> and <args-json-object> so.
+  expect(said.applyChatTemplate([{ role: "user", content: "a-b" }]).text).toBe(`<|im_start|>^$\\.*+?()[]{}|/- <args-json>a-b`);
+});
+
 test("a role is a control token's name only where it is known", () => {
   const phi = withTemplate("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}", "auto", fixture.ids[0].tokenizer);
   const tokens = (role: string) => [...phi.applyChatTemplate([{ role, content: "x" }]).ids].map((id) => phi.idToToken(id));

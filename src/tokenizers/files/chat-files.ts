@@ -77,5 +77,5 @@ export function readChatMetadata(metadata: ReadonlyMap<string, GgufValue>, token
     const token = value === undefined ? undefined : tokens[Number(value.value)];
     return token === undefined ? [] : [[name, token]];
   });
-  return Object.keys(templates).length === 0 ? undefined : { templates, tokens: Object.fromEntries(found) };
+  return Object.keys(templates).length + found.length === 0 ? undefined : { templates, tokens: Object.fromEntries(found) };
 }

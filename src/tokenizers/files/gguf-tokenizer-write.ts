@@ -9,7 +9,7 @@ import type { GgufValue } from "../../formats/gguf/read.ts";
 import { f32s, i32s, text, texts, u32 } from "../../formats/gguf/values.ts";
 import type { NormalizerSpec } from "../normalizers/normalizers.ts";
 import type { PostProcessorSpec } from "../post-processors/post-processors.ts";
-import { NUL, PIECE_TYPES } from "../sentencepiece/spec.ts";
+import { inText, NUL, PIECE_TYPES } from "../sentencepiece/spec.ts";
 import { type BpeModel, type PipelineModel, type SentencePieceModel, specSize, type TokenizerSpec, unknownId } from "../tokenizer-spec.ts";
 import { CUTS, WHOLE_WORDS } from "./gguf-tokenizer.ts";
 import { mergesOf } from "./vocab-merges.ts";
@@ -143,7 +143,7 @@ function sentencePiece({ sentencePiece: { kind, pieces, scores, types, normalize
       remove_extra_whitespaces: { kind: "bool", value: normalizer.removeExtraWhitespaces },
       ...(normalizer.charsmap === null ? {} : { precompiled_charsmap: { kind: "array", of: "u8", value: normalizer.charsmap } }),
     },
-    tokens: pieces.map((piece, id) => (piece === NUL ? placeholder(id) : piece)),
+    tokens: pieces.map((piece, id) => (piece === NUL ? placeholder(id) : inText(piece, types[id]))),
     types: [...types],
     scores,
   };

@@ -3,10 +3,11 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { FormatError } from "../../errors.ts";
 import type { GgufValue } from "../../formats/gguf/read.ts";
-import { createTokenizer, readTokenizerJson, type Tokenizer, trainBpe } from "../index.ts";
+import { createTokenizer, readTokenizerJson, type Tokenizer, tokenizerFiles, trainBpe } from "../index.ts";
 import { readSentencePiece } from "../sentencepiece/model-file.ts";
 import { createSentencePiece } from "../sentencepiece/sentencepiece.ts";
 import { ggufTokenizer } from "./gguf-tokenizer.ts";
+import { ggufTokenizerMetadata } from "./gguf-tokenizer-write.ts";
 
 const hf = JSON.parse(readFileSync(new URL("../pipeline-tokenizer.fixture.json", import.meta.url), "utf8")) as {
   texts: string[];
@@ -79,6 +80,33 @@ describe("byte-level BPE", () => {
 });
 
 describe("SentencePiece", () => {
+  test("spaces that are a piece of the user's own, as Gemma has them", () => {
+    const bytes = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
+    // llama.cpp looks for such pieces in the text, so a file has them with spaces; "▁two" would win as a merge.
+    const tokens = ["<unk>", "<bos>", "  ", "   ", "\n\n", ...bytes, "▁", "t", "w", "o", "tw", "two", "▁two", "a"];
+    const fields = {
+      model: text("llama"),
+      tokens: strings(tokens),
+      scores: floats(Float32Array.from(tokens, (_, id) => (id < 5 ? -1000 : -id))),
+      token_type: numbers(tokens.map((token, id) => (token === "<unk>" ? 2 : token === "<bos>" ? 3 : id < 5 ? 4 : id < 261 ? 6 : 1))),
+      bos_token_id: count(1),
+      add_bos_token: flag(true),
+      add_space_prefix: flag(false),
+    };
+    const id = (token: string): number => tokens.indexOf(token);
+    const spec = ggufTokenizer(new Map(Object.entries(fields).map(([key, value]) => [`tokenizer.ggml.${key}`, value])), "m.gguf");
+    const json = createTokenizer(readTokenizerJson(tokenizerFiles(spec)["tokenizer.json"] as string, "f"));
+    for (const tokenizer of [createTokenizer(spec), createTokenizer(spec, "reference"), json]) {
+      const found = (line: string) => [...tokenizer.encode(line, { addSpecialTokens: false }).ids];
+      expect(found("  two")).toEqual([id("  "), id("two")]);
+      expect(found("a   two two")).toEqual([id("a"), id("   "), id("two"), id("▁two")]);
+      expect(found("a\n\na a")).toEqual([id("a"), id("\n\n"), id("a"), id("▁"), id("a")]);
+      expect(tokenizer.decode(found("a  two"))).toBe("a  two");
+    }
+    const written = ggufTokenizerMetadata(spec, { vocabulary: tokens.length });
+    expect(written["tokenizer.ggml.tokens"]).toEqual(fields.tokens);
+  });
+
   test.each([
     ["bpe, bytes", "llama"],
     ["unigram, bytes", "t5"],

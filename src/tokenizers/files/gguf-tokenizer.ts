@@ -11,7 +11,7 @@ import type { PieceModelSpec } from "../models/piece-models.ts";
 import type { PostProcessorSpec } from "../post-processors/post-processors.ts";
 import type { PreTokenizerSpec } from "../pre-tokenizers/pre-tokenizers.ts";
 import { sentencePieceSpec } from "../sentencepiece/sentencepiece-tokenizer.ts";
-import { PIECE_TYPES, type SentencePieceSpec } from "../sentencepiece/spec.ts";
+import { asPiece, PIECE_TYPES, type SentencePieceSpec } from "../sentencepiece/spec.ts";
 import { type PipelineModel, specialToken, type TokenizerSpec } from "../tokenizer-spec.ts";
 import { NO_POST_PROCESSOR } from "./components.ts";
 import { Place } from "./strict-json.ts";
@@ -227,7 +227,7 @@ function sentencePiece(reader: Reader, kind: "bpe" | "unigram"): TokenizerSpec {
   if (scores === null) return reader.fail("scores", "not there", `${spelled.length} numbers`, "nothing");
   const given = reader.numbers("token_type", spelled.length);
   const size = sizeWithoutTail(spelled, given);
-  const pieces = spelled.slice(0, size);
+  const pieces = spelled.slice(0, size).map((piece, id) => asPiece(piece, given?.[id]));
   const types = Uint8Array.from({ length: size }, (_, id) => given?.[id] ?? PIECE_TYPES.normal);
   const pieceOf = (key: string, missing: string) => pieces[reader.id(key, spelled.length) ?? -1] ?? missing;
   const spec: SentencePieceSpec = {

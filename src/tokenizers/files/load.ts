@@ -9,6 +9,7 @@ import type { TokenizerSpec } from "../tokenizer-spec.ts";
 import { readChatFiles, readChatMetadata } from "./chat-files.ts";
 import { ggufTokenizer } from "./gguf-tokenizer.ts";
 import { readTiktoken } from "./tiktoken-file.ts";
+import { readSettings } from "./tokenizer-config.ts";
 import { checkFileSystem, diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
 import { readTokenizerBytes, readTokenizerJson } from "./tokenizer-json.ts";
 import { readVocabAndMerges } from "./vocab-merges.ts";
@@ -88,7 +89,8 @@ async function readSpec(files: TokenizerFiles, only: string | undefined, options
   }
   const spec = await readTokenizer(files, { text, json }, only, options);
   const chat = await readChatFiles(files.name, text);
-  return chat === undefined ? spec : { ...spec, chat };
+  const settings = readSettings(await text("tokenizer_config.json"), `${files.name}/tokenizer_config.json`);
+  return { ...spec, ...(chat === undefined ? {} : { chat }), ...(settings === undefined ? {} : { settings }) };
 }
 
 async function readTokenizer(
@@ -137,8 +139,20 @@ async function readTokenizer(
     const spec = await sentencePiece(file);
     if (spec !== null) return spec;
   }
+  const { got, advice } = missing((await files.list?.()) ?? null);
   throw new FormatError(
-    `${files.name}: no tokenizer here, expected tokenizer.json, vocab.json with merges.txt, encoder.json with vocab.bpe, or ${MODEL_FILES.join(" or ")}, got none of them. ` +
-      "Name a tiktoken rank file itself.",
+    `${files.name}: no tokenizer here, expected tokenizer.json, vocab.json with merges.txt, encoder.json with vocab.bpe, or ${MODEL_FILES.join(" or ")}, got ${got}. ${advice}`,
   );
+}
+
+/** What a folder without a tokenizer has, and what that means for who named it. */
+function missing(names: readonly string[] | null): { got: string; advice: string } {
+  if (names === null) return { got: "none of them", advice: "Check the names of the files." };
+  const shown = names.filter((name) => !name.startsWith("."));
+  const got = shown.length === 0 ? "an empty folder" : `${shown.slice(0, 4).join(", ")}${shown.length > 4 ? " and others" : ""}`;
+  const own = shown.find((name) => /\.(gguf|tiktoken)$/i.test(name));
+  if (own !== undefined) return { got, advice: `A tokenizer may be in ${own}: name that file itself.` };
+  if (shown.some((name) => name === "config.json" || name.endsWith(".safetensors")))
+    return { got, advice: "The model came without its tokenizer: put the tokenizer.json that belongs to it beside it." };
+  return { got, advice: "Check the path." };
 }

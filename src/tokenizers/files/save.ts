@@ -1,6 +1,7 @@
 /** Saving tokenizers. */
 import { asPipeline } from "../sentencepiece/as-pipeline.ts";
 import type { TokenizerSpec } from "../tokenizer-spec.ts";
+import { tokenizerConfig } from "./tokenizer-config.ts";
 import { writeFiles } from "./tokenizer-files.ts";
 import { writeTokenizerJson } from "./tokenizer-json.ts";
 import { vocabText, writeMergesText } from "./vocab-merges.ts";
@@ -8,9 +9,12 @@ import { vocabText, writeMergesText } from "./vocab-merges.ts";
 /** The names of the files that a BPE is saved in. */
 export const BPE_FILES = ["tokenizer.json", "vocab.json", "merges.txt"] as const;
 
-/** The files of a tokenizer by name: tokenizer.json, and for a BPE vocab.json and merges.txt; of a SentencePiece model its own file where it came from one. */
+/**
+ * The files of a tokenizer by name: tokenizer.json, and for a BPE vocab.json and merges.txt; of a SentencePiece model its own file where it came from one. Beside
+ * them what transformers reads: tokenizer_config.json and chat templates.
+ */
 export function tokenizerFiles(spec: TokenizerSpec): Record<string, string | Uint8Array> {
-  const chat = chatFiles(spec);
+  const chat = { "tokenizer_config.json": `${JSON.stringify(tokenizerConfig(spec), null, 2)}\n`, ...chatFiles(spec) };
   if (spec.model.kind === "sentencepiece") {
     const { file } = spec.model;
     return file === null ? { "tokenizer.json": writeTokenizerJson(asPipeline(spec.model)), ...chat } : { "tokenizer.model": file, ...chat };
@@ -24,14 +28,13 @@ export function tokenizerFiles(spec: TokenizerSpec): Record<string, string | Uin
   return files;
 }
 
-/** Templates in files of their own, and the tokens that they write. */
+/** Templates in files of their own. The tokens that they write are in tokenizer_config.json. */
 function chatFiles({ chat }: TokenizerSpec): Record<string, string> {
   if (chat === undefined) return {};
   const templates = Object.entries(chat.templates)
     .filter(([name]) => /^[\w-]+$/.test(name))
     .map(([name, source]) => [name === "default" ? "chat_template.jinja" : `additional_chat_templates/${name}.jinja`, source]);
-  const tokens = Object.keys(chat.tokens).length === 0 ? {} : { "special_tokens_map.json": `${JSON.stringify(chat.tokens, null, 2)}\n` };
-  return { ...Object.fromEntries(templates), ...tokens };
+  return Object.fromEntries(templates);
 }
 
 /** Writes a tokenizer's files into a folder, which is made if needed. Hugging Face tokenizers opens them. */

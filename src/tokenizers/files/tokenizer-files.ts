@@ -7,6 +7,8 @@ export interface TokenizerFiles {
   readonly name: string;
   /** The file's bytes, or null if there is no such file. */
   read(file: string): Promise<Uint8Array | null>;
+  /** What there is, where that can be told. */
+  list?(): Promise<readonly string[]>;
 }
 
 /** Larger than any real tokenizer file (the largest known are below 40 MB); read before that is known, memory is at stake. */
@@ -62,6 +64,7 @@ export async function diskFiles(at: string): Promise<TokenizerFiles & { readonly
       }
       return readWhole(fs, full, info.size);
     },
+    list: () => fs.readdir(folder),
   };
 }
 

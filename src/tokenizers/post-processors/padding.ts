@@ -36,12 +36,18 @@ export function writePadding(spec: PaddingSpec | null): unknown {
 
 /** The batch with padding; what overflowed becomes as long. A text that is longer already stays as it is. */
 export function padBatch(batch: readonly Encoded[], spec: PaddingSpec): Encoded[] {
-  let length = 0;
-  if (spec.strategy === "BatchLongest") for (const text of batch) length = Math.max(length, text.ids.length);
-  else length = spec.strategy.Fixed;
-  const multiple = spec.pad_to_multiple_of ?? 0;
-  if (multiple > 0) length = Math.ceil(length / multiple) * multiple;
+  const length = paddedLength(
+    batch.map((text) => text.ids.length),
+    spec,
+  );
   return batch.map((text) => pad(text, length, spec));
+}
+
+/** How long texts of these lengths become. */
+export function paddedLength(lengths: readonly number[], spec: PaddingSpec): number {
+  const length = spec.strategy === "BatchLongest" ? lengths.reduce((most, each) => Math.max(most, each), 0) : spec.strategy.Fixed;
+  const multiple = spec.pad_to_multiple_of ?? 0;
+  return multiple > 0 ? Math.ceil(length / multiple) * multiple : length;
 }
 
 function pad(text: Encoded, length: number, spec: PaddingSpec): Encoded {

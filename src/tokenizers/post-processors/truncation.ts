@@ -2,7 +2,7 @@
 import { ConfigError, DataError } from "../../errors.ts";
 import { asCount, type FromShape, missingAs, oneOf, readShape } from "../files/json-shape.ts";
 import { asObject, type Place } from "../files/strict-json.ts";
-import { type Encoded, emptyEncoded, sliceEncoded } from "./encoded.ts";
+import { type Encoded, sliceEncoded } from "./encoded.ts";
 
 const SHAPE = {
   /** The side that is cut. */
@@ -15,6 +15,9 @@ const SHAPE = {
 };
 
 export type TruncationSpec = FromShape<typeof SHAPE>;
+
+/** Rows of a text, from and up to. */
+type Places = [start: number, end: number][];
 
 /** @throws FormatError with the place, what was expected and what is there */
 export function readTruncation(value: unknown, place: Place): TruncationSpec | null {
@@ -33,17 +36,30 @@ export function writeTruncation(spec: TruncationSpec | null): unknown {
  * @throws ConfigError where the numbers leave no room; DataError where the text that may be cut is too short
  */
 export function truncate<T extends readonly [Encoded] | readonly [Encoded, Encoded]>(texts: T, spec: TruncationSpec, added = 0): T {
+  const places = cutPlaces(
+    texts.map((text) => text.ids.length),
+    spec,
+    added,
+  );
+  return places === null ? texts : (texts.map((text, i) => cut(text, places[i])) as unknown as T);
+}
+
+/**
+ * Where texts of these lengths are cut: of each first the rows that stay, then those of each part that overflows; null where all stay.
+ *
+ * @throws as `truncate`
+ */
+export function cutPlaces(lengths: readonly number[], spec: TruncationSpec, added: number): readonly Places[] | null {
   const most = spec.max_length - added;
   if (most < 0) {
     throw new ConfigError(
       `truncation: no room for special tokens, expected a max_length of at least ${added}, got ${spec.max_length}. Give a larger max_length.`,
     );
   }
-  const lengths = texts.map((text) => text.ids.length);
   const total = lengths.reduce((a, b) => a + b, 0);
-  if (total <= most && most > 0) return texts;
+  if (total <= most && most > 0) return null;
   const goals = most === 0 ? lengths.map(() => 0) : newLengths(lengths, most, spec);
-  return texts.map((text, i) => cut(text, goals[i], spec)) as unknown as T;
+  return lengths.map((length, i) => placesOf(length, goals[i], spec));
 }
 
 /** How long each text becomes. */
@@ -70,23 +86,32 @@ function newLengths(lengths: readonly number[], most: number, spec: TruncationSp
   return lengths.map((length, i) => (i === target ? goal : length));
 }
 
-function cut(text: Encoded, length: number, spec: TruncationSpec): Encoded {
-  const all = text.ids.length;
-  if (length >= all) return text;
-  if (length === 0) return { ...emptyEncoded(), overflowing: [text] };
+function placesOf(all: number, length: number, spec: TruncationSpec): Places {
+  if (length >= all) return [[0, all]];
+  if (length === 0) {
+    return [
+      [0, 0],
+      [0, all],
+    ];
+  }
   if (spec.stride >= length) {
     throw new ConfigError(
       `truncation: parts do not move on, expected a stride of less than ${length} (the tokens of each part without special ones), got ${spec.stride}. Give a smaller stride.`,
     );
   }
   const step = length - spec.stride;
-  const parts: Encoded[] = [];
+  const places: Places = [];
   // From the side that stays to the side that is cut, until a part reaches the end.
   for (let at = 0, done = false; !done; at += step) {
     done = at + length >= all;
     const reach = Math.min(at + length, all);
-    parts.push(spec.direction === "Right" ? sliceEncoded(text, at, reach) : sliceEncoded(text, all - reach, all - at));
+    places.push(spec.direction === "Right" ? [at, reach] : [all - reach, all - at]);
   }
-  const [kept, ...overflowing] = parts;
+  return places;
+}
+
+function cut(text: Encoded, places: Places): Encoded {
+  if (places.length === 1) return text;
+  const [kept, ...overflowing] = places.map(([start, end]) => sliceEncoded(text, start, end));
   return { ...kept, overflowing };
 }

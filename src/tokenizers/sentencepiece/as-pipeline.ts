@@ -10,13 +10,14 @@ import type { NormalizerSpec } from "../normalizers/normalizers.ts";
 import type { PostProcessorSpec } from "../post-processors/post-processors.ts";
 import type { PreTokenizerSpec } from "../pre-tokenizers/pre-tokenizers.ts";
 import { type SentencePieceModel, specialToken, type TokenizerSpec } from "../tokenizer-spec.ts";
-import { isSpelled, PIECE_TYPES, type SentencePieceSpec } from "./spec.ts";
+import { inText, isSpelled, PIECE_TYPES, type SentencePieceSpec } from "./spec.ts";
 
 const SPACE = "\u2581";
 
 /** @throws ConfigError for kinds that tokenizer.json has no model for (words, characters) and spaces behind words */
 export function asPipeline(model: SentencePieceModel): TokenizerSpec {
-  const { sentencePiece: spec } = model;
+  const { sentencePiece } = model;
+  const spec = { ...sentencePiece, pieces: sentencePiece.pieces.map((piece, id) => inText(piece, sentencePiece.types[id])) };
   if ((spec.kind !== "bpe" && spec.kind !== "unigram") || spec.treatWhitespaceAsSuffix)
     throw new ConfigError(
       `tokenizer.json: a SentencePiece model of another kind, expected bpe or unigram with spaces in front, got ${spec.kind}. Keep its .model file.`,

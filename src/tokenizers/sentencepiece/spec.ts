@@ -4,6 +4,11 @@ import { LARGEST_ID, type Place } from "../files/strict-json.ts";
 /** What a piece may be used for; the numbers are those of the file. */
 export const PIECE_TYPES = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
+/** A user's own piece as it stands in text, which is how GGUF and tokenizer.json have it: Gemma's two spaces are a piece of their own. */
+export const inText = (piece: string, type: number): string => (type === PIECE_TYPES.userDefined ? piece.replaceAll("\u2581", " ") : piece);
+/** The other way: as SentencePiece spells it. */
+export const asPiece = (text: string, type: number | undefined): string => (type === PIECE_TYPES.userDefined ? text.replaceAll(" ", "\u2581") : text);
+
 /** How text becomes pieces; the numbers are those of the file. */
 export const MODEL_KINDS = { unigram: 1, bpe: 2, word: 3, char: 4 } as const;
 

@@ -37,8 +37,14 @@ for entry in given["models"]:
     differing = [
         text[:60]
         for text, ids in zip(given["texts"], given["ids"])
-        if tokenizer(text, add_special_tokens=False).input_ids != ids or tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text
+        if tokenizer(text, add_special_tokens=False, truncation=False).input_ids != ids or tokenizer.decode(ids, clean_up_tokenization_spaces=False) != text
     ]
     count = sum(map(len, given["ids"]))
     check(f"{name}: its tokenizer ({type(tokenizer).__name__})", not differing, f"differs on {differing}" if differing else f"{count} ids the same, and the text again")
+    chat = tokenizer.apply_chat_template(given["messages"], add_generation_prompt=True, tokenize=False)
+    batch = tokenizer(given["texts"], truncation=True, padding=True)
+    padded = [list(each) for each in zip(batch.input_ids, batch.attention_mask)] == given["padded"]
+    names = {"bos": tokenizer.bos_token, "eos": tokenizer.eos_token, "pad": tokenizer.pad_token, "longest": tokenizer.model_max_length}
+    right = chat == given["chat"] and padded and names == {"bos": "<|endoftext|>", "eos": "<|end|>", "pad": "<|end|>", "longest": 40}
+    check(f"{name}: its tokenizer_config.json", right, f"the conversation the same: {chat == given['chat']}, cut and padded the same: {padded}, {names}")
 finish()
