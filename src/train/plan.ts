@@ -56,8 +56,11 @@ const AT_WORK = 110e6;
 /** The least and the most that this is more than the process has at its start, which depends on the machine too. */
 const GAINED = [20e6, 50e6] as const;
 
-/** What reading a text and making tokens of it leaves with V8. With it, measured with the recipes quickstart, settings-a, -b and -c: 51 to 83 MB. */
-const TOKENIZING = 28e6;
+/**
+ * What reading a text and making tokens of it leaves, with V8 and in the threads' tables of words, which grow with the text to a few MB each. Runs of the recipes
+ * quickstart, settings-c and a small Llama then took 0.98 to 1.08 times their plans.
+ */
+const TOKENIZING = 34e6;
 
 /** What generation adds to that: its code, its garbage. Measured with quickstart, which took 268 to 273 MB with samples and 249 without. */
 const SAMPLING = 15e6;
