@@ -36,13 +36,11 @@ impl Units {
     pub fn end(&self, text: &[u8], start: usize) -> usize {
         let mark = self.mark.as_deref().unwrap_or(&[]);
         let lead = mark.first().map_or(u32::MAX, |&byte| u32::from(byte));
-        let mut before = text[start];
-        for (at, &byte) in text.iter().enumerate().skip(start + 1) {
-            let at_mark = u32::from(byte) == lead && text[at..].starts_with(mark) && !text[start..at].ends_with(mark);
-            if at_mark || !self.joined(before, byte) {
+        for (at, pair) in (start + 1..).zip(text[start..].windows(2)) {
+            let at_mark = u32::from(pair[1]) == lead && text[at..].starts_with(mark) && !text[start..at].ends_with(mark);
+            if at_mark || !self.joined(pair[0], pair[1]) {
                 return at;
             }
-            before = byte;
         }
         text.len()
     }

@@ -378,15 +378,7 @@ impl Merges {
     }
 
     fn longest_fixed(&self, text: &[u8]) -> usize {
-        let (mut cell, mut length) = (ROOT, 0);
-        for (at, &byte) in text.iter().enumerate() {
-            let Some(next) = self.pieces.step(cell, byte) else { break };
-            cell = next;
-            let id = self.pieces.value(cell);
-            if id != NONE && self.types.get(id as usize) == Some(&kind::USER_DEFINED) {
-                length = at + 1;
-            }
-        }
-        length
+        let fixed = |&(_, id): &(usize, u32)| self.types.get(id as usize) == Some(&kind::USER_DEFINED);
+        self.pieces.beginnings(ROOT, text).filter(fixed).last().map_or(0, |(length, _)| length)
     }
 }

@@ -80,17 +80,20 @@ impl Trie {
         self.walk(ROOT, key).map(|cell| self.value(cell)).filter(|&value| value != NONE)
     }
 
+    /// The keys with which `text` begins, the shortest first: their lengths and values. With `from`, those that are below that cell.
+    #[inline(always)]
+    pub fn beginnings(&self, from: u32, text: &[u8]) -> impl Iterator<Item = (usize, u32)> {
+        let mut cell = from;
+        let walked = text.iter().map_while(move |&byte| {
+            cell = self.step(cell, byte)?;
+            Some(self.value(cell))
+        });
+        (1..).zip(walked).filter(|&(_, value)| value != NONE)
+    }
+
     /// The length of the longest key with which `text` begins, and its value; 0 where there is none.
     pub fn longest(&self, from: u32, text: &[u8]) -> (usize, u32) {
-        let (mut cell, mut found) = (from, (0, NONE));
-        for (at, &byte) in text.iter().enumerate() {
-            let Some(next) = self.step(cell, byte) else { break };
-            cell = next;
-            if self.value(cell) != NONE {
-                found = (at + 1, self.value(cell));
-            }
-        }
-        found
+        self.beginnings(from, text).last().unwrap_or((0, NONE))
     }
 }
 
@@ -167,6 +170,7 @@ mod tests {
         assert_eq!(trie.get(b""), None);
         let trie = Trie::new([(b"".as_slice(), 7), (b"ab", 1), (b"abcd", 2)].into_iter());
         assert_eq!((trie.get(b""), trie.longest(ROOT, b"abcx"), trie.longest(ROOT, b"b")), (Some(7), (2, 1), (0, NONE)));
+        assert_eq!(trie.beginnings(ROOT, b"abcde").collect::<Vec<_>>(), [(2, 1), (4, 2)]);
         assert_eq!(Trie::new(std::iter::empty()).get(b"a"), None);
     }
 }

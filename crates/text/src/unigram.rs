@@ -48,15 +48,9 @@ impl Unigram {
             let next = start + width(bytes[start]);
             let before = nodes[start].sum;
             let mut single = false;
-            let mut cell = ROOT;
-            for (at, &byte) in bytes.iter().enumerate().skip(start) {
-                let Some(below) = self.tokens.step(cell, byte) else { break };
-                cell = below;
-                let id = self.tokens.value(cell);
-                if id != NONE {
-                    offer(&mut nodes[at + 1], start, id, self.scores.get(id as usize).copied().unwrap_or(0.0) + before);
-                    single |= at + 1 == next;
-                }
+            for (length, id) in self.tokens.beginnings(ROOT, &bytes[start..]) {
+                offer(&mut nodes[start + length], start, id, self.scores.get(id as usize).copied().unwrap_or(0.0) + before);
+                single |= start + length == next;
             }
             if !single {
                 let place = &mut nodes[next.min(bytes.len())];
@@ -83,9 +77,9 @@ impl Unigram {
             }
             end = start as usize;
         }
-        let mut ends = cuts.iter().rev().skip(1).map(|&(start, _)| start as usize);
-        for &(start, id) in cuts.iter().rev() {
-            let end = ends.next().unwrap_or(piece.len());
+        // The last piece came first.
+        for (i, &(start, id)) in cuts.iter().enumerate().rev() {
+            let end = if i == 0 { piece.len() } else { cuts[i - 1].0 as usize };
             if Some(id) == self.unknown {
                 self.unknown(&piece[start as usize..end], out)?;
             } else {

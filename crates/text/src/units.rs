@@ -157,16 +157,10 @@ impl Unigrams {
             let before = nodes[start].sum;
             let next = (start + width(unit[start])).min(unit.len());
             let mut known = false;
-            let mut cell = ROOT;
-            for (at, &byte) in unit.iter().enumerate().skip(start) {
-                let Some(below) = self.pieces.step(cell, byte) else { break };
-                cell = below;
-                let id = self.pieces.value(cell);
-                if id != NONE {
-                    furthest = furthest.max(at + 1);
-                    offer(&mut nodes[at + 1], start, id, self.worth[id as usize] + before);
-                    known |= at + 1 == next;
-                }
+            for (length, id) in self.pieces.beginnings(ROOT, &unit[start..]) {
+                furthest = furthest.max(start + length);
+                offer(&mut nodes[start + length], start, id, self.worth[id as usize] + before);
+                known |= start + length == next;
             }
             if !known {
                 furthest = furthest.max(next);
@@ -208,15 +202,9 @@ impl Unigrams {
             let next = (start + width(unit[start])).min(unit.len());
             let from = best[start];
             let mut known = false;
-            let mut cell = ROOT;
-            for (at, &byte) in unit.iter().enumerate().skip(start) {
-                let Some(below) = self.pieces.step(cell, byte) else { break };
-                cell = below;
-                let id = self.pieces.value(cell);
-                if id != NONE {
-                    offer(&mut best[at + 1], from, self.worth[id as usize]);
-                    known |= at + 1 == next;
-                }
+            for (length, id) in self.pieces.beginnings(ROOT, &unit[start..]) {
+                offer(&mut best[start + length], from, self.worth[id as usize]);
+                known |= start + length == next;
             }
             if !known {
                 offer(&mut best[next], from, self.unknown_score);
