@@ -23,6 +23,8 @@ pub trait Shape: Copy + 'static {
     const MINIMUM: bool;
     /// Codes of eight bits stand for less than 32 in size.
     const SMALL: bool;
+    /// Some other code than 0 stands for 0.
+    const CENTRED: bool = !(Self::NIBBLES && Self::MINIMUM);
     /// Codes may be above 127, and 128 stands for 0.
     const WIDE: bool = !Self::NIBBLES || Self::TABLE;
     /// Bytes of the 16 rows' codes in a block.
@@ -40,13 +42,13 @@ pub trait Dots: Copy + 'static {
     /// Most rows of activations in a tile.
     const ROWS: usize;
 
-    /// The exact sums of a block's codes, less what stands for 0, times the bytes of R rows: of all 32 items, or of both halves. A correction is −zero · Σ bytes, of the block
-    /// or of each half.
+    /// The exact sums of a block's codes, less what stands for 0, times the bytes [R][32] of R rows: of all 32 items, or of both halves. A correction is −zero · Σ bytes, of
+    /// the block or of each half: [1 or 2][R].
     unsafe fn block<H: Shape, const R: usize>(
         codes: *const u8,
         table: &[u8; 16],
-        bytes: [*const u8; R],
-        corrections: [*const i32; R],
+        bytes: *const u8,
+        corrections: *const i32,
     ) -> [[Self::Int; R]; 2];
     unsafe fn float(sums: Self::Int) -> <Self::S as Simd>::F;
 
@@ -83,19 +85,19 @@ pub trait FourByFour: Dots {
 unsafe fn block_by_four<D: FourByFour, H: Shape, const R: usize>(
     codes: *const u8,
     table: &[u8; 16],
-    bytes: [*const u8; R],
-    corrections: [*const i32; R],
+    bytes: *const u8,
+    corrections: *const i32,
 ) -> [[D::Int; R]; 2] {
     // SAFETY: as promised to `Dots::block`.
     unsafe {
-        let four = |r: usize, at: usize| bytes[r].add(at).cast::<i32>().read_unaligned();
+        let four = |r: usize, at: usize| bytes.add(r * BLOCK + at).cast::<i32>().read_unaligned();
         let mut low = [D::begin(0); R];
         // The second half of a block where it has a scale of its own.
         let mut high = low;
         for r in 0..R {
-            low[r] = D::begin(*corrections[r]);
+            low[r] = D::begin(*corrections.add(r));
             if H::HALF {
-                high[r] = D::begin(*corrections[r].add(1));
+                high[r] = D::begin(*corrections.add(R + r));
             }
         }
         if H::NIBBLES {
@@ -141,14 +143,14 @@ impl<S: Simd> Scalar<S> {
 impl<S: Simd> Dots for Scalar<S> {
     type S = S;
     type Int = [i32; LANES];
-    const ROWS: usize = 4;
+    const ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn block<H: Shape, const R: usize>(
         codes: *const u8,
         table: &[u8; 16],
-        bytes: [*const u8; R],
-        corrections: [*const i32; R],
+        bytes: *const u8,
+        corrections: *const i32,
     ) -> [[Self::Int; R]; 2] {
         // SAFETY: as above.
         unsafe { block_by_four::<Self, H, R>(codes, table, bytes, corrections) }
@@ -218,11 +220,12 @@ impl<S: Simd> FourByFour for Scalar<S> {
     }
 }
 
-/// [`crate::dispatch!`] for kernels over [`Dots`], of one [`Shape`] or of none. AVX-512 without VNNI runs the AVX2 form: the same bytes.
+/// [`crate::dispatch!`] for kernels over [`Dots`], of one [`Shape`] or of none. AVX-512 without VNNI runs the AVX2 form: the same bytes. The instruction set is
+/// an argument: all kernels of a product use the one that its rows were laid out for.
 macro_rules! dispatch_dots {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident$(<$shape:ident>)?($($arg:ident : $ty:ty),* $(,)?) = $generic:ident) => {
         $(#[$meta])*
-        $vis unsafe fn $name$(<$shape: $crate::quant::dots::Shape>)?($($arg: $ty),*) {
+        $vis unsafe fn $name$(<$shape: $crate::quant::dots::Shape>)?(isa: $crate::simd::Isa, $($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
             unsafe fn vnni$(<$shape: $crate::quant::dots::Shape>)?($($arg: $ty),*) {
@@ -235,9 +238,9 @@ macro_rules! dispatch_dots {
                 // SAFETY: as above.
                 unsafe { $generic::<$crate::simd::Avx2 $(, $shape)?>($($arg),*) }
             }
-            // SAFETY: `isa()` returns only instruction sets that this CPU has; all with AVX-512 have AVX2.
+            // SAFETY: `isa` came from `simd::isa()`, which returns only instruction sets that this CPU has; all with AVX-512 have AVX2.
             unsafe {
-                match $crate::simd::isa() {
+                match isa {
                     #[cfg(target_arch = "x86_64")]
                     $crate::simd::Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => vnni$(::<$shape>)?($($arg),*),
                     #[cfg(target_arch = "x86_64")]

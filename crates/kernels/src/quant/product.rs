@@ -1,13 +1,13 @@
 //! A linear layer with a packed weight: which thread multiplies which groups with which rows.
 
-use super::activations::Activations;
+use super::activations::{Activations, height};
 use super::dots::{Dots, Shape, dispatch_dots};
 use super::layout::{BLOCK, Form, Kind, Planes};
 use super::tile::{Group, Of, spread, tile};
 use crate::gemm::{Finish, Matrix, Product, Right, finish_tile};
 use crate::pool::{parallel_for, threads};
 use crate::scratch::Scratch;
-use crate::simd::{LANES, Simd};
+use crate::simd::{Isa, LANES, Simd, isa};
 
 /// out (m, n) = finish(x (m, k) · weightᵀ), with a weight that [`super::pack`] made.
 #[derive(Clone, Copy)]
@@ -36,6 +36,7 @@ const FEW: usize = 8;
 
 /// What the tasks share.
 struct Job<'a> {
+    isa: Isa,
     p: &'a QuantProduct,
     form: Form,
     planes: Planes,
@@ -71,13 +72,14 @@ pub unsafe fn linears(products: &[QuantProduct]) {
     if m == 0 || columns == 0 {
         return;
     }
+    let isa = isa();
     let seen = |form: &Form| (form.sub, form.zero);
     let mut rows: Vec<((usize, i32), Activations)> = Vec::with_capacity(1);
     for p in products {
         let form = p.kind.form();
         if rows.iter().all(|(alike, _)| *alike != seen(&form)) {
             // SAFETY: x holds m · k numbers.
-            rows.push((seen(&form), unsafe { Activations::of(x, m, k, &form) }));
+            rows.push((seen(&form), unsafe { Activations::of(isa, x, m, k, &form) }));
         }
     }
     let groups: usize = products.iter().map(|p| p.n.div_ceil(LANES)).sum();
@@ -95,7 +97,7 @@ pub unsafe fn linears(products: &[QuantProduct]) {
             let x = &rows.iter().find(|(alike, _)| *alike == seen(&form)).expect("rows were rounded for each layout").1;
             let first = tasks;
             tasks += p.n.div_ceil(LANES).div_ceil(step);
-            (first, Job { p, form, planes, x, finish, step, rows: met })
+            (first, Job { isa, p, form, planes, x, finish, step, rows: met })
         })
         .collect();
     let run = |i: usize| {
@@ -112,16 +114,16 @@ unsafe fn task(job: &Job, i: usize) {
     // SAFETY: as promised to `linear`.
     unsafe {
         match (f.nibbles, f.table.is_some(), f.sub != BLOCK, f.minimum, f.small) {
-            (true, false, false, false, _) => groups::<Of<true, false, false, false, true>>(job, i),
-            (true, false, false, true, _) => groups::<Of<true, false, false, true, true>>(job, i),
-            (true, false, true, false, _) => groups::<Of<true, false, true, false, true>>(job, i),
-            (true, false, true, true, _) => groups::<Of<true, false, true, true, true>>(job, i),
-            (true, true, _, _, false) => groups::<Of<true, true, false, false, false>>(job, i),
-            (true, true, _, _, true) => groups::<Of<true, true, false, false, true>>(job, i),
-            (false, _, false, false, false) => groups::<Of<false, false, false, false, false>>(job, i),
-            (false, _, false, false, true) => groups::<Of<false, false, false, false, true>>(job, i),
-            (false, _, false, true, _) => groups::<Of<false, false, false, true, true>>(job, i),
-            (false, _, true, ..) => groups::<Of<false, false, true, false, true>>(job, i),
+            (true, false, false, false, _) => groups::<Of<true, false, false, false, true>>(job.isa, job, i),
+            (true, false, false, true, _) => groups::<Of<true, false, false, true, true>>(job.isa, job, i),
+            (true, false, true, false, _) => groups::<Of<true, false, true, false, true>>(job.isa, job, i),
+            (true, false, true, true, _) => groups::<Of<true, false, true, true, true>>(job.isa, job, i),
+            (true, true, _, _, false) => groups::<Of<true, true, false, false, false>>(job.isa, job, i),
+            (true, true, _, _, true) => groups::<Of<true, true, false, false, true>>(job.isa, job, i),
+            (false, _, false, false, false) => groups::<Of<false, false, false, false, false>>(job.isa, job, i),
+            (false, _, false, false, true) => groups::<Of<false, false, false, false, true>>(job.isa, job, i),
+            (false, _, false, true, _) => groups::<Of<false, false, false, true, true>>(job.isa, job, i),
+            (false, _, true, ..) => groups::<Of<false, false, true, false, true>>(job.isa, job, i),
         }
     }
 }
@@ -136,8 +138,9 @@ unsafe fn groups_on<D: Dots, H: Shape>(job: &Job, i: usize) {
     static NO_TABLE: [u8; 16] = [0; 16];
     let (p, form) = (job.p, &job.form);
     let subs = p.k / form.sub;
-    let room = Scratch::new(2 * subs * LANES);
+    let room = Scratch::new(2 * subs * LANES + D::ROWS * LANES);
     let (scales, minima) = (room.pointer(), room.pointer().wrapping_add(subs * LANES));
+    let sums = minima.wrapping_add(subs * LANES);
     let last = ((i + 1) * job.step).min(p.n.div_ceil(LANES));
     for from in (0..p.m).step_by(job.rows) {
         let to = (from + job.rows).min(p.m);
@@ -147,41 +150,32 @@ unsafe fn groups_on<D: Dots, H: Shape>(job: &Job, i: usize) {
                 let planes = p.weight.add(g * job.planes.group);
                 spread::<D>(form, &job.planes, planes, p.k, scales, minima);
                 let codes = planes.add(job.planes.codes);
-                let blocks = p.k / BLOCK;
-                let stride = job.planes.group / blocks.max(1);
-                let group = Group { codes, start: planes, stride, scales, minima, blocks, table: form.table.unwrap_or(&NO_TABLE) };
+                let stride = job.planes.group / (p.k / BLOCK).max(1);
+                let group = Group { codes, start: planes, stride, scales, minima, table: form.table.unwrap_or(&NO_TABLE) };
                 let mut row = from;
                 while row < to {
-                    row += match to - row {
-                        left if left >= 12 && D::ROWS >= 12 => rows::<D, H, 12>(job, &group, row, g),
-                        left if left >= 8 && D::ROWS >= 8 => rows::<D, H, 8>(job, &group, row, g),
-                        left if left >= 4 && D::ROWS >= 4 => rows::<D, H, 4>(job, &group, row, g),
-                        left if left >= 2 => rows::<D, H, 2>(job, &group, row, g),
-                        _ => rows::<D, H, 1>(job, &group, row, g),
-                    };
+                    let rows = height::<D>(to - row);
+                    let x = job.x.tile(row);
+                    let first = row == 0;
+                    match rows {
+                        12 if const { D::ROWS >= 12 } => tile::<D, H, 12>(&group, &x, first, sums),
+                        8 if const { D::ROWS >= 8 } => tile::<D, H, 8>(&group, &x, first, sums),
+                        4 if const { D::ROWS >= 4 } => tile::<D, H, 4>(&group, &x, first, sums),
+                        2 => tile::<D, H, 2>(&group, &x, first, sums),
+                        _ => tile::<D, H, 1>(&group, &x, first, sums),
+                    }
+                    let columns = LANES.min(p.n - g * LANES);
+                    let at = row * p.n + g * LANES;
+                    if p.finish.is_plain() {
+                        for r in 0..rows {
+                            D::S::store_n(p.out.add(at + r * p.n), D::S::load(sums.add(r * LANES)), columns);
+                        }
+                    } else {
+                        finish_tile(&job.finish, sums, LANES, at, g * LANES, rows, columns);
+                    }
+                    row += rows;
                 }
             }
         }
     }
-}
-
-/// One tile with its epilogue; gives R.
-#[inline(always)]
-unsafe fn rows<D: Dots, H: Shape, const R: usize>(job: &Job, group: &Group, row: usize, g: usize) -> usize {
-    let mut sums = [[0f32; LANES]; R];
-    let (n, j) = (job.p.n, g * LANES);
-    let columns = LANES.min(n - j);
-    // SAFETY: as promised to `linear`; the sums are our own.
-    unsafe {
-        tile::<D, H, R>(group, std::array::from_fn(|r| job.x.row(row + r)), row == 0, sums.as_mut_ptr().cast());
-        let at = row * n + j;
-        if job.p.finish.is_plain() {
-            for (r, sums) in sums.iter().enumerate() {
-                D::S::store_n(job.p.out.add(at + r * n), D::S::load(sums.as_ptr()), columns);
-            }
-        } else {
-            finish_tile(&job.finish, sums.as_ptr().cast(), LANES, at, j, R, columns);
-        }
-    }
-    R
 }

@@ -1,8 +1,8 @@
 //! The inner product: a group of 16 rows of the weight with a few rows of activations, block after block.
 
-use super::activations::{MARKS, Row};
+use super::activations::Tile;
 use super::dots::{Dots, Shape};
-use super::layout::{BLOCK, Form, Planes, Scale};
+use super::layout::{Form, Planes, Scale};
 use crate::simd::{LANES, Simd};
 
 /// [`Shape`] by its constants, in their order.
@@ -29,7 +29,6 @@ pub struct Group {
     /// [k / sub][16] scales and minima as float32.
     pub scales: *const f32,
     pub minima: *const f32,
-    pub blocks: usize,
     pub table: &'static [u8; 16],
 }
 
@@ -38,17 +37,18 @@ const LINE: usize = 64;
 /// Bytes that are asked for in advance where a weight is read for the first time: a quarter of a first-level cache.
 const AHEAD: usize = 8 << 10;
 
-/// sums (R, 16) = the products of a group and R rows of activations. `first`: nobody has read the group yet.
+/// sums (R, 16) = the products of a group and a tile of R rows of activations, part after part. `first`: nobody has read the group yet.
 ///
 /// # Safety
-/// The rows and the group hold `blocks` blocks; `sums` has room.
+/// The tile has R rows, it and the group are of the same k; `sums` has room.
 #[inline(always)]
-pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row; R], first: bool, sums: *mut f32) {
+pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, x: &Tile, first: bool, sums: *mut f32) {
     let halves = if H::HALF { 2 } else { 1 };
     // SAFETY: as promised above.
     unsafe {
         let mut all = [D::S::splat(0.0); R];
-        for b in 0..group.blocks {
+        for i in 0..x.parts {
+            let b = *x.blocks.add(i) as usize;
             let codes = group.codes.add(b * H::BYTES);
             if first {
                 // As much as the block takes of the group, planes of scales with it: reading runs through the weight at an even pace.
@@ -57,17 +57,17 @@ pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row;
                     D::S::prefetch(ahead.wrapping_add(LINE * line).cast());
                 }
             }
-            let sub = halves * b;
-            let bytes = std::array::from_fn(|r| rows[r].bytes.add(b * BLOCK));
-            let dots = D::block::<H, R>(codes, group.table, bytes, std::array::from_fn(|r| rows[r].corrections.add(sub)));
+            let x = x.part(i, R, halves);
+            let dots = D::block::<H, R>(codes, group.table, x.bytes, x.corrections);
             for half in 0..halves {
-                let scale = D::S::load(group.scales.add((sub + half) * LANES));
+                let at = (halves * b + half) * LANES;
+                let scale = D::S::load(group.scales.add(at));
                 for r in 0..R {
-                    let scale = D::S::mul(scale, D::S::splat(*rows[r].scales.add(b)));
+                    let scale = D::S::mul(scale, D::S::splat(*x.scales.add(r)));
                     all[r] = D::S::fma(D::float(dots[half][r]), scale, all[r]);
                     if H::MINIMUM {
-                        let minimum = D::S::load(group.minima.add((sub + half) * LANES));
-                        all[r] = D::S::fma(minimum, D::S::splat(*rows[r].sums.add(sub + half)), all[r]);
+                        let minimum = D::S::load(group.minima.add(at));
+                        all[r] = D::S::fma(minimum, D::S::splat(*x.sums.add(half * R + r)), all[r]);
                     }
                 }
             }
@@ -75,35 +75,6 @@ pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, rows: [Row;
         for r in 0..R {
             D::S::store(sums.add(r * LANES), all[r]);
         }
-        for (r, row) in rows.iter().enumerate() {
-            second_parts::<D, H>(group, row, sums.add(r * LANES));
-        }
-    }
-}
-
-/// Goes on with a row's sums: the second parts of its blocks that have one, in ascending k.
-#[inline(always)]
-unsafe fn second_parts<D: Dots, H: Shape>(group: &Group, row: &Row, sums: *mut f32) {
-    let halves = if H::HALF { 2 } else { 1 };
-    // SAFETY: as promised to `tile`.
-    unsafe {
-        let mut all = D::S::load(sums);
-        for word in 0..group.blocks.div_ceil(MARKS) {
-            let mut marks = *row.marks.add(word);
-            while marks != 0 {
-                let b = word * MARKS + marks.trailing_zeros() as usize;
-                marks &= marks - 1;
-                let (sub, bytes) = (halves * b, row.fine_bytes.add(b * BLOCK));
-                let codes = group.codes.add(b * H::BYTES);
-                let dots = D::block::<H, 1>(codes, group.table, [bytes], [row.fine_corrections.add(sub)]);
-                let step = D::S::splat(*row.fine_scales.add(b));
-                for half in 0..halves {
-                    let scale = D::S::mul(D::S::load(group.scales.add((sub + half) * LANES)), step);
-                    all = D::S::fma(D::float(dots[half][0]), scale, all);
-                }
-            }
-        }
-        D::S::store(sums, all);
     }
 }
 

@@ -5,8 +5,8 @@
 #![allow(clippy::undocumented_unsafe_blocks)]
 
 use super::{Dots, Shape};
-use crate::quant::layout::ZERO;
-use crate::simd::{Avx2, Pair};
+use crate::quant::layout::{BLOCK, ZERO};
+use crate::simd::{Avx2, LANES, Pair};
 use std::arch::x86_64::*;
 
 /// 64 codes of 16 rows, or the sums of 16 rows.
@@ -29,18 +29,24 @@ unsafe fn add_pairs(sums: __m256i, pairs: __m256i) -> __m256i {
     unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))) }
 }
 
+/// `count` steps that stay a loop: unrolled, the compiler takes row after row, and the codes that all rows need no longer fit in registers.
+#[inline(always)]
+fn steps(count: usize) -> std::ops::Range<usize> {
+    0..std::hint::black_box(count)
+}
+
 /// Codes of four bits, of one half of the block (`HALF` 0 or 1) or of both (2): at most 15 · 127 · 2 · 8 = 30480.
 #[inline(always)]
-unsafe fn nibbles<const R: usize, const HALF: usize>(codes: *const u8, bytes: [*const u8; R], corrections: [*const i32; R]) -> [Ints; R] {
+unsafe fn nibbles<H: Shape, const R: usize, const HALF: usize>(codes: *const u8, bytes: *const u8, corrections: *const i32) -> [Ints; R] {
     unsafe {
         let mask = _mm256_set1_epi8(15);
         let mut pairs = [Pair(_mm256_setzero_si256(), _mm256_setzero_si256()); R];
-        for v in 0..4 {
+        for v in steps(4) {
             let c = load(codes.add(64 * v));
             if HALF != 1 {
                 let low = Pair(_mm256_and_si256(c.0, mask), _mm256_and_si256(c.1, mask));
                 for r in 0..R {
-                    let x = four(bytes[r].add(4 * v));
+                    let x = four(bytes.add(r * BLOCK + 4 * v));
                     pairs[r].0 = _mm256_add_epi16(pairs[r].0, _mm256_maddubs_epi16(low.0, x));
                     pairs[r].1 = _mm256_add_epi16(pairs[r].1, _mm256_maddubs_epi16(low.1, x));
                 }
@@ -48,59 +54,65 @@ unsafe fn nibbles<const R: usize, const HALF: usize>(codes: *const u8, bytes: [*
             if HALF != 0 {
                 let high = Pair(_mm256_and_si256(_mm256_srli_epi16::<4>(c.0), mask), _mm256_and_si256(_mm256_srli_epi16::<4>(c.1), mask));
                 for r in 0..R {
-                    let x = four(bytes[r].add(16 + 4 * v));
+                    let x = four(bytes.add(r * BLOCK + 16 + 4 * v));
                     pairs[r].0 = _mm256_add_epi16(pairs[r].0, _mm256_maddubs_epi16(high.0, x));
                     pairs[r].1 = _mm256_add_epi16(pairs[r].1, _mm256_maddubs_epi16(high.1, x));
                 }
             }
         }
         for r in 0..R {
-            let correction = _mm256_set1_epi32(*corrections[r].add(HALF % 2));
+            let correction = if H::CENTRED { _mm256_set1_epi32(*corrections.add(HALF % 2 * R + r)) } else { _mm256_setzero_si256() };
             pairs[r] = Pair(add_pairs(correction, pairs[r].0), add_pairs(correction, pairs[r].1));
         }
         pairs
     }
 }
 
-/// 64 codes of eight bits: those at 64 · v, or the table's for the four bits there (of the upper halves from v = 4 on).
+/// Where the items lie that step i takes first (`second` 0) and then (1): four neighbours each.
 #[inline(always)]
-unsafe fn code<H: Shape>(codes: *const u8, table: __m256i, v: usize) -> Ints {
+const fn item<H: Shape>(i: usize, second: usize) -> usize {
+    if H::NIBBLES { 4 * i + 16 * second } else { 8 * i + 4 * second }
+}
+
+/// Their codes of eight bits: 16 rows of four. Codes of four bits are looked up.
+#[inline(always)]
+unsafe fn code<H: Shape>(codes: *const u8, table: __m256i, i: usize, second: usize) -> Ints {
     unsafe {
         if !H::NIBBLES {
-            return load(codes.add(64 * v));
+            return load(codes.add(LANES * item::<H>(i, second)));
         }
-        let c = load(codes.add(64 * (v % 4)));
-        let c = if v < 4 { c } else { Pair(_mm256_srli_epi16::<4>(c.0), _mm256_srli_epi16::<4>(c.1)) };
+        let c = load(codes.add(64 * i));
+        let c = if second == 0 { c } else { Pair(_mm256_srli_epi16::<4>(c.0), _mm256_srli_epi16::<4>(c.1)) };
         let mask = _mm256_set1_epi8(15);
         Pair(_mm256_shuffle_epi8(table, _mm256_and_si256(c.0, mask)), _mm256_shuffle_epi8(table, _mm256_and_si256(c.1, mask)))
     }
 }
 
-/// Codes of eight bits that stand for less than 32 in size, steps from `FROM` to `TO`: with 32 in place of [`ZERO`] they are below 64, and two steps add up to 63 · 127 · 4 = 32004
+/// Codes of eight bits that stand for less than 32 in size, from step `FROM` on, `STEPS` of them: with 32 in place of [`ZERO`] they are below 64, and two steps add up to 63 · 127 · 4 = 32004
 /// at most. A correction is −128 · Σ bytes.
 #[inline(always)]
-unsafe fn small<H: Shape, const R: usize, const FROM: usize, const TO: usize>(
+unsafe fn small<H: Shape, const R: usize, const FROM: usize, const STEPS: usize>(
     codes: *const u8,
     table: __m256i,
-    bytes: [*const u8; R],
-    corrections: [*const i32; R],
+    bytes: *const u8,
+    corrections: *const i32,
 ) -> [Ints; R] {
     unsafe {
         let mut sums = [Pair(_mm256_setzero_si256(), _mm256_setzero_si256()); R];
         for r in 0..R {
-            let correction = _mm256_set1_epi32(*corrections[r].add(FROM / 4) / 4);
+            let correction = _mm256_set1_epi32(*corrections.add(FROM / 2 * R + r) / 4);
             sums[r] = Pair(correction, correction);
         }
         let less = _mm256_set1_epi8((ZERO - 32) as i8);
-        for i in 0..(TO - FROM) / 2 {
-            let v = FROM + 2 * i;
-            let (c, d) = (code::<H>(codes, table, v), code::<H>(codes, table, v + 1));
+        for i in steps(STEPS) {
+            let (c, d) = (code::<H>(codes, table, FROM + i, 0), code::<H>(codes, table, FROM + i, 1));
             let (c, d) = (
                 Pair(_mm256_sub_epi8(c.0, less), _mm256_sub_epi8(c.1, less)),
                 Pair(_mm256_sub_epi8(d.0, less), _mm256_sub_epi8(d.1, less)),
             );
             for r in 0..R {
-                let (x, y) = (four(bytes[r].add(4 * v)), four(bytes[r].add(4 * v + 4)));
+                let row = bytes.add(r * BLOCK);
+                let (x, y) = (four(row.add(item::<H>(FROM + i, 0))), four(row.add(item::<H>(FROM + i, 1))));
                 sums[r].0 = add_pairs(sums[r].0, _mm256_add_epi16(_mm256_maddubs_epi16(c.0, x), _mm256_maddubs_epi16(d.0, y)));
                 sums[r].1 = add_pairs(sums[r].1, _mm256_add_epi16(_mm256_maddubs_epi16(c.1, x), _mm256_maddubs_epi16(d.1, y)));
             }
@@ -111,18 +123,20 @@ unsafe fn small<H: Shape, const R: usize, const FROM: usize, const TO: usize>(
 
 /// Codes of all eight bits: their size as the unsigned byte, their sign to the activation. One step adds up to 128 · 127 · 2 = 32512 at most.
 #[inline(always)]
-unsafe fn wide<H: Shape, const R: usize>(codes: *const u8, table: __m256i, bytes: [*const u8; R]) -> [Ints; R] {
+unsafe fn wide<H: Shape, const R: usize>(codes: *const u8, table: __m256i, bytes: *const u8) -> [Ints; R] {
     unsafe {
         let mut sums = [Pair(_mm256_setzero_si256(), _mm256_setzero_si256()); R];
         let zero = _mm256_set1_epi8(ZERO as i8);
-        for v in 0..8 {
-            let c = code::<H>(codes, table, v);
-            let c = Pair(_mm256_xor_si256(c.0, zero), _mm256_xor_si256(c.1, zero));
-            let size = Pair(_mm256_abs_epi8(c.0), _mm256_abs_epi8(c.1));
-            for r in 0..R {
-                let x = four(bytes[r].add(4 * v));
-                sums[r].0 = add_pairs(sums[r].0, _mm256_maddubs_epi16(size.0, _mm256_sign_epi8(x, c.0)));
-                sums[r].1 = add_pairs(sums[r].1, _mm256_maddubs_epi16(size.1, _mm256_sign_epi8(x, c.1)));
+        for i in steps(4) {
+            for second in 0..2 {
+                let c = code::<H>(codes, table, i, second);
+                let c = Pair(_mm256_xor_si256(c.0, zero), _mm256_xor_si256(c.1, zero));
+                let size = Pair(_mm256_abs_epi8(c.0), _mm256_abs_epi8(c.1));
+                for r in 0..R {
+                    let x = four(bytes.add(r * BLOCK + item::<H>(i, second)));
+                    sums[r].0 = add_pairs(sums[r].0, _mm256_maddubs_epi16(size.0, _mm256_sign_epi8(x, c.0)));
+                    sums[r].1 = add_pairs(sums[r].1, _mm256_maddubs_epi16(size.1, _mm256_sign_epi8(x, c.1)));
+                }
             }
         }
         sums
@@ -138,23 +152,23 @@ impl Dots for Avx2 {
     unsafe fn block<H: Shape, const R: usize>(
         codes: *const u8,
         table: &[u8; 16],
-        bytes: [*const u8; R],
-        corrections: [*const i32; R],
+        bytes: *const u8,
+        corrections: *const i32,
     ) -> [[Self::Int; R]; 2] {
         unsafe {
             if !H::WIDE {
                 return if H::HALF {
-                    [nibbles::<R, 0>(codes, bytes, corrections), nibbles::<R, 1>(codes, bytes, corrections)]
+                    [nibbles::<H, R, 0>(codes, bytes, corrections), nibbles::<H, R, 1>(codes, bytes, corrections)]
                 } else {
-                    [nibbles::<R, 2>(codes, bytes, corrections); 2]
+                    [nibbles::<H, R, 2>(codes, bytes, corrections); 2]
                 };
             }
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
             match (H::SMALL, H::HALF) {
                 (true, true) => {
-                    [small::<H, R, 0, 4>(codes, table, bytes, corrections), small::<H, R, 4, 8>(codes, table, bytes, corrections)]
+                    [small::<H, R, 0, 2>(codes, table, bytes, corrections), small::<H, R, 2, 2>(codes, table, bytes, corrections)]
                 }
-                (true, false) => [small::<H, R, 0, 8>(codes, table, bytes, corrections); 2],
+                (true, false) => [small::<H, R, 0, 4>(codes, table, bytes, corrections); 2],
                 // No layout of GGUF has a scale for every 16 codes of all eight bits.
                 (false, _) => [wide::<H, R>(codes, table, bytes); 2],
             }

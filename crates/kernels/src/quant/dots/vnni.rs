@@ -19,8 +19,8 @@ impl Dots for Vnni {
     unsafe fn block<H: Shape, const R: usize>(
         codes: *const u8,
         table: &[u8; 16],
-        bytes: [*const u8; R],
-        corrections: [*const i32; R],
+        bytes: *const u8,
+        corrections: *const i32,
     ) -> [[Self::Int; R]; 2] {
         unsafe { block_by_four::<Self, H, R>(codes, table, bytes, corrections) }
     }
