@@ -222,7 +222,7 @@ export interface Kernels {
   /**
    * `linear` with a packed weight. Each row of x is first rounded to 8 bits in blocks of 32: q = round(x · 127 / largest), ties to even, scale = largest / 127 (a
    * block whose largest size is below 1e-36 is zeros). Where a block's largest size is above 6 times the root of the row's mean square, what that leaves over is rounded to 8 bits
-   * once more, in steps of scale / 254, and multiplied likewise when the chain of the first parts is done. A sum is one FMA chain over the blocks (or half blocks, where those have scales of their own) in ascending k:
+   * once more, in steps of scale / 254: a second part, which follows the first in the chain and is multiplied likewise. A sum is one FMA chain over the blocks (or half blocks, where those have scales of their own) in ascending k:
    * (Σ q·code, exact) · (weight's scale · x's scale), then, where the layout has minima, minimum · (x's scale · Σ q).
    */
   linearQuantized(
