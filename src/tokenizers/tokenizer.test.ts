@@ -260,6 +260,18 @@ it("two texts that belong together", () => {
   expect([...tokenizer.encodeAll(["h", "i"], { pair: "b" }).ids]).toEqual([256, 104, 256, 98, 256, 105, 256, 98]);
 });
 
+it("tells tiktoken's ranks from a SentencePiece model under the same name", async () => {
+  const ranks = Array.from({ length: 256 }, (_, i) => `${Buffer.from([i]).toString("base64")} ${i}\n`).join("");
+  const files = () => memoryFiles({ "tokenizer.model": ranks }, "llama");
+  const specialTokens = { "<|begin_of_text|>": 256 };
+  for (const file of [undefined, "tokenizer.model"]) {
+    const tokenizer = await loadTokenizer(files(), { pattern: "cl100k", specialTokens, ...(file === undefined ? {} : { file }) });
+    expect([...tokenizer.encode("<|begin_of_text|>ab", { allowSpecial: true }).ids]).toEqual([256, 97, 98]);
+  }
+  await expect(loadTokenizer(files())).rejects.toThrow(/tokenizer\.model: a rank file does not say how text is split/);
+  await expect(loadTokenizer(memoryFiles({ "tokenizer.model": "no model\n" }, "other"))).rejects.toThrow(/tokenizer\.model: bad wire type/);
+});
+
 it("refuses options that do not fit and text that is not there", async () => {
   expect(() => trainBpe("abc", { vocabSize: 100 })).toThrow(ConfigError);
   expect(() => trainBpe("abc", { vocabSize: 300, pattern: "gpt9" as "gpt2" })).toThrow(/gpt9/);

@@ -8,7 +8,7 @@ import { createTokenizer, type Tokenizer } from "../tokenizer.ts";
 import type { TokenizerSpec } from "../tokenizer-spec.ts";
 import { readChatFiles, readChatMetadata } from "./chat-files.ts";
 import { ggufTokenizer } from "./gguf-tokenizer.ts";
-import { readTiktoken } from "./tiktoken-file.ts";
+import { readTiktoken, startsWithRank } from "./tiktoken-file.ts";
 import { readSettings } from "./tokenizer-config.ts";
 import { checkFileSystem, diskFiles, type TokenizerFiles } from "./tokenizer-files.ts";
 import { readTokenizerBytes, readTokenizerJson } from "./tokenizer-json.ts";
@@ -106,22 +106,27 @@ async function readTokenizer(
     return content;
   }
 
-  async function sentencePiece(file: string): Promise<TokenizerSpec | null> {
+  const ranks = (content: string, file: string): TokenizerSpec => {
+    const { pattern, specialTokens } = options;
+    return readTiktoken(content, full(file), { ...(pattern === undefined ? {} : { pattern }), ...(specialTokens === undefined ? {} : { specialTokens }) });
+  };
+
+  /** SentencePiece's, or (Meta's own Llama 3 and 4) tiktoken's under the same name. */
+  async function model(file: string): Promise<TokenizerSpec | null> {
     const bytes = await files.read(file);
-    return bytes === null ? null : sentencePieceTokenizer(bytes, full(file));
+    if (bytes === null) return null;
+    return startsWithRank(bytes) ? ranks((await text(file)) ?? "", file) : sentencePieceTokenizer(bytes, full(file));
   }
 
   const pair = PAIRS.find((names) => only !== undefined && (names as readonly string[]).includes(only));
   if (only !== undefined && pair === undefined) {
     if (only.endsWith(".model")) {
-      const spec = await sentencePiece(only);
+      const spec = await model(only);
       if (spec !== null) return spec;
     }
     const spec = only.endsWith(".json") ? await json(only) : null;
     if (spec !== null) return spec;
-    const content = await needed(only);
-    const { pattern, specialTokens } = options;
-    return readTiktoken(content, full(only), { ...(pattern === undefined ? {} : { pattern }), ...(specialTokens === undefined ? {} : { specialTokens }) });
+    return ranks(await needed(only), only);
   }
   const whole = pair === undefined ? await json("tokenizer.json") : null;
   if (whole !== null) return whole;
@@ -136,7 +141,7 @@ async function readTokenizer(
     );
   }
   for (const file of MODEL_FILES) {
-    const spec = await sentencePiece(file);
+    const spec = await model(file);
     if (spec !== null) return spec;
   }
   const { got, advice } = missing((await files.list?.()) ?? null);

@@ -42,6 +42,12 @@ function rankOf(line: string): { base64: string; id: number } | null {
   return { base64, id: Number(digits) };
 }
 
+/** Whether a file begins with a line of a rank file. A SentencePiece model does not: its first byte is a line feed, the tag of its pieces. */
+export function startsWithRank(bytes: Uint8Array): boolean {
+  const end = bytes.indexOf(10);
+  return end > 0 && end < 1000 && rankOf(String.fromCharCode(...bytes.subarray(0, end))) !== null;
+}
+
 /**
  * @param file the file's name: errors call it so, and `cl100k_base.tiktoken` and its like are known by it
  * @throws FormatError with the line, what was expected and what is there
