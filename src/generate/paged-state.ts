@@ -127,7 +127,7 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
       writePages(store.k, k, batch.slots, "keys");
       writePages(store.v, v, batch.slots, "values");
       const { pageTable, maxPages, lengths, cuSeqlens, places } = batch;
-      return pagedAttention(q, { k: store.k, v: store.v, pageTable, maxPages, lengths, places }, { ...attendOptions, cuSeqlens });
+      return pagedAttention(q, { k: store.k, v: store.v, pageTable, maxPages, lengths, cuSeqlens, places }, attendOptions);
     },
   }));
 

@@ -24,7 +24,9 @@ export interface PagedKeys {
   maxPages: number;
   /** Positions of each sequence that are filled. */
   lengths: Int32Array;
-  /** The boundaries of the rows (`cuSeqlens`), `lengths` and `pageTable` one behind the other, as the kernel takes them: i32, made once for all layers. */
+  /** Where each sequence's rows of q begin and end: 0, t₁, t₁+t₂, … */
+  cuSeqlens: Int32Array;
+  /** `cuSeqlens`, `lengths` and `pageTable` one behind the other, as the kernel takes them: i32, made once for all layers. */
   places: Tensor;
 }
 
@@ -37,11 +39,12 @@ export function placesOf(cuSeqlens: Int32Array, lengths: Int32Array, pageTable: 
   return tensor(places);
 }
 
-type PagedOptions = AttentionOptions & { cuSeqlens: Int32Array };
+/** `AttentionOptions` without those that say how rows are laid out: pages say it. */
+type PagedOptions = Omit<AttentionOptions, "cuSeqlens" | "cuSeqlensK" | "mask">;
 
 const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOptions]>({
   name: "pagedAttention",
-  shape: (q, { k, v, pageTable, maxPages, lengths: filled, places }, { cuSeqlens }) => {
+  shape: (q, { k, v, pageTable, maxPages, lengths: filled, cuSeqlens, places }) => {
     places.check("pagedAttention");
     if (
       q.rank !== 3 ||
@@ -120,19 +123,20 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       pageTable,
       maxPages: 2,
       lengths,
+      cuSeqlens,
       places: placesOf(cuSeqlens, lengths, pageTable),
     });
     const q = () => values([4, 2, 4], { requiresGrad: false });
     return [
-      { name: "two sequences", args: () => [q(), paged(), { cuSeqlens }] },
-      { name: "f16", args: () => [q(), paged("f16"), { cuSeqlens }] },
-      { name: "sinks", args: () => [q(), paged(), { cuSeqlens, sinks: values([2], { requiresGrad: false, seed: 4 }) }] },
+      { name: "two sequences", args: () => [q(), paged(), {}] },
+      { name: "f16", args: () => [q(), paged("f16"), {}] },
+      { name: "sinks", args: () => [q(), paged(), { sinks: values([2], { requiresGrad: false, seed: 4 }) }] },
     ];
   },
 });
 
 /** The same over plain rows: the keys and values of each sequence, gathered from its pages. */
-function composedPaged(q: Tensor, { k, v, pageTable, maxPages, lengths: filled }: PagedKeys, options: PagedOptions): Tensor {
+function composedPaged(q: Tensor, { k, v, pageTable, maxPages, lengths: filled, cuSeqlens }: PagedKeys, options: PagedOptions): Tensor {
   const [kvHeads, dim] = [k.shape[1] as number, k.shape[2] as number];
   const used: number[] = [];
   const rows: number[] = [];
@@ -148,10 +152,10 @@ function composedPaged(q: Tensor, { k, v, pageTable, maxPages, lengths: filled }
     const own = permute(cast(indexSelect(pages, 0, tensor(Int32Array.from(used))), "f32"), order); // (used, 64, kvHeads, dim)
     return indexSelect(reshape(own, [used.length * PAGE_POSITIONS, kvHeads, dim]), 0, tensor(Int32Array.from(rows)));
   };
-  return attention(q, gathered(k, [0, 3, 1, 2]), gathered(v, [0, 2, 1, 3]), { ...options, cuSeqlensK });
+  return attention(q, gathered(k, [0, 3, 1, 2]), gathered(v, [0, 2, 1, 3]), { ...options, cuSeqlens, cuSeqlensK });
 }
 
 /** Attention of the newest rows q (rows, heads, dim) of each sequence to all its keys in pages; no graph. Same bytes as `attention` over the same rows, which in pages of f16 are the rounded ones. */
-export function pagedAttention(q: Tensor, paged: PagedKeys, options: PagedOptions): Tensor {
+export function pagedAttention(q: Tensor, paged: PagedKeys, options: PagedOptions = {}): Tensor {
   return options.watch ? composedPaged(q, paged, options) : pagedAttentionOp(q, paged, options);
 }
