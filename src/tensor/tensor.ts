@@ -34,8 +34,6 @@ const itemBytes = (dtype: DType): number => (dtype === "f32" ? 4 : ITEM_BYTES[dt
  */
 export class Tensor extends Handle {
   readonly shape: Shape;
-  /** In items; 0 where a dimension is repeated. */
-  readonly strides: Shape;
   /** Place of the first item in the storage, in items. */
   readonly offset: number;
   readonly dtype: DType;
@@ -56,18 +54,26 @@ export class Tensor extends Handle {
   /** @internal Called with the gradient of this tensor when backward() has it. */
   gradHooks: ((gradient: Tensor) => Tensor | undefined)[] | null = null;
   private wantsGrad = false;
+  /** Null until somebody asks, where the items lie one after the other. */
+  private steps: Shape | null;
 
-  /** @internal Use `tensor()`, `zeros()` … The handle takes over one hold on the storage. */
-  constructor(storage: Storage, shape: Shape, strides: Shape, offset: number, dtype: DType) {
+  /** @internal Use `tensor()`, `zeros()` … The handle takes over one hold on the storage. No strides: the items lie one after the other. */
+  constructor(storage: Storage, shape: Shape, strides: Shape | null, offset: number, dtype: DType) {
     super();
     this.storage = storage;
     this.shape = shape;
-    this.strides = strides;
+    this.steps = strides;
     this.offset = offset;
     this.dtype = dtype;
     this.size = sizeOf(shape);
-    this.isContiguous = isContiguous(shape, strides);
+    this.isContiguous = strides === null || isContiguous(shape, strides);
     this.isQuantized = itemBytes(dtype) === 0;
+  }
+
+  /** In items; 0 where a dimension is repeated. */
+  get strides(): Shape {
+    this.steps ??= contiguousStrides(this.shape);
+    return this.steps;
   }
 
   get rank(): number {
@@ -186,11 +192,11 @@ export class Tensor extends Handle {
 
   /** @internal A second handle on the same items, outside the graph and outside every scope. */
   alias(): Tensor {
-    return new Tensor(this.storage.retain(), this.shape, this.strides, this.offset, this.dtype);
+    return new Tensor(this.storage.retain(), this.shape, this.steps, this.offset, this.dtype);
   }
 
-  /** @internal A tracked view of the same storage with another shape. */
-  view(shape: Shape, strides: Shape, offset: number): Tensor {
+  /** @internal A tracked view of the same storage with another shape. No strides: its items lie one after the other. */
+  view(shape: Shape, strides: Shape | null, offset: number): Tensor {
     return track(new Tensor(this.storage.retain(), shape, strides, offset, this.dtype));
   }
 
@@ -237,7 +243,7 @@ function blocksOf(t: Tensor): Uint8Array {
 }
 
 function contiguousCopy(t: Tensor): Tensor {
-  const out = new Tensor(new Storage(t.size * ITEM_BYTES[t.dtype], ownerNamed("contiguous")), t.shape, contiguousStrides(t.shape), 0, t.dtype);
+  const out = new Tensor(new Storage(t.size * ITEM_BYTES[t.dtype], ownerNamed("contiguous")), t.shape, null, 0, t.dtype);
   backend().copy(t, t.strides, out, out.strides, t.shape, ITEM_BYTES[t.dtype]);
   return out;
 }
@@ -261,7 +267,7 @@ export function allocate(shape: Shape, dtype: DType, owner: Owner): Tensor {
   if (!(item > 0)) {
     throw new ShapeError(`${owner.name}: unknown dtype, expected one of ${DTYPES.join(", ")}, got ${JSON.stringify(dtype)}. Numbers with fractions are f32`);
   }
-  return track(new Tensor(new Storage(sizeOf(shape) * item, owner), shape, contiguousStrides(shape), 0, dtype));
+  return track(new Tensor(new Storage(sizeOf(shape) * item, owner), shape, null, 0, dtype));
 }
 
 function flatten(data: NestedData): { values: ArrayLike<number | bigint | boolean>; shape: number[]; dtype: DType } {
