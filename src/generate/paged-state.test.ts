@@ -299,7 +299,7 @@ describe("paged state", () => {
 test("places that were freed, or lie apart, are refused", () => {
   const [cuSeqlens, lengths, pageTable] = [Int32Array.of(0, 1), Int32Array.of(1), Int32Array.of(0)];
   const run = (places: Tensor) =>
-    scope(() => pagedAttention(ones([1, 1, 4]), { k: ones([1, 1, 4, 64]), v: ones([1, 1, 64, 4]), pageTable, maxPages: 1, lengths, places }, { cuSeqlens }));
+    scope(() => pagedAttention(ones([1, 1, 4]), { k: ones([1, 1, 4, 64]), v: ones([1, 1, 64, 4]), pageTable, maxPages: 1, lengths, cuSeqlens, places }));
   const places = placesOf(cuSeqlens, lengths, pageTable);
   run(places).dispose();
   places.dispose();

@@ -127,7 +127,7 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
       writePages(store.k, k, batch.slots, "keys");
       writePages(store.v, v, batch.slots, "values");
       const { pageTable, maxPages, lengths, cuSeqlens, places } = batch;
-      return pagedAttention(q, { k: store.k, v: store.v, pageTable, maxPages, lengths, places }, { ...attendOptions, cuSeqlens });
+      return pagedAttention(q, { k: store.k, v: store.v, pageTable, maxPages, lengths, cuSeqlens, places }, attendOptions);
     },
   }));
 
@@ -262,7 +262,9 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
         try {
           const out = model.forward({ inputIds: tensor([ids]), positions: tensor(positions), cuSeqlens: batch.cuSeqlens, state });
           const hidden = out.hidden.reshape([ids.length, -1]); // (ΣT, C)
-          const logits = read.length === 0 ? zeros([0, vocabulary]) : out.logitsOf(indexSelect(hidden, 0, tensor(read))); // (Σ logits, vocabulary)
+          // Where every row gives logits, as in a step of single tokens, they are all there in order.
+          const rows = () => (read.length === ids.length ? hidden : indexSelect(hidden, 0, tensor(read)));
+          const logits = read.length === 0 ? zeros([0, vocabulary]) : out.logitsOf(rows()); // (Σ logits, vocabulary)
           return { logits, hidden: all ? hidden : null };
         } finally {
           if (training) model.train();

@@ -204,7 +204,10 @@ export class RopeTables {
     }
     if (longest.size === 0) longest.set(this.adaptedTo(0), 0);
     const tables = [...longest].map(([adapted, length]) => this.table(adapted, length));
-    if (tables.length === 1) return { ...(tables[0] as Table), rows: positions };
+    if (tables.length === 1) {
+      const { cos, sin } = tables[0] as Table;
+      return { cos, sin, rows: positions };
+    }
     const below = new Map<number, number>();
     let height = 0;
     for (const [i, adapted] of [...longest.keys()].entries()) {

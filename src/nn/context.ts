@@ -15,7 +15,7 @@ export type AttendOptions = Omit<AttentionOptions, "cuSeqlens" | "cuSeqlensK" | 
 
 /** What a layer carries from one call to the next: keys and values in pages, say. */
 export interface LayerState {
-  /** Adds this call's keys and values, then lets the queries attend to all so far: q (rows, heads, dim), k and v (rows, kvHeads, dim) → as q. */
+  /** Adds this call's keys and values, then lets the queries attend to all so far: q (1, rows, heads, dim), k and v (1, rows, kvHeads, dim) → as q. */
   attend(q: Tensor, k: Tensor, v: Tensor, options: AttendOptions): Tensor;
 }
 
@@ -34,8 +34,8 @@ export interface ForwardContext {
 /** Attention of one layer: q (B, T, heads, dim), k and v (B, T, kvHeads, dim), B = 1 for ragged rows. */
 export function attend(q: Tensor, k: Tensor, v: Tensor, ctx: ForwardContext, layer: number, options: AttendOptions = {}): Tensor {
   if (ctx.cuSeqlens === undefined) return attention(q, k, v, options);
-  const rows = (x: Tensor) => x.reshape([-1, x.shape[2] as number, x.shape[3] as number]); // (ΣT, H, D)
   const state = ctx.state?.[layer];
-  const out = state ? state.attend(rows(q), rows(k), rows(v), options) : attention(rows(q), rows(k), rows(v), { ...options, cuSeqlens: ctx.cuSeqlens });
-  return out.reshape(q.shape);
+  if (state !== undefined) return state.attend(q, k, v, options);
+  const rows = (x: Tensor) => x.reshape([-1, x.shape[2] as number, x.shape[3] as number]); // (ΣT, H, D)
+  return attention(rows(q), rows(k), rows(v), { ...options, cuSeqlens: ctx.cuSeqlens }).reshape(q.shape);
 }

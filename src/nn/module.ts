@@ -90,7 +90,7 @@ interface Hook {
 }
 
 /** What a forward pass is given to add tensors to, beside its result: where tokens were sent, say. */
-const isRecord = (input: unknown): boolean => typeof input === "object" && input !== null && "heldTensors" in input;
+const isRecord = (input: unknown): boolean => typeof input === "object" && input !== null && !(input instanceof Tensor) && "heldTensors" in input;
 
 /** A part of a model: parameters and parts are its properties, found by their names; a subclass writes `forward`. */
 export abstract class Module {
@@ -101,11 +101,11 @@ export abstract class Module {
   constructor() {
     // Every module's forward runs inside a scope, and shows its result to the hooks.
     const inner = this.forward;
-    const run = (inputs: never[]) => this.see("", inner.apply(this, inputs) as unknown) as never;
     this.forward = (...inputs: never[]) => {
+      const run = () => this.see("", inner.apply(this, inputs) as unknown) as never;
       const record = inputs.find(isRecord);
       // What forward adds to a record lives as long as its result.
-      return record === undefined ? scope(() => run(inputs)) : scope(() => ({ output: run(inputs), record })).output;
+      return record === undefined ? scope(run) : scope(() => ({ output: run(), record })).output;
     };
   }
 

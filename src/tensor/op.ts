@@ -65,6 +65,8 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
   if (operations.has(name)) throw new Error(`operation ${name} is declared twice`);
   const label = labelled(name);
   const rule: BackwardRule<never> | null = typeof backward === "function" ? (backward as BackwardRule<never>) : null;
+  // What the rules see where no graph is recorded: nothing is put there, so all calls share it.
+  const unrecorded = new Context(label, false, NO_INPUTS);
   const call = (...args: Args): Out => {
     let wanted = false;
     for (let i = 0; i < args.length; i++) {
@@ -86,7 +88,7 @@ export function defineOp<Args extends readonly unknown[], Out extends Tensor | T
     }
     if (args.length < tensors) notTensor(name, undefined, args.length);
     const records = wanted && rule !== null && gradEnabled();
-    const ctx = new Context(label, records, records ? tensorsOf(args) : NO_INPUTS);
+    const ctx = records ? new Context(label, true, tensorsOf(args)) : unrecorded;
     const mark = enter();
     let out: Out | undefined;
     try {

@@ -6,6 +6,16 @@
 import { GroundupError } from "../errors.ts";
 import type { Tensor } from "./tensor.ts";
 
+/** The part of a tensor that scopes see: whether it was freed, and who holds it. */
+export abstract class Handle {
+  /** @internal Where the handle was freed, once it was. */
+  freedBy: string | null = null;
+  /** @internal True for a handle outside every scope, or taken out of them by `keep`. */
+  watched = false;
+  /** @internal True where the safety net holds an entry for it. */
+  registered = false;
+}
+
 const live: Tensor[] = [];
 /** Where each scope around begins on the stack, the innermost last. */
 const marks: number[] = [];
@@ -112,7 +122,7 @@ export function leave(mark: number, by: string, results: Tensor | readonly (Tens
 const FEW = 8;
 const NONE: readonly Tensor[] = [];
 
-const isTensor = (value: unknown): value is Tensor => typeof value === "object" && value !== null && "storage" in value && "shape" in value;
+const isTensor = (value: unknown): value is Tensor => value instanceof Handle;
 
 /** Frees what the outermost scope's nodes have saved, but not those that lead to a tensor which leaves it: a forward pass whose graph nobody can reach any more. */
 function releaseNodes(leaving: readonly (Tensor | null)[]): void {

@@ -140,7 +140,7 @@ export class Storage {
   /** @param claimed the backend's block, where another thread has made it */
   constructor(bytes: number, owner: Owner, claimed?: number) {
     const b = backend();
-    const size = bytes <= LARGEST_SMALL ? (bytes <= SMALLEST ? SMALLEST : 2 ** (32 - Math.clz32(bytes - 1))) : bytes;
+    const size = bytes <= LARGEST_SMALL ? (bytes <= SMALLEST ? SMALLEST : 1 << (32 - Math.clz32(bytes - 1))) : bytes;
     this.bytes = size;
     this.home = b;
     this.inThreads = claimed !== undefined;

@@ -9,7 +9,7 @@ import { backend } from "./backend.ts";
 import { bf16ToF32, CODE, dtypeOf, encode, f16ToF32, type TypedArray } from "./dtype.ts";
 import { DTYPES, type DType, ITEM_BYTES, type QuantizedDType } from "./kernels.ts";
 import { blockBytes, layoutOf, matricesIn, packedBytes, rowsAndItems } from "./quantized-layout.ts";
-import { track, untrack } from "./scope.ts";
+import { Handle, track, untrack } from "./scope.ts";
 import { checkShape, contiguousStrides, isContiguous, type Shape, show, sizeOf } from "./shape.ts";
 import { type Owner, ownerNamed, Storage } from "./storage.ts";
 
@@ -25,14 +25,15 @@ export interface TensorOptions {
 
 export const TENSOR_OPTIONS: KnownOptions<TensorOptions> = { dtype: true, requiresGrad: true };
 
+/** `ITEM_BYTES`, without a look-up for what nearly all tensors are. */
+const itemBytes = (dtype: DType): number => (dtype === "f32" ? 4 : ITEM_BYTES[dtype]);
+
 /**
  * Numbers of one dtype in a shape: made by `tensor`, `zeros`, `randn` … and by operations, which are its methods too. Read them with `await t.data()`, or with
  * `dataSync()`, `item()`. A scope frees those made in it; `keep` and `dispose` say otherwise.
  */
-export class Tensor {
+export class Tensor extends Handle {
   readonly shape: Shape;
-  /** In items; 0 where a dimension is repeated. */
-  readonly strides: Shape;
   /** Place of the first item in the storage, in items. */
   readonly offset: number;
   readonly dtype: DType;
@@ -50,26 +51,29 @@ export class Tensor {
   nodeOutput = 0;
   /** The gradient gathered so far, for tensors made with `requiresGrad`. */
   grad: Tensor | null = null;
-  /** @internal Where the handle was freed, once it was. */
-  freedBy: string | null = null;
-  /** @internal True for a handle outside every scope, or taken out of them by `keep`. */
-  watched = false;
-  /** @internal True where the safety net holds an entry for it. */
-  registered = false;
   /** @internal Called with the gradient of this tensor when backward() has it. */
   gradHooks: ((gradient: Tensor) => Tensor | undefined)[] | null = null;
   private wantsGrad = false;
+  /** Null until somebody asks, where the items lie one after the other. */
+  private steps: Shape | null;
 
-  /** @internal Use `tensor()`, `zeros()` … The handle takes over one hold on the storage. */
-  constructor(storage: Storage, shape: Shape, strides: Shape, offset: number, dtype: DType) {
+  /** @internal Use `tensor()`, `zeros()` … The handle takes over one hold on the storage. No strides: the items lie one after the other. */
+  constructor(storage: Storage, shape: Shape, strides: Shape | null, offset: number, dtype: DType) {
+    super();
     this.storage = storage;
     this.shape = shape;
-    this.strides = strides;
+    this.steps = strides;
     this.offset = offset;
     this.dtype = dtype;
     this.size = sizeOf(shape);
-    this.isContiguous = isContiguous(shape, strides);
-    this.isQuantized = ITEM_BYTES[dtype] === 0;
+    this.isContiguous = strides === null || isContiguous(shape, strides);
+    this.isQuantized = itemBytes(dtype) === 0;
+  }
+
+  /** In items; 0 where a dimension is repeated. */
+  get strides(): Shape {
+    this.steps ??= contiguousStrides(this.shape);
+    return this.steps;
   }
 
   get rank(): number {
@@ -188,11 +192,11 @@ export class Tensor {
 
   /** @internal A second handle on the same items, outside the graph and outside every scope. */
   alias(): Tensor {
-    return new Tensor(this.storage.retain(), this.shape, this.strides, this.offset, this.dtype);
+    return new Tensor(this.storage.retain(), this.shape, this.steps, this.offset, this.dtype);
   }
 
-  /** @internal A tracked view of the same storage with another shape. */
-  view(shape: Shape, strides: Shape, offset: number): Tensor {
+  /** @internal A tracked view of the same storage with another shape. No strides: its items lie one after the other. */
+  view(shape: Shape, strides: Shape | null, offset: number): Tensor {
     return track(new Tensor(this.storage.retain(), shape, strides, offset, this.dtype));
   }
 
@@ -239,7 +243,7 @@ function blocksOf(t: Tensor): Uint8Array {
 }
 
 function contiguousCopy(t: Tensor): Tensor {
-  const out = new Tensor(new Storage(t.size * ITEM_BYTES[t.dtype], ownerNamed("contiguous")), t.shape, contiguousStrides(t.shape), 0, t.dtype);
+  const out = new Tensor(new Storage(t.size * ITEM_BYTES[t.dtype], ownerNamed("contiguous")), t.shape, null, 0, t.dtype);
   backend().copy(t, t.strides, out, out.strides, t.shape, ITEM_BYTES[t.dtype]);
   return out;
 }
@@ -259,10 +263,11 @@ export function notTensor(op: string, x: unknown, place: number): never {
 
 /** @internal A new tracked tensor whose items are still undefined. */
 export function allocate(shape: Shape, dtype: DType, owner: Owner): Tensor {
-  if (!(ITEM_BYTES[dtype] > 0)) {
+  const item = itemBytes(dtype);
+  if (!(item > 0)) {
     throw new ShapeError(`${owner.name}: unknown dtype, expected one of ${DTYPES.join(", ")}, got ${JSON.stringify(dtype)}. Numbers with fractions are f32`);
   }
-  return track(new Tensor(new Storage(sizeOf(shape) * ITEM_BYTES[dtype], owner), shape, contiguousStrides(shape), 0, dtype));
+  return track(new Tensor(new Storage(sizeOf(shape) * item, owner), shape, null, 0, dtype));
 }
 
 function flatten(data: NestedData): { values: ArrayLike<number | bigint | boolean>; shape: number[]; dtype: DType } {

@@ -114,10 +114,11 @@ interface Rows {
 
 /** x as rows of (heads, dim) a fixed distance apart: as it is where its strides allow, else copied. */
 export function asRows(x: Tensor): Rows {
-  const s = x.strides;
-  const n = s.length;
+  const n = x.rank;
   const h = x.shape[n - 2] as number;
   const d = x.shape[n - 1] as number;
+  if (x.dtype === "f32" && x.isContiguous) return { x, row: h * d };
+  const s = x.strides;
   const row = s[n - 3] as number;
   const even = n < 4 || x.shape[0] === 1 || s[0] === row * (x.shape[1] as number);
   const tight = (d === 1 || s[n - 1] === 1) && (h === 1 || s[n - 2] === d);

@@ -58,7 +58,7 @@ export const compositions: readonly Composition<never, Tensor | Tensor[]>[] = [
     { name: "all", args: () => [x34()], torch: "x0.var()" },
     { name: "rows, by n", args: () => [x34(), -1, { correction: 0 }], torch: "x0.var(-1, correction=0)" },
   ),
-  composition("logsumexp", logsumexp)(
+  composition("logsumexp, any dimension", logsumexp)(
     { name: "rows", args: () => [x34(), -1], torch: "x0.logsumexp(-1)" },
     { name: "large numbers", args: () => [values([2, 5], { low: -300, high: 300 }), 0], torch: "x0.logsumexp(0)", differences: false },
   ),

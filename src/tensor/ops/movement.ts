@@ -8,14 +8,14 @@ import { defineOp } from "../op.ts";
 import { quantizedRows } from "../quantized.ts";
 import { liesAcross } from "../quantized-layout.ts";
 import { values } from "../samples.ts";
-import { broadcastStrides, contiguousStrides, dimension, resized, type Shape, show, sizeOf } from "../shape.ts";
+import { broadcastStrides, dimension, resized, type Shape, show, sizeOf } from "../shape.ts";
 import { checkTensor, refuseQuantized, type Tensor } from "../tensor.ts";
 
 /** The items in row-major order: a view where they are already, else a copy. */
 export const contiguous = defineOp<[x: Tensor]>({
   name: "contiguous",
   shape: (x) => x.shape,
-  forward: (ctx, shape, x) => (x.isContiguous ? x.view(shape, contiguousStrides(shape), x.offset) : copyOf(ctx, x, shape)),
+  forward: (ctx, shape, x) => (x.isContiguous ? x.view(shape, null, x.offset) : copyOf(ctx, x, shape)),
   backward: (_ctx, _args, g) => [g as Tensor],
   samples: () => [
     { name: "of a transposed view", args: () => [permute(values([3, 4]), [1, 0])], torch: "x0.contiguous()" },
@@ -68,22 +68,19 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   if (!(x.requiresGrad && gradEnabled())) {
     // A view without a graph needs none of an operation's bookkeeping.
     x.check("reshape");
-    const full = reshapeRule(x, shape);
-    const strides = viewStrides(x, full);
-    if (strides !== null) return x.view(full, strides, x.offset);
+    const view = viewAs(x, reshapeRule(x, shape));
+    if (view !== null) return view;
   }
   return reshapeOp(x, shape);
 }
 
 function seenAs(ctx: Context, x: Tensor, shape: Shape): Tensor {
-  const strides = viewStrides(x, shape);
-  if (strides !== null) return x.view(shape, strides, x.offset);
-  return copyOf(ctx, x, x.shape).view(shape, contiguousStrides(shape), 0);
+  return viewAs(x, shape) ?? copyOf(ctx, x, x.shape).view(shape, null, 0);
 }
 
-/** Strides of a view of x with another shape, or null where only a copy will do. */
-function viewStrides(x: Tensor, shape: Shape): number[] | null {
-  if (x.isContiguous || x.size === 0) return contiguousStrides(shape);
+/** A view of x with another shape, or null where only a copy will do. */
+function viewAs(x: Tensor, shape: Shape): Tensor | null {
+  if (x.isContiguous || x.size === 0) return x.view(shape, null, x.offset);
   // Walk both shapes from the left in groups of equal product; inside a group x must be evenly spaced.
   const strides = new Array<number>(shape.length);
   let i = 0;
@@ -112,7 +109,7 @@ function viewStrides(x: Tensor, shape: Shape): number[] | null {
     i = iEnd;
     j = jEnd;
   }
-  return strides;
+  return x.view(shape, strides, x.offset);
 }
 
 /** The dimensions in another order; a view. */

@@ -5,7 +5,7 @@ import { pagedAttention as attentionKernel } from "../autocast.ts";
 import { CODE } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
-import { sameShape, show } from "../shape.ts";
+import { around, show } from "../shape.ts";
 import { type Tensor, tensor } from "../tensor.ts";
 import { type AttentionOptions, asRows, attention, rules } from "./attention.ts";
 import { f32 } from "./elementwise.ts";
@@ -24,7 +24,9 @@ export interface PagedKeys {
   maxPages: number;
   /** Positions of each sequence that are filled. */
   lengths: Int32Array;
-  /** The boundaries of the rows (`cuSeqlens`), `lengths` and `pageTable` one behind the other, as the kernel takes them: i32, made once for all layers. */
+  /** Where each sequence's rows of q begin and end: 0, t₁, t₁+t₂, … */
+  cuSeqlens: Int32Array;
+  /** `cuSeqlens`, `lengths` and `pageTable` one behind the other, as the kernel takes them: i32, made once for all layers. */
   places: Tensor;
 }
 
@@ -37,17 +39,23 @@ export function placesOf(cuSeqlens: Int32Array, lengths: Int32Array, pageTable: 
   return tensor(places);
 }
 
-type PagedOptions = AttentionOptions & { cuSeqlens: Int32Array };
+/** `AttentionOptions` without those that say how rows are laid out: pages say it. */
+type PagedOptions = Omit<AttentionOptions, "cuSeqlens" | "cuSeqlensK" | "mask">;
 
 const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOptions]>({
   name: "pagedAttention",
-  shape: (q, { k, v, pageTable, maxPages, lengths: filled, places }, { cuSeqlens }) => {
+  shape: (q, { k, v, pageTable, maxPages, lengths: filled, cuSeqlens, places }) => {
     places.check("pagedAttention");
     if (
-      q.rank !== 3 ||
+      q.rank < 3 ||
       k.rank !== 4 ||
-      !sameShape(k.shape, [k.shape[0] as number, k.shape[1] as number, q.shape[2] as number, PAGE_POSITIONS]) ||
-      !sameShape(v.shape, [k.shape[0] as number, k.shape[1] as number, PAGE_POSITIONS, q.shape[2] as number]) ||
+      v.rank !== 4 ||
+      k.shape[0] !== v.shape[0] ||
+      k.shape[1] !== v.shape[1] ||
+      k.shape[2] !== q.shape[q.rank - 1] ||
+      v.shape[3] !== q.shape[q.rank - 1] ||
+      k.shape[3] !== PAGE_POSITIONS ||
+      v.shape[2] !== PAGE_POSITIONS ||
       k.dtype !== v.dtype ||
       !(k.dtype === "f32" || k.dtype === "f16") ||
       !k.isContiguous ||
@@ -59,7 +67,7 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       places.size !== cuSeqlens.length + filled.length + pageTable.length
     ) {
       throw new ShapeError(
-        `pagedAttention: expected q (rows, heads, dim), contiguous pages of keys (pages, kvHeads, dim, 64) and of values (pages, kvHeads, 64, dim), f32 or f16, and a table of ${filled.length}×${maxPages} that places repeat, got q ${show(q.shape)}, k ${k.dtype}${show(k.shape)}, v ${v.dtype}${show(v.shape)}, a table of ${pageTable.length}`,
+        `pagedAttention: expected q (…, heads, dim), contiguous pages of keys (pages, kvHeads, dim, 64) and of values (pages, kvHeads, 64, dim), f32 or f16, and a table of ${filled.length}×${maxPages} that places repeat, got q ${show(q.shape)}, k ${k.dtype}${show(k.shape)}, v ${v.dtype}${show(v.shape)}, a table of ${pageTable.length}`,
       );
     }
     const pages = k.shape[0] as number;
@@ -74,14 +82,13 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
   },
   forward: (ctx, shape, q, { k, v, maxPages, lengths: filled, places }, options) => {
     const { storage, offset } = places;
-    const heads = shape[1] as number;
-    const dim = shape[2] as number;
+    const [rows, heads, dim] = around(shape, shape.length - 2);
     const { scale, causal, window, softcap, slopes } = rules(options, dim);
     const kvHeads = k.shape[1] as number;
     const rq = asRows(q);
     const out = ctx.out(shape);
     const { sinks } = options;
-    const lse = sinks === undefined ? null : ctx.out([heads, shape[0] as number]);
+    const lse = sinks === undefined ? null : ctx.out([heads, rows]);
     attentionKernel(
       rq.x,
       rq.row,
@@ -96,7 +103,7 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       { storage, offset: offset + 2 * filled.length + 1 },
       maxPages,
       filled.length,
-      shape[0] as number,
+      rows,
       k.shape[0] as number,
       heads,
       kvHeads,
@@ -120,19 +127,21 @@ const pagedAttentionOp = defineOp<[q: Tensor, paged: PagedKeys, options: PagedOp
       pageTable,
       maxPages: 2,
       lengths,
+      cuSeqlens,
       places: placesOf(cuSeqlens, lengths, pageTable),
     });
     const q = () => values([4, 2, 4], { requiresGrad: false });
     return [
-      { name: "two sequences", args: () => [q(), paged(), { cuSeqlens }] },
-      { name: "f16", args: () => [q(), paged("f16"), { cuSeqlens }] },
-      { name: "sinks", args: () => [q(), paged(), { cuSeqlens, sinks: values([2], { requiresGrad: false, seed: 4 }) }] },
+      { name: "two sequences", args: () => [q(), paged(), {}] },
+      { name: "rows of a batch of one", args: () => [values([1, 4, 2, 4], { requiresGrad: false }), paged(), {}] },
+      { name: "f16", args: () => [q(), paged("f16"), {}] },
+      { name: "sinks", args: () => [q(), paged(), { sinks: values([2], { requiresGrad: false, seed: 4 }) }] },
     ];
   },
 });
 
 /** The same over plain rows: the keys and values of each sequence, gathered from its pages. */
-function composedPaged(q: Tensor, { k, v, pageTable, maxPages, lengths: filled }: PagedKeys, options: PagedOptions): Tensor {
+function composedPaged(q: Tensor, { k, v, pageTable, maxPages, lengths: filled, cuSeqlens }: PagedKeys, options: PagedOptions): Tensor {
   const [kvHeads, dim] = [k.shape[1] as number, k.shape[2] as number];
   const used: number[] = [];
   const rows: number[] = [];
@@ -148,10 +157,11 @@ function composedPaged(q: Tensor, { k, v, pageTable, maxPages, lengths: filled }
     const own = permute(cast(indexSelect(pages, 0, tensor(Int32Array.from(used))), "f32"), order); // (used, 64, kvHeads, dim)
     return indexSelect(reshape(own, [used.length * PAGE_POSITIONS, kvHeads, dim]), 0, tensor(Int32Array.from(rows)));
   };
-  return attention(q, gathered(k, [0, 3, 1, 2]), gathered(v, [0, 2, 1, 3]), { ...options, cuSeqlensK });
+  const flat = reshape(q, around(q.shape, q.rank - 2)); // (rows, heads, dim)
+  return reshape(attention(flat, gathered(k, [0, 3, 1, 2]), gathered(v, [0, 2, 1, 3]), { ...options, cuSeqlens, cuSeqlensK }), q.shape);
 }
 
-/** Attention of the newest rows q (rows, heads, dim) of each sequence to all its keys in pages; no graph. Same bytes as `attention` over the same rows, which in pages of f16 are the rounded ones. */
-export function pagedAttention(q: Tensor, paged: PagedKeys, options: PagedOptions): Tensor {
+/** Attention of the newest rows q (…, heads, dim) of each sequence to all its keys in pages; no graph. Same bytes as `attention` over the same rows, which in pages of f16 are the rounded ones. */
+export function pagedAttention(q: Tensor, paged: PagedKeys, options: PagedOptions = {}): Tensor {
   return options.watch ? composedPaged(q, paged, options) : pagedAttentionOp(q, paged, options);
 }

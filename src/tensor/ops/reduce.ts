@@ -2,13 +2,14 @@
 import { ShapeError } from "../../errors.ts";
 import { checkOptions, type KnownOptions } from "../../options.ts";
 import { backend } from "../backend.ts";
+import { CODE } from "../dtype.ts";
 import { REDUCTIONS, type Reduction } from "../kernels.ts";
 import { defineOp } from "../op.ts";
 import { values } from "../samples.ts";
 import { around, dimension, resized, type Shape, show, sizeOf } from "../shape.ts";
 import { checkTensor, type Tensor, tensor } from "../tensor.ts";
 import { add, div, eq, exp, f32, log, mul, square, sub, where } from "./elementwise.ts";
-import { cast, expand, packed, permute, reshape, unsqueeze } from "./movement.ts";
+import { cast, expand, packed, permute, reshape, transpose, unsqueeze } from "./movement.ts";
 
 /** Which dimensions a reduction runs over: one, several, or (undefined) all; `keepDim` leaves them with size 1. */
 export interface ReduceOptions {
@@ -145,17 +146,47 @@ export function variance(x: Tensor, dims?: Dims, options: ReduceOptions & { corr
   return mul(sum(square(sub(x, mean(x, dims, { keepDim: true }))), dims, rest), 1 / (n - correction));
 }
 
+/** log Σ eˣ over the last dimension, which has size 1 in the result. The kernel of the cross-entropy makes it on its way. */
+const logsumexpOp = defineOp<[x: Tensor]>({
+  name: "logsumexp",
+  shape: (x) => resized(x.shape, x.rank - 1, 1),
+  forward: (ctx, shape, x) => {
+    const n = x.shape[x.rank - 1] as number;
+    if (n === 0) throw new ShapeError(`logsumexp: expected at least one item to add, got shape ${show(x.shape)}`);
+    const from = f32(x);
+    const out = ctx.out(shape);
+    const [losses, nothing] = [ctx.out(shape), ctx.out(shape, "i32")];
+    backend().fill(nothing, CODE.i32, nothing.size, NO_TARGET);
+    backend().crossEntropy(from, nothing, losses, out, out.size, n, NO_TARGET, 0);
+    ctx.save(from, out);
+    return out;
+  },
+  // d log Σ eˣ = softmax(x) · dx
+  backward: (ctx, _args, g) => [mul(exp(sub(ctx.get(0), ctx.get(1))), g as Tensor)],
+  composed: (x) => {
+    const top = max(x, -1, { keepDim: true }).detach();
+    return add(log(sum(exp(sub(x, top)), -1, { keepDim: true })), top);
+  },
+  samples: () => [
+    { name: "rows", args: () => [values([3, 21], { low: -4, high: 4 })], torch: "x0.logsumexp(-1, keepdim=True)" },
+    { name: "large numbers", args: () => [values([2, 5], { low: -300, high: 300 })], torch: "x0.logsumexp(-1, keepdim=True)", differences: false },
+    { name: "no rows", args: () => [values([0, 3])] },
+  ],
+});
+
+const NO_TARGET = -100;
+
 /** log Σ eˣ over one dimension, without overflow. */
 export function logsumexp(x: Tensor, dim: number, options: ReduceOptions = {}): Tensor {
   checkOptions("logsumexp", options, OPTIONS);
   checkTensor("logsumexp", x);
-  const top = max(x, dim, { keepDim: true }).detach();
-  const out = add(log(sum(exp(sub(x, top)), dim, { keepDim: true })), top);
+  const d = dimension("logsumexp", dim, x.rank);
+  const out = d === x.rank - 1 ? logsumexpOp(x) : transpose(logsumexpOp(transpose(x, d, -1)), d, -1);
   return options.keepDim
     ? out
     : reshape(
         out,
-        x.shape.filter((_, i) => i !== dimension("logsumexp", dim, x.rank)),
+        x.shape.filter((_, i) => i !== d),
       );
 }
 
