@@ -23,7 +23,7 @@ topk transpose tril triu unsqueeze useBackend variance where zeros
 const NAMES: Record<string, string> = {
   nn: `
     ATTENTION_POINTS BatchNorm Dropout Embedding LayerNorm Linear Module MultiHeadAttention RMSNorm RouteRecord Sequential attend buffer
-    expertLoad init loadBalancingLoss mixExperts parameter parameterReplacer projections replaceParameter routeTokens routerZLoss sinusoidalPositions sumOf
+    expertLoad init loadBalancingLoss mixExperts parameter parameterReplacer projections replaceParameter routeTokens routerZLoss sinusoidalPositions sumOf through
   `,
   optim: `
     adam adamw clipFactor clipGradNorm constant cosine decayGroups linear oneCycle rmsprop sgd wsd

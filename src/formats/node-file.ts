@@ -71,24 +71,29 @@ export async function openFile(path: string): Promise<Source> {
     throw readError(path, cause);
   }
   const source = { name: path, size: stat.size };
+  async function readInto(offset: number, into: Uint8Array<ArrayBuffer>): Promise<void> {
+    checkRange(source, offset, into.length);
+    let done = 0;
+    while (done < into.length) {
+      const { bytesRead } = await handle.read(into, done, Math.min(into.length - done, MAX_READ), offset + done);
+      if (bytesRead === 0) {
+        throw new FormatError(
+          `${path}: became shorter while it was read, expected ${source.size} bytes, got ${offset + done}. ` +
+            "Make sure that nothing writes to it and read it again.",
+        );
+      }
+      done += bytesRead;
+    }
+  }
   return {
     ...source,
     async read(offset, length) {
       checkRange(source, offset, length);
       const bytes = allocate(path, length);
-      let done = 0;
-      while (done < length) {
-        const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, MAX_READ), offset + done);
-        if (bytesRead === 0) {
-          throw new FormatError(
-            `${path}: became shorter while it was read, expected ${source.size} bytes, got ${offset + done}. ` +
-              "Make sure that nothing writes to it and read it again.",
-          );
-        }
-        done += bytesRead;
-      }
+      await readInto(offset, bytes);
       return bytes;
     },
+    readInto,
     close: () => handle.close(),
   };
 }

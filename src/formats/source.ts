@@ -17,6 +17,8 @@ export interface Source {
    * @throws FormatError when the range does not lie within the source, or the source has become shorter
    */
   read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Fills memory of the caller's with what lies from `offset` on. @throws FormatError as `read` does */
+  readInto(offset: number, into: Uint8Array<ArrayBuffer>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -52,9 +54,11 @@ export function bytesSource(bytes: Uint8Array, name = "<memory>"): Source {
     ...source,
     async read(offset, length) {
       checkRange(source, offset, length);
-      const copy = new Uint8Array(length);
-      copy.set(bytes.subarray(offset, offset + length));
-      return copy;
+      return new Uint8Array(bytes.subarray(offset, offset + length));
+    },
+    async readInto(offset, into) {
+      checkRange(source, offset, into.length);
+      into.set(bytes.subarray(offset, offset + into.length));
     },
     async close() {},
   };

@@ -100,7 +100,7 @@ interface MutableSequence extends Sequence {
 }
 
 /**
- * Room for sequences of a model. Memory grows by doubling as pages are needed and is given back by `dispose()`.
+ * Room for sequences of a model. Memory grows by halves of itself as pages are needed and is given back by `dispose()`.
  *
  * @throws GroundupError for options that make no sense
  */
@@ -141,7 +141,7 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
       );
     }
     if (used + count <= capacity) return;
-    const grown = Math.min(most, Math.max(2 * capacity, used + count));
+    const grown = Math.min(most, Math.max(capacity + (capacity >> 1), used + count));
     const larger = (old: Tensor | undefined, shape: readonly [number, number]): Tensor => {
       const t = keep(zeros([grown, kvHeads, ...shape], { dtype }));
       if (old !== undefined) scope(() => void t.narrow(0, 0, capacity).copyFrom(old));

@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, through } from "../nn/index.ts";
 import type { Tensor } from "../tensor/index.ts";
 import { alibiSlopes, slopesBuffer } from "./alibi.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
@@ -145,7 +145,7 @@ class Transformer extends Module {
 
   override forward(ids: Tensor, ctx: ForwardContext): Tensor {
     let x = this.word_embeddings_layernorm.forward(this.word_embeddings.forward(ids)); // (B, T, C)
-    for (const block of this.h) x = block.forward(x, this.slopes, ctx);
+    x = through(this.h, x, (block, x) => block.forward(x, this.slopes, ctx));
     return this.ln_f.forward(x);
   }
 }

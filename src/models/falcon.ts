@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, through } from "../nn/index.ts";
 import { dropout, rope, type Tensor } from "../tensor/index.ts";
 import { alibiSlopes, bf16Slopes, slopesBuffer } from "./alibi.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
@@ -212,7 +212,7 @@ class Transformer extends Module {
   override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[]): Tensor {
     const places = { turn: this.rope?.of(ctx.positions, sequences) ?? null, slopes: this.slopes };
     let x = this.word_embeddings.forward(ids); // (B, T, C)
-    for (const layer of this.h) x = layer.forward(x, places, ctx);
+    x = through(this.h, x, (layer, x) => layer.forward(x, places, ctx));
     return this.ln_f.forward(x);
   }
 }

@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, projections, RMSNorm } from "../nn/index.ts";
+import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, projections, RMSNorm, through } from "../nn/index.ts";
 import { rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -205,7 +205,7 @@ class Model extends Module {
     const { full_attention: whole, sliding_attention: local } = this.rope;
     const turns = { full_attention: whole.of(ctx.positions, sequences), sliding_attention: local.of(ctx.positions, sequences) };
     let x = this.embed_tokens.forward(ids).mul(this.scale); // (B, T, C)
-    for (const [i, layer] of this.layers.entries()) x = layer.forward(x, turns[this.kinds[i] as LayerType], ctx);
+    x = through(this.layers, x, (layer, x, i) => layer.forward(x, turns[this.kinds[i] as LayerType], ctx));
     return this.norm.forward(x);
   }
 }

@@ -4,7 +4,7 @@
  */
 import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
-import type { GgufReader } from "../formats/gguf/read.ts";
+import type { GgufReader, GgufTensor } from "../formats/gguf/read.ts";
 import { parameterReplacer } from "../nn/index.ts";
 import {
   type DType,
@@ -12,7 +12,7 @@ import {
   isQuantized,
   noGrad,
   type QuantizedDType,
-  quantizedFromBytes,
+  quantizedInPieces,
   scope,
   type Tensor,
   tensorFrom,
@@ -192,7 +192,8 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
       );
   }
   const byName = new Map<string, typeof pairs>();
-  for (const pair of pairs) byName.set(pair.name, [...(byName.get(pair.name) ?? []), pair]);
+  // In the order of their places, as `readPiece` likes it.
+  for (const pair of pairs.toSorted((a, b) => a.info.offset - b.info.offset)) byName.set(pair.name, [...(byName.get(pair.name) ?? []), pair]);
   const replace = parameterReplacer(model);
   for (const [name, parts] of byName) {
     const { target } = parts[0] as (typeof pairs)[number];
@@ -200,10 +201,7 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
     const dtypes = new Set(parts.map(({ info }) => info.type.toLowerCase() as DType));
     const [dtype] = dtypes;
     if (keepsBlocks && dtype !== undefined && isQuantized(dtype) && dtypes.size === 1 && target.rank > 1 && (form.added?.(name) ?? 0) === 0) {
-      const pieces = [];
-      for (const { info, part } of parts) pieces.push({ bytes: await reader.read(info.name), shape: info.shape, part });
-      const blocks = ourBlocks(pieces, name, target.shape, form, model.config);
-      replace(name, quantizedWeight(blocks, seenShape(target.shape, name, form), dtype, across));
+      replace(name, await readQuantized(reader, name, parts, dtype, target.shape, form, model.config));
       continue;
     }
     for (const { info, part } of parts) {
@@ -320,12 +318,42 @@ export function fileValues(
   return order === null ? there : inFileOrder(there, order);
 }
 
-/** Blocks as a weight, (out, in) or several of them, or, where ours lies the other way round, (in, out). */
-function quantizedWeight(bytes: Uint8Array, shape: readonly number[], dtype: QuantizedDType, across: boolean): Tensor {
-  return scope(() => {
-    const weight = quantizedFromBytes(bytes, shape, dtype);
-    return across ? transpose(weight) : weight;
-  });
+/** A weight of the blocks that a file has of it, (out, in) or several of them, or, where ours lies the other way round, (in, out). */
+async function readQuantized(
+  reader: GgufReader,
+  name: string,
+  parts: readonly { readonly info: GgufTensor; readonly part: Part | null }[],
+  dtype: QuantizedDType,
+  shape: readonly number[],
+  form: Form,
+  config: Readonly<Record<string, unknown>>,
+): Promise<Tensor> {
+  const weight = quantizedInPieces(reader.name, seenShape(shape, name, form), dtype);
+  let whole: Tensor;
+  try {
+    const [{ info, part }] = parts as [(typeof parts)[number]];
+    if (part === null && (form.rowOrder?.(name, info.shape[0] as number, config) ?? null) === null) {
+      for (let at = 0; at < info.bytes; ) {
+        const bytes = await reader.readPiece(info.name, at, weight.unit);
+        weight.add(bytes);
+        at += bytes.length;
+      }
+    } else {
+      // Rows in another order than ours. One tensor need not outlive the next.
+      const read = (info: GgufTensor) => (parts.length === 1 ? reader.readPiece(info.name, 0, info.bytes) : reader.read(info.name));
+      const pieces = [];
+      for (const { info, part } of parts) pieces.push({ bytes: await read(info), shape: info.shape, part });
+      weight.add(ourBlocks(pieces, name, shape, form, config));
+    }
+    whole = weight.whole();
+  } catch (error) {
+    weight.dispose();
+    throw error;
+  }
+  if (form.transposed?.(name) !== true) return whole;
+  const ours = transpose(whole);
+  whole.dispose("its view the other way round");
+  return ours;
 }
 
 type Rows = Float32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;

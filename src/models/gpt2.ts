@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, parameter, sumOf, through } from "../nn/index.ts";
 import { type Activation, dropout, linear, mlp, type Tensor, zeros } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -179,7 +179,7 @@ class Transformer extends Module {
   override forward(ids: Tensor, ctx: ForwardContext): Tensor {
     let x = this.wte.forward(ids).add(this.wpe.forward(ctx.positions.reshape(ids.shape))); // (B, T, C)
     x = dropout(x, this.config.embd_pdrop, { training: ctx.training });
-    for (const block of this.h) x = block.forward(x, ctx);
+    x = through(this.h, x, (block, x) => block.forward(x, ctx));
     return this.ln_f.forward(x);
   }
 }

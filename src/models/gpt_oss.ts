@@ -19,6 +19,7 @@ import {
   RMSNorm,
   RouteRecord,
   routeTokens,
+  through,
 } from "../nn/index.ts";
 import { groupedLinear, rope, type Tensor, zeros } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
@@ -245,7 +246,7 @@ class Model extends Module {
   override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[], record: RouteRecord): Tensor {
     const turn = this.rope.of(ctx.positions, sequences);
     let x = this.embed_tokens.forward(ids); // (B, T, C)
-    for (const layer of this.layers) x = layer.forward(x, turn, ctx, record);
+    x = through(this.layers, x, (layer, x) => layer.forward(x, turn, ctx, record));
     return this.norm.forward(x);
   }
 }

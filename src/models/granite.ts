@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { f32, u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, projections, RMSNorm } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, Linear, Module, projections, RMSNorm, through } from "../nn/index.ts";
 import { type GatedActivation, gated, rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -182,7 +182,7 @@ class Model extends Module {
     const turn = this.rope.of(ctx.positions, sequences);
     const { embedding_multiplier, logits_scaling } = this.config;
     let x = this.embed_tokens.forward(ids).mul(embedding_multiplier); // (B, T, C)
-    for (const layer of this.layers) x = layer.forward(x, turn, ctx);
+    x = through(this.layers, x, (layer, x) => layer.forward(x, turn, ctx));
     // The head is linear: hidden states that are divided give logits that are divided, whoever computes them.
     return this.norm.forward(x).mul(1 / logits_scaling);
   }

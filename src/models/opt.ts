@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module } from "../nn/index.ts";
+import { ATTENTION_POINTS, attend, Embedding, type ForwardContext, init, LayerNorm, Linear, Module, through } from "../nn/index.ts";
 import { layerNorm, type Tensor } from "../tensor/index.ts";
 import { type Architecture, attentionPerRow, defineArchitecture, type SavedPerRow } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -164,7 +164,7 @@ class Decoder extends Module {
   override forward(ids: Tensor, ctx: ForwardContext): Tensor {
     const tokens = this.embed_tokens.forward(ids); // (B, T, E)
     let x = (this.project_in?.forward(tokens) ?? tokens).add(this.embed_positions.forward(ctx.positions.reshape(ids.shape))); // (B, T, C)
-    for (const layer of this.layers) x = layer.forward(x, ctx);
+    x = through(this.layers, x, (layer, x) => layer.forward(x, ctx));
     x = this.final_layer_norm?.forward(x) ?? x;
     return this.project_out?.forward(x) ?? x; // (B, T, E)
   }

@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { u32 } from "../formats/gguf/values.ts";
 import { parseModelConfig } from "../formats/hf-config.ts";
-import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm, RouteRecord } from "../nn/index.ts";
+import { ATTENTION_POINTS, type AttendOptions, attend, Embedding, type ForwardContext, Linear, Module, RMSNorm, RouteRecord, through } from "../nn/index.ts";
 import { rope, type Tensor } from "../tensor/index.ts";
 import { type Architecture, defineArchitecture } from "./architecture.ts";
 import { CausalLM, type CausalLMInputs, type CausalLMOutput, checkInputs, contextOf, type ModelDimensions, outputOf } from "./causal-lm.ts";
@@ -169,7 +169,7 @@ class Model extends Module {
   override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[], record: RouteRecord): Tensor {
     const turn = this.rope.of(ctx.positions, sequences);
     let x = this.embed_tokens.forward(ids); // (B, T, C)
-    for (const layer of this.layers) x = layer.forward(x, turn, ctx, record);
+    x = through(this.layers, x, (layer, x) => layer.forward(x, turn, ctx, record));
     return this.norm.forward(x);
   }
 }

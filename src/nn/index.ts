@@ -28,3 +28,4 @@ export {
   sumOf,
 } from "./layers.ts";
 export { buffer, type ForwardHook, Module, type Pattern, parameter, parameterReplacer, replaceParameter } from "./module.ts";
+export { through } from "./through.ts";

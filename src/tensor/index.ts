@@ -33,7 +33,7 @@ export * from "./ops/softmax.ts";
 export * from "./ops/state.ts";
 export * from "./ops/transformer.ts";
 export { type PrintOptions, print } from "./print.ts";
-export { quantizedFromBytes } from "./quantized.ts";
+export { quantizedFromBytes, quantizedInPieces } from "./quantized.ts";
 export { isQuantized } from "./quantized-layout.ts";
 export { fillNormal, fillUniform, manualSeed, type RandomOptions, type RandomStream, rand, randint, randn, randomStream, STREAMS, streams } from "./random.ts";
 export { keep, scope } from "./scope.ts";

@@ -211,8 +211,8 @@ export interface Kernels {
 
   // --- block-quantised weights (n, k), layouts by their places in QUANTIZED. A packed weight has the backend's own order of rows and planes, and room for
   //     `packedBytes` bytes (`quantized.ts`); k is whole blocks -----------------------------------------------------------
-  /** Packs n rows of k items from the file's blocks (u8). */
-  packQuantized(blocks: Operand, packed: Operand, layout: number, n: number, k: number): void;
+  /** Packs `count` rows of the n from the file's blocks (u8) as those from `first` on; both are multiples of 16, but for a count that ends with the last row. */
+  packQuantized(blocks: Operand, packed: Operand, layout: number, first: number, count: number, n: number, k: number): void;
   /** blocks (u8) = the file's bytes of `count` rows from `first` on: what `packQuantized` read. */
   unpackQuantized(packed: Operand, blocks: Operand, layout: number, first: number, count: number, n: number, k: number): void;
   /** out (count, k) = the rows from `first` on in float32, with ggml's roundings. */

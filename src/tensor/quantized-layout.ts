@@ -39,7 +39,7 @@ const MINIMUM: readonly QuantizedDType[] = ["q4_1", "q5_1", "q2_k", "q4_k", "q5_
 const SMALL: Partial<Record<QuantizedDType, number>> = { q2_k: 16, q3_k: 16, q4_k: 32, q5_k: 32, q6_k: 16, iq4_xs: 32 };
 
 /** Rows that lie side by side in a packed weight. */
-const GROUP = 16;
+export const GROUP = 16;
 
 /** Bytes of a packed weight of n rows of k items: groups of 16 rows, in each all codes, then the float16 scales, minima, small scales and small minima, filled up to 64. */
 export function packedBytes(dtype: QuantizedDType, n: number, k: number): number {

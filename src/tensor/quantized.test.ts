@@ -17,6 +17,7 @@ import {
   mlp,
   noGrad,
   quantizedFromBytes,
+  quantizedInPieces,
   scope,
   share,
   type Tensor,
@@ -92,6 +93,44 @@ test("every other operation refuses them in words", () => {
       expect(() => tensor([1, 2], { dtype: "q8_0" })).toThrow(GroundupError);
       expect(() => dequantize(zeros([2, 2]))).toThrow(/expected a block-quantised matrix/);
     });
+  }
+});
+
+test.each([
+  ["a matrix", [35, 64], "q4_1", [16, 32, 35]],
+  ["several, in groups of rows", [3, 32, 256], "q4_k", [16, 80, 96]],
+  ["several, not in groups", [3, 19, 64], "q8_0", [19, 57]],
+] as const)("%s in pieces has the bytes of the whole", (_, shape, dtype, ends) => {
+  for (const b of backends) {
+    useBackend(b);
+    scope(() => {
+      const bytes = quantizedValues([...shape], dtype, 5).bytesSync() as Uint8Array;
+      const row = bytes.length / (shape.at(-2) as number) / (shape.length === 3 ? shape[0] : 1);
+      const pieces = quantizedInPieces("test", shape, dtype);
+      let at = 0;
+      for (const end of ends) {
+        pieces.add(bytes.subarray(at, end * row));
+        at = end * row;
+      }
+      const whole = pieces.whole();
+      expect(whole.bytesSync()).toEqual(bytes);
+      expect(dequantize(whole).dataSync()).toEqual(dequantize(quantizedFromBytes(bytes, shape, dtype)).dataSync());
+    });
+  }
+});
+
+test("pieces that are none are refused, and a tensor that does not come to be leaves nothing", () => {
+  for (const b of backends) {
+    useBackend(b);
+    const before = memory().liveBytes;
+    const pieces = quantizedInPieces("test", [40, 64], "q8_0");
+    expect(pieces.unit).toBe(16 * 68);
+    expect(() => pieces.add(new Uint8Array(17 * 68))).toThrow(/expected a multiple of 1088 bytes, or the last 2720, for q8_0\(40, 64\), got 1156/);
+    pieces.add(new Uint8Array(16 * 68));
+    expect(() => pieces.add(new Uint8Array(32 * 68))).toThrow(/or the last 1632, .* got 2176/);
+    expect(() => pieces.whole()).toThrow(/expected 2720 bytes for q8_0\(40, 64\), got 1088/);
+    pieces.dispose();
+    expect(memory().liveBytes).toBe(before);
   }
 });
 

@@ -27,6 +27,7 @@ pub mod shared;
 pub mod simd;
 pub mod softmax;
 pub mod sort;
+pub mod spaces;
 pub mod strided;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -2,11 +2,12 @@
 //!
 //! JavaScript holds a buffer as a number: a slot's index and the generation of its present owner, so that a stale handle
 //! is told from a live one. A number belongs to the JavaScript thread that got it, whose end frees it. Threads that share a
-//! block have a number each, and the last one freed gives the block back. Freed blocks go to a list of their size class and are reused: a steady training step asks
-//! the operating system for nothing. Memory comes in large regions advised to use huge pages, because page faults and
-//! TLB misses cost a training step 5 to 40 %.
+//! block have a number each, and the last one freed gives the block back. Freed blocks are reused, small ones from a list of their size class, large ones from
+//! whatever space they leave together: a steady training step asks the operating system for nothing. Memory comes in large regions advised to use huge pages,
+//! because page faults and TLB misses cost a training step 5 to 40 %.
 
 use crate::napi::{Call, Exports, sys};
+use groundup_kernels::spaces::Spaces;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +17,12 @@ const SLOTS_PER_CHUNK: usize = 4096;
 const CHUNKS: usize = 1024;
 const INDEX_BITS: u32 = 22;
 const REGION: usize = 64 << 20;
+/// Up to here blocks have size classes, and each free one stays what it is.
+const SMALL: usize = 64 << 10;
+/// Small blocks are cut from pieces of so many bytes.
+const PIECE: usize = 1 << 20;
+/// Larger blocks are whole pages.
+const PAGE: usize = 4096;
 /// The thread of a buffer that was shared and waits for whoever claims it.
 const NOBODY: usize = 0;
 
@@ -34,16 +41,18 @@ static TABLE: [AtomicPtr<Slot>; CHUNKS] = [const { AtomicPtr::new(std::ptr::null
 struct Arena {
     slots: usize,
     free_slots: Vec<usize>,
-    /// Free blocks by size class.
+    /// Free small blocks by size class.
     free_blocks: HashMap<usize, Vec<usize>>,
+    /// All other free memory.
+    spaces: Spaces,
     /// How many buffers lie over a block beyond the first, for blocks that are shared.
     further: HashMap<usize, usize>,
     /// How many of the buffers over a block nobody has claimed yet, where there are such.
     unclaimed: HashMap<usize, usize>,
     /// What the blocks in `unclaimed` hold.
     unclaimed_bytes: usize,
-    region: usize,
-    region_left: usize,
+    piece: usize,
+    piece_left: usize,
     live_bytes: usize,
     live_buffers: usize,
     peak_bytes: usize,
@@ -52,10 +61,10 @@ struct Arena {
 
 static ARENA: Mutex<Option<Arena>> = Mutex::new(None);
 
-/// Rounds up to the block size of its class: eight classes a doubling, so at most an eighth is wasted.
-fn class_of(bytes: usize) -> usize {
+/// The size of the block for so many bytes. Small ones have classes: eight a doubling, so at most an eighth is wasted.
+fn block_size(bytes: usize) -> usize {
     let bytes = bytes.max(64);
-    let step = (bytes.next_power_of_two() >> 4).max(64);
+    let step = if bytes > SMALL { PAGE } else { (bytes.next_power_of_two() >> 4).max(64) };
     bytes.div_ceil(step) * step
 }
 
@@ -125,35 +134,43 @@ pub fn is_shared(handle: f64) -> bool {
 pub fn allocate(bytes: usize, thread: usize) -> Result<f64, String> {
     let mut guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
     let a = guard.get_or_insert_with(Arena::default);
-    let class = class_of(bytes);
-    let block = match a.free_blocks.get_mut(&class).and_then(Vec::pop) {
-        Some(block) => block,
-        None => new_block(a, class)?,
-    };
+    let size = block_size(bytes);
+    let block = if size > SMALL { large_block(a, size)? } else { small_block(a, size)? };
     let handle = new_handle(a, block, bytes, thread)?;
-    a.live_bytes += class;
+    a.live_bytes += size;
     a.live_buffers += 1;
     a.peak_bytes = a.peak_bytes.max(a.live_bytes);
     Ok(handle)
 }
 
-/// A block that was never in use, from the open region or the operating system.
-fn new_block(a: &mut Arena, class: usize) -> Result<usize, String> {
-    if a.region_left < class {
-        let size = if class > REGION / 4 { class } else { REGION };
-        let region =
-            reserve(size).ok_or_else(|| format!("out of memory: the operating system gave no {size} bytes ({} are live)", a.live_bytes))?;
-        a.reserved_bytes += size;
-        if size > REGION / 4 && size != REGION {
-            // A block of its own; the open region stays open.
-            return Ok(region);
-        }
-        (a.region, a.region_left) = (region, size);
+fn small_block(a: &mut Arena, class: usize) -> Result<usize, String> {
+    if let Some(block) = a.free_blocks.get_mut(&class).and_then(Vec::pop) {
+        return Ok(block);
     }
-    let block = a.region;
-    a.region += class;
-    a.region_left -= class;
+    if a.piece_left < class {
+        // What is left of the last piece is less than a block, and stays unused.
+        (a.piece, a.piece_left) = (large_block(a, PIECE)?, PIECE);
+    }
+    let block = a.piece;
+    a.piece += class;
+    a.piece_left -= class;
     Ok(block)
+}
+
+/// Whole pages, from free space or the operating system.
+fn large_block(a: &mut Arena, size: usize) -> Result<usize, String> {
+    if let Some(block) = a.spaces.take(size) {
+        return Ok(block);
+    }
+    // A large block gets a region of its own; the space of the others stays open.
+    let region_size = if size > REGION / 4 { size } else { REGION };
+    let region = reserve(region_size)
+        .ok_or_else(|| format!("out of memory: the operating system gave no {region_size} bytes ({} are live)", a.live_bytes))?;
+    a.reserved_bytes += region_size;
+    if region_size > size {
+        a.spaces.give(region + size, region_size - size);
+    }
+    Ok(region)
 }
 
 fn new_handle(a: &mut Arena, block: usize, bytes: usize, thread: usize) -> Result<f64, String> {
@@ -185,7 +202,7 @@ impl Arena {
         let waiting = self.unclaimed.entry(block).or_default();
         *waiting += 1;
         if *waiting == 1 {
-            self.unclaimed_bytes += class_of(bytes);
+            self.unclaimed_bytes += block_size(bytes);
         }
     }
 
@@ -195,7 +212,7 @@ impl Arena {
             *waiting -= 1;
             if *waiting == 0 {
                 self.unclaimed.remove(&block);
-                self.unclaimed_bytes -= class_of(bytes);
+                self.unclaimed_bytes -= block_size(bytes);
             }
         }
     }
@@ -257,9 +274,13 @@ pub fn free(handle: f64) -> Result<(), String> {
         }
         return Ok(());
     }
-    let class = class_of(bytes);
-    a.free_blocks.entry(class).or_default().push(block);
-    a.live_bytes -= class;
+    let size = block_size(bytes);
+    if size > SMALL {
+        a.spaces.give(block, size);
+    } else {
+        a.free_blocks.entry(size).or_default().push(block);
+    }
+    a.live_bytes -= size;
     a.live_buffers -= 1;
     Ok(())
 }

@@ -56,7 +56,14 @@ function joined(path: string, readers: readonly GgufReader[]): GgufReader {
   const wanted = numberIn(first, "split.tensors.count");
   if (wanted !== undefined && wanted !== tensors.size)
     throw new FormatError(`${path}: tensors are missing, expected ${wanted} in ${readers.length} files, got ${tensors.size}. Fetch the files again.`);
-  return { ...first, tensors, read: (name) => (homes.get(name) ?? first).read(name), close: () => closeAll(readers) };
+  const home = (name: string): GgufReader => homes.get(name) ?? first;
+  return {
+    ...first,
+    tensors,
+    read: (name) => home(name).read(name),
+    readPiece: (name, from, unit) => home(name).readPiece(name, from, unit),
+    close: () => closeAll(readers),
+  };
 }
 
 async function closeAll(readers: readonly GgufReader[]): Promise<void> {

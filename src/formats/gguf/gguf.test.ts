@@ -192,6 +192,16 @@ test.each([
   ["unknown kind", file(...start(0, 1), "k", [32, 13], space), /unknown kind of value, expected 0 to 12, got 13/],
   ["bad boolean", file(...start(0, 1), "k", [32, 7], Uint8Array.of(2), space), /bad boolean, expected 0 or 1, got 2/],
   ["text that is no UTF-8", file(...start(0, 1), "k", [32, 8], [64, 1], Uint8Array.of(0xff), space), /bad text, expected UTF-8/],
+  [
+    "texts of which none is UTF-8 but both together are",
+    file(...start(0, 1), "k", [32, 9], [32, 8], [64, 2], [64, 1], Uint8Array.of(0xc3), [64, 1], Uint8Array.of(0xa9), space),
+    /metadata "k": bad text, expected UTF-8/,
+  ],
+  [
+    "texts of absurd length",
+    file(...start(0, 1), "k", [32, 9], [32, 8], [64, 2], "a", [64, 2n ** 63n], space),
+    /metadata "k": absurd length of text, .* got 9223372036854775808/,
+  ],
   ["key twice", file(...start(0, 2), "k", [32, 4], [32, 1], "k", [32, 4], [32, 1], space), /key given twice/],
   ["bad alignment", file(...start(0, 1), "general.alignment", [32, 4], [32, 24], space), /bad alignment, expected a power of two/],
   ["name twice", file(...start(2, 0), ...tensor("a", [4], "F32", 0), ...tensor("a", [4], "F32", 32), space), /tensor "a": name given twice/],
@@ -208,8 +218,52 @@ test.each([
 });
 
 test("a header longer than what is read at first", async () => {
-  const long = "x".repeat(3 << 20);
+  const long = "x".repeat(5 << 20);
   const { metadata } = await open(file(...start(0, 2), "long", [32, 8], long, "k", [32, 4], [32, 7], space));
   expect(metadata.get("long")).toEqual({ kind: "string", value: long });
   expect(metadata.get("k")).toEqual({ kind: "u32", value: 7 });
+});
+
+test("texts of any characters, in a list", async () => {
+  const texts = ["", "plain", "\0\0\0\0\0\0\0\0", "Ġthe", "語", "\u{1f600}\u{1f601} é", "", "\ufeffmark", "end"];
+  const { metadata } = await open(file(...start(0, 2), "k", [32, 9], [32, 8], [64, texts.length], ...texts, "next", [32, 4], [32, 7], space));
+  expect(metadata.get("k")).toEqual({ kind: "array", of: "string", value: texts });
+  expect(metadata.get("next")).toEqual({ kind: "u32", value: 7 });
+});
+
+test("tensors in pieces: whole units, all bytes, whatever is read between them", async () => {
+  const sizes = { large: 150_000, small: 3, other: 40_000 };
+  const entries = Object.entries(sizes).map(([name, blocks], t) => ({
+    name,
+    type: "Q8_0" as const,
+    shape: [blocks, 32],
+    data: Uint8Array.from({ length: 34 * blocks }, (_, i) => (i * 31 + t) % 251),
+  }));
+  const parts: Uint8Array[] = [];
+  for await (const part of encodeGguf(new Map(), entries).content) parts.push(part);
+  const source = bytesSource(Buffer.concat(parts), "pieces.gguf");
+  const readings: number[] = [];
+  const reader = await openGguf({
+    ...source,
+    readInto(offset, into) {
+      readings.push(into.length);
+      return source.readInto(offset, into);
+    },
+  });
+  const unit = 34 * 1000;
+  for (const { name, data } of entries) {
+    for (let at = 0; at < data.length; ) {
+      const piece = await reader.readPiece(name, at, unit);
+      expect(piece.length % unit === 0 || at + piece.length === data.length).toBe(true);
+      expect(Buffer.compare(piece, data.subarray(at, at + piece.length))).toBe(0);
+      at += piece.length;
+      expect(await reader.read("small")).toEqual(entries[1].data);
+    }
+  }
+  // 6.5 MB, read in the file's order.
+  expect(readings.length).toBe(2);
+  expect(await reader.readPiece("large", 34 * 149_999, unit)).toEqual(entries[0].data.subarray(34 * 149_999));
+  const whole = await reader.readPiece("large", 0, 34 * 150_000);
+  expect(Buffer.compare(whole, entries[0].data)).toBe(0);
+  await expect(reader.readPiece("tow", 0, 1)).rejects.toThrow('no tensor "tow"');
 });

@@ -49,11 +49,19 @@ export interface GgufReader {
   readonly tensors: ReadonlyMap<string, GgufTensor>;
   /** A tensor's bytes as they are in the file. @throws FormatError when there is no such tensor (with a suggestion) or the file has become shorter */
   read(name: string): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Some of a tensor's bytes from `from` on: as many whole multiples of `unit` as one reading gave, at least one, or what is left. They are seen, not given: the next call
+   * writes over them. Tensors that are read in the file's order cost few readings and little memory, however many and large they are.
+   */
+  readPiece(name: string, from: number, unit: number): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
 const MAGIC = 0x46554747; // "GGUF"
-const FIRST_READ = 1 << 20;
+/** Enough for most headers: what is cut off is read again from the start. */
+const FIRST_READ = 1 << 22;
+/** What one reading for pieces takes, where there is so much. */
+const READING = 1 << 22;
 /** Larger than any real header (the largest vocabularies take 15 MB); read before more is known, memory is at stake. */
 const MOST_HEADER = 1 << 29;
 const MOST_DIMENSIONS = 4;
@@ -88,19 +96,58 @@ class NeedsMore extends Error {}
  */
 export async function openGguf(source: Source): Promise<GgufReader> {
   const header = await readHeader(source);
+  function find(name: string): GgufTensor {
+    const info = header.tensors.get(name);
+    if (info === undefined)
+      throw new FormatError(
+        `${source.name}: no tensor ${JSON.stringify(name)}, expected one of its ${header.tensors.size} tensors, got an unknown name.${didYouMean(name, header.tensors.keys())} Check that this file belongs to the model.`,
+      );
+    return info;
+  }
+  /** What the last reading for pieces gave, and where it begins in the file. */
+  let memory = new Uint8Array(0);
+  let [start, end] = [0, 0];
   return {
     name: source.name,
     ...header,
     async read(name) {
-      const info = header.tensors.get(name);
-      if (info === undefined)
-        throw new FormatError(
-          `${source.name}: no tensor ${JSON.stringify(name)}, expected one of its ${header.tensors.size} tensors, got an unknown name.${didYouMean(name, header.tensors.keys())} Check that this file belongs to the model.`,
-        );
-      return source.read(info.offset, info.bytes);
+      const { offset, bytes } = find(name);
+      // Small tensors between those that are read in pieces are there already.
+      return offset >= start && offset + bytes <= end ? memory.slice(offset - start, offset - start + bytes) : source.read(offset, bytes);
+    },
+    async readPiece(name, from, unit) {
+      const { offset, bytes } = find(name);
+      const at = offset + from;
+      const left = bytes - from;
+      const least = Math.min(unit, left);
+      if (!(at >= start && at + least <= end)) {
+        const length = Math.min(Math.max(READING, least), source.size - at);
+        if (memory.length < length) memory = new Uint8Array(length);
+        end = start;
+        await source.readInto(at, memory.subarray(0, length));
+        [start, end] = [at, at + length];
+      }
+      const there = Math.min(left, end - at);
+      const taken = there === left ? left : there - (there % unit);
+      return memory.subarray(at - start, at - start + taken);
     },
     close: () => source.close(),
   };
+}
+
+/** The texts that end at these bytes, each after eight that are none of its own. `whole` is what all bytes stand for. */
+function cutTexts(whole: string, bytes: Uint8Array, ends: Uint32Array): readonly string[] {
+  let [at, unit] = [0, 0];
+  return Array.from(ends, (end) => {
+    [at, unit] = [at + 8, unit + 8];
+    const first = unit;
+    // A character is as many units of JavaScript's strings as it has bytes that begin one, and one more where it has four.
+    for (; at < end; at++) {
+      const byte = bytes[at] as number;
+      if ((byte & 0xc0) !== 0x80) unit += byte >= 0xf0 ? 2 : 1;
+    }
+    return whole.slice(first, unit);
+  });
 }
 
 async function readHeader(source: Source): Promise<Header> {
@@ -138,10 +185,11 @@ function parseHeader(bytes: Uint8Array<ArrayBuffer>, fileSize: number, file: str
   const u32 = (): number => view.getUint32(take(4), true);
   /** A count of things of at least `least` bytes each: no more than the file has room for. */
   function count(where: string, what: string, least: number): number {
-    const value = view.getBigUint64(take(8), true);
+    const place = take(8);
+    const value = view.getUint32(place, true) + 2 ** 32 * view.getUint32(place + 4, true);
     const most = Math.floor((fileSize - at) / least);
-    if (value > BigInt(most)) fail(where, `absurd ${what}`, `at most ${most} (what is left of the file)`, value);
-    return Number(value);
+    if (value > most) fail(where, `absurd ${what}`, `at most ${most} (what is left of the file)`, view.getBigUint64(place, true));
+    return value;
   }
   function text(where: string, what: string): string {
     const length = count(where, `length of ${what}`, 1);
@@ -151,6 +199,35 @@ function parseHeader(bytes: Uint8Array<ArrayBuffer>, fileSize: number, file: str
     } catch {
       return fail(where, `bad ${what}`, "UTF-8", "bytes that are no characters");
     }
+  }
+  /** Texts one behind the other, as vocabularies have them: checked now, but made when somebody looks, for who wants the weights does not. */
+  function texts(where: string, length: number): GgufValue {
+    const start = at;
+    const ends = new Uint32Array(length);
+    for (let i = 0; i < length; i++) {
+      take(count(where, "length of text", 1));
+      ends[i] = at - start;
+    }
+    const own = bytes.slice(start, at);
+    // With zeros for the lengths between them (of which the upper four bytes are), they are UTF-8 as a whole where each is.
+    for (let i = 0, place = 0; i < length; place = ends[i++] as number) own[place] = own[place + 1] = own[place + 2] = own[place + 3] = 0;
+    const whole = (): string => {
+      try {
+        return decoder.decode(own);
+      } catch {
+        return fail(where, "bad text", "UTF-8", "bytes that are no characters");
+      }
+    };
+    whole();
+    let made: readonly string[] | undefined;
+    return {
+      kind: "array",
+      of: "string",
+      get value() {
+        made ??= cutTexts(whole(), own, ends);
+        return made;
+      },
+    };
   }
   function kind(where: string): ValueKind {
     const code = u32();
@@ -181,7 +258,7 @@ function parseHeader(bytes: Uint8Array<ArrayBuffer>, fileSize: number, file: str
     if (depth >= DEEPEST_ARRAY) fail(where, "arrays nested too deep", `at most ${DEEPEST_ARRAY} levels`, "more");
     const of = kind(where);
     const length = count(where, "number of items", of === "array" ? 12 : of === "string" ? 8 : BYTES_OF[of]);
-    if (of === "string") return { kind: "array", of, value: Array.from({ length }, () => text(where, "text")) };
+    if (of === "string") return texts(where, length);
     if (of === "bool") return { kind: "array", of, value: Array.from({ length }, () => flag(where)) };
     if (of === "array") return { kind: "array", of, value: Array.from({ length }, () => value(where, of, depth + 1)) };
     return { kind: "array", of, value: numbers(of, length) };

@@ -92,10 +92,9 @@ export function quantizedKernels(at: Views): Pick<Kernels, Quantized> {
   };
 
   return {
-    packQuantized(blocks, packed, layout, n, k) {
+    packQuantized(blocks, packed, layout, first, count, n, k) {
       const dtype = named(layout);
-      const bytes = at.u8(blocks, blockBytes("packQuantized", dtype, n, k));
-      at.u8(packed, packedBytes(dtype, n, k)).set(bytes);
+      bytesOf(packed, dtype, first, count, n, k).set(at.u8(blocks, blockBytes("packQuantized", dtype, count, k)));
     },
 
     unpackQuantized(packed, blocks, layout, first, count, n, k) {

@@ -1,6 +1,6 @@
 //! From the file's blocks to groups of 16 rows, and back: the same bits in another order.
 
-use super::layout::{BLOCK, Form, Kind, Planes, SUPER};
+use super::layout::{BLOCK, Form, KINDS, Kind, Planes, SUPER};
 use crate::pool::parallel_for;
 use crate::shared::Shared;
 use crate::simd::LANES;
@@ -40,11 +40,49 @@ fn put_half(b: &mut [u8], at: usize, value: u16) {
     b[at..at + 2].copy_from_slice(&value.to_le_bytes());
 }
 
+/// Four codes at a time.
+fn word(b: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+}
+
+fn put_word(b: &mut [u8], at: usize, four: u32) {
+    b[at..at + 4].copy_from_slice(&four.to_le_bytes());
+}
+
+/// 32 codes in bits of 32 bytes: those from bit `at` on.
+#[inline(always)]
+fn bits(b: &[u8], at: usize, mask: u8, codes: &mut [u8]) {
+    let (b, codes) = (&b[..BLOCK], &mut codes[..BLOCK]);
+    for i in 0..BLOCK {
+        codes[i] = b[i] >> at & mask;
+    }
+}
+
+/// The same bits above the codes that are there.
+#[inline(always)]
+fn more_bits(b: &[u8], at: usize, mask: u8, to: usize, codes: &mut [u8]) {
+    let (b, codes) = (&b[..BLOCK], &mut codes[..BLOCK]);
+    for i in 0..BLOCK {
+        codes[i] |= (b[i] >> at & mask) << to;
+    }
+}
+
+/// Codes of less than eight bits as [`Form`] means them.
+#[inline(always)]
+fn lift(codes: &mut [u8], by: u8) {
+    for code in codes {
+        *code += by;
+    }
+}
+
 /// 32 codes of four bits: the low halves of 16 bytes come first.
+#[inline(always)]
 fn nibbles(b: &[u8], codes: &mut [u8]) {
-    for i in 0..16 {
-        codes[i] = b[i] & 15;
-        codes[16 + i] = b[i] >> 4;
+    let (b, codes) = (&b[..16], &mut codes[..BLOCK]);
+    for i in (0..16).step_by(4) {
+        let both = word(b, i);
+        put_word(codes, i, both & 0x0f0f_0f0f);
+        put_word(codes, 16 + i, both >> 4 & 0x0f0f_0f0f);
     }
 }
 
@@ -58,10 +96,12 @@ fn put_nibbles(codes: &[u8], b: &mut [u8]) {
 const FIVE_SIGNED: u8 = 112;
 const FIVE: u8 = 128;
 
+#[inline(always)]
 fn five_bits(high: &[u8], low: &[u8], add: u8, codes: &mut [u8]) {
     nibbles(low, codes);
-    for (i, code) in codes.iter_mut().enumerate().take(BLOCK) {
-        *code = (*code | (high[i / 8] >> (i % 8) & 1) << 4) + add;
+    let high = word(high, 0);
+    for i in 0..BLOCK {
+        codes[i] = (codes[i] | (high >> i & 1) as u8 * 16) + add;
     }
 }
 
@@ -106,6 +146,7 @@ fn exponent(power: u16) -> u8 {
 }
 
 /// Reads one block of the file.
+#[inline(always)]
 fn read(kind: Kind, b: &[u8], p: &mut Parts) {
     match kind {
         Kind::Q8_0 => {
@@ -135,8 +176,8 @@ fn read(kind: Kind, b: &[u8], p: &mut Parts) {
             for i in 0..16 {
                 (p.small_scales[i], p.small_minima[i]) = (b[i] & 15, b[i] >> 4);
             }
-            for i in 0..SUPER {
-                p.codes[i] = b[16 + two_bits_at(i)] >> (2 * (i >> 5 & 3)) & 3;
+            for part in 0..8 {
+                bits(&b[16 + two_bits_at(BLOCK * part)..], 2 * (part & 3), 3, &mut p.codes[BLOCK * part..]);
             }
         }
         Kind::Q3K => {
@@ -146,35 +187,39 @@ fn read(kind: Kind, b: &[u8], p: &mut Parts) {
                 let high = b[104 + (i & 3)] >> (2 * (i >> 2)) & 3;
                 p.small_scales[i] = (low | high << 4).wrapping_sub(32);
             }
-            for i in 0..SUPER {
-                let low = b[32 + two_bits_at(i)] >> (2 * (i >> 5 & 3)) & 3;
-                p.codes[i] = low | (b[i & 31] >> (i >> 5) & 1) << 2;
+            for part in 0..8 {
+                let codes = &mut p.codes[BLOCK * part..];
+                bits(&b[32 + two_bits_at(BLOCK * part)..], 2 * (part & 3), 3, codes);
+                more_bits(b, part, 1, 2, codes);
             }
         }
         Kind::Q4K => {
             (p.scale, p.minimum) = (half(b, 0), half(b, 2));
             six_bits(&b[4..], p);
-            for i in 0..SUPER {
-                p.codes[i] = b[16 + (i >> 6 << 5) + (i & 31)] >> (4 * (i >> 5 & 1)) & 15;
+            for part in 0..8 {
+                bits(&b[16 + BLOCK * (part >> 1)..], 4 * (part & 1), 15, &mut p.codes[BLOCK * part..]);
             }
         }
         Kind::Q5K => {
             (p.scale, p.minimum) = (half(b, 0), half(b, 2));
             six_bits(&b[4..], p);
-            for i in 0..SUPER {
-                let low = b[48 + (i >> 6 << 5) + (i & 31)] >> (4 * (i >> 5 & 1)) & 15;
-                p.codes[i] = (low | (b[16 + (i & 31)] >> (i >> 5) & 1) << 4) + FIVE;
+            for part in 0..8 {
+                let codes = &mut p.codes[BLOCK * part..];
+                bits(&b[48 + BLOCK * (part >> 1)..], 4 * (part & 1), 15, codes);
+                more_bits(&b[16..], part, 1, 4, codes);
             }
+            lift(&mut p.codes, FIVE);
         }
         Kind::Q6K => {
             p.scale = half(b, 208);
             p.small_scales.copy_from_slice(&b[192..208]);
-            for i in 0..SUPER {
-                let (group, place) = (i >> 7, i & 127);
-                let low = b[(group << 6) + (place & 63)] >> (4 * (place >> 6)) & 15;
-                let high = b[128 + (group << 5) + (place & 31)] >> (2 * (place >> 5)) & 3;
-                p.codes[i] = (low | high << 4) + 96;
+            for part in 0..8 {
+                let codes = &mut p.codes[BLOCK * part..];
+                let (half, place) = (part >> 2, part & 3);
+                bits(&b[64 * half + BLOCK * (place & 1)..], 4 * (place >> 1), 15, codes);
+                more_bits(&b[128 + BLOCK * half..], 2 * place, 3, 4, codes);
             }
+            lift(&mut p.codes, 96);
         }
         Kind::Iq4Xs => {
             p.scale = half(b, 0);
@@ -307,15 +352,15 @@ impl Lane<'_> {
         self.planes.codes + block * self.form.code_bytes() + v * 64 + 4 * self.lane
     }
 
+    #[inline(always)]
     fn put(&self, group: &mut [u8], unit: usize, p: &Parts) {
         let f = self.form;
         for block in 0..f.items / BLOCK {
             let codes = &p.codes[block * BLOCK..][..BLOCK];
             for v in 0..f.code_bytes() / 64 {
                 let at = self.codes(unit * f.items / BLOCK + block, v);
-                for i in 0..4 {
-                    group[at + i] = if f.nibbles { codes[4 * v + i] | codes[16 + 4 * v + i] << 4 } else { codes[4 * v + i] };
-                }
+                let four = if f.nibbles { word(codes, 4 * v) | word(codes, 16 + 4 * v) << 4 } else { word(codes, 4 * v) };
+                put_word(group, at, four);
             }
         }
         let wide = 2 * (unit * LANES + self.lane);
@@ -370,25 +415,48 @@ impl Lane<'_> {
 /// # Safety
 /// `blocks` holds n · [`block_bytes`] bytes, `out` has room for [`packed_bytes`], and they do not overlap.
 pub unsafe fn pack(kind: Kind, blocks: *const u8, out: *mut u8, n: usize, k: usize) {
-    let form = kind.form();
-    let planes = Planes::of(&form, k);
-    let units = k / form.items;
-    let row_bytes = units * form.bytes;
+    // A loop for each layout: compiled with the layout known, it is several times as fast.
+    const PACK: [unsafe fn(*const u8, *mut u8, usize, usize); KINDS.len()] = [
+        pack_as::<0>,
+        pack_as::<1>,
+        pack_as::<2>,
+        pack_as::<3>,
+        pack_as::<4>,
+        pack_as::<5>,
+        pack_as::<6>,
+        pack_as::<7>,
+        pack_as::<8>,
+        pack_as::<9>,
+        pack_as::<10>,
+        pack_as::<11>,
+        pack_as::<12>,
+    ];
+    // SAFETY: the caller's promise.
+    unsafe { PACK[kind as usize](blocks, out, n, k) }
+}
+
+/// [`pack`] for the layout of this code.
+unsafe fn pack_as<const CODE: usize>(blocks: *const u8, out: *mut u8, n: usize, k: usize) {
+    let planes = Planes::of(const { &KINDS[CODE].form() }, k);
     let (blocks, out) = (Shared::new(blocks), Shared::new(out));
     parallel_for(n.div_ceil(LANES), |g| {
+        // Made in here: what a closure is given is no constant to the compiler.
+        let form = const { &KINDS[CODE].form() };
+        let units = k / form.items;
+        let row_bytes = units * form.bytes;
         // SAFETY: groups are disjoint parts of `out`, as large as promised.
         let group = unsafe { std::slice::from_raw_parts_mut(out.at(g * planes.group), planes.group) };
-        // Rows that are not there have codes and scales of 0.
-        group.fill(0);
+        let rows = LANES.min(n - g * LANES);
+        // Rows that are not there have codes and scales of 0, and so has what lies between the planes.
+        group[..if rows < LANES { planes.group } else { planes.codes }].fill(0);
         let mut parts = Parts::EMPTY;
-        for lane in 0..LANES.min(n - g * LANES) {
-            let place = Lane { form: &form, planes: &planes, lane };
+        for lane in 0..rows {
             for unit in 0..units {
                 let at = (g * LANES + lane) * row_bytes + unit * form.bytes;
                 // SAFETY: the block lies inside of `blocks`.
                 let block = unsafe { std::slice::from_raw_parts(blocks.at(at).cast_const(), form.bytes) };
-                read(kind, block, &mut parts);
-                place.put(group, unit, &parts);
+                read(KINDS[CODE], block, &mut parts);
+                Lane { form, planes: &planes, lane }.put(group, unit, &parts);
             }
         }
     });

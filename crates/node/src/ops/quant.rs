@@ -7,6 +7,7 @@ use groundup_kernels::gemm::Finish;
 use groundup_kernels::quant::{
     KINDS, Kind, QuantProduct, block_bytes, dequantize_rows, embedding, linear, linears, pack, packed_bytes, unpack_rows,
 };
+use groundup_kernels::simd::LANES;
 
 fn kind(a: &mut Args) -> Result<Kind, String> {
     let code = a.size()?;
@@ -34,8 +35,13 @@ fn range(first: usize, count: usize, n: usize) -> Result<(), String> {
 
 pub fn register(t: &mut Table) {
     t.push(("packQuantized", |a| {
-        let (from, to, kind, n, k) = (a.place()?, a.place()?, kind(a)?, a.size()?, a.size()?);
-        let (bytes, room) = (blocks(kind, n, k)?, packed(kind, n, k)?);
+        let (from, to, kind) = (a.place()?, a.place()?, kind(a)?);
+        let (first, count, n, k) = (a.size()?, a.size()?, a.size()?, a.size()?);
+        range(first, count, n)?;
+        if !first.is_multiple_of(LANES) || !(count.is_multiple_of(LANES) || first + count == n) {
+            return Err(format!("the rows, expected whole groups of {LANES}, got {count} from {first}"));
+        }
+        let (bytes, room) = (blocks(kind, count, k)?, packed(kind, n, k)?);
         let (from, to) = (from.room::<u8>(bytes)?, to.room::<u8>(room)?);
         if (from as usize) < to as usize + room && (to as usize) < from as usize + bytes {
             return Err("the packed weight lies over its blocks, expected memory of its own".into());
@@ -43,8 +49,10 @@ pub fn register(t: &mut Table) {
         if bytes == 0 {
             return Ok(());
         }
+        // SAFETY: groups before the first row are part of what there is room for.
+        let to = unsafe { to.add(packed(kind, first, k)?) };
         // SAFETY: both have room for their sizes and do not overlap.
-        unsafe { pack(kind, from, to, n, k) };
+        unsafe { pack(kind, from, to, count, k) };
         Ok(())
     }));
     t.push(("unpackQuantized", |a| {
