@@ -116,14 +116,14 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
   /** Holders of each page. */
   const holders: number[] = [];
   const unused: number[] = [];
-  let stores: { k?: Tensor; v?: Tensor }[] = [];
+  let stores: { k: Tensor; v: Tensor }[] = [];
   let capacity = 0;
   /** What the layers of the step in progress need to know. */
   let batch: { slots: Tensor; pageTable: Int32Array; maxPages: number; lengths: Int32Array; cuSeqlens: Int32Array; places: Tensor };
 
   const state: LayerState[] = Array.from({ length: layers }, (_, layer) => ({
     attend(q, k, v, attendOptions) {
-      const store = stores[layer] as { k: Tensor; v: Tensor };
+      const store = stores[layer];
       writePages(store.k, k, batch.slots, "keys");
       writePages(store.v, v, batch.slots, "values");
       const { pageTable, maxPages, lengths, cuSeqlens, places } = batch;
@@ -144,15 +144,21 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
     const grown = Math.min(most, Math.max(capacity + (capacity >> 1), used + count));
     const larger = (old: Tensor | undefined, shape: readonly [number, number]): Tensor => {
       const t = keep(zeros([grown, kvHeads, ...shape], { dtype }));
-      if (old !== undefined) scope(() => void t.narrow(0, 0, capacity).copyFrom(old));
-      old?.dispose("the growth of the paged state");
+      if (old !== undefined) scope(() => void t.narrow(0, 0, capacity).copyFrom(old.narrow(0, 0, capacity)));
       return t;
     };
     // One by one: where memory ends half-way, the layers that have grown are as good as the others, and the capacity is what it was.
     for (let layer = 0; layer < layers; layer++) {
-      const store = (stores[layer] ??= {});
-      store.k = larger(store.k, [headDim, PAGE]);
-      store.v = larger(store.v, [PAGE, headDim]);
+      const old = stores[layer];
+      const k = larger(old?.k, [headDim, PAGE]);
+      try {
+        stores[layer] = { k, v: larger(old?.v, [PAGE, headDim]) };
+      } catch (error) {
+        k.dispose("the paged state, which could not grow");
+        throw error;
+      }
+      old?.k.dispose("the growth of the paged state");
+      old?.v.dispose("the growth of the paged state");
     }
     capacity = grown;
   }
@@ -238,7 +244,7 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
         const at = Math.floor(sequence.length / PAGE);
         const old = sequence.pages[at];
         const page = take();
-        for (const { k, v } of stores as { k: Tensor; v: Tensor }[]) {
+        for (const { k, v } of stores) {
           scope(() => {
             for (const x of [k, v]) x.narrow(0, page, 1).copyFrom(x.narrow(0, old, 1));
           });
@@ -330,8 +336,8 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
     usage: () => ({ used: holders.length - unused.length, capacity, most }),
     dispose() {
       for (const { k, v } of stores) {
-        k?.dispose("PagedState.dispose()");
-        v?.dispose("PagedState.dispose()");
+        k.dispose("PagedState.dispose()");
+        v.dispose("PagedState.dispose()");
       }
       stores = [];
       capacity = 0;

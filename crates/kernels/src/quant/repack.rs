@@ -101,7 +101,7 @@ fn five_bits(high: &[u8], low: &[u8], add: u8, codes: &mut [u8]) {
     nibbles(low, codes);
     let high = word(high, 0);
     for i in 0..BLOCK {
-        codes[i] = (codes[i] | (high >> i & 1) as u8 * 16) + add;
+        codes[i] = (codes[i] | ((high >> i & 1) as u8) << 4) + add;
     }
 }
 
