@@ -207,7 +207,8 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
     for (const { info, part } of parts) {
       const values = dequantizeBlocks(info.type, await reader.read(info.name), `${reader.name}, tensor ${info.name}`);
       const ours = ourRows(values, name, info.shape, form, model.config);
-      scope(() => void noGrad(() => partView(across ? transpose(target) : target, part, info.shape).copyFrom(tensorFrom(ours, info.shape))));
+      if (part === null && !across) target.write(ours);
+      else scope(() => void noGrad(() => partView(across ? transpose(target) : target, part, info.shape).copyFrom(tensorFrom(ours, info.shape))));
     }
   }
 }

@@ -5,14 +5,7 @@ import { QUANTIZED } from "../../tensor/kernels.ts";
 import { type Block, READ_BLOCK } from "../../tensor/quantized-blocks.ts";
 import { GGML_TYPES, type GgmlType } from "./types.ts";
 
-const word = new Uint32Array(1);
-const wordAsFloat = new Float32Array(word.buffer);
-
 const BLOCKS: Partial<Record<GgmlType, Block>> = {
-  F32(b, at, out, o) {
-    word[0] = b[at] | (b[at + 1] << 8) | (b[at + 2] << 16) | (b[at + 3] << 24);
-    out[o] = wordAsFloat[0];
-  },
   F16(b, at, out, o) {
     out[o] = f16ToF32(b[at] | (b[at + 1] << 8));
   },
@@ -23,7 +16,7 @@ const BLOCKS: Partial<Record<GgmlType, Block>> = {
 };
 
 /** The layouts that `dequantizeBlocks` knows. */
-export const DEQUANTIZED = Object.keys(BLOCKS) as readonly GgmlType[];
+export const DEQUANTIZED = ["F32", ...Object.keys(BLOCKS)] as readonly GgmlType[];
 
 /**
  * Whole blocks as float32.
@@ -32,13 +25,15 @@ export const DEQUANTIZED = Object.keys(BLOCKS) as readonly GgmlType[];
 export function dequantizeBlocks(type: GgmlType, bytes: Uint8Array, where: string): Float32Array<ArrayBuffer> {
   const block = BLOCKS[type];
   const layout = GGML_TYPES[type];
-  if (block === undefined)
+  if (block === undefined && type !== "F32")
     throw new FormatError(
       `${where}: a layout that is not computed with, expected one of ${DEQUANTIZED.join(", ")}, got ${type}. Get the model in one of these.`,
     );
   if (bytes.length % layout.bytes !== 0)
     throw new FormatError(`${where}: broken blocks, expected a multiple of ${layout.bytes} bytes for ${type}, got ${bytes.length}. Fetch the file again.`);
   const out = new Float32Array((bytes.length / layout.bytes) * layout.elements);
-  for (let at = 0, o = 0; at < bytes.length; at += layout.bytes, o += layout.elements) block(bytes, at, out, o);
+  // Little-endian, as all machines that run this are.
+  if (block === undefined) new Uint8Array(out.buffer).set(bytes);
+  else for (let at = 0, o = 0; at < bytes.length; at += layout.bytes, o += layout.elements) block(bytes, at, out, o);
   return out;
 }
