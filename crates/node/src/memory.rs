@@ -253,7 +253,7 @@ fn claim(shared: f64, bytes: f64, thread: usize) -> Result<f64, String> {
     }
 }
 
-/// Frees a buffer; the last one over a block gives the block back to its size class.
+/// Frees a buffer; the last one over a block gives the block back.
 pub fn free(handle: f64) -> Result<(), String> {
     let mut guard = ARENA.lock().map_err(|_| "the arena's lock is poisoned")?;
     let a = guard.get_or_insert_with(Arena::default);
