@@ -155,10 +155,13 @@ test("memory and time are the sums of their parts, and every look at the model i
   expect(samples({ sample_steps: 50, prompts: ["a", "b"] }) / samples({ sample_steps: 50 })).toBeCloseTo(2, 10);
   expect(samples({ sample_steps: 25 }) / samples({ sample_steps: 50 })).toBeCloseTo(5 / 3, 10);
   expect(planOf({ sample: { sample_steps: 50 } }).memory.process).toBeGreaterThan(planOf({}).memory.process + plan.memory.weights);
-  // An evaluation of the step's own shape finds its blocks in the pool.
+  // An evaluation finds the space of a step in the pool: a small one takes no more, of a large one only what is beyond.
   const evaluating = (batch_size: number) => planOf({ eval: { batch_size } }).memory.parts.find(({ name }) => name.includes("evaluation"))?.bytes;
   expect(evaluating(4)).toBe(0);
-  expect(evaluating(8)).toBeGreaterThan(0);
+  expect(evaluating(8)).toBe(0);
+  const [large, larger] = [evaluating(64), evaluating(128)];
+  expect(large).toBeGreaterThan(0);
+  expect(larger).toBeGreaterThan(2 * (large as number));
 });
 
 test.each([

@@ -43,7 +43,7 @@ export interface PlannedText {
 /** State tensors of each optimiser, in units of the parameters. */
 const STATES: Record<Recipe["training"]["optimizer"], number> = { adamw: 2, adam: 2, sgd: 1, rmsprop: 1 };
 
-/** Share by which the pool's blocks are larger than what lies in them: eight sizes a doubling round up by 4 % on average. */
+/** Share that the pool loses: small blocks come in eight sizes a doubling, and free space between large ones is not always as large as what comes next. */
 const ROUNDING = 0.04;
 
 /**
@@ -116,11 +116,12 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
   const accumulated = training.gradient_accumulation_steps > 1 ? gradients + activations : 0;
   const peak = weights + optimizer + Math.max(early, late, accumulated);
 
-  // A freed block serves only its own size again, and tensors of different kinds have different sizes: the pool grows to the sum of what each kind needs.
+  // Large freed blocks serve any size: an evaluation has the space of a step's gradients and activations, and only what it takes beyond them is more.
   const temporaries = Math.max(logits, working);
   const evalRows = evaluation.batch_size * training.context_length;
-  const evaluating = evalRows === rows ? 0 : float * (lossRows(evalRows, vocabulary) * vocabulary + evalRows * evaluated);
-  const rounding = ROUNDING * (weights + gradients + optimizer + saved + temporaries + evaluating);
+  const evaluating = float * (lossRows(evalRows, vocabulary) * vocabulary + evalRows * evaluated);
+  const beyond = Math.max(0, evaluating - gradients - saved - temporaries);
+  const rounding = ROUNDING * (weights + gradients + optimizer + saved + temporaries + beyond);
   const checkpointBytes = weights + optimizer;
   const largest = float * hidden * Math.max(vocabulary, widest);
   const parts = [
@@ -129,7 +130,7 @@ export function planTraining(model: ModelDescription, recipe: Recipe, machine: M
     { name: "optimiser", bytes: optimizer },
     { name: "activations kept for backward", bytes: saved },
     { name: "largest temporaries of a step", bytes: temporaries },
-    { name: "temporaries of an evaluation", bytes: evaluating },
+    { name: "what an evaluation takes beyond a step", bytes: beyond },
     { name: "rounding of the pool's blocks", bytes: rounding },
     { name: "packed weights and code of sampling", bytes: recipe.sample.sample_steps === null ? 0 : weights + SAMPLING },
     { name: "copies for a checkpoint", bytes: Math.min(2 * checkpointBytes, Math.max(2 * largest, COPIES)) },
