@@ -175,9 +175,8 @@ class Model extends Module {
 
   override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[]): Tensor {
     const turn = this.rope.of(ctx.positions, sequences);
-    let x = this.embed_tokens.forward(ids); // (B, T, C)
-    x = through(this.layers, x, (layer, x) => layer.forward(x, turn, ctx));
-    return this.norm.forward(x);
+    const x = this.embed_tokens.forward(ids); // (B, T, C)
+    return this.norm.forward(through(this.layers, x, (layer, x) => layer.forward(x, turn, ctx)));
   }
 }
 

@@ -203,7 +203,7 @@ unsafe fn quantise_tile<D: Dots>(tile: &Tile, x: *const f32, rows: usize, k: usi
                 let (scale, inverse) = scales[r];
                 let x = x.add(r * k + b * BLOCK);
                 let mut rest = [D::S::splat(0.0); 2];
-                // A row that stands out in no block of its own adds zeros: its results stay the same.
+                // A row that does not stand out here adds zeros: its results stay the same.
                 let own = fine >> r & 1 == 1;
                 if own {
                     for i in 0..2 {
