@@ -4,7 +4,7 @@
  * takes new tokens of any of the sequences, prompts and single tokens alike, as one ragged batch; what a sequence gets has the
  * same bytes as if it ran alone.
  */
-import { DataError, GroundupError } from "../errors.ts";
+import { DataError, GroundupError, OutOfMemoryError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { LayerState } from "../nn/index.ts";
 import { checkOptions } from "../options.ts";
@@ -14,7 +14,6 @@ import {
   noGrad,
   PAGE_POSITIONS,
   pagedAttention,
-  placesOf,
   STATE_DTYPES,
   type StateDType,
   scope,
@@ -24,6 +23,7 @@ import {
   zeros,
 } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
+import { createCapturedSteps } from "./captured-steps.ts";
 
 /** How ids that a model lacks are refused. */
 export const OF_MODEL = { vocabulary: "the model's vocabulary", advice: "Was the text encoded with another tokenizer?" };
@@ -37,7 +37,17 @@ export interface StateOptions {
   maxPages?: number;
   /** What keys and values are kept as: f32, or f16 (rounded to nearest even) in half the memory. Results then differ from those without state within that rounding. Default f32. */
   stateDtype?: StateDType;
+  /**
+   * Runs the model's `forward` in each step. Otherwise steps of few tokens that have come before in the same form run again without it: its kernels alone, as they were called (vLLM's
+   * `enforce_eager`). For a `forward` of one's own that does other things from step to step. Default false.
+   */
+  eager?: boolean;
 }
+
+/** Steps of up to so many new tokens are captured: in larger ones the kernels take so long that JavaScript is nothing beside them. */
+const CAPTURED_ROWS = 32;
+/** Page tables are as wide as a multiple of this, so that steps have the same form for long. */
+const TABLE_PAGES = 8;
 
 /** What keys and values are kept as where nobody says. */
 export const DEFAULT_STATE_DTYPE: StateDType = "f32";
@@ -89,9 +99,22 @@ export interface PagedState {
   step(entries: readonly StepEntry[]): Tensor;
   /** `step` that also gives the last hidden states of all new tokens, (ΣT, hidden), which the head sees. */
   stepHidden(entries: readonly StepEntry[]): { logits: Tensor; hidden: Tensor };
-  /** Pages held by sequences, pages there is memory for, and the most there may be. */
-  usage(): { used: number; capacity: number; most: number };
+  /** Pages held by sequences, pages there is memory for, and the most there may be; and steps so far that were captured ones, run again. */
+  usage(): { used: number; capacity: number; most: number; replayedSteps: number };
   dispose(): void;
+}
+
+/** What a step is made of. */
+interface Layout {
+  /** The numbers that differ from step to step: ids, positions, slots (rows each), the rows that give logits (outputs), and `PagedKeys.places`. */
+  readonly inputs: Int32Array;
+  readonly rows: number;
+  readonly outputs: number;
+  readonly maxPages: number;
+  /** Parts of `inputs`, for who reads them without a tensor. */
+  readonly lengths: Int32Array;
+  readonly cuSeqlens: Int32Array;
+  readonly pageTable: Int32Array;
 }
 
 interface MutableSequence extends Sequence {
@@ -105,13 +128,14 @@ interface MutableSequence extends Sequence {
  * @throws GroundupError for options that make no sense
  */
 export function createPagedState(model: CausalLM, options: StateOptions = {}): PagedState {
-  checkOptions("createPagedState", options, { maxPages: true, stateDtype: true });
+  checkOptions("createPagedState", options, { maxPages: true, stateDtype: true, eager: true });
   const { layers, kvHeads, headDim, context, vocabulary } = model.dimensions;
   const most = options.maxPages ?? Number.POSITIVE_INFINITY;
   if (!(most >= 1)) throw new GroundupError(`createPagedState: bad maxPages, expected at least 1, got ${most}. Give more pages.`);
   const dtype = options.stateDtype ?? DEFAULT_STATE_DTYPE;
   if (!STATE_DTYPES.includes(dtype))
     throw new GroundupError(`createPagedState: bad stateDtype, expected ${STATE_DTYPES.join(" or ")}, got ${String(dtype)}. Correct it.`);
+  const captured = options.eager ? null : createCapturedSteps(model);
   const live = new Set<MutableSequence>();
   /** Holders of each page. */
   const holders: number[] = [];
@@ -205,16 +229,21 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
     }
   }
 
-  /** Gives the entries their pages and lays the batch out; sequences keep their lengths until the pass is through. */
-  function place(entries: readonly StepEntry[]): { ids: Int32Array; positions: Int32Array; read: Int32Array } {
-    const rows = entries.reduce((n, e) => n + e.ids.length, 0);
-    const maxPages = entries.reduce((n, e) => Math.max(n, Math.ceil((e.sequence.length + e.ids.length) / PAGE)), 0);
-    const [ids, positions] = [new Int32Array(rows), new Int32Array(rows)];
-    const lengths = new Int32Array(entries.length);
-    const read = new Int32Array(entries.reduce((n, { logits = 1 }) => n + logits, 0));
-    const cuSeqlens = new Int32Array(entries.length + 1);
-    const pageTable = new Int32Array(entries.length * maxPages);
-    const slots = new Int32Array(rows);
+  /** All that a step begins with besides the pages, which the entries have: what the layers and the model are to read, one part behind the other. */
+  function layOut(entries: readonly StepEntry[]): Layout {
+    const sequences = entries.length;
+    let [rows, outputs, maxPages] = [0, 0, 0];
+    for (const { sequence, ids, logits = 1 } of entries) {
+      rows += ids.length;
+      outputs += logits;
+      maxPages = Math.max(maxPages, Math.ceil((sequence.length + ids.length) / PAGE));
+    }
+    maxPages = Math.ceil(maxPages / TABLE_PAGES) * TABLE_PAGES;
+    const inputs = new Int32Array(3 * rows + outputs + 2 * sequences + 1 + sequences * maxPages);
+    let end = 0;
+    const part = (length: number) => inputs.subarray(end, (end += length));
+    const [ids, positions, slots, read] = [part(rows), part(rows), part(rows), part(outputs)];
+    const [cuSeqlens, lengths, pageTable] = [part(sequences + 1), part(sequences), part(sequences * maxPages)];
     let [row, out] = [0, 0];
     for (const [s, entry] of entries.entries()) {
       const { length, pages } = entry.sequence;
@@ -231,8 +260,27 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
       lengths[s] = length + count;
       for (let i = entry.logits ?? 1; i > 0; i--) read[out++] = row - i;
     }
-    batch = { slots: tensor(slots), pageTable, maxPages, lengths, cuSeqlens, places: placesOf(cuSeqlens, lengths, pageTable) };
-    return { ids, positions, read };
+    return { inputs, rows, outputs, maxPages, lengths, cuSeqlens, pageTable };
+  }
+
+  /** The forward pass over what `layout` says, whose numbers `inputs` holds; `all`: with the hidden states. */
+  function pass({ rows, outputs, maxPages, lengths, cuSeqlens, pageTable }: Layout, inputs: Tensor, all: boolean): Tensor[] {
+    let end = 0;
+    const part = (length: number) => inputs.narrow(0, (end += length) - length, length);
+    const [ids, positions, slots, read] = [part(rows), part(rows), part(rows), part(outputs)];
+    batch = { slots, pageTable, maxPages, lengths, cuSeqlens, places: part(inputs.size - end) };
+    const training = model.training;
+    if (training) model.eval();
+    try {
+      const out = model.forward({ inputIds: ids.reshape([1, rows]), positions, cuSeqlens, lengths, state });
+      const hidden = out.hidden.reshape([rows, -1]); // (ΣT, C)
+      // Where every row gives logits, as in a step of single tokens, they are all there in order.
+      const chosen = () => (outputs === rows ? hidden : indexSelect(hidden, 0, read));
+      const logits = outputs === 0 ? zeros([0, vocabulary]) : out.logitsOf(chosen()); // (Σ logits, vocabulary)
+      return all ? [logits, hidden] : [logits];
+    } finally {
+      if (training) model.train();
+    }
   }
 
   function extend(entries: readonly StepEntry[]): void {
@@ -256,28 +304,31 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
     }
   }
 
-  /** `all`: with the hidden states. */
+  /** `all`: with the hidden states. Sequences have changed only when all went well. */
   function run(entries: readonly StepEntry[], all: boolean): { logits: Tensor; hidden: Tensor | null } {
     check(entries);
+    try {
+      return runOnce(entries, all);
+    } catch (error) {
+      // What was captured is only there to be quick: it goes before a step fails for want of memory.
+      if (!(error instanceof OutOfMemoryError) || captured?.forget() !== true) throw error;
+      return runOnce(entries, all);
+    }
+  }
+
+  function runOnce(entries: readonly StepEntry[], all: boolean): { logits: Tensor; hidden: Tensor | null } {
     return noGrad(() => {
       extend(entries);
-      const results = scope(() => {
-        const { ids, positions, read } = place(entries);
-        const training = model.training;
-        if (training) model.eval();
-        try {
-          const out = model.forward({ inputIds: tensor([ids]), positions: tensor(positions), cuSeqlens: batch.cuSeqlens, state });
-          const hidden = out.hidden.reshape([ids.length, -1]); // (ΣT, C)
-          // Where every row gives logits, as in a step of single tokens, they are all there in order.
-          const rows = () => (read.length === ids.length ? hidden : indexSelect(hidden, 0, tensor(read)));
-          const logits = read.length === 0 ? zeros([0, vocabulary]) : out.logitsOf(rows()); // (Σ logits, vocabulary)
-          return { logits, hidden: all ? hidden : null };
-        } finally {
-          if (training) model.train();
-        }
+      const layout = layOut(entries);
+      const { inputs, rows, lengths, maxPages } = layout;
+      const work = (numbers: Tensor) => scope(() => pass(layout, numbers, all));
+      const [logits, hidden] = scope(() => {
+        if (captured === null || rows > CAPTURED_ROWS) return work(tensor(inputs));
+        const name = `${entries.map((e) => `${e.ids.length}:${e.logits ?? 1}`).join()} ${maxPages} ${all}`;
+        return captured.run({ name, inputs, lengths }, work);
       });
       for (const { sequence, ids } of entries) (sequence as MutableSequence).length += ids.length;
-      return results;
+      return { logits, hidden: hidden ?? null };
     });
   }
 
@@ -333,8 +384,9 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
     },
     step: (entries) => run(entries, false).logits,
     stepHidden: (entries) => run(entries, true) as { logits: Tensor; hidden: Tensor },
-    usage: () => ({ used: holders.length - unused.length, capacity, most }),
+    usage: () => ({ used: holders.length - unused.length, capacity, most, replayedSteps: captured?.replayed() ?? 0 }),
     dispose() {
+      captured?.forget();
       for (const { k, v } of stores) {
         k.dispose("PagedState.dispose()");
         v.dispose("PagedState.dispose()");

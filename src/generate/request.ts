@@ -7,7 +7,7 @@ import { endIds } from "../tokenizers/end-ids.ts";
 import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import { OF_MODEL, type Sequence } from "./paged-state.ts";
 import type { PrefixNode } from "./prefix-cache.ts";
-import { checkSampling, SAMPLING_OPTIONS, type SamplerState, type SamplingOptions, sample, samplerState, uniformAt } from "./samplers.ts";
+import { checkSampling, SAMPLING_OPTIONS, type SamplerState, type SamplingOptions, sample, samplerState, takesLargest, uniformAt } from "./samplers.ts";
 import { type Pace, startPace } from "./speculation.ts";
 import { createTextStream, type TextStream } from "./text-stream.ts";
 
@@ -154,24 +154,39 @@ function samplingOf(options: RequestOptions): SamplingOptions {
   return Object.fromEntries(Object.entries(options).filter(([key, value]) => Object.hasOwn(SAMPLING_OPTIONS, key) && value !== undefined));
 }
 
+/** One row of logits: what generation always needs of it, and the row itself, which costs a copy. */
+export interface LogitsRow {
+  /** Its logsumexp. */
+  readonly norm: number;
+  /** The largest, and the first place where it stands. */
+  readonly largest: number;
+  readonly at: number;
+  /** All of them, where a request of the step `readsLogits`. */
+  readonly logits: Float32Array;
+}
+
+/** Whether a request's next token takes more than the largest logit. */
+export const readsLogits = ({ sampling, options }: Request): boolean => !takesLargest(sampling) || (options.topLogprobs ?? 0) > 0;
+
 /**
- * Draws a request's next token from its row of logits and says what it means. `norm` is the row's logsumexp.
+ * Draws a request's next token from its row of logits and says what it means.
  * @throws NonFiniteError where the logits are no numbers
  */
-export function nextToken(request: Request, logits: Float32Array, norm: number): TokenEvent {
+export function nextToken(request: Request, { norm, largest, at, logits }: LogitsRow): TokenEvent {
   const { index, generated, text: stream } = request;
   if (!Number.isFinite(norm)) {
     throw new NonFiniteError(
       `generate: the model's logits are not finite after ${request.length} tokens of ${request.name}, expected numbers, got ${norm}. The weights are damaged, or training diverged; try an earlier checkpoint.`,
     );
   }
-  const id = sample(logits, request.sampling, request.prompt, generated, uniformAt(request.seed, generated.length), request.sampler);
+  const reads = readsLogits(request);
+  const id = reads ? sample(logits, request.sampling, request.prompt, generated, uniformAt(request.seed, generated.length), request.sampler) : at;
   append(request, id);
   const event: TokenEvent = {
     request: index,
     id,
     text: "",
-    logprob: Math.fround(logits[id] - norm),
+    logprob: Math.fround((reads ? logits[id] : largest) - norm),
     done: generated.length === request.most ? request.limit : null,
   };
   const { topLogprobs = 0 } = request.options;

@@ -210,6 +210,13 @@ export function uniformAt(seed: number, place: number): number {
   return ((words[0] >>> 5) * 67108864 + (words[1] >>> 6)) / 9007199254740992;
 }
 
+/** Whether the next token is that of the largest logit as the model gives them, whatever has come before. */
+export function takesLargest(options: SamplingOptions): boolean {
+  const { temperature = 1, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias, dryMultiplier = 0 } = options;
+  const penalized = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || logitBias !== undefined || dryMultiplier > 0;
+  return temperature === 0 && !penalized;
+}
+
 /** The next token. The logits stay as they are; `state`, which Mirostat needs, goes on by one token. */
 export function sample(
   logits: Float32Array,
@@ -220,10 +227,9 @@ export function sample(
   state: SamplerState = samplerState(options),
 ): number {
   checkOptions("sample", options, SAMPLING_OPTIONS);
-  const { temperature = 1, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias, dryMultiplier = 0, mirostatTau = 0 } = options;
+  const { temperature = 1, mirostatTau = 0 } = options;
   // The commonest case needs no copy of a whole vocabulary.
-  const penalized = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || logitBias !== undefined || dryMultiplier > 0;
-  if (temperature === 0 && !penalized) return greedy(logits);
+  if (takesLargest(options)) return greedy(logits);
   const shaped = shapeLogits(logits.slice(), options, prompt, generated, state);
   if (maximum(shaped) === -Infinity)
     throw new ConfigError("sample: every token is forbidden, expected one that may come, got logitBias −Infinity for all. Allow at least one.");

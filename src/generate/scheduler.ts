@@ -6,14 +6,14 @@
 import { ConfigError, DataError, OutOfMemoryError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import type { KnownOptions } from "../options.ts";
-import { logsumexp, noGrad, type StateDType, scope } from "../tensor/index.ts";
+import { argmax, logsumexp, max, noGrad, type StateDType, scope, type Tensor } from "../tensor/index.ts";
 import { createPagedState, DEFAULT_STATE_DTYPE, PAGE, type Sequence, type StateOptions, type StepEntry } from "./paged-state.ts";
 import { createPrefixCache, pageKey } from "./prefix-cache.ts";
-import { nextToken, type Request, type TokenEvent } from "./request.ts";
+import { type LogitsRow, nextToken, type Request, readsLogits, type TokenEvent } from "./request.ts";
 import { adapt, createDrafter, type SpeculationOptions } from "./speculation.ts";
 
 /** How much runs at once. */
-export interface BatchOptions extends Pick<StateOptions, "stateDtype"> {
+export interface BatchOptions extends Pick<StateOptions, "stateDtype" | "eager"> {
   /** Requests that take part in a step at most; others wait in the order of their arrival. Default 64. */
   maxBatch?: number;
   /** Pages of 64 positions for keys and values, those of the prefix cache included. Default: as many as 1 GiB holds, and enough for one sequence of the model's context. */
@@ -30,6 +30,7 @@ export const BATCH_OPTIONS: KnownOptions<BatchOptions> = {
   maxBatch: true,
   maxPages: true,
   stateDtype: true,
+  eager: true,
   prefillTokens: true,
   prefixCache: true,
   speculation: true,
@@ -73,6 +74,9 @@ const CHUNK = 128;
 /** Rows of tokens and guesses in a step: the weights are read once for all, so up to about so many cost little more than one. */
 const SPECULATION_ROWS = 32;
 
+/** In place of logits that nobody reads. */
+const NOTHING = new Float32Array(0);
+
 interface Entry extends StepEntry {
   readonly request: Request;
   readonly sequence: Sequence;
@@ -90,7 +94,7 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
   const adaptive = adaptsToLength(model);
   const drafter = speculation === undefined || adaptive ? null : createDrafter(where, model, speculation);
   const { maxTokens = 8 } = speculation ?? {};
-  const state = createPagedState(model, { maxPages, stateDtype: options.stateDtype });
+  const state = createPagedState(model, { maxPages, stateDtype: options.stateDtype, eager: options.eager });
   const cache = (options.prefixCache ?? true) && !adaptive ? createPrefixCache(state) : null;
   /** In order of arrival, both. */
   let [waiting, running]: Request[][] = [[], []];
@@ -275,15 +279,9 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
 
   /** Runs entries and reads what they give; `results` gets it. */
   function run(entries: readonly Entry[], results: StepResult[]): void {
-    let norms: ArrayLike<number>;
+    let rows: readonly LogitsRow[];
     try {
-      norms = scope(() => {
-        const logits = state.step(entries);
-        if (logits.size === 0) return new Float32Array(0);
-        if (data.length !== logits.size) data = new Float32Array(logits.size);
-        logits.readInto(data);
-        return noGrad(() => logsumexp(logits, -1)).dataSync() as Float32Array;
-      });
+      rows = scope(() => ({ rows: noGrad(() => rowsOf(state.step(entries), entries.some(({ request, logits }) => logits > 0 && readsLogits(request)))) })).rows;
     } catch (error) {
       if (error instanceof OutOfMemoryError && running.length > 1) {
         // Memory ends before maxPages: the younger half comes back when another request has ended.
@@ -297,26 +295,39 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
       else fail(entries[0].request, error, results);
       return;
     }
-    const vocabulary = norms.length === 0 ? 0 : data.length / norms.length;
     let row = 0;
     for (const { request, logits } of entries) {
-      const first = row;
-      row += logits;
+      const own = rows.slice(row, (row += logits));
       try {
-        read(request, first, logits, norms, vocabulary, results);
+        read(request, own, results);
       } catch (error) {
         fail(request, error, results);
       }
     }
   }
 
+  /** Logits (rows, vocabulary), each row for `nextToken`; `all`: with the logits themselves. */
+  function rowsOf(logits: Tensor, all: boolean): LogitsRow[] {
+    const [count, vocabulary] = logits.shape as [number, number];
+    if (count === 0) return [];
+    const [norms, largest, places] = [logsumexp(logits, -1), max(logits, -1), argmax(logits, -1)].map((t) => t.dataSync());
+    if (all && data.length !== logits.size) data = new Float32Array(logits.size);
+    if (all) logits.readInto(data);
+    return Array.from({ length: count }, (_, r) => ({
+      norm: norms[r],
+      largest: largest[r],
+      at: places[r],
+      logits: all ? data.subarray(r * vocabulary, (r + 1) * vocabulary) : NOTHING,
+    }));
+  }
+
   /** Draws from the rows of one entry; guesses are right as long as what is drawn equals them. */
-  function read(request: Request, first: number, rows: number, norms: ArrayLike<number>, vocabulary: number, results: StepResult[]): void {
+  function read(request: Request, rows: readonly LogitsRow[], results: StepResult[]): void {
     const { draft, usage } = request;
     let event: TokenEvent | null = null;
     let accepted = 0;
-    for (let i = 0; i < rows; i++) {
-      event = nextToken(request, data.subarray((first + i) * vocabulary, (first + i + 1) * vocabulary), norms[first + i]);
+    for (let i = 0; i < rows.length; i++) {
+      event = nextToken(request, rows[i]);
       results.push({ request, event });
       if (event.done !== null || i === draft.length || event.id !== draft[i]) break;
       accepted++;

@@ -20,6 +20,8 @@ export interface CausalLMInputs {
   positions?: Tensor;
   /** Boundaries of ragged rows: 0, t₁, t₁+t₂, … */
   cuSeqlens?: Int32Array;
+  /** With cuSeqlens and positions: how many positions each sequence has with these rows, one more than its highest. Without it they are read from `positions`. */
+  lengths?: Int32Array;
   /** One state a layer; its presence makes the rows continuations of what the states hold. Needs cuSeqlens and positions. */
   state?: readonly LayerState[];
 }
@@ -31,6 +33,7 @@ const INPUTS: KnownOptions<CausalLMInputs> = {
   targetCount: true,
   positions: true,
   cuSeqlens: true,
+  lengths: true,
   state: true,
 };
 
@@ -88,7 +91,7 @@ export class CausalLMOutput<Loss extends Tensor | null = Tensor | null> {
  * @throws ShapeError where a position is beyond `limit`, the number of positions that the model can serve
  */
 export function contextOf(inputs: CausalLMInputs, training: boolean, limit: number): ForwardContext & { sequences: SequenceLength[] } {
-  const { inputIds, positions, cuSeqlens, state } = inputs;
+  const { inputIds, positions, cuSeqlens, lengths: reached, state } = inputs;
   if (inputIds.rank !== 2 || inputIds.dtype !== "i32")
     throw new ShapeError(`forward: expected inputIds i32 (B, T), got ${inputIds.dtype} (${inputIds.shape.join(", ")}). One sequence is tensor([ids])`);
   const [b, t] = inputIds.shape as [number, number];
@@ -96,9 +99,12 @@ export function contextOf(inputs: CausalLMInputs, training: boolean, limit: numb
   if (state !== undefined && (cuSeqlens === undefined || positions === undefined))
     throw new ShapeError("forward: expected cuSeqlens and positions with state, got none. Say where each sequence's rows are");
   const lengths = cuSeqlens === undefined ? new Array<number>(b).fill(t) : [...cuSeqlens.subarray(1)].map((end, i) => end - (cuSeqlens[i] as number));
-  const given = positions?.dataSync() as Int32Array | undefined;
+  if (reached !== undefined && (positions === undefined || reached.length !== lengths.length || cuSeqlens === undefined))
+    throw new ShapeError(`forward: expected cuSeqlens, positions and lengths of as many sequences, got ${reached.length} lengths for ${lengths.length}`);
+  const given = reached === undefined ? (positions?.dataSync() as Int32Array | undefined) : undefined;
   let at = 0;
-  const sequences = lengths.map((rows) => {
+  const sequences = lengths.map((rows, s) => {
+    if (reached !== undefined) return { rows, positions: reached[s] as number };
     const own = given?.subarray(at, (at += rows));
     return { rows, positions: own === undefined ? rows : 1 + own.reduce((a, p) => Math.max(a, p), -1) };
   });

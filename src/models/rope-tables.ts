@@ -5,7 +5,7 @@
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { buffer } from "../nn/index.ts";
-import { concat, noGrad, type Tensor, tensorFrom } from "../tensor/index.ts";
+import { capturedForLengths, concat, noGrad, type Tensor, tensorFrom } from "../tensor/index.ts";
 
 const positive = z.number().positive();
 const factors = z.array(positive).min(1);
@@ -206,6 +206,8 @@ export class RopeTables {
     const tables = [...longest].map(([adapted, length]) => this.table(adapted, length));
     if (tables.length === 1) {
       const { cos, sin } = tables[0] as Table;
+      const [adapted] = longest.keys();
+      capturedForLengths(...this.lengthsServed(adapted as number, cos.shape[0] as number));
       return { cos, sin, rows: positions };
     }
     const below = new Map<number, number>();
@@ -242,6 +244,21 @@ export class RopeTables {
       }
       default:
         return 0;
+    }
+  }
+
+  /** Which lengths that table serves, if it has so many positions: what is captured with it is right for these. */
+  private lengthsServed(adapted: number, height: number): [from: number, to: number] {
+    const { rope_type, type, original_max_position_embeddings } = this.parameters ?? {};
+    const { context } = this.shape;
+    switch (rope_type ?? type) {
+      case "dynamic":
+        return adapted > context ? [adapted, adapted] : [0, Math.min(context, height)];
+      case "longrope":
+      case "su":
+        return adapted > 0 ? [adapted, height] : [0, Math.min(original_max_position_embeddings ?? context, height)];
+      default:
+        return [0, height];
     }
   }
 

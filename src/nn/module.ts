@@ -352,6 +352,45 @@ export abstract class Module {
     for (const [, t] of [...this.namedParameters(), ...this.namedBuffers()]) t.dispose("Module.dispose()");
   }
 
+  /**
+   * @internal A function that says, whenever it is called, whether the module is as it is now: the same parts, and in the same tensors the same values. Null while
+   * somebody watches it, since hooks are JavaScript that has to run.
+   */
+  unchangedSince(): (() => boolean) | null {
+    // Flat lists: between two steps of generation none of this is in the processor's caches any more, and each object on the way is a trip to memory.
+    const [modules, wheres, keys, values]: [Module[], Record<string, unknown>[], string[], object[]] = [[], [], [], []];
+    const [lists, items]: [(readonly Module[])[], (readonly Module[])[]] = [[], []];
+    const [tensors, versions]: [Tensor[], number[]] = [[], []];
+    for (const [, module] of this.namedModules()) {
+      if (module.hooks !== null) return null;
+      modules.push(module);
+      for (const [key, value] of Object.entries(module)) {
+        // What else a property may be (a number, a name) is set once, by the constructor.
+        if (!(value instanceof Module || value instanceof Tensor || Array.isArray(value) || typeof value === "function")) continue;
+        wheres.push(module as unknown as Record<string, unknown>);
+        keys.push(key);
+        values.push(value);
+        if (value instanceof Tensor) {
+          tensors.push(value);
+          versions.push(value.storage.version);
+        } else if (Array.isArray(value) && value[0] instanceof Module) {
+          lists.push(value);
+          items.push([...value]);
+        }
+      }
+    }
+    return () => {
+      for (let i = 0; i < modules.length; i++) if ((modules[i] as Module).hooks !== null) return false;
+      for (let i = 0; i < wheres.length; i++) if ((wheres[i] as Record<string, unknown>)[keys[i] as string] !== values[i]) return false;
+      for (let i = 0; i < lists.length; i++) if (items[i]?.some((item, j) => lists[i]?.[j] !== item)) return false;
+      for (let i = 0; i < tensors.length; i++) {
+        const { freedBy, storage } = tensors[i] as Tensor;
+        if (freedBy !== null || storage.version !== versions[i]) return false;
+      }
+      return true;
+    };
+  }
+
   /** @internal A module returned from a scope keeps what it holds. */
   heldTensors(): Tensor[] {
     return [...this.namedParameters(), ...this.namedBuffers()].map(([, t]) => t);

@@ -4,7 +4,7 @@
  */
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
-import type { Kernels } from "./kernels.ts";
+import type { Kernels, Operand } from "./kernels.ts";
 import { createNative } from "./native.ts";
 import { loadNative } from "./native-binding.ts";
 import { createReference } from "./reference/index.ts";
@@ -33,8 +33,28 @@ export interface Memory {
   held(): { readonly bytes: number; readonly unclaimed: number };
 }
 
+/** Hears of what a backend does (`capture.ts`). */
+export interface CallListener {
+  /** A kernel runs: its number and arguments as `RepeatedCalls.replay` takes them, the first `count` of `args`, which are the listener's during the call only. */
+  ran(kernel: number, args: Float64Array, count: number): void;
+  /** An operand of the next kernel that runs. */
+  uses(storage: Operand["storage"]): void;
+  /** Values went between the host and the backend, in words: calls made again would not do so. */
+  passed(what: string): void;
+}
+
+/** A backend's way to make calls again. */
+export interface RepeatedCalls {
+  /** Tells of every call from now on; null ends it. */
+  listen(listener: CallListener | null): void;
+  /** Makes calls one after the other: for each the kernel's number, the count of its arguments, and those. */
+  replay(calls: Float64Array): void;
+}
+
 export interface Backend extends Memory, Kernels {
   readonly name: "native" | "reference";
+  /** Null where calls can't be made again. */
+  readonly calls: RepeatedCalls | null;
   /** Sets (when given) and returns the number of threads. Results do not depend on it. */
   threads(count?: number): number;
   /** Sets (when given) and returns the instruction set in use: avx512, avx2, neon, portable, or javascript. */

@@ -5,6 +5,7 @@ export { autocast, autocastPrecision, type Precision } from "./autocast.ts";
 export { enableGrad, gradEnabled, noGrad } from "./autograd.ts";
 export { type Backend, backend, backendReason, useBackend } from "./backend.ts";
 export { type BackwardOptions, backward } from "./backward.ts";
+export { Capture, canCapture, capturedForLengths } from "./capture.ts";
 export { type CustomFunction, checkpoint, customFunction, type FunctionContext } from "./custom-function.ts";
 export type { TypedArray } from "./dtype.ts";
 export { promote } from "./dtype.ts";

@@ -14,6 +14,8 @@ export interface NativeBinding {
   /** A name that no other process has. */
   readonly process: string;
   exec(kernel: number): void;
+  /** As `exec` of one kernel after the other: its number, the count of its arguments, and those. */
+  replay(calls: Float64Array): void;
   alloc(bytes: number): number;
   free(buffer: number): void;
   write(buffer: number, byteOffset: number, data: ArrayBufferView): void;

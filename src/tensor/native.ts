@@ -1,6 +1,6 @@
 /** The native backend: every kernel writes its arguments into one shared array of numbers and makes one call. */
 import { GroundupError, OutOfMemoryError, ShapeError, UseAfterFreeError } from "../errors.ts";
-import type { Backend } from "./backend.ts";
+import type { Backend, CallListener } from "./backend.ts";
 import { ANSWERING, type KernelName, type Operand } from "./kernels.ts";
 import type { NativeBinding } from "./native-binding.ts";
 
@@ -24,6 +24,7 @@ export function createNative(binding: NativeBinding): Backend {
   const { exec } = binding;
   /** Whether a call's arguments are being written: an operand whose memory was deferred is filled by a call of its own meanwhile. */
   let writing = false;
+  let listener: CallListener | null = null;
 
   function put(at: number, a: Operand | null | readonly (number | Operand)[]): number {
     if (a === null) {
@@ -33,6 +34,7 @@ export function createNative(binding: NativeBinding): Backend {
     }
     if (!Array.isArray(a)) {
       const operand = a as Operand;
+      listener?.uses(operand.storage);
       args[at] = operand.storage.buffer;
       args[at + 1] = operand.offset;
       return at + 2;
@@ -64,6 +66,10 @@ export function createNative(binding: NativeBinding): Backend {
         else at = put(at, x);
       }
       writing = false;
+      if (listener !== null) {
+        listener.ran(id, args, at);
+        if (answers) listener.passed(`${name} answered`);
+      }
       try {
         exec(id);
       } catch (error) {
@@ -80,6 +86,18 @@ export function createNative(binding: NativeBinding): Backend {
   return {
     ...(kernels as unknown as Backend),
     name: "native",
+    calls: {
+      listen(next) {
+        listener = next;
+      },
+      replay(calls) {
+        try {
+          binding.replay(calls);
+        } catch (error) {
+          throw typed(error);
+        }
+      },
+    },
     alloc(bytes) {
       try {
         return binding.alloc(bytes);
@@ -95,6 +113,7 @@ export function createNative(binding: NativeBinding): Backend {
       }
     },
     write(buffer, byteOffset, data) {
+      listener?.passed("values of the host's were written");
       try {
         binding.write(buffer, byteOffset, data);
       } catch (error) {
@@ -102,6 +121,7 @@ export function createNative(binding: NativeBinding): Backend {
       }
     },
     read(buffer, byteOffset, into) {
+      listener?.passed("the host read values");
       try {
         binding.read(buffer, byteOffset, into);
       } catch (error) {

@@ -92,6 +92,30 @@ function keepSmallOf(b: Backend): void {
   smallBackend = b;
 }
 
+/** Who gives new tensors their memory in the backend's place, and gets it back (`capture.ts`). */
+export interface BlockLender {
+  take(bytes: number): number;
+  giveBack(block: number): void;
+}
+
+let lender: BlockLender | null = null;
+
+/** @internal Has new tensors' memory come from `next`, or with null from the backend again; the one before. */
+export function lendBlocks(next: BlockLender | null): BlockLender | null {
+  const before = lender;
+  lender = next;
+  return before;
+}
+
+/** @internal Enters memory that is no tensor's in the accounts; negative bytes take it out. */
+export function holdBytes(owner: Owner, bytes: number, blocks: number): void {
+  owner.bytes += bytes;
+  owner.count += blocks;
+  liveBytes += bytes;
+  liveBuffers += blocks;
+  if (liveBytes > peakBytes) peakBytes = liveBytes;
+}
+
 let deferring = false;
 
 /**
@@ -129,6 +153,7 @@ export class Storage {
   readonly bytes: number;
   readonly owner: Owner;
   private readonly home: Backend;
+  private lender: BlockLender | null = null;
   private holders = 1;
   /** @internal True once another thread may hold the memory too: what it writes leaves `version` as it is. */
   inThreads: boolean;
@@ -155,17 +180,16 @@ export class Storage {
     if (claimed === undefined && liveBytes + size > limit) throw outOfMemory(size);
     if (claimed !== undefined) {
       this.block = claimed;
+    } else if (lender !== null) {
+      this.block = lender.take(size);
+      this.lender = lender;
     } else if (size <= LARGEST_SMALL) {
       if (smallBackend !== b) keepSmallOf(b);
       this.block = smallOf(size).pop() ?? b.alloc(size);
     } else {
       this.block = b.alloc(size);
     }
-    owner.bytes += size;
-    owner.count++;
-    liveBytes += size;
-    liveBuffers++;
-    if (liveBytes > peakBytes) peakBytes = liveBytes;
+    holdBytes(owner, size, 1);
   }
 
   /** The number of the backend's block. */
@@ -203,12 +227,11 @@ export class Storage {
       return;
     }
     this.dropDerived();
-    this.owner.bytes -= this.bytes;
-    this.owner.count--;
-    liveBytes -= this.bytes;
-    liveBuffers--;
+    holdBytes(this.owner, -this.bytes, -1);
     // The memory of a shared block is not ours to reuse.
-    if (this.bytes <= LARGEST_SMALL && this.home === smallBackend && !this.inThreads) {
+    if (this.lender !== null) {
+      this.lender.giveBack(this.block);
+    } else if (this.bytes <= LARGEST_SMALL && this.home === smallBackend && !this.inThreads) {
       smallOf(this.bytes).push(this.block);
     } else {
       this.home.free(this.block);

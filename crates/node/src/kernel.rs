@@ -22,16 +22,19 @@ pub fn table() -> &'static Table {
 
 /// Reads a kernel's arguments one after the other.
 pub struct Args {
-    data: *mut f64,
+    data: *const f64,
     slots: usize,
     at: usize,
     /// Copies of indices that another thread could change.
     copies: Vec<Vec<i32>>,
+    /// The kernel's number for JavaScript, if it has one.
+    pub answer: Option<f64>,
 }
 
 impl Args {
-    pub fn new(data: *mut f64, slots: usize) -> Self {
-        Args { data, slots, at: 0, copies: Vec::new() }
+    /// Behind `data` lie so many slots, as long as this lives.
+    pub fn new(data: *const f64, slots: usize) -> Self {
+        Args { data, slots, at: 0, copies: Vec::new(), answer: None }
     }
 
     fn next(&mut self) -> Result<f64, String> {
@@ -108,12 +111,6 @@ impl Args {
         let pointer = indices.as_ptr();
         self.copies.push(indices);
         pointer
-    }
-
-    /// Leaves the kernel's number for JavaScript in slot 0.
-    pub fn answer(&mut self, x: f64) {
-        // SAFETY: slot 0 exists.
-        unsafe { *self.data = x };
     }
 }
 

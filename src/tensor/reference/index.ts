@@ -45,6 +45,7 @@ export function createReference(): Backend {
   return {
     ...kernels,
     name: "reference",
+    calls: null,
     alloc,
     free,
     write,

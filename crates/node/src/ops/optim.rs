@@ -63,13 +63,13 @@ pub fn register(t: &mut Table) {
         let tensors =
             places.iter().zip(&sizes).map(|(p, &n)| Ok((p.room::<f32>(n)?.cast_const(), n))).collect::<Result<Vec<_>, String>>()?;
         // SAFETY: as above.
-        a.answer(unsafe { sum_squares(&tensors) });
+        a.answer = Some(unsafe { sum_squares(&tensors) });
         Ok(())
     }));
     t.push(("firstNonFinite", |a| {
         let (x, n) = (a.place()?, a.size()?);
         // SAFETY: as above.
-        a.answer(unsafe { first_non_finite(x.room(n)?, n) }.map_or(-1.0, |i| i as f64));
+        a.answer = Some(unsafe { first_non_finite(x.room(n)?, n) }.map_or(-1.0, |i| i as f64));
         Ok(())
     }));
 }
