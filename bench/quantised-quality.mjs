@@ -2,13 +2,14 @@
 // Each format is made by saveGguf from the floats of the named model and read twice: as it is, so that products multiply integers, and with dtype "f32", so that
 // they multiply the very numbers the blocks stand for. Of the two: perplexity, the mean over all tokens of KL(float ‖ integer) in nats, and how often the likeliest
 // token is the same. With --python (one that has llama_cpp) llama.cpp's perplexity of the same file on the same ids in the same windows stands beside them.
-// Prints a line for each format, then a table for RESULTS.md.
+// TEXT is plain text, or documents as the bundled ones (data/moby-dick.jsonl.gz), joined by empty lines. Prints a line for each format, then a table for RESULTS.md.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { gunzipSync } from "node:zlib";
 import { noGrad, scope, tensor } from "groundup";
 import { fromPretrained, openWeights, saveGguf } from "groundup/models";
 import { loadTokenizer } from "groundup/tokenizers";
@@ -83,6 +84,14 @@ function ofLlamaCpp(python, file, windows) {
   return JSON.parse(stdout.trim().split("\n").at(-1)).perplexity;
 }
 
+/** The text of a file: plain, or of lines with a `text`, gzipped. */
+function textOf(file) {
+  const bytes = readFileSync(file);
+  if (!file.endsWith(".jsonl.gz")) return bytes.toString("utf8");
+  const lines = gunzipSync(bytes).toString("utf8").trim().split("\n");
+  return lines.map((line) => JSON.parse(line).text).join("\n\n");
+}
+
 /** Windows of ids that do not overlap; each begins with the token that the tokenizer puts before a text, where it has one. */
 function windowsOf(tokenizer, text, tokens, length) {
   const bare = tokenizer.encode(text, { addSpecialTokens: false }).ids;
@@ -119,7 +128,7 @@ const { values, positionals } = parseArgs({
 const [source, text] = positionals;
 if (source === undefined || text === undefined) throw new Error("quantised-quality: expected MODEL.gguf and TEXT. Name both.");
 const tokenizer = await loadTokenizer(source);
-const windows = windowsOf(tokenizer, readFileSync(text, "utf8").slice(0, 1 << 20), Number(values.tokens), Number(values.window));
+const windows = windowsOf(tokenizer, textOf(text).slice(0, 1 << 20), Number(values.tokens), Number(values.window));
 const folder = mkdtempSync(join(tmpdir(), "quantised-quality-"));
 const rows = [];
 try {

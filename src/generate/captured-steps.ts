@@ -77,30 +77,35 @@ export function createCapturedSteps(model: CausalLM): CapturedSteps {
         unchanged = null;
       }
       const form = formNamed(name);
-      const { capture } = form;
-      const fits = capture?.holds === true && lengths.every((n) => n >= capture.shortest && n <= capture.longest);
-      if (form.confirmed && fits) {
-        form.inputs?.write(inputs);
-        capture.replay();
-        replayed++;
-        return capture.results.map((t) => clone(t));
-      }
-      if (capture !== null && !fits) {
+      if (form.confirmed && form.capture !== null) {
+        const { capture } = form;
+        if (capture.holds && lengths.every((n) => n >= capture.shortest && n <= capture.longest)) {
+          form.inputs?.write(inputs);
+          capture.replay();
+          replayed++;
+          return capture.results.map((t) => clone(t));
+        }
         capture.dispose();
-        [form.capture, form.confirmed, form.tries] = [null, false, form.confirmed ? 0 : form.tries];
+        [form.capture, form.confirmed, form.tries] = [null, false, 0];
       }
       unchanged ??= model.unchangedSince();
       if (form.tries === MOST_TRIES || unchanged === null || !canCapture()) return work(tensor(inputs));
       form.inputs ??= keep(tensor(inputs));
       form.inputs.write(inputs);
       const place = form.inputs;
-      form.tries++;
       const former = form.capture;
+      // Memory that has moved in between (pages that grew) says nothing of the work.
+      if (former === null || former.problem !== null || former.holds) form.tries++;
       form.capture = null;
       const again = Capture.of(() => work(place), former);
       form.confirmed = former !== null && again.problem === null && again.same(former);
       form.capture = again;
-      return again.results.map((t) => clone(t));
+      const results = again.results.map((t) => clone(t));
+      if (!form.confirmed && form.tries === MOST_TRIES) {
+        again.dispose();
+        form.capture = null;
+      }
+      return results;
     },
     replayed: () => replayed,
     forget: forgetAll,

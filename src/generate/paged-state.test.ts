@@ -241,6 +241,7 @@ describe("paged state", () => {
 
   test("a page takes the bytes that the formula says", () => {
     const model = use(models[0][1]());
+    model.eager = true;
     const { stateBytesPerToken, stateBytesPerTokenF16 } = modelCounts(model);
     for (const [stateDtype, bytes] of [
       ["f32", stateBytesPerToken],

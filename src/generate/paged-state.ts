@@ -23,7 +23,7 @@ import {
   zeros,
 } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
-import { createCapturedSteps } from "./captured-steps.ts";
+import { type CapturedSteps, createCapturedSteps } from "./captured-steps.ts";
 
 /** How ids that a model lacks are refused. */
 export const OF_MODEL = { vocabulary: "the model's vocabulary", advice: "Was the text encoded with another tokenizer?" };
@@ -37,11 +37,6 @@ export interface StateOptions {
   maxPages?: number;
   /** What keys and values are kept as: f32, or f16 (rounded to nearest even) in half the memory. Results then differ from those without state within that rounding. Default f32. */
   stateDtype?: StateDType;
-  /**
-   * Runs the model's `forward` in each step. Otherwise steps of few tokens that have come before in the same form run again without it: its kernels alone, as they were called (vLLM's
-   * `enforce_eager`). For a `forward` of one's own that does other things from step to step. Default false.
-   */
-  eager?: boolean;
 }
 
 /** Steps of up to so many new tokens are captured: in larger ones the kernels take so long that JavaScript is nothing beside them. */
@@ -128,14 +123,14 @@ interface MutableSequence extends Sequence {
  * @throws GroundupError for options that make no sense
  */
 export function createPagedState(model: CausalLM, options: StateOptions = {}): PagedState {
-  checkOptions("createPagedState", options, { maxPages: true, stateDtype: true, eager: true });
+  checkOptions("createPagedState", options, { maxPages: true, stateDtype: true });
   const { layers, kvHeads, headDim, context, vocabulary } = model.dimensions;
   const most = options.maxPages ?? Number.POSITIVE_INFINITY;
   if (!(most >= 1)) throw new GroundupError(`createPagedState: bad maxPages, expected at least 1, got ${most}. Give more pages.`);
   const dtype = options.stateDtype ?? DEFAULT_STATE_DTYPE;
   if (!STATE_DTYPES.includes(dtype))
     throw new GroundupError(`createPagedState: bad stateDtype, expected ${STATE_DTYPES.join(" or ")}, got ${String(dtype)}. Correct it.`);
-  const captured = options.eager ? null : createCapturedSteps(model);
+  const captured = model.eager ? null : createCapturedSteps(model);
   const live = new Set<MutableSequence>();
   /** Holders of each page. */
   const holders: number[] = [];
@@ -308,15 +303,15 @@ export function createPagedState(model: CausalLM, options: StateOptions = {}): P
   function run(entries: readonly StepEntry[], all: boolean): { logits: Tensor; hidden: Tensor | null } {
     check(entries);
     try {
-      return runOnce(entries, all);
+      return runOnce(entries, all, captured);
     } catch (error) {
       // What was captured is only there to be quick: it goes before a step fails for want of memory.
       if (!(error instanceof OutOfMemoryError) || captured?.forget() !== true) throw error;
-      return runOnce(entries, all);
+      return runOnce(entries, all, null);
     }
   }
 
-  function runOnce(entries: readonly StepEntry[], all: boolean): { logits: Tensor; hidden: Tensor | null } {
+  function runOnce(entries: readonly StepEntry[], all: boolean, captured: CapturedSteps | null): { logits: Tensor; hidden: Tensor | null } {
     return noGrad(() => {
       extend(entries);
       const layout = layOut(entries);

@@ -13,7 +13,7 @@ import { type LogitsRow, nextToken, type Request, readsLogits, type TokenEvent }
 import { adapt, createDrafter, type SpeculationOptions } from "./speculation.ts";
 
 /** How much runs at once. */
-export interface BatchOptions extends Pick<StateOptions, "stateDtype" | "eager"> {
+export interface BatchOptions extends Pick<StateOptions, "stateDtype"> {
   /** Requests that take part in a step at most; others wait in the order of their arrival. Default 64. */
   maxBatch?: number;
   /** Pages of 64 positions for keys and values, those of the prefix cache included. Default: as many as 1 GiB holds, and enough for one sequence of the model's context. */
@@ -30,7 +30,6 @@ export const BATCH_OPTIONS: KnownOptions<BatchOptions> = {
   maxBatch: true,
   maxPages: true,
   stateDtype: true,
-  eager: true,
   prefillTokens: true,
   prefixCache: true,
   speculation: true,
@@ -94,7 +93,7 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
   const adaptive = adaptsToLength(model);
   const drafter = speculation === undefined || adaptive ? null : createDrafter(where, model, speculation);
   const { maxTokens = 8 } = speculation ?? {};
-  const state = createPagedState(model, { maxPages, stateDtype: options.stateDtype, eager: options.eager });
+  const state = createPagedState(model, { maxPages, stateDtype: options.stateDtype });
   const cache = (options.prefixCache ?? true) && !adaptive ? createPrefixCache(state) : null;
   /** In order of arrival, both. */
   let [waiting, running]: Request[][] = [[], []];
@@ -279,10 +278,16 @@ export function createScheduler(where: string, model: CausalLM, options: BatchOp
 
   /** Runs entries and reads what they give; `results` gets it. */
   function run(entries: readonly Entry[], results: StepResult[]): void {
-    let rows: readonly LogitsRow[];
+    const before = entries.map(({ sequence }) => sequence.length);
+    let rows: readonly LogitsRow[] = [];
     try {
-      rows = scope(() => ({ rows: noGrad(() => rowsOf(state.step(entries), entries.some(({ request, logits }) => logits > 0 && readsLogits(request)))) })).rows;
+      const all = entries.some(({ request, logits }) => logits > 0 && readsLogits(request));
+      scope(() => {
+        rows = noGrad(() => rowsOf(state.step(entries), all));
+      });
     } catch (error) {
+      // Memory may have ended behind the pass: what is tried again begins where it began.
+      for (const [i, { sequence }] of entries.entries()) if (sequence.length > before[i]) state.truncate(sequence, before[i]);
       if (error instanceof OutOfMemoryError && running.length > 1) {
         // Memory ends before maxPages: the younger half comes back when another request has ended.
         cache?.evict(Number.POSITIVE_INFINITY);

@@ -188,6 +188,11 @@ export abstract class CausalLM extends Module implements ModelDescription {
   abstract readonly architecture: Architecture;
   abstract readonly config: Readonly<Record<string, unknown>>;
   abstract readonly dimensions: ModelDimensions;
+  /**
+   * True for a model whose `forward` does other things from step to step than its inputs say, without looking at a tensor's values: generation then runs it in each step. Otherwise steps
+   * of few tokens that came before in the same form run as their kernels alone (as with vLLM, whose option is `enforce_eager`).
+   */
+  eager = false;
   /** Ids that the tokenizer gives a meaning, kept in config.json; generation stops at `eos_token_id`. */
   tokenIds: { bos_token_id: number | null; eos_token_id: number | readonly number[] | null; pad_token_id: number | null } = {
     bos_token_id: null,

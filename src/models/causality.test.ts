@@ -143,6 +143,7 @@ describe.each(MODELS)("%s", (_, make) => {
 test("keys and values shrink by the group factor", () => {
   const bytes = (kvHeads: number): number => {
     const model = llama(8, kvHeads);
+    model.eager = true;
     const state = createPagedState(model);
     const before = memory().liveBytes;
     scope(() => void state.step([{ sequence: state.allocate(), ids: [1, 2, 3] }]));

@@ -5,6 +5,7 @@
 import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import type { GgufReader, GgufTensor } from "../formats/gguf/read.ts";
+import { GGML_TYPES } from "../formats/gguf/types.ts";
 import { parameterReplacer } from "../nn/index.ts";
 import {
   type DType,
@@ -17,6 +18,7 @@ import {
   type Tensor,
   tensorFrom,
   transpose,
+  writtenInParts,
 } from "../tensor/index.ts";
 import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
@@ -205,11 +207,29 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
       continue;
     }
     for (const { info, part } of parts) {
+      if (part === null && !across && (form.added?.(name) ?? 0) === 0 && !isTurned(name, info.shape, form, model.config)) {
+        await readAsItLies(reader, info, target);
+        continue;
+      }
       const values = dequantizeBlocks(info.type, await reader.read(info.name), `${reader.name}, tensor ${info.name}`);
       const ours = ourRows(values, name, info.shape, form, model.config);
       if (part === null && !across) target.write(ours);
       else scope(() => void noGrad(() => partView(across ? transpose(target) : target, part, info.shape).copyFrom(tensorFrom(ours, info.shape))));
     }
+  }
+}
+
+/** Whether a file has the rows of our weight in another order. */
+const isTurned = (name: string, shape: readonly number[], form: Form, config: Readonly<Record<string, unknown>>): boolean =>
+  (form.rowOrder?.(name, shape[0] as number, config) ?? null) !== null;
+
+/** Numbers that are ours as they stand in the file, piece by piece. */
+async function readAsItLies(reader: GgufReader, { name, type, bytes: length }: GgufTensor, target: Tensor): Promise<void> {
+  const write = writtenInParts(target);
+  for (let at = 0; at < length; ) {
+    const bytes = await reader.readPiece(name, at, GGML_TYPES[type].bytes);
+    write(type === "F32" ? bytes : dequantizeBlocks(type, bytes, `${reader.name}, tensor ${name}`));
+    at += bytes.length;
   }
 }
 
@@ -333,7 +353,7 @@ async function readQuantized(
   let whole: Tensor;
   try {
     const [{ info, part }] = parts as [(typeof parts)[number]];
-    if (part === null && (form.rowOrder?.(name, info.shape[0] as number, config) ?? null) === null) {
+    if (part === null && !isTurned(name, info.shape, form, config)) {
       for (let at = 0; at < info.bytes; ) {
         const bytes = await reader.readPiece(info.name, at, weight.unit);
         weight.add(bytes);

@@ -358,15 +358,17 @@ export abstract class Module {
    */
   unchangedSince(): (() => boolean) | null {
     // Flat lists: between two steps of generation none of this is in the processor's caches any more, and each object on the way is a trip to memory.
-    const [modules, wheres, keys, values]: [Module[], Record<string, unknown>[], string[], object[]] = [[], [], [], []];
+    const [modules, modes]: [Module[], boolean[]] = [[], []];
+    const [wheres, keys, values]: [Record<string, unknown>[], string[], (object | null)[]] = [[], [], []];
     const [lists, items]: [(readonly Module[])[], (readonly Module[])[]] = [[], []];
     const [tensors, versions]: [Tensor[], number[]] = [[], []];
     for (const [, module] of this.namedModules()) {
       if (module.hooks !== null) return null;
       modules.push(module);
+      modes.push(module.training);
       for (const [key, value] of Object.entries(module)) {
         // What else a property may be (a number, a name) is set once, by the constructor.
-        if (!(value instanceof Module || value instanceof Tensor || Array.isArray(value) || typeof value === "function")) continue;
+        if (!(value === null || value instanceof Module || value instanceof Tensor || Array.isArray(value) || typeof value === "function")) continue;
         wheres.push(module as unknown as Record<string, unknown>);
         keys.push(key);
         values.push(value);
@@ -380,7 +382,10 @@ export abstract class Module {
       }
     }
     return () => {
-      for (let i = 0; i < modules.length; i++) if ((modules[i] as Module).hooks !== null) return false;
+      for (let i = 0; i < modules.length; i++) {
+        const { hooks, training } = modules[i] as Module;
+        if (hooks !== null || training !== modes[i]) return false;
+      }
       for (let i = 0; i < wheres.length; i++) if ((wheres[i] as Record<string, unknown>)[keys[i] as string] !== values[i]) return false;
       for (let i = 0; i < lists.length; i++) if (items[i]?.some((item, j) => lists[i]?.[j] !== item)) return false;
       for (let i = 0; i < tensors.length; i++) {

@@ -37,7 +37,7 @@ export interface Memory {
 export interface CallListener {
   /** A kernel runs: its number and arguments as `RepeatedCalls.replay` takes them, the first `count` of `args`, which are the listener's during the call only. */
   ran(kernel: number, args: Float64Array, count: number): void;
-  /** An operand of the next kernel that runs. */
+  /** An operand of a kernel that runs next, or behind what makes its items. */
   uses(storage: Operand["storage"]): void;
   /** Values went between the host and the backend, in words: calls made again would not do so. */
   passed(what: string): void;

@@ -4,7 +4,7 @@ import { GroundupError } from "../errors.ts";
 import { autocast } from "./autocast.ts";
 import { backend, useBackend } from "./backend.ts";
 import { Capture, canCapture } from "./capture.ts";
-import { keep, memory, noGrad, scope, type Tensor, tensor } from "./index.ts";
+import { keep, linear, memory, noGrad, randn, scope, type Tensor, tensor } from "./index.ts";
 import { createReference } from "./reference/index.ts";
 
 const open: { dispose(): void }[] = [];
@@ -98,6 +98,42 @@ whereNative("capture", () => {
     for (let i = 0; i < 5; i++) scope(() => void x.mul(i));
     expect([...(left?.dataSync() ?? [])]).toEqual([7, 14, 21]);
     left?.dispose();
+  });
+
+  test("what lives on keeps its memory when the same work is captured again", () => {
+    const x = held(1, 2, 3);
+    const lasting: Tensor[] = [];
+    const first = captured(() => {
+      lasting.push(keep(x.mul(7)));
+      return [x.add(1)];
+    });
+    const second = captured(() => [x.mul(3), x.add(1)], first);
+    expect(read(second)).toEqual([
+      [3, 6, 9],
+      [2, 3, 4],
+    ]);
+    second.replay();
+    expect(lasting.map((t) => [...t.dataSync()])).toEqual([[7, 14, 21]]);
+    for (const t of lasting) t.dispose();
+  });
+
+  test.each([
+    [256, 300],
+    [512, 600],
+    [512, 608],
+  ])("products with a weight's packed copy hold as long as the weight is as it was: %s to %s", (k, n) => {
+    const [x, w] = [use(keep(randn([2, k]))), use(keep(randn([n, k])))];
+    const call = () => [linear(x, w)];
+    const plain = noGrad(() => scope(() => [...(call()[0] as Tensor).dataSync()]));
+    const packing = captured(call);
+    expect(packing.problem).toBe("a weight was packed");
+    const c = captured(call, packing);
+    expect([c.problem, c.holds]).toEqual([null, true]);
+    c.replay();
+    expect(read(c)).toEqual([plain]);
+    w.write(w.dataSync().map((v) => 2 * v));
+    expect(c.holds).toBe(false);
+    expect(noGrad(() => scope(() => [...(call()[0] as Tensor).dataSync()]))).toEqual(plain.map((v) => 2 * v));
   });
 
   test("memory that has gone, another precision or another backend ends it", () => {

@@ -10,7 +10,8 @@ import { GroundupError } from "../errors.ts";
 import { autocastPrecision, type Precision } from "./autocast.ts";
 import { type Backend, backend, type CallListener } from "./backend.ts";
 import type { Operand } from "./kernels.ts";
-import { type BlockLender, holdBytes, lendBlocks, ownerNamed } from "./storage.ts";
+import { keep } from "./scope.ts";
+import { type BlockLender, holdBytes, lendBlocks, ownerNamed, type Storage } from "./storage.ts";
 import type { Tensor } from "./tensor.ts";
 
 const owner = ownerNamed("captured work");
@@ -30,6 +31,35 @@ export function capturedForLengths(from: number, to: number): void {
   open.longest = Math.min(open.longest, to);
 }
 
+/** @internal What was done now must not be done again, in words: something was made that stays. */
+export function captureFails(problem: string): void {
+  open?.passed(problem);
+}
+
+/** @internal What is captured now reads a copy of this storage's items as they are: when it is written to, the calls no longer hold. */
+export function captureFollows(storage: Storage): void {
+  open?.follow(storage);
+}
+
+/** Blocks of captures that nobody has any more, and that were not disposed. */
+const net = new FinalizationRegistry<CaptureMemory>(freeAll);
+
+/** What a capture has of the backend's memory. */
+interface CaptureMemory {
+  readonly home: Backend;
+  /** All blocks with their sizes. */
+  readonly blocks: Map<number, number>;
+  /** What the account of captured work has of it. */
+  counted: { bytes: number } | null;
+}
+
+function freeAll(memory: CaptureMemory): void {
+  if (memory.counted !== null) holdBytes(owner, -memory.counted.bytes, -1);
+  memory.counted = null;
+  for (const block of memory.blocks.keys()) memory.home.free(block);
+  memory.blocks.clear();
+}
+
 /** Calls that can be made again, the memory that they work in, and their results. */
 export class Capture implements CallListener, BlockLender {
   /** Why these calls must not be made again; null where they may. */
@@ -42,27 +72,28 @@ export class Capture implements CallListener, BlockLender {
   /** For each call the kernel's number, the count of its arguments, and those. */
   private program = new Float64Array(1 << 12);
   private size = 0;
-  private readonly home: Backend = backend();
+  private readonly memory: CaptureMemory = { home: backend(), blocks: new Map(), counted: null };
   private readonly precision: Precision = autocastPrecision();
   /** Memory that is not the capture's, and the numbers of its blocks. */
   private readonly others = new Map<Operand["storage"], number>();
   /** The same, flat: `holds` looks at all of them before each replay. */
   private otherStorages: readonly Operand["storage"][] = [];
   private otherBlocks: readonly number[] = [];
+  /** Storages of which a copy is read, and their versions. */
+  private readonly followed = new Map<Storage, number>();
   /** The blocks in the order in which they were taken, some several times. */
   private readonly taken: { block: number; bytes: number }[] = [];
-  /** All blocks with their sizes, those that a tensor has now, and the rest by size. */
-  private readonly blocks = new Map<number, number>();
+  /** Those that a tensor has now, and the rest by size. */
   private readonly used = new Set<number>();
   private readonly free = new Map<number, number[]>();
   private former: Capture | null;
-  /** What the account of captured work has of it. */
-  private bytes = 0;
   private closed = false;
   private disposed = false;
 
   private constructor(former: Capture | null) {
-    this.former = former;
+    // One that failed may have blocks in which something lives on.
+    this.former = former?.problem === null ? former : null;
+    net.register(this, this.memory, this);
   }
 
   /**
@@ -80,7 +111,7 @@ export class Capture implements CallListener, BlockLender {
     open = made;
     calls.listen(made);
     try {
-      for (const t of work()) made.results.push(t.alias());
+      for (const t of work()) made.results.push(keep(t.alias()));
     } catch (error) {
       made.dispose();
       throw error;
@@ -88,7 +119,7 @@ export class Capture implements CallListener, BlockLender {
       calls.listen(null);
       open = null;
       lendBlocks(lenderBefore);
-      made.former?.dispose();
+      former?.dispose();
       made.former = null;
     }
     made.close();
@@ -104,26 +135,37 @@ export class Capture implements CallListener, BlockLender {
 
   /** Whether the calls can be made now: nothing that they read or write has gone, and products run as they did. */
   get holds(): boolean {
-    if (this.problem !== null || this.disposed || this.home !== backend() || this.precision !== autocastPrecision()) return false;
+    if (this.problem !== null || this.disposed || this.memory.home !== backend() || this.precision !== autocastPrecision()) return false;
     const { otherStorages, otherBlocks } = this;
-    for (let i = 0; i < otherStorages.length; i++) if (otherStorages[i]?.buffer !== otherBlocks[i]) return false;
+    for (let i = 0; i < otherStorages.length; i++) {
+      const storage = otherStorages[i] as Operand["storage"];
+      if (storage.retired || storage.buffer !== otherBlocks[i]) return false;
+    }
+    for (const [storage, version] of this.followed) if (storage.version !== version) return false;
     return true;
   }
 
   /** Makes the calls again, where they hold. The values that they begin with must have been written by then. */
   replay(): void {
-    if (!this.holds) throw new GroundupError(`capture: these calls can't be made again, expected them to hold, got ${this.problem ?? "memory that has gone"}. Ask holds first`);
-    this.home.calls?.replay(this.program);
+    if (!this.holds)
+      throw new GroundupError(
+        `capture: these calls can't be made again, expected them to hold, got ${this.problem ?? "memory that has gone"}. Ask holds first`,
+      );
+    this.memory.home.calls?.replay(this.program);
   }
 
   /** Gives the memory back. */
   dispose(): void {
     if (this.disposed) return;
     this.disposed = true;
-    if (this.closed) holdBytes(owner, -this.bytes, -1);
+    net.unregister(this);
     for (const t of this.results) t.dispose("Capture.dispose()");
+    const { memory, used } = this;
     // What a tensor still has goes with the tensor.
-    for (const block of this.blocks.keys()) if (!this.used.has(block)) this.home.free(block);
+    const rest = [...memory.blocks].filter(([block]) => !used.has(block));
+    freeAll({ ...memory, blocks: new Map(rest) });
+    memory.counted = null;
+    for (const [block] of rest) memory.blocks.delete(block);
   }
 
   private close(): void {
@@ -131,8 +173,11 @@ export class Capture implements CallListener, BlockLender {
     this.program = this.program.slice(0, this.size);
     this.otherStorages = [...this.others.keys()];
     this.otherBlocks = [...this.others.values()];
-    for (const bytes of this.blocks.values()) this.bytes += bytes;
-    holdBytes(owner, this.bytes, 1);
+    // What a tensor has is in the accounts already.
+    let bytes = 0;
+    for (const [block, size] of this.memory.blocks) if (!this.used.has(block)) bytes += size;
+    holdBytes(owner, bytes, 1);
+    this.memory.counted = { bytes };
     const given = new Set<unknown>(this.results.map((t) => t.storage.buffer));
     for (const block of this.used) if (!given.has(block)) this.problem ??= "it made tensors that live on";
   }
@@ -153,7 +198,12 @@ export class Capture implements CallListener, BlockLender {
 
   /** @internal */
   uses(storage: Operand["storage"]): void {
-    if (!this.blocks.has(storage.buffer)) this.others.set(storage, storage.buffer);
+    if (!this.memory.blocks.has(storage.buffer)) this.others.set(storage, storage.buffer);
+  }
+
+  /** @internal */
+  follow(storage: Storage): void {
+    this.followed.set(storage, storage.version);
   }
 
   /** @internal */
@@ -167,9 +217,9 @@ export class Capture implements CallListener, BlockLender {
     let block: number | undefined;
     if (before?.bytes === bytes && !this.used.has(before.block)) {
       block = before.block;
-      this.former?.blocks.delete(block);
-    } else block = this.unused(bytes) ?? this.home.alloc(bytes);
-    this.blocks.set(block, bytes);
+      this.former?.memory.blocks.delete(block);
+    } else block = this.unused(bytes) ?? this.memory.home.alloc(bytes);
+    this.memory.blocks.set(block, bytes);
     this.used.add(block);
     this.taken.push({ block, bytes });
     return block;
@@ -187,12 +237,12 @@ export class Capture implements CallListener, BlockLender {
   /** @internal */
   giveBack(block: number): void {
     this.used.delete(block);
-    const bytes = this.blocks.get(block);
+    const bytes = this.memory.blocks.get(block);
     // Another capture has taken it over.
     if (bytes === undefined) return;
     if (this.disposed) {
-      this.blocks.delete(block);
-      this.home.free(block);
+      this.memory.blocks.delete(block);
+      this.memory.home.free(block);
     } else if (!this.closed) {
       const list = this.free.get(bytes);
       if (list === undefined) this.free.set(bytes, [block]);

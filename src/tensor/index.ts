@@ -41,4 +41,18 @@ export { keep, scope } from "./scope.ts";
 export type { Shape } from "./shape.ts";
 export { fromShared, type SharedTensor, share } from "./share.ts";
 export { deferred, type MemoryReport, memory, resetPeakMemory, setMemoryLimit } from "./storage.ts";
-export { arange, eye, full, linspace, type NestedData, ones, Tensor, type TensorOptions, tensor, tensorFrom, tensorFromBytes, zeros } from "./tensor.ts";
+export {
+  arange,
+  eye,
+  full,
+  linspace,
+  type NestedData,
+  ones,
+  Tensor,
+  type TensorOptions,
+  tensor,
+  tensorFrom,
+  tensorFromBytes,
+  writtenInParts,
+  zeros,
+} from "./tensor.ts";

@@ -13,7 +13,11 @@
 
 /** A place in a backend's memory: what a tensor is to a kernel. */
 export interface Operand {
-  readonly storage: { readonly buffer: number };
+  readonly storage: {
+    readonly buffer: number;
+    /** True while the items lie somewhere else alone: `buffer` makes them again. */
+    readonly retired?: boolean;
+  };
   /** In items of the operand's dtype. */
   readonly offset: number;
 }
@@ -195,6 +199,10 @@ export interface Kernels {
    * absent outputs 0. out holds ⌈n/16⌉·16·k items. For weights that serve many calls: generation.
    */
   packWeight(weight: Operand, wRow: number, wCol: number, out: Operand, n: number, k: number): void;
+  /** `packWeight` of n rows of k items, n a multiple of 16, over the rows themselves. */
+  packWeightInPlace(weight: Operand, n: number, k: number): void;
+  /** `embedding` of a table (rows, dim) that `packWeight` has copied. */
+  embeddingPacked(packed: Operand, ids: Operand, out: Operand, count: number, rows: number, dim: number): void;
   /** `linear` with a weight that `packWeight` has copied: the same bytes. */
   linearPacked(
     x: Operand,

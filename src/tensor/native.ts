@@ -41,7 +41,6 @@ export function createNative(binding: NativeBinding): Backend {
     }
     const n = a.length;
     if (at + 1 + 2 * n > args.length) {
-      writing = false;
       throw new GroundupError(`native kernel: too many arguments, expected at most ${args.length} numbers, got an array of ${n}. Split the call`);
     }
     args[at++] = n;
@@ -60,12 +59,15 @@ export function createNative(binding: NativeBinding): Backend {
       const outer = writing ? args.slice() : null;
       writing = true;
       let at = 0;
-      for (let i = 0; i < a.length; i++) {
-        const x = a[i] as Argument;
-        if (typeof x === "number") args[at++] = x;
-        else at = put(at, x);
+      try {
+        for (let i = 0; i < a.length; i++) {
+          const x = a[i] as Argument;
+          if (typeof x === "number") args[at++] = x;
+          else at = put(at, x);
+        }
+      } finally {
+        writing = outer !== null;
       }
-      writing = false;
       if (listener !== null) {
         listener.ran(id, args, at);
         if (answers) listener.passed(`${name} answered`);
@@ -78,7 +80,6 @@ export function createNative(binding: NativeBinding): Backend {
       if (outer === null) return answers ? args[0] : undefined;
       const answer = args[0];
       args.set(outer);
-      writing = true;
       return answers ? answer : undefined;
     };
   }

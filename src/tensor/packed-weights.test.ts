@@ -64,4 +64,57 @@ whereNative("packed weights", () => {
     expect([memory().liveBytes, packedBytes()]).toEqual([before, 0]);
     x.dispose();
   });
+
+  test.each([
+    [false, 600],
+    [true, 605],
+  ])("a large weight lies in its copy alone, and comes back when it is read, written or trained (transposed: %s)", (transposed, n) => {
+    const k = 512;
+    const w = keep(randn(transposed ? [k, n] : [n, k]));
+    const x = keep(randn([2, k]));
+    const values = w.dataSync();
+    const plain = call(x, w, transposed);
+    const pack = () => {
+      const before = memory().liveBytes;
+      for (let i = 0; i < 3; i++) expect(call(x, w, transposed)).toEqual(plain);
+      expect(packedBytes()).toBe(Math.ceil(n / 16) * 16 * k * 4);
+      return memory().liveBytes - before;
+    };
+    const grown = (Math.ceil(n / 16) * 16 - n) * k * 4;
+    expect(pack()).toBe(grown);
+    // Many rows take the copy too.
+    const many = keep(x.concat([zeros([100, k])]));
+    expect(call(many, w, transposed).slice(0, 2 * n)).toEqual(plain);
+    expect(memory().owners.find((o) => o.name === "packed weights")?.count).toBe(1);
+    expect(w.dataSync()).toEqual(values);
+    expect(packedBytes()).toBeGreaterThan(0);
+
+    // Training: the copy goes, and the weight is what it was.
+    w.requiresGrad = true;
+    scope(() => linear(x, w, null, { transposed }).sum().backward());
+    expect(packedBytes()).toBe(0);
+    expect(w.dataSync()).toEqual(values);
+    expect(pack()).toBe(grown);
+    scope(() => linear(x, w, null, { transposed }).sum().backward());
+    expect(w.dataSync()).toEqual(values);
+    w.grad?.dispose();
+    w.requiresGrad = false;
+
+    // Written in part, and as a whole.
+    pack();
+    scope(() => void noGrad(() => w.narrow(0, 0, 1).fill(3)));
+    expect(w.dataSync().slice(1000)).toEqual(values.slice(1000));
+    expect(call(x, w, transposed)).not.toEqual(plain);
+    w.write(values);
+    pack();
+    w.write(values.map((v) => 2 * v));
+    expect(call(x, w, transposed)).toEqual(plain.map((v) => 2 * v));
+    w.write(values);
+    pack();
+    const bytes = memory().processBytes;
+    w.dispose();
+    expect(packedBytes()).toBe(0);
+    expect(memory().processBytes).toBeLessThan(bytes);
+    for (const t of [x, many]) t.dispose();
+  });
 });

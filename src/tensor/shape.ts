@@ -92,7 +92,11 @@ export function dimension(op: string, dim: number, rank: number): number {
 
 /** Checks a shape from outside: whole sizes, not negative, a product that fits. */
 export function checkShape(op: string, shape: Shape): void {
-  if (!Array.isArray(shape)) throw new ShapeError(`${op}: bad shape, expected an array of sizes, got ${String(shape)}. One dimension is [${String(shape)}]`);
+  if (!Array.isArray(shape)) {
+    const one = typeof shape === "number";
+    const got = ArrayBuffer.isView(shape) ? `a ${shape.constructor.name} of ${shape.byteLength} bytes` : String(shape).slice(0, 80);
+    throw new ShapeError(`${op}: bad shape, expected an array of sizes, got ${got}. ${one ? `One dimension is [${got}]` : "Write it as [2, 3]"}`);
+  }
   for (const n of shape) {
     if (!Number.isInteger(n) || n < 0) throw new ShapeError(`${op}: bad shape, expected whole sizes of at least 0, got ${show(shape)}`);
   }

@@ -148,8 +148,10 @@ interface Derived {
 export class Storage {
   /** The backend's block; 0 while there is none. */
   private block = 0;
-  /** What writes the first values, while their memory is deferred. */
-  private first: (() => void) | null = null;
+  /** What writes the items once there is a block for them, while there is none: those that a tensor begins with, or those that lie somewhere else meanwhile. */
+  private pending: (() => void) | null = null;
+  /** @internal True in the second case (`retire`, `moveOut`). */
+  retired = false;
   readonly bytes: number;
   readonly owner: Owner;
   private readonly home: Backend;
@@ -170,7 +172,7 @@ export class Storage {
     this.home = b;
     this.inThreads = claimed !== undefined;
     this.owner = owner;
-    if (deferring && claimed === undefined && size > LARGEST_SMALL) this.first = NOTHING;
+    if (deferring && claimed === undefined && size > LARGEST_SMALL) this.pending = NOTHING;
     else this.allocate(claimed);
   }
 
@@ -194,25 +196,59 @@ export class Storage {
 
   /** The number of the backend's block. */
   get buffer(): number {
-    if (this.first !== null) this.materialise(this.first);
+    if (this.pending !== null) this.materialise(this.pending);
     return this.block;
   }
 
   private materialise(write: () => void): void {
     this.allocate();
-    this.first = null;
+    this.pending = null;
+    this.retired = false;
     write();
   }
 
   /** @internal Writes what covers the whole block: at once, or where the memory is deferred, when it is there. */
   begin(write: () => void): void {
-    if (this.first === null) write();
-    else this.first = write;
+    if (this.pending === null) {
+      write();
+      return;
+    }
+    // What it was before, nobody will see.
+    this.retired = false;
+    this.dropDerived();
+    this.pending = write;
+  }
+
+  /** True where nobody but this storage's holders knows of the block, so that it may be given away. */
+  private get ownsBlock(): boolean {
+    return this.pending === null && this.lender === null && !this.inThreads;
+  }
+
+  /** @internal Gives the block back, for items that lie somewhere else too. When somebody looks at them here, `write` makes them again. */
+  retire(write: () => void): void {
+    if (!this.ownsBlock) return;
+    this.freeBlock();
+    this.pending = write;
+    this.retired = true;
+  }
+
+  /**
+   * @internal Moves the block to a storage of its own, where the items may lie otherwise; `write` is as for `retire`. Null where the block is not this one's to give.
+   */
+  moveOut(owner: Owner, write: () => void): Storage | null {
+    if (!this.ownsBlock) return null;
+    holdBytes(this.owner, -this.bytes, -1);
+    const moved = new Storage(this.bytes, owner, this.block);
+    moved.inThreads = false;
+    this.block = 0;
+    this.pending = write;
+    this.retired = true;
+    return moved;
   }
 
   /** @internal Memory without its first values, for whoever writes over all of it. */
   overwritten(): void {
-    if (this.first !== null) this.materialise(NOTHING);
+    if (this.pending !== null) this.materialise(NOTHING);
   }
 
   retain(): this {
@@ -222,11 +258,14 @@ export class Storage {
 
   release(): void {
     if (--this.holders > 0) return;
-    if (this.first !== null) {
-      this.first = null;
-      return;
-    }
+    const held = this.pending === null;
+    this.pending = null;
+    this.retired = false;
     this.dropDerived();
+    if (held) this.freeBlock();
+  }
+
+  private freeBlock(): void {
     holdBytes(this.owner, -this.bytes, -1);
     // The memory of a shared block is not ours to reuse.
     if (this.lender !== null) {
@@ -247,8 +286,9 @@ export class Storage {
     return shared;
   }
 
-  /** @internal Frees the other layout, if there is one. */
+  /** @internal Frees the other layout, if there is one; items that lie nowhere else are taken from it first. */
   dropDerived(): void {
+    if (this.retired && this.pending !== null) this.materialise(this.pending);
     this.derived?.storage?.release();
     this.derived = null;
   }

@@ -217,6 +217,28 @@ export class Tensor extends Handle {
   }
 }
 
+/**
+ * @internal Writes over all items of a contiguous f32 tensor part by part: each call of what it gives takes the next ones, as their bytes or as numbers. What is not
+ * written then is undefined.
+ */
+export function writtenInParts(t: Tensor): (items: Uint8Array | Float32Array) => void {
+  t.check("write");
+  if (t.dtype !== "f32" || !t.isContiguous) throw new ShapeError(`write: expected a contiguous f32 tensor, got ${t.dtype}${show(t.shape)}`);
+  const { storage } = t;
+  let at = t.offset * ITEM_BYTES.f32;
+  const end = at + t.size * ITEM_BYTES.f32;
+  if (end - at === storage.bytes) storage.overwritten();
+  return (items) => {
+    if (at + items.byteLength > end)
+      throw new ShapeError(
+        `write: expected at most ${end - at} more bytes for ${t.dtype}${show(t.shape)}, got ${items.byteLength}. The parts are not this tensor's`,
+      );
+    backend().write(storage.buffer, at, items);
+    at += items.byteLength;
+    storage.version++;
+  };
+}
+
 /** @internal The words for an operation that a block-quantised matrix takes no part in. */
 export function refuseQuantized(op: string, t: Tensor): never {
   throw new GroundupError(

@@ -43,6 +43,8 @@ interface KernelCall {
   places: [slot: number, buffer: number][];
   contents: number[];
   threads: number;
+  /** Made by `replay`, whose arguments end where the call's do, in place of `exec`. */
+  replayed: boolean;
 }
 
 interface FunctionCall {
@@ -105,6 +107,7 @@ const USUAL: [name: RegExp, from: number, below: number][] = [
   [/^rows[QK]$/, 4, 9],
   [/^(pageCount|maxPages)$/, 1, 4],
   [/^[a-z]+Row$/, 8, 17],
+  [/^first$/, 0, 1],
 ];
 function sizeOf(name: string, r: Random): number {
   const usual = USUAL.find(([pattern]) => pattern.test(name));
@@ -118,7 +121,7 @@ const INDICES = new Map(Object.entries({ cuQ: 0, startK: 1, lenK: 2, pages: 1, s
 const BOUNDARIES = new Set(["cuQ", "startK", "lenK", "pages"]);
 
 function kernelCall(r: Random, id: number, { parameters }: Kernel): KernelCall {
-  const call: KernelCall = { kernel: id, slots: [], places: [], contents: [], threads: r.once(4) ? 2 : 1 };
+  const call: KernelCall = { kernel: id, slots: [], places: [], contents: [], threads: r.once(4) ? 2 : 1, replayed: r.once(4) };
   for (let i = 0; i < BUFFERS; i++) call.contents.push(r.below(CONTENTS));
   if (!r.once(6)) call.contents.splice(0, 3, 6 + r.below(3), 0, 1 + r.below(5));
   const [rank, lists] = [r.below(4), r.below(3)];
@@ -169,10 +172,11 @@ function rawCall(r: Random, count: number): KernelCall {
     places,
     contents: Array.from({ length: BUFFERS }, () => r.below(CONTENTS)),
     threads: 1,
+    replayed: r.once(4),
   };
 }
 
-const FUNCTIONS = ["alloc", "free", "share", "claim", "write", "read", "memory", "threads", "isa", "isas", "exec"];
+const FUNCTIONS = ["alloc", "free", "share", "claim", "write", "read", "memory", "threads", "isa", "isas", "exec", "replay"];
 
 function functionCall(r: Random): FunctionCall {
   const strange = ["symbol", "function", "proxy", "args", "view", "shared", "detached"].map((name) => ({ strange: name }));

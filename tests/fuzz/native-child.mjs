@@ -40,7 +40,8 @@ function run(call, contents, guardByte) {
   for (const [slot, which] of call.places) args[slot] = which < 0 ? stale : buffers[which];
   let error = null;
   try {
-    binding.exec(call.kernel);
+    if (call.replayed) binding.replay(Float64Array.of(call.kernel, call.slots.length, ...args.subarray(0, call.slots.length)));
+    else binding.exec(call.kernel);
   } catch (thrown) {
     if (!(thrown instanceof Error)) throw new Error(`threw ${String(thrown)}`);
     if (/internal:|panic/.test(thrown.message)) throw new Error(`a panic instead of an error: ${thrown.message}`);

@@ -11,7 +11,7 @@ whereNative("the native library", (_, binding) => {
 
   test.each([
     [1, 15_000, false],
-    [2, 4000, true],
+    [2, 5000, true],
   ])("random calls of kernels and functions, seed %i", async (seed, count, large) => {
     const { failure, succeeded } = await fuzzNative(seed, count, { large });
     expect(failure).toBeNull();

@@ -14,6 +14,7 @@
 
 use crate::pool::{parallel_for, parallel_threads, threads};
 use crate::scratch::Scratch;
+use crate::shared::Shared;
 use crate::simd::LANES;
 
 pub use crate::gated::Activation;
@@ -276,6 +277,28 @@ pub unsafe fn pack_weight(b: Matrix, n: usize, k: usize, out: *mut f32) {
     let piece = Piece { p: &p, j0: 0, j1: n, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel, step, plain, past };
     // SAFETY: as promised above; each task packs its own panels.
     each(n.div_ceil(PACKED_PANELS * LANES), n * k >= 1 << 15, |i| unsafe { pack_b(&piece, i) });
+}
+
+/// [`pack_weight`] of n rows of k items, n whole groups of 16, over the rows themselves: a group lies where its rows lay.
+///
+/// # Safety
+/// `weight` must hold n · k items.
+pub unsafe fn pack_weight_in_place(weight: *mut f32, n: usize, k: usize) {
+    let (weight, panel) = (Shared::new(weight), k * LANES);
+    each(n / LANES, n * k >= 1 << 15, |g| {
+        let rows = Scratch::new(panel);
+        // SAFETY: as promised above; each task has its own group, and packs it from a copy.
+        unsafe {
+            let out = weight.at(g * panel);
+            rows.pointer().copy_from_nonoverlapping(out, panel);
+            let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
+            let b = Right::Plain(Matrix { data: rows.pointer(), row: 1, col: k });
+            let p = Product { a: nowhere, b, out, out_row: 0, m: 0, n: LANES, k, finish: Finish::PLAIN };
+            let (step, plain, past) = (0, true, false);
+            let piece = Piece { p: &p, j0: 0, j1: LANES, k0: 0, k1: k, sums: out, sums_row: 0, packed: out, panel, step, plain, past };
+            pack_b(&piece, 0);
+        }
+    });
 }
 
 /// Products over a batch: problem z adds z · its batch stride to each operand.

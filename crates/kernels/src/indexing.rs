@@ -84,6 +84,24 @@ pub unsafe fn embedding(weight: *const u8, dtype: DType, ids: *const i32, out: *
     });
 }
 
+/// `embedding` of a weight that [`crate::gemm::pack_weight`] has copied: float32, 16 rows side by side.
+///
+/// # Safety
+/// As [`embedding`].
+pub unsafe fn embedding_packed(packed: *const f32, ids: *const i32, out: *mut f32, count: usize, dim: usize) {
+    let (packed, ids, out) = (Shared::new(packed), Shared::new(ids), Shared::new(out));
+    parallel_blocks(count, (BLOCK / dim.max(1)).max(1), |from, to| {
+        for c in from..to {
+            // SAFETY: the caller's promise; rows of this task.
+            unsafe {
+                let id = *ids.at(c) as usize;
+                let row = packed.at(id / LANES * LANES * dim + id % LANES);
+                (0..dim).for_each(|d| *out.at(c * dim + d) = *row.add(d * LANES));
+            }
+        }
+    });
+}
+
 dispatch! { unsafe fn widen(row: *const u8, dtype: DType, out: *mut f32, n: usize) = widen_on }
 
 #[inline(always)]

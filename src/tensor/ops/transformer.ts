@@ -6,6 +6,7 @@ import { backend } from "../backend.ts";
 import { CODE, isFloat } from "../dtype.ts";
 import { ACTIVATIONS, QUANTIZED } from "../kernels.ts";
 import { defineOp, type Watch } from "../op.ts";
+import { packedTable } from "../packed-weights.ts";
 import { layoutOf, liesAcross } from "../quantized-layout.ts";
 import { integers, quantizedValues, values } from "../samples.ts";
 import { sameShape, show } from "../shape.ts";
@@ -34,9 +35,14 @@ export const embedding = defineOp<[ids: Tensor, weight: Tensor]>({
       backend().embeddingQuantized(weight, layoutOf(weight.dtype), i, out, i.size, rows, dim);
       return out;
     }
+    ctx.save(i);
+    const table = packedTable(weight);
+    if (table !== null) {
+      backend().embeddingPacked(table, i, out, i.size, rows, dim);
+      return out;
+    }
     const w = packed(weight);
     backend().embedding(w, CODE[w.dtype], i, out, i.size, rows, dim);
-    ctx.save(i);
     return out;
   },
   backward: (ctx, [, weight], g) => {

@@ -1,4 +1,6 @@
 import { expect, test } from "vitest";
+import { ShapeError } from "../../errors.ts";
+import { CODE } from "../dtype.ts";
 import { ACTIVATIONS } from "../kernels.ts";
 import { createReference } from "./index.ts";
 import { place } from "./place.ts";
@@ -117,5 +119,16 @@ test("a packed weight gives linear's bytes", () => {
     be.linear(x, weight, k, 1, bias, null, plain, null, m, n, k, ACTIVATIONS.indexOf("relu"));
     be.linearPacked(x, packed, bias, null, got, null, m, n, k, ACTIVATIONS.indexOf("relu"));
     expect(got.values()).toEqual(plain.values());
+    if (n % 16 === 0) {
+      const rows = place(be, weight.values());
+      be.packWeightInPlace(rows, n, k);
+      expect(rows.values()).toEqual(packed.values());
+    } else expect(() => be.packWeightInPlace(weight, n, k)).toThrow("whole groups of 16");
+    const ids = place(be, Int32Array.of(n - 1, 0, n >> 1));
+    const [rows, taken] = [place(be, new Float32Array(3 * k)), place(be, new Float32Array(3 * k))];
+    be.embedding(weight, CODE.f32, ids, rows, 3, n, k);
+    be.embeddingPacked(packed, ids, taken, 3, n, k);
+    expect(taken.values()).toEqual(rows.values());
   }
+  expect(() => be.embeddingPacked(place(be, new Float32Array(16)), place(be, Int32Array.of(3)), place(be, new Float32Array(1)), 1, 3, 1)).toThrow(ShapeError);
 });

@@ -1,8 +1,10 @@
 /** Matrix products. Every output is one float64 sum in ascending p, whatever the shape: a row's bytes do not depend on the other rows. */
+import { ShapeError } from "../../errors.ts";
 import { bf16ToF32, f32ToBf16 } from "../dtype.ts";
 import type { Kernels, Operand } from "../kernels.ts";
 import { reach } from "../shape.ts";
 import { activationCurve } from "./curves.ts";
+import { checkIndices } from "./indexing.ts";
 import type { Views } from "./memory.ts";
 
 /** A matrix inside an array: item (i, p) lies at start + i·row + p·col. */
@@ -113,6 +115,8 @@ type Products =
   | "linearWeightGrad"
   | "linearWeightGradBf16"
   | "packWeight"
+  | "packWeightInPlace"
+  | "embeddingPacked"
   | "linearPacked";
 
 export function matmulKernels(at: Views): Pick<Kernels, Products> {
@@ -213,6 +217,24 @@ export function matmulKernels(at: Views): Pick<Kernels, Products> {
       for (let i = 0; i < to.length; i++) {
         const j = Math.floor(i / (k * GROUP)) * GROUP + (i % GROUP);
         to[i] = j < n ? w[j * wRow + (Math.floor(i / GROUP) % k) * wCol] : 0;
+      }
+    },
+
+    packWeightInPlace(weight, n, k) {
+      if (n % GROUP !== 0) throw new ShapeError(`packWeightInPlace: the rows, expected whole groups of ${GROUP}, got ${n}`);
+      const rows = at.f32(weight, n * k);
+      const before = rows.slice();
+      for (let i = 0; i < rows.length; i++) rows[i] = before[(Math.floor(i / (k * GROUP)) * GROUP + (i % GROUP)) * k + (Math.floor(i / GROUP) % k)] as number;
+    },
+
+    embeddingPacked(packed, ids, out, count, rows, dim) {
+      const from = at.f32(packed, Math.ceil(rows / GROUP) * GROUP * dim);
+      const id = at.i32(ids, count);
+      const to = at.f32(out, count * dim);
+      checkIndices("embeddingPacked", id, rows);
+      for (let c = 0; c < count; c++) {
+        const row = id[c] as number;
+        for (let d = 0; d < dim; d++) to[c * dim + d] = from[(row - (row % GROUP)) * dim + d * GROUP + (row % GROUP)];
       }
     },
 

@@ -157,6 +157,20 @@ fn packed_weights_change_nothing() {
     }
 }
 
+#[test]
+fn weights_are_packed_where_they_lie() {
+    for (n, k) in [(16, 1), (32, 7), (48, 300), (160, 900), (0, 5)] {
+        let b = Stored::new(n, k, 0, 4).memory;
+        let (mut packed, mut own) = (vec![f32::NAN; packed_size(n, k)], b.clone());
+        // SAFETY: the vectors hold n rows of k items.
+        unsafe {
+            pack_weight(Matrix { data: b.as_ptr(), row: 1, col: k }, n, k, packed.as_mut_ptr());
+            pack_weight_in_place(own.as_mut_ptr(), n, k);
+        }
+        assert_same_bits(&own, &packed, &format!("{n}x{k}"));
+    }
+}
+
 /// The activation's value and slope at s, from the definitions.
 fn curve(activation: Activation, s: f64) -> (f64, f64) {
     use std::f64::consts::{PI, SQRT_2};

@@ -1,11 +1,14 @@
 //! Glue of the matrix products.
 
-use crate::kernel::{Args, Table, distinct, product as size_of_all, reach};
+use crate::kernel::{Args, Table, apart, distinct, product as size_of_all, reach};
+use crate::ops::indexing::check;
 use groundup_kernels::gated::Activation;
 use groundup_kernels::gemm::{
-    Batch, Finish, Matrix, Product, Right, pack_weight, packed_size, product, product_bf16, products, products_bf16,
+    Batch, Finish, Matrix, Product, Right, pack_weight, pack_weight_in_place, packed_size, product, product_bf16, products, products_bf16,
 };
+use groundup_kernels::indexing::embedding_packed;
 use groundup_kernels::reduce::{Reduction, reduce};
+use groundup_kernels::simd::LANES;
 
 /// `gemm` and `gemmBf16`, which differ in the product.
 fn gemm(a: &mut Args, multiply: unsafe fn(&Product, Batch)) -> Result<(), String> {
@@ -142,6 +145,31 @@ pub fn register(t: &mut Table) {
         }
         // SAFETY: as above.
         unsafe { pack_weight(b, n, k, out) };
+        Ok(())
+    }));
+    t.push(("packWeightInPlace", |a| {
+        let (weight, n, k) = (a.place()?, a.size()?, a.size()?);
+        if !n.is_multiple_of(LANES) {
+            return Err(format!("the rows, expected whole groups of {LANES}, got {n}"));
+        }
+        let weight = weight.room(size_of_all(&[n, k])?)?;
+        if n == 0 || k == 0 {
+            return Ok(());
+        }
+        // SAFETY: room for the rows is checked.
+        unsafe { pack_weight_in_place(weight, n, k) };
+        Ok(())
+    }));
+    t.push(("embeddingPacked", |a| {
+        let (packed, ids, out) = (a.place()?, a.place()?, a.place()?);
+        let (count, rows, dim) = (a.size()?, a.size()?, a.size()?);
+        size_of_all(&[rows.next_multiple_of(64), dim.max(1)])?;
+        let taken = size_of_all(&[count, dim])?;
+        let (packed, ids, out) = (packed.room(packed_size(rows, dim))?, a.indices(ids, count)?, out.room(taken)?);
+        check(ids, count, rows)?;
+        apart(ids, count, out, taken)?;
+        // SAFETY: room for the sizes and the range of the ids are checked.
+        unsafe { embedding_packed(packed, ids, out, count, dim) };
         Ok(())
     }));
 }
