@@ -213,6 +213,23 @@ describe("drawing", () => {
     expect(draw(Float32Array.of(-Infinity, 1, -Infinity), 0.9999999999999999)).toBe(1);
   });
 
+  test("large vocabularies are gone through in parts: the token where the sum of the probabilities passes u", () => {
+    const logits = Float32Array.from({ length: 1000 }, (_, i) => (i % 300 > 200 ? -Infinity : Math.sin(i * 12.9898) * 6));
+    const weights = Float64Array.from(logits, (x) => Math.exp(x));
+    const total = weights.reduce((a, b) => a + b, 0);
+    for (let step = 0; step < 2000; step++) {
+      const u = (step + 0.5) / 2000;
+      let sum = 0;
+      const wanted = weights.findIndex((w) => (sum += w) > u * total);
+      expect(draw(logits, u)).toBe(wanted);
+    }
+    expect(draw(logits, 0)).toBe(0);
+    // Nothing may come behind the last that may come.
+    const few = new Float32Array(1000).fill(-Infinity);
+    few[3] = few[700] = 0;
+    expect([0, 0.49, 0.51, 1 - 2 ** -53, 1].map((u) => draw(few, u))).toEqual([3, 3, 700, 700, 700]);
+  });
+
   test("a shaped distribution comes out with its exact probabilities", () => {
     // Top-k 3 of these at temperature 0.5: squares, made to sum to 1.
     const p = [0.4, 0.05, 0.3, 0.2, 0.05];

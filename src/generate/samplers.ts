@@ -17,11 +17,13 @@
  *
  * Then the token is drawn. The steps themselves are in `shapers.ts`.
  */
+
 import { ConfigError } from "../errors.ts";
 import { checkOptions, type KnownOptions } from "../options.ts";
 import { STREAMS } from "../tensor/index.ts";
 import { philoxInto } from "../tensor/philox.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
+import { expOfNegative } from "./exp.ts";
 import {
   addLogitBias,
   applyTemperature,
@@ -186,21 +188,36 @@ export function greedy(logits: Float32Array): number {
   return at >= 0 ? at : Math.max(0, logits.indexOf(-Infinity)); // nothing above −∞, or nothing but NaN
 }
 
-/** The token at `u` in [0, 1) of the distribution softmax(logits), laid out in the order of ids. */
-export function draw(logits: Float32Array, u: number): number {
-  const most = maximum(logits);
-  const weights = new Float64Array(logits.length);
+/** Tokens whose weights `draw` adds up as one. */
+const PART = 256;
+
+/** The token at `u` in [0, 1) of the distribution softmax(logits), laid out in the order of ids; `most` is the largest logit. */
+export function draw(logits: Float32Array, u: number, most = maximum(logits)): number {
+  const n = logits.length;
+  // Sums of parts first: then only the part where the draw falls is gone through again.
+  const sums = new Float64Array(Math.ceil(n / PART));
   let total = 0;
-  for (let i = 0; i < logits.length; i++) total += weights[i] = logits[i] === -Infinity ? 0 : Math.exp(logits[i] - most);
+  for (let p = 0; p < sums.length; p++) {
+    const end = Math.min(n, (p + 1) * PART);
+    let sum = 0;
+    for (let i = p * PART; i < end; i++) sum += expOfNegative(logits[i] - most);
+    sums[p] = sum;
+    total += sum;
+  }
   let rest = u * total;
-  let last = 0;
-  for (let i = 0; i < logits.length; i++) {
-    if (weights[i] === 0) continue;
-    rest -= weights[i];
+  let part = 0;
+  while (part + 1 < sums.length && rest >= sums[part]) rest -= sums[part++];
+  let last = -1;
+  for (let i = part * PART; i < n; i++) {
+    const weight = expOfNegative(logits[i] - most);
+    if (weight === 0) continue;
+    rest -= weight;
     if (rest < 0) return i;
     last = i;
   }
-  return last; // rounding may leave a rest at the very end
+  if (last >= 0) return last; // rounding may leave a rest at the very end
+  for (let i = part * PART - 1; i > 0; i--) if (expOfNegative(logits[i] - most) > 0) return i;
+  return 0;
 }
 
 /** The number in [0, 1) that a request draws its token at `place` (0, 1, …) with: Philox on the sampling stream, 53 bits. */
@@ -231,16 +248,16 @@ export function sample(
   // The commonest case needs no copy of a whole vocabulary.
   if (takesLargest(options)) return greedy(logits);
   const shaped = shapeLogits(logits.slice(), options, prompt, generated, state);
-  if (maximum(shaped) === -Infinity)
+  const most = maximum(shaped);
+  if (most === -Infinity)
     throw new ConfigError("sample: every token is forbidden, expected one that may come, got logitBias −Infinity for all. Allow at least one.");
   if (temperature === 0) return greedy(shaped);
-  const id = draw(shaped, u);
+  const id = draw(shaped, u, most);
   if (mirostatTau > 0) {
     // The surprise among what was left (Basu et al., algorithm 2): the cut moves until it is tau on average.
     const { mirostatEta = 0.1 } = options;
-    const most = maximum(shaped);
     let total = 0;
-    for (let i = 0; i < shaped.length; i++) if (shaped[i] !== -Infinity) total += Math.exp(shaped[i] - most);
+    for (let i = 0; i < shaped.length; i++) total += expOfNegative(shaped[i] - most);
     state.mu -= mirostatEta * (Math.log2(total) - (shaped[id] - most) / Math.LN2 - mirostatTau);
   }
   return id;

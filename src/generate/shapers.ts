@@ -2,6 +2,7 @@
  * What changes a row of logits before a token is drawn from it. Every function takes one row (vocabulary), changes it in place and gives it back; what may
  * not come is −∞. `shapeLogits` says in which order they apply. Nothing sorts the whole vocabulary.
  */
+import { expOfNegative } from "./exp.ts";
 
 // A penalty may be larger than what float32 holds; the token is then the likeliest there can be, and not infinitely likely, which nothing can be drawn from.
 const LARGEST = 3.4028234663852886e38;
@@ -49,16 +50,16 @@ export function keepTopK(logits: Float32Array, k: number): Float32Array {
 export function keepTopP(logits: Float32Array, p: number): Float32Array {
   if (p >= 1) return logits;
   const most = maximum(logits);
-  const [weights, kept] = [new Float64Array(logits.length), new Float64Array(logits.length)];
+  const weights = new Float64Array(logits.length);
   let total = 0;
+  for (let i = 0; i < logits.length; i++) total += weights[i] = expOfNegative(logits[i] - most);
+  // Tokens of less than their share of what p leaves do not reach it together, so the others reach p without them.
+  const share = ((1 - p) * total) / logits.length;
   let n = 0;
-  for (let i = 0; i < logits.length; i++) {
-    if (logits[i] === -Infinity) continue;
-    weights[i] = Math.exp(logits[i] - most);
-    total += weights[i];
-    kept[n++] = weights[i];
-  }
-  let { least, equals } = leastOfMass(kept.subarray(0, n), p * total);
+  for (let i = 0; i < weights.length; i++) if (weights[i] >= share && weights[i] > 0) n++;
+  const candidates = new Float64Array(n);
+  for (let i = 0, at = 0; i < weights.length; i++) if (weights[i] >= share && weights[i] > 0) candidates[at++] = weights[i];
+  let { least, equals } = leastOfMass(candidates, p * total);
   for (let i = 0; i < logits.length; i++) if (weights[i] < least || (weights[i] === least && equals-- <= 0)) logits[i] = -Infinity;
   return logits;
 }
@@ -75,7 +76,7 @@ export function keepTypical(logits: Float32Array, mass: number): Float32Array {
   for (let i = 0; i < logits.length; i++) {
     if (logs[i] === -Infinity) continue;
     far[n] = Math.abs(-logs[i] - entropy);
-    weights[n++] = Math.exp(logs[i]);
+    weights[n++] = expOfNegative(logs[i]);
   }
   const most = nearestOfMass(far.subarray(0, n), weights.subarray(0, n), mass);
   for (let i = 0; i < logits.length; i++) if (Math.abs(-logs[i] - entropy) > most) logits[i] = -Infinity;
@@ -157,13 +158,39 @@ export function keepMinP(logits: Float32Array, p: number): Float32Array {
 
 export function maximum(x: Float32Array): number {
   let most = -Infinity;
-  for (let i = 0; i < x.length; i++) if (x[i] > most) most = x[i];
+  const whole = x.length - (x.length % 4);
+  // Hardly any four have a new largest.
+  for (let i = 0; i < whole; i += 4)
+    if (x[i] > most || x[i + 1] > most || x[i + 2] > most || x[i + 3] > most) for (let j = i; j < i + 4; j++) if (x[j] > most) most = x[j];
+  for (let i = whole; i < x.length; i++) if (x[i] > most) most = x[i];
   return most;
 }
 
-/** The k-th largest item (Hoare's selection), k from 1. */
+/** Up to so many are kept sorted while all items go by: nearly all of them are smaller. */
+const FEW = 256;
+
+/** The k-th largest item, k from 1. */
 function kthLargest(x: Float32Array, k: number): number {
-  const items = x.slice();
+  if (k > FEW) return selected(x.slice(), k);
+  // The smallest on top of a heap.
+  const heap = x.slice(0, k).sort();
+  for (let i = k; i < x.length; i++) {
+    const item = x[i];
+    if (!(item > heap[0])) continue;
+    let at = 0;
+    for (let child = 1; child < k; child = 2 * at + 1) {
+      if (child + 1 < k && heap[child + 1] < heap[child]) child++;
+      if (heap[child] >= item) break;
+      heap[at] = heap[child];
+      at = child;
+    }
+    heap[at] = item;
+  }
+  return heap[0];
+}
+
+/** The k-th largest item (Hoare's selection), k from 1. Reorders the items. */
+function selected(items: Float32Array, k: number): number {
   let [low, high] = [0, items.length - 1];
   const wanted = k - 1;
   while (low < high) {
@@ -220,11 +247,11 @@ function leastOfMass(items: Float64Array, target: number): { least: number; equa
 function logProbabilities(logits: Float32Array): { logs: Float64Array; entropy: number } {
   const most = maximum(logits);
   let total = 0;
-  for (let i = 0; i < logits.length; i++) total += logits[i] === -Infinity ? 0 : Math.exp(logits[i] - most);
+  for (let i = 0; i < logits.length; i++) total += expOfNegative(logits[i] - most);
   const norm = most + Math.log(total);
   const logs = Float64Array.from(logits, (x) => x - norm);
   let entropy = 0;
-  for (let i = 0; i < logs.length; i++) if (logs[i] !== -Infinity) entropy -= Math.exp(logs[i]) * logs[i];
+  for (let i = 0; i < logs.length; i++) if (logs[i] !== -Infinity) entropy -= expOfNegative(logs[i]) * logs[i];
   return { logs, entropy };
 }
 
