@@ -92,6 +92,13 @@ interface Hook {
 /** What a forward pass is given to add tensors to, beside its result: where tokens were sent, say. */
 const isRecord = (input: unknown): boolean => typeof input === "object" && input !== null && !(input instanceof Tensor) && "heldTensors" in input;
 
+/** A module and all inside it. A list: generators in generators take longer for each item the deeper it lies, and a model is walked through many times while it is opened. */
+function modulesIn(module: Module, name: string, found: [name: string, module: Module][]): [name: string, module: Module][] {
+  found.push([name, module]);
+  for (const [key, child] of module.namedChildren()) modulesIn(child, name === "" ? key : `${name}.${key}`, found);
+  return found;
+}
+
 /** A part of a model: parameters and parts are its properties, found by their names; a subclass writes `forward`. */
 export abstract class Module {
   /** True while training: dropout drops. Set by `train()` and `eval()`. */
@@ -140,14 +147,14 @@ export abstract class Module {
 
   /** This module and all inside it, under dotted names ("" is this one). */
   *namedModules(prefix = ""): Generator<[name: string, module: Module]> {
-    yield [prefix, this];
-    for (const [name, child] of this.namedChildren()) yield* child.namedModules(prefix === "" ? name : `${prefix}.${name}`);
+    yield* modulesIn(this, prefix, []);
   }
 
   private *tensors(...wanted: readonly Role[]): Generator<[name: string, tensor: Tensor]> {
     const seen = new Set<Tensor>();
-    for (const [prefix, module] of this.namedModules()) {
-      for (const [key, value] of Object.entries(module)) {
+    for (const [prefix, module] of modulesIn(this, "", [])) {
+      for (const key of Object.keys(module)) {
+        const value = (module as unknown as Record<string, unknown>)[key];
         if (!(value instanceof Tensor) || !wanted.includes(roles.get(value) as Role) || seen.has(value)) continue;
         seen.add(value);
         yield [prefix === "" ? key : `${prefix}.${key}`, value];
