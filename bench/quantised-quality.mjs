@@ -1,7 +1,8 @@
 // What quantised weights cost, by format: node bench/quantised-quality.mjs MODEL.gguf TEXT [--tokens 2048] [--window 512] [--types F16,Q8_0,…] [--python PYTHON]
 // Each format is made by saveGguf from the floats of the named model and read twice: as it is, so that products multiply integers, and with dtype "f32", so that
 // they multiply the very numbers the blocks stand for. Of the two: perplexity, the mean over all tokens of KL(float ‖ integer) in nats, and how often the likeliest
-// token is the same. With --python (one that has llama_cpp) llama.cpp's perplexity of the same file on the same ids in the same windows stands beside them.
+// token is the same. With --python (one that has llama_cpp) llama.cpp's perplexity of the same file on the same ids in the same windows stands beside them,
+// and that of a file of the floats that the blocks stand for: what is left there is no rounding of activations, neither ours nor llama.cpp's.
 // TEXT is plain text, or documents as the bundled ones (data/moby-dick.jsonl.gz), joined by empty lines. Prints a line for each format, then a table for RESULTS.md.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -105,13 +106,14 @@ function windowsOf(tokenizer, text, tokens, length) {
 
 const percent = (part, digits = 2) => `${(100 * part).toFixed(digits)} %`;
 
-function rowOf({ type, bits, integer, float, kl, top1, peer }) {
+function rowOf({ type, bits, integer, float, kl, top1, peer, peerFloats }) {
   const misses = [
     ...(kl > GOALS.kl ? ["KL"] : []),
     ...(top1 < GOALS.top1 ? ["top-1"] : []),
     ...(peer !== null && Math.abs(integer / peer - 1) > GOALS.peer ? ["llama.cpp"] : []),
+    ...(peerFloats !== null && Math.abs(float / peerFloats - 1) > GOALS.peer ? ["llama.cpp on floats"] : []),
   ];
-  const beside = peer === null ? ["", ""] : [peer.toFixed(3), percent(integer / peer - 1)];
+  const beside = peer === null ? ["", "", "", ""] : [peer.toFixed(3), percent(integer / peer - 1), peerFloats.toFixed(3), percent(float / peerFloats - 1)];
   const cells = [type, bits.toFixed(2), float.toFixed(3), integer.toFixed(3), kl.toFixed(5), percent(top1), ...beside, misses.join(", ")];
   return `| ${cells.join(" | ")} |`;
 }
@@ -130,6 +132,16 @@ if (source === undefined || text === undefined) throw new Error("quantised-quali
 const tokenizer = await loadTokenizer(source);
 const windows = windowsOf(tokenizer, textOf(text).slice(0, 1 << 20), Number(values.tokens), Number(values.window));
 const folder = mkdtempSync(join(tmpdir(), "quantised-quality-"));
+
+/** llama.cpp's perplexity of the floats that a file's blocks stand for. */
+async function onFloats(file) {
+  if (values.python === undefined) return null;
+  const floats = join(folder, "floats.gguf");
+  const weights = await openWeights(file);
+  await saveGguf(weights, floats, { type: "F32", tokenizer }).finally(() => weights.close());
+  return ofLlamaCpp(values.python, floats, windows);
+}
+
 const rows = [];
 try {
   for (const type of values.types.split(",")) {
@@ -137,7 +149,14 @@ try {
     const weights = await openWeights(source);
     const { bitsPerWeight: bits, layouts } = await saveGguf(weights, file, { type, tokenizer }).finally(() => weights.close());
     const [integer, float] = [await fromPretrained(file), await fromPretrained(file, { dtype: "f32" })];
-    const found = { type, bits, layouts, ...compare(integer, float, windows), peer: ofLlamaCpp(values.python, file, windows) };
+    const found = {
+      type,
+      bits,
+      layouts,
+      ...compare(integer, float, windows),
+      peer: ofLlamaCpp(values.python, file, windows),
+      peerFloats: await onFloats(file),
+    };
     integer.dispose();
     float.dispose();
     console.log(JSON.stringify(found));
@@ -147,6 +166,8 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 console.log(`\n${rows[0].tokens} tokens in ${windows.length} windows of ${values.window}\n`);
-console.log("| format | bits a weight | float path | integer path | mean KL | same top-1 | llama.cpp | ours to it | misses |");
-console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+console.log(
+  "| format | bits a weight | float path | integer path | mean KL | same top-1 | llama.cpp | integer path to it | on the floats | float path to it | misses |",
+);
+console.log("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 for (const row of rows) console.log(rowOf(row));

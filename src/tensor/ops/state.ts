@@ -60,6 +60,10 @@ export const writePages = defineOp<[pages: Tensor, source: Tensor, slots: Tensor
       { name: "values in f16", args: () => [zeros([3, 2, PAGE_POSITIONS, 3], { dtype: "f16" }), values([4, 2, 3], plain), slots(), "values"] },
       { name: "from a part of wider rows", args: () => [zeros([3, 2, 3, PAGE_POSITIONS]), values([4, 6, 3], plain).narrow(1, 2, 2), slots(), "keys"] },
       { name: "rows of a sequence alone", args: () => [zeros([3, 2, 3, PAGE_POSITIONS]), values([1, 4, 2, 3], plain), slots(), "keys"] },
+      {
+        name: "heads of no items",
+        args: () => [zeros([1, 2 ** 40, PAGE_POSITIONS, 0]), values([3, 2 ** 40, 0], plain), tensor(Int32Array.of(1, 2, 3)), "values"],
+      },
       { name: "nothing", args: () => [zeros([1, 2, PAGE_POSITIONS, 3]), values([0, 2, 3], plain), tensor(new Int32Array(0)), "values"] },
     ];
   },

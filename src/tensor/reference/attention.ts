@@ -307,6 +307,8 @@ export function attentionKernels(at: Views): Pick<Kernels, AttentionKernels> {
     const to = pagesOf(out, dtype, pageCount * kvHeads * dim * PAGE);
     for (const [r, slot] of at.i32(slots, rows).entries()) {
       checkRange("slot", slot, 0, pageCount * PAGE - 1, r);
+      // With no items there may be any number of heads.
+      if (dim === 0) continue;
       for (let h = 0; h < kvHeads; h++)
         for (let d = 0; d < dim; d++) to.pages[inPage(keys !== 0, kvHeads, dim, slot, h, d)] = to.rounded(xs[r * xRow + h * dim + d]);
     }
