@@ -15,8 +15,21 @@ const ROLES: readonly string[] = ["system", "user", "assistant"];
 /** Larger than any model's context. */
 const MOST_BYTES = 1 << 26;
 
-/** Writes a conversation; a file of that name is replaced. */
+/**
+ * Writes a conversation; one that is there already is replaced.
+ * @throws DataError where a file of that name is something else, which stays as it is
+ */
 export async function saveChat(file: string, turns: readonly Turn[]): Promise<void> {
+  const there = await stat(file).then(
+    () => true,
+    () => false,
+  );
+  if (there)
+    await loadChat(file).catch((cause: Error) => {
+      throw new DataError(`${file}: there already, expected a new file or a conversation that /save wrote, got something else. Choose another name.`, {
+        cause,
+      });
+    });
   await writeFileAtomic(file, `${JSON.stringify({ format: FORMAT, version: VERSION, messages: turns }, null, 2)}\n`);
 }
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -77,6 +77,16 @@ describe("files", () => {
     ];
     await saveChat(at("a.json"), turns);
     expect(await loadChat(at("a.json"))).toEqual(turns);
+    await saveChat(at("a.json"), turns.slice(0, 1));
+    expect(await loadChat(at("a.json"))).toEqual(turns.slice(0, 1));
+  });
+
+  test("nothing but a conversation is written over", async () => {
+    writeFileSync(at("thesis.txt"), "years of work");
+    await expect(saveChat(at("thesis.txt"), [])).rejects.toThrow(/thesis\.txt: there already, expected a new file or a conversation that \/save wrote/);
+    expect(readFileSync(at("thesis.txt"), "utf8")).toBe("years of work");
+    mkdirSync(at("folder"));
+    await expect(saveChat(at("folder"), [])).rejects.toThrow(/folder: there already/);
   });
 
   test.each([

@@ -109,6 +109,22 @@ test("a text without a perplexity is told before the work", async () => {
   expect([code, existsSync(at("unmade.gguf"))]).toEqual([1, false]);
 });
 
+test("a GGUF with a layout that is not computed with is said not to run", async () => {
+  await groundup("convert", at("model"), "--to", "gguf", "--out", at("whole.gguf"), "--force");
+  const reader = await openGguf(await openFile(at("whole.gguf")));
+  const entries = [...reader.tensors.values()].map(({ name, type, shape }) => ({ name, type, shape, data: () => reader.read(name) }));
+  const odd = { name: "odd", type: "IQ2_XXS", shape: [256], data: new Uint8Array(66) } as const;
+  const bytes: Uint8Array[] = [];
+  for await (const piece of encodeGguf(reader.metadata, [...entries, odd]).content) bytes.push(piece);
+  await reader.close();
+  writeFileSync(at("odd.gguf"), Buffer.concat(bytes));
+  expect((await json("inspect", at("odd.gguf"))).unsupported).toMatch(
+    /^weights in layouts that are not computed with, expected F32, .*, got IQ2_XXS\. Get the model/,
+  );
+  expect((await groundup("inspect", at("odd.gguf"))).out).toMatch(/^does not run: weights in layouts/m);
+  expect((await json("inspect", at("whole.gguf"))).unsupported).toBeNull();
+});
+
 test("a GGUF in several files is inspected whole, and a part alone is no model", async () => {
   await groundup("convert", at("model"), "--to", "gguf", "--out", at("one.gguf"), "--force");
   const reader = await openGguf(await openFile(at("one.gguf")));

@@ -161,7 +161,11 @@ test("answers to something else are left alone", async () => {
   expect((await groundup(...flags("a.jsonl"), "--temperature", "0.5")).err).toMatch(/a\.jsonl: line 1 is no answer to a line of .*Write to another --out/);
   expect((await groundup(...flags("a.jsonl"), "--state-dtype", "f16")).err).toMatch(/line 1 is no answer/);
   writeFileSync(at("notes.txt"), "my notes\nwithout an end");
-  expect(await groundup(...flags("notes.txt"))).toMatchObject({ code: 1, err: expect.stringContaining("notes.txt: line 1") });
+  expect(await groundup(...flags("notes.txt"))).toMatchObject({ code: 1, err: expect.stringContaining("notes.txt: line 1 is no answer to a line of") });
+  expect(await groundup(...flags("."))).toMatchObject({
+    code: 1,
+    err: expect.stringContaining("not a file, expected a path for the answers' file, got a folder"),
+  });
   expect(readFileSync(at("notes.txt"), "utf8")).toBe("my notes\nwithout an end");
   writeFileSync(at("notes.txt"), "without an end");
   expect((await groundup(...flags("notes.txt"))).err).toContain('notes.txt: no answers, expected lines of JSON that begin with {"line":, got "without an end"');

@@ -223,6 +223,17 @@ function readText(path: string): string {
   }
 }
 
+/** What a line of answers says it is; nothing where it is none. */
+function answerIn(text: string): { readonly [key: string]: Json } {
+  try {
+    const json = parseJson(text, "answers");
+    return isJsonObject(json) ? json : {};
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    return {};
+  }
+}
+
 /**
  * Lines of the inputs that have an answer already. A last line without its end was being written when the process died: it is cut off.
  * @throws ConfigError where the file has answers to something else
@@ -230,13 +241,13 @@ function readText(path: string): string {
 function readAnswers(out: string, items: readonly Item[], inputs: string, log: (line: string) => void): Set<number> {
   const have = new Set<number>();
   if (!existsSync(out)) return have;
+  if (!statSync(out).isFile()) throw new ConfigError(`${out}: not a file, expected a path for the answers' file, got a folder. Name a file in it.`);
   const bytes = readFileSync(out);
   const whole = bytes.lastIndexOf(10) + 1;
   const keys = new Map(items.map(({ line, key }) => [line, key]));
   const lines = bytes.subarray(0, whole).toString("utf8").split("\n").slice(0, -1);
   for (const [i, text] of lines.entries()) {
-    const json = parseJson(text, `${out}: line ${i + 1}`);
-    const { line, key } = isJsonObject(json) ? json : {};
+    const { line, key } = answerIn(text);
     if (typeof line !== "number" || keys.get(line) !== key)
       throw new ConfigError(
         `${out}: line ${i + 1} is no answer to a line of ${inputs}, expected answers to these prompts with these flags, got one to others. Write to another --out.`,

@@ -133,6 +133,9 @@ describe("generate", () => {
     const ended = await generate(model, "abc", { tokenizer, maxNewTokens: 9, logitBias: { 256: 1e6 } });
     expect(ended).toMatchObject({ text: "", done: "stop", ids: Int32Array.of(256) });
     expect((await generate(model, "abc", { tokenizer, maxNewTokens: 9, logitBias: { 256: 1e6 }, stopIds: [] })).ids).toHaveLength(9);
+    await expect(generate(model, "abc", { tokenizer, logitBias: { 256: 1, 9999: 1 } })).rejects.toThrow(
+      `generate: logitBias for tokens that the model lacks, expected ids below ${model.dimensions.vocabulary}, got 9999`,
+    );
   });
 
   test("penalties see what was generated, and repetition the prompt too", async () => {

@@ -123,6 +123,11 @@ export function createRequest(
   // The last token needs no place in the context: nothing follows it.
   const room = model.dimensions.context - ids.length + 1;
   const sampling = samplingOf(options);
+  const beyond = Object.keys(sampling.logitBias ?? {}).filter((id) => Number(id) >= model.dimensions.vocabulary);
+  if (beyond.length > 0)
+    throw new ConfigError(
+      `${where}: logitBias for tokens that the model lacks, expected ids below ${model.dimensions.vocabulary}, got ${beyond.slice(0, 5).join(", ")}. Was the text looked up in another tokenizer?`,
+    );
   return {
     index,
     name,

@@ -48,13 +48,31 @@ export function registerArchitecture(architecture: Architecture): void {
 
 const list = (): string => Object.keys(architectures).join(", ");
 
-/** @throws ConfigError for an unknown name, with the known ones */
-export function architectureNamed(modelType: unknown, where: string): Architecture {
+/** @throws ConfigError for an unknown name, with the known ones and the one that has most of the settings of `config` */
+export function architectureNamed(modelType: unknown, where: string, config: Readonly<Record<string, unknown>> = {}): Architecture {
   if (typeof modelType === "string" && modelType in architectures) return architectures[modelType];
-  const hint = typeof modelType === "string" ? didYouMean(modelType, Object.keys(architectures)) : "";
+  if (modelType === undefined)
+    throw new ConfigError(
+      `${where}: no model_type, expected one of ${list()}, got none. It is no language model's config.json, or a part of one: get the whole folder.`,
+    );
+  const spelt = typeof modelType === "string" ? didYouMean(modelType, Object.keys(architectures)) : "";
+  const hint = spelt === "" ? nearest(config) : spelt;
+  const named = Array.isArray(config.architectures) ? ` (${config.architectures.join(", ")})` : "";
   throw new ConfigError(
-    `${where}: unknown architecture, expected model_type to be one of ${list()}, got ${JSON.stringify(modelType)}.${hint} Choose a supported model.`,
+    `${where}: an architecture that groundup does not run (yet), expected model_type to be one of ${list()}, got ${JSON.stringify(modelType)}${named}.${hint} Choose one of these, or add it: docs/architecture.md tells how, registerArchitecture() takes it.`,
   );
+}
+
+/** Which architecture has most of a config's settings, in words; nothing where none has half of them. */
+function nearest(config: Readonly<Record<string, unknown>>): string {
+  const given = Object.keys(config);
+  let [best, most] = ["", given.length / 2];
+  for (const { modelType, schema } of Object.values(architectures)) {
+    const { shape = {} } = schema as { shape?: Readonly<Record<string, unknown>> };
+    const shared = given.filter((key) => key in shape).length;
+    if (shared > most) [best, most] = [modelType, shared];
+  }
+  return best === "" ? "" : ` By its settings it is nearest to ${best}.`;
 }
 
 /**
@@ -79,7 +97,7 @@ export function textPart(config: Record<string, unknown>, where: string): Record
  */
 export function describeModel(config: Record<string, unknown>, where = "config"): ModelDescription {
   const text = textPart(config, where);
-  const architecture = architectureNamed(text.model_type, where);
+  const architecture = architectureNamed(text.model_type, where, text);
   const { quantization_config: packing = null, ...settings } = text;
   checkPacking(packing as Json, where);
   const complete = parseModelConfig(architecture.schema, architecture.keys, settings as never, where);

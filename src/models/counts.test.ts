@@ -80,7 +80,12 @@ test.each([
 
 test("an architecture that there is not is named, with the nearest", () => {
   expect(() => describeModel({ model_type: "gpt3" })).toThrow(
-    /^config: unknown architecture, expected model_type to be one of gpt2, llama, .*got "gpt3"\. Did you mean "gpt2"/,
+    /^config: an architecture that groundup does not run \(yet\), expected model_type to be one of gpt2, llama, .*got "gpt3"\. Did you mean "gpt2"/,
   );
-  expect(() => describeModel({ model_type: "constructor" })).toThrow(/unknown architecture/);
+  expect(() => describeModel({ model_type: "constructor" })).toThrow(/does not run \(yet\).*got "constructor"\. Choose one of these, or add it/);
+  const settings = { num_key_value_heads: 2, rms_norm_eps: 1e-6, num_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 4, norm_topk_prob: true };
+  expect(() => describeModel({ model_type: "wholly_new", architectures: ["WhollyNewForCausalLM"], ...settings })).toThrow(
+    /got "wholly_new" \(WhollyNewForCausalLM\)\. By its settings it is nearest to qwen3_moe\./,
+  );
+  expect(() => describeModel({ hidden_size: 4 })).toThrow(/^config: no model_type, expected one of gpt2, .*, got none\./);
 });

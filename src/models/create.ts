@@ -9,6 +9,13 @@ import { describeModel, textPart } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 
+/** File types of GGUF with the bits that a weight takes in memory, from the most exact to the smallest. */
+const FILE_TYPES = [
+  ["Q8_0", 8.5],
+  ["Q4_0", 4.5],
+  ["Q2_K", 3.2],
+] as const;
+
 /** What `createModel` is told besides the config. */
 export interface CreateOptions {
   /** What the weights will take; four bytes each by default. Block-quantised ones take less. */
@@ -27,8 +34,13 @@ export function createModel(config: Record<string, unknown>, where = "config", o
   const { limitBytes } = memory();
   const bytes = options.bytes ?? 4 * weights;
   if (bytes > limitBytes) {
+    const fits = FILE_TYPES.find(([, bits]) => (weights * bits) / 8 < Math.min(limitBytes, bytes));
+    const advice =
+      fits === undefined
+        ? "Check its sizes, or take a smaller model."
+        : `As ${fits[0]} it takes ${byteSize((weights * fits[1]) / 8)} and fits: "groundup quantize MODEL --type ${fits[0]}" makes such a file, one tensor in memory at a time.`;
     throw new OutOfMemoryError(
-      `${where}: the model is too large for this machine, expected at most ${byteSize(limitBytes)} of weights, got ${byteSize(bytes)} (${weights.toPrecision(3)} weights). Check its sizes, or take a smaller model.`,
+      `${where}: the model is too large for this machine, expected at most ${byteSize(limitBytes)} of weights, got ${byteSize(bytes)} (${weights.toPrecision(3)} weights). ${advice}`,
     );
   }
   const model = description.architecture.create(description.config);

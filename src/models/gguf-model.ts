@@ -106,7 +106,7 @@ function architectureOf(reader: GgufReader): { architecture: Architecture; form:
   }
   const known = new Set(Object.values(architectures).flatMap(({ gguf }) => (gguf === undefined ? [] : [gguf.architecture])));
   throw new FormatError(
-    `${reader.name}: an architecture that is not supported (yet), expected general.architecture to be one of ${[...known].join(", ")}, got ${JSON.stringify(named?.value ?? null)}. Choose a supported model.`,
+    `${reader.name}: an architecture that is not supported (yet), expected general.architecture to be one of ${[...known].join(", ")}, got ${JSON.stringify(named?.value ?? null)}. Choose a model of one of these, or add its architecture: docs/architecture.md tells how.`,
   );
 }
 

@@ -34,6 +34,12 @@ test.each<[string, object, typeof ConfigError, RegExp]>([
     OutOfMemoryError,
     /c: the model is too large for this machine, expected at most 256\.0 MB of weights, got .* GB/,
   ],
+  [
+    "more floats than memory, where blocks would fit",
+    { hidden_size: 4096 },
+    OutOfMemoryError,
+    /got 269\.7 MB \(.* weights\)\. As Q8_0 it takes 71\.6 MB and fits: "groundup quantize MODEL --type Q8_0"/,
+  ],
   ["absurdly many layers", { num_hidden_layers: 1e9 }, ConfigError, /num_hidden_layers is too large, expected at most 4096, got 1000000000/],
   ["heads that can't turn", { hidden_size: 6 }, ConfigError, /rope: the heads can't turn, expected an even number of items of at least 2, got 3/],
   [

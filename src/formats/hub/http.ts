@@ -212,6 +212,10 @@ function refusal({ endpoint, token }: HubSettings, where: string, status: number
     return new HubError(`${where}: no such revision, expected a branch, tag or commit of the model, got ${got}. Look at ${endpoint}/${repo}/refs.`);
   if (code === "EntryNotFound")
     return new HubError(`${where}: no such file in the model, expected one of its files, got ${got}. Look at ${endpoint}/${repo}/tree/main.`);
+  if (status === 401 && token !== null && /invalid .*(credential|token)/i.test(said))
+    return new HubError(
+      `${where}: the token is not valid, expected one that ${endpoint} knows, got ${got}. Make a new one at ${endpoint}/settings/tokens and set HF_TOKEN to it, or unset it for public models.`,
+    );
   // The hub does not tell strangers which private models there are: 401 is what a wrong name gets, too.
   if (status === 401 || status === 404 || code === "RepoNotFound")
     return new HubError(

@@ -336,6 +336,14 @@ describe("refusals in words", () => {
     expect(error.message).toMatch(what === "a circle" ? /sends requests in a circle/ : message);
   });
 
+  test("a token that the hub does not know", async () => {
+    vi.stubEnv("HF_TOKEN", "hf_old");
+    hub.fault("/revision/main", status(401, { "X-Error-Message": "Invalid credentials in Authorization header" }));
+    await expect(pull()).rejects.toThrow(
+      /^org\/tiny@main: the token is not valid, expected one that .* knows, got 401 \(Invalid credentials .*\)\. Make a new one at/,
+    );
+  });
+
   test("what is no id, no address, or offline", async () => {
     for (const id of ["tiny", "a/b/c", "../x", "org/..", "org/na--me", "org/x@../../y", "org/x:../y"])
       await expect(pull(id)).rejects.toThrow(/not a model's id/);
