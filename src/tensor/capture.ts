@@ -49,12 +49,12 @@ interface CaptureMemory {
   readonly home: Backend;
   /** All blocks with their sizes. */
   readonly blocks: Map<number, number>;
-  /** What the account of captured work has of it. */
-  counted: { bytes: number } | null;
+  /** The bytes of it in the account of captured work, once they are there. */
+  counted: number | null;
 }
 
 function freeAll(memory: CaptureMemory): void {
-  if (memory.counted !== null) holdBytes(owner, -memory.counted.bytes, -1);
+  if (memory.counted !== null) holdBytes(owner, -memory.counted, -1);
   memory.counted = null;
   for (const block of memory.blocks.keys()) memory.home.free(block);
   memory.blocks.clear();
@@ -177,7 +177,7 @@ export class Capture implements CallListener, BlockLender {
     let bytes = 0;
     for (const [block, size] of this.memory.blocks) if (!this.used.has(block)) bytes += size;
     holdBytes(owner, bytes, 1);
-    this.memory.counted = { bytes };
+    this.memory.counted = bytes;
     const given = new Set<unknown>(this.results.map((t) => t.storage.buffer));
     for (const block of this.used) if (!given.has(block)) this.problem ??= "it made tensors that live on";
   }
