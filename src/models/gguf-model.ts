@@ -71,7 +71,7 @@ export async function ggufConfig(reader: GgufReader): Promise<{ config: Record<s
   if (!has(freqs) && !(has(short) && has(long))) return made;
   const { dimensions, config } = describeModel(made.config, reader.name);
   const shape = { rotary: made.form.rotary?.(config) ?? dimensions.headDim, context: dimensions.context, theta: Number(config.rope_theta ?? 10000) };
-  const rope = has(freqs) ? ropeFromFactors(await factors(freqs), shape) : longRope(await factors(short), await factors(long), lookupIn(reader));
+  const rope = has(freqs) ? ropeFromFactors(await factors(freqs), shape) : longRope(await factors(short), await factors(long), lookupIn(reader), shape);
   return { ...made, config: { ...made.config, [ropeKeyOf(made.form)]: rope } };
 }
 

@@ -72,17 +72,18 @@ export function ropeFromFactors(factors: Float32Array, shape: RopeSizes): RopePa
   return { rope_type: "longrope", short_factor: same, long_factor: same, attention_factor: 1 };
 }
 
-/** LongRoPE from its tensors and metadata. */
-export function longRope(short: Float32Array, long: Float32Array, file: GgufLookup): RopeParameters {
+/** LongRoPE from its tensors and metadata. The factor on attention is left out where it is the formula's: a file holds 7 digits of it. */
+export function longRope(short: Float32Array, long: Float32Array, file: GgufLookup, shape: RopeSizes): RopeParameters {
   const original = file.optional("{arch}.rope.scaling.original_context_length");
   const attention = file.optional("{arch}.rope.scaling.attn_factor");
-  return {
+  const rope: RopeParameters = {
     rope_type: "longrope",
     short_factor: Array.from(short, shortest),
     long_factor: Array.from(long, shortest),
     ...(original === undefined ? {} : { original_max_position_embeddings: original }),
-    ...(attention === undefined ? {} : { attention_factor: attention }),
   };
+  const own = Math.fround(frequencies(rope, shape, 0).attentionFactor);
+  return attention === undefined || Math.fround(attention) === own ? rope : { ...rope, attention_factor: attention };
 }
 
 function llama3Factors(parameters: RopeParameters, { rotary, context, theta }: RopeSizes): Float64Array {
@@ -134,7 +135,8 @@ export function ropeToGguf(rope: RopeConfig): { metadata: Record<string, GgufVal
       const [short, long] = [Float32Array.from(p.short_factor ?? []), Float32Array.from(p.long_factor ?? [])];
       const { attentionFactor } = frequencies(parameters, rope, 0);
       // Factors that are the same for every length are those of a `rope_freqs`.
-      if (stretched.includes("llama3") && attentionFactor === 1 && short.every((value, i) => value === long[i])) return { metadata: {}, tensors: { "rope_freqs.weight": short } };
+      if (stretched.includes("llama3") && attentionFactor === 1 && short.every((value, i) => value === long[i]))
+        return { metadata: {}, tensors: { "rope_freqs.weight": short } };
       return {
         metadata: { [key("type")]: text("longrope"), [key("original_context_length")]: original, [key("attn_factor")]: f32(attentionFactor) },
         tensors: { "rope_factors_short.weight": short, "rope_factors_long.weight": long },

@@ -250,6 +250,21 @@ test("Phi-3 whose factors are the same for every length keeps both tensors, as l
   model.dispose();
 });
 
+test("LongRoPE's factor on attention comes back as the formula where it is the formula's, and as a number where not", async () => {
+  for (const [attention_factor, told] of [
+    [undefined, undefined],
+    [1.25, 1.25],
+  ]) {
+    const model = createModel({ ...LLAMA, head_dim: 8, rope_parameters: { ...LONGROPE, ...(attention_factor === undefined ? {} : { attention_factor }) } });
+    const file = at("attention.gguf");
+    await saveGguf(model, file, { type: "F32" });
+    const again = await fromPretrained(file);
+    expect((again.config.rope_parameters as RopeParameters).attention_factor).toBe(told);
+    again.dispose();
+    model.dispose();
+  }
+});
+
 test("factors come back with the digits that the config had, though files hold float32", async () => {
   const rope_parameters = { rope_type: "yarn", factor: 4, original_max_position_embeddings: 16, attention_factor: 1.5 };
   for (const rope of [LONGROPE, rope_parameters]) {
