@@ -26,6 +26,7 @@ import { manualSeed, noGrad, randint, scope } from "groundup";
 import { openFolder, readConfigJson } from "groundup/formats";
 import { createModel, saveModel } from "groundup/models";
 import { createTokenizer, loadTokenizer, memoryFiles, readTiktoken, readTokenizerJson, tokenizerFiles, trainBpe } from "groundup/tokenizers";
+import { greedy } from "./parity/greedy.mjs";
 import { llamacpp } from "./parity/llamacpp.mjs";
 import { randomise } from "./parity/random-weights.mjs";
 import { root } from "./platforms.mjs";
@@ -35,6 +36,7 @@ const { values: options } = parseArgs({
     python: { type: "string", default: process.env.GROUNDUP_PYTHON },
     tokenizers: { type: "string" },
     text: { type: "string" },
+    weights: { type: "string" },
     only: { type: "string" },
     optional: { type: "boolean", default: false },
   },
@@ -51,8 +53,17 @@ const CHAT = [
 ];
 const failed = [];
 const notAsked = [];
+/** What a check cannot do without. */
+const NEEDS = { greedy: "--weights FOLDER", tokenizers: "--tokenizers FOLDER" };
 try {
-  const checks = { models, llamacpp: async (folder) => llamacpp(folder, await ownTokenizer(), ownTexts()), tokenizers, training, fixtures };
+  const checks = {
+    models,
+    llamacpp: async (folder) => llamacpp(folder, await ownTokenizer(), ownTexts()),
+    greedy: fromWeights,
+    tokenizers,
+    training,
+    fixtures,
+  };
   const wanted = options.only?.split(",") ?? Object.keys(checks);
   const unknown = wanted.filter((name) => !(name in checks));
   if (unknown.length > 0) throw new Error(`--only: unknown, expected some of ${Object.keys(checks).join(", ")}, got ${unknown.join(", ")}`);
@@ -67,7 +78,7 @@ try {
 } finally {
   rmSync(work, { recursive: true, force: true });
 }
-if (notAsked.length > 0) console.log(`\nnot compared: ${notAsked.join(", ")} (needs --tokenizers FOLDER)`);
+if (notAsked.length > 0) console.log(`\nnot compared: ${notAsked.map((name) => `${name} (needs ${NEEDS[name]})`).join(", ")}`);
 console.log(failed.length === 0 ? "\nparity: everything that was compared agrees" : `\nparity: ${failed.join(", ")} FAILED`);
 process.exitCode = failed.length === 0 ? 0 : 1;
 
@@ -111,6 +122,10 @@ function ownTexts() {
 
 function ownTokenizer() {
   return talking(trainBpe(book(), { vocabSize: 600, specialTokens: ["<|endoftext|>", "<|user|>", "<|end|>"] }));
+}
+
+async function fromWeights(folder) {
+  return options.weights === undefined ? null : greedy(folder, resolve(options.weights), python, book().slice(3, 12).join("\n\n"));
 }
 
 /** The parity fixtures' configs with fresh random weights, every other one in shards, and with a tokenizer of their own. */
