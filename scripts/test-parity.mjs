@@ -1,16 +1,20 @@
-// What groundup says against what PyTorch, transformers, tokenizers and tiktoken say, live. Needs `npm run build:ts` and a Python that has them
-// (and numpy, safetensors); `npm test` has the same comparisons with committed fixtures, and needs neither.
+// What groundup says against what PyTorch, transformers, tokenizers, tiktoken and llama.cpp say, live. Needs `npm run build:ts` and a Python that has them
+// (and numpy, safetensors, gguf, llama-cpp-python); `npm test` has what they said in committed fixtures, and needs neither.
 //
-//   npm run test:parity -- --python .venv/bin/python [--tokenizers FOLDER] [--text FILE] [--only models,tokenizers,training,fixtures]
+//   npm run test:parity -- --python .venv/bin/python [--tokenizers FOLDER] [--text FILE] [--weights FOLDER] [--only models,llamacpp,…]
 //   (--optional: nothing to do where neither --python nor GROUNDUP_PYTHON names a Python)
 //
 //   models      folders saved by groundup open in transformers with the same logits, their tokenizers with the same ids, conversations, lengths and padding
+//   llamacpp    of every family, in each form that GGUF can say: what convert makes of such a folder has the same logits in llama.cpp, and comes back as it was;
+//               what llama.cpp does not have is refused. scripts/parity/llamacpp-cases.mjs lists both
+//   greedy      10 prompts and 32 greedy tokens each from real weights: the same tokens as transformers, both in float32 from the numbers that the blocks stand for
 //   tokenizers  ids of published vocabularies equal tiktoken's and tokenizers': on the golden file of FOLDER, and on the text
 //   training    a BPE trained by groundup has the merges of tokenizers' BpeTrainer, in the same order
 //   fixtures    every committed fixture comes out of its script again
 //
 // FOLDER holds what the vocabularies' publishers offer, each file also as .gz: gpt2/encoder.json and gpt2/vocab.bpe,
 // tiktoken/<encoding>.tiktoken, hf/<name>/tokenizer.json, and golden/bpe.jsonl: lines { "text": …, "<vocabulary>": ids, … }.
+// Weights are GGUF files: all that lie in their FOLDER are compared.
 // The text (default: the bundled book) should be large and mixed: 10 MB take half a minute.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -18,10 +22,13 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { gunzipSync } from "node:zlib";
-import { manualSeed, noGrad, randint, randn, scope } from "groundup";
+import { manualSeed, noGrad, randint, scope } from "groundup";
 import { openFolder, readConfigJson } from "groundup/formats";
 import { createModel, saveModel } from "groundup/models";
 import { createTokenizer, loadTokenizer, memoryFiles, readTiktoken, readTokenizerJson, tokenizerFiles, trainBpe } from "groundup/tokenizers";
+import { greedy } from "./parity/greedy.mjs";
+import { llamacpp } from "./parity/llamacpp.mjs";
+import { randomise } from "./parity/random-weights.mjs";
 import { root } from "./platforms.mjs";
 
 const { values: options } = parseArgs({
@@ -29,6 +36,7 @@ const { values: options } = parseArgs({
     python: { type: "string", default: process.env.GROUNDUP_PYTHON },
     tokenizers: { type: "string" },
     text: { type: "string" },
+    weights: { type: "string" },
     only: { type: "string" },
     optional: { type: "boolean", default: false },
   },
@@ -45,8 +53,17 @@ const CHAT = [
 ];
 const failed = [];
 const notAsked = [];
+/** What a check cannot do without. */
+const NEEDS = { greedy: "--weights FOLDER", tokenizers: "--tokenizers FOLDER" };
 try {
-  const checks = { models, tokenizers, training, fixtures };
+  const checks = {
+    models,
+    llamacpp: async (folder) => llamacpp(folder, await ownTokenizer(), ownTexts()),
+    greedy: fromWeights,
+    tokenizers,
+    training,
+    fixtures,
+  };
   const wanted = options.only?.split(",") ?? Object.keys(checks);
   const unknown = wanted.filter((name) => !(name in checks));
   if (unknown.length > 0) throw new Error(`--only: unknown, expected some of ${Object.keys(checks).join(", ")}, got ${unknown.join(", ")}`);
@@ -61,7 +78,7 @@ try {
 } finally {
   rmSync(work, { recursive: true, force: true });
 }
-if (notAsked.length > 0) console.log(`\nnot compared: ${notAsked.join(", ")} (needs --tokenizers FOLDER)`);
+if (notAsked.length > 0) console.log(`\nnot compared: ${notAsked.map((name) => `${name} (needs ${NEEDS[name]})`).join(", ")}`);
 console.log(failed.length === 0 ? "\nparity: everything that was compared agrees" : `\nparity: ${failed.join(", ")} FAILED`);
 process.exitCode = failed.length === 0 ? 0 : 1;
 
@@ -99,11 +116,23 @@ function writeIds(file, lists) {
   writeFileSync(file, Buffer.concat(lists.map((ids) => Buffer.from(ids.buffer, ids.byteOffset, ids.byteLength))));
 }
 
+function ownTexts() {
+  return [...book().slice(3, 6), "  two blanks, é, 語, 🙂, 1234\r\n\t<|endoftext|>", ""];
+}
+
+function ownTokenizer() {
+  return talking(trainBpe(book(), { vocabSize: 600, specialTokens: ["<|endoftext|>", "<|user|>", "<|end|>"] }));
+}
+
+async function fromWeights(folder) {
+  return options.weights === undefined ? null : greedy(folder, resolve(options.weights), python, book().slice(3, 12).join("\n\n"));
+}
+
 /** The parity fixtures' configs with fresh random weights, every other one in shards, and with a tokenizer of their own. */
 async function models(folder) {
   const fixtures = join(root, "tests", "fixtures", "models");
-  const texts = [...book().slice(3, 6), "  two blanks, é, 語, 🙂, 1234\r\n\t<|endoftext|>", ""];
-  const tokenizer = await talking(trainBpe(book(), { vocabSize: 600, specialTokens: ["<|endoftext|>", "<|user|>", "<|end|>"] }));
+  const texts = ownTexts();
+  const tokenizer = await ownTokenizer();
   const list = [];
   for (const [i, name] of readdirSync(fixtures).entries()) {
     manualSeed(i);
@@ -111,18 +140,7 @@ async function models(folder) {
     mkdirSync(place);
     const config = await readConfigJson(openFolder(join(fixtures, name)));
     const model = createModel({ ...config, vocab_size: tokenizer.vocabSize }).eval();
-    scope(() => {
-      // Large weights, and gains and biases that are not what they are at first, so that a wrong epsilon or activation shows.
-      for (const [path, p] of model.namedParameters()) {
-        const gain = /(norm|ln_)/.test(path) && path.endsWith("weight");
-        p.write(
-          randn(p.shape)
-            .mul(gain ? 0.3 : 0.25)
-            .add(gain ? 1 : 0)
-            .dataSync(),
-        );
-      }
-    });
+    randomise(model);
     const sharded = i % 2 === 1;
     await saveModel(model, place, sharded ? { maxShardBytes: 20_000 } : {});
     await tokenizer.save(place);

@@ -93,6 +93,9 @@ export interface GgufLookup {
  */
 export type GgufName = readonly [file: string, ours: string];
 
+/** Kinds of stretched positions that GGUF files can say. */
+export type StretchedKind = "linear" | "yarn" | "llama3" | "longrope";
+
 /** How GGUF files hold an architecture, for reading and writing. */
 export interface GgufForm<Config> {
   /** `general.architecture`. */
@@ -103,6 +106,8 @@ export interface GgufForm<Config> {
   rotary?(config: Config): number;
   /** The config's key of how positions are stretched. Default `rope_parameters`. */
   readonly ropeKey?: keyof Config & string;
+  /** The kinds of stretched positions that llama.cpp reads of these files. Default linear and yarn, which are metadata alone. */
+  readonly stretched?: readonly StretchedKind[];
   /** Whether yarn's ramp keeps its fractions (`truncate: false`): files don't say it, and others' is rounded. */
   readonly exactRamp?: boolean;
   /** The config that the metadata tell of; how positions are stretched is added to it. */

@@ -47,6 +47,9 @@ test.each([
   ["gpt_neox", { hidden_act: "relu" }, 'no place for hidden_act, expected "gelu", got "relu"'],
   ["phi3", { hidden_act: "gelu_new" }, 'no place for hidden_act, expected "silu", got "gelu_tanh"'],
   ["olmo2", { attention_bias: true }, "no place for attention_bias, expected false, got true"],
+  // llama.cpp 0.5 asks for a head of its own.
+  ["olmo2", { tie_word_embeddings: true }, "no place for tie_word_embeddings, expected false, got true"],
+  ["gpt_neox", { tie_word_embeddings: true }, "no place for tie_word_embeddings, expected false, got true"],
   ["bloom", { apply_residual_connection_post_layernorm: true }, "no place for apply_residual_connection_post_layernorm, expected false, got true"],
   ["falcon", { alibi: true }, "no place for alibi, expected false, got true"],
   ["falcon", { bias: true }, "no place for bias, expected false, got true"],

@@ -264,8 +264,8 @@ export const gemma2 = defineArchitecture<Gemma2Config>({
       return {
         ...sizes,
         query_pre_attn_scalar: ggufScalar(sizes),
-        attn_logit_softcapping: file.optional("{arch}.attn_logit_softcapping") ?? null,
-        final_logit_softcapping: file.optional("{arch}.final_logit_softcapping") ?? null,
+        attn_logit_softcapping: file.optional("{arch}.attn_logit_softcapping") ?? 50,
+        final_logit_softcapping: file.optional("{arch}.final_logit_softcapping") ?? 30,
         sliding_window: file.optional("{arch}.attention.sliding_window") ?? 4096,
       };
     },
@@ -275,11 +275,14 @@ export const gemma2 = defineArchitecture<Gemma2Config>({
       checkSayable("gemma2", "tie_word_embeddings", true, config.tie_word_embeddings);
       checkSayable("gemma2", "hidden_activation", "gelu_tanh", GATED_ACTIVATIONS[config.hidden_activation]);
       checkSayable("gemma2", "query_pre_attn_scalar", ggufScalar(config), config.query_pre_attn_scalar);
+      // Without these keys readers cap by 50 and 30.
+      checkSayable("gemma2", "attn_logit_softcapping", scores ?? "a number", scores);
+      checkSayable("gemma2", "final_logit_softcapping", logits ?? "a number", logits);
       checkSayable("gemma2", "layer_types", kinds({ ...config, layer_types: null }), kinds(config));
       return {
         ...ggufSizes(config),
-        ...(scores === null ? {} : { "{arch}.attn_logit_softcapping": f32(scores) }),
-        ...(logits === null ? {} : { "{arch}.final_logit_softcapping": f32(logits) }),
+        "{arch}.attn_logit_softcapping": f32(scores as number),
+        "{arch}.final_logit_softcapping": f32(logits as number),
         "{arch}.attention.sliding_window": u32(config.sliding_window as number),
       };
     },

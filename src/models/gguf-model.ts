@@ -6,6 +6,7 @@ import { FormatError } from "../errors.ts";
 import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
 import type { GgufReader, GgufTensor } from "../formats/gguf/read.ts";
 import { GGML_TYPES } from "../formats/gguf/types.ts";
+import { shortest } from "../formats/gguf/values.ts";
 import { parameterReplacer } from "../nn/index.ts";
 import {
   type DType,
@@ -70,7 +71,7 @@ export async function ggufConfig(reader: GgufReader): Promise<{ config: Record<s
   if (!has(freqs) && !(has(short) && has(long))) return made;
   const { dimensions, config } = describeModel(made.config, reader.name);
   const shape = { rotary: made.form.rotary?.(config) ?? dimensions.headDim, context: dimensions.context, theta: Number(config.rope_theta ?? 10000) };
-  const rope = has(freqs) ? ropeFromFactors(await factors(freqs), shape) : longRope(await factors(short), await factors(long), lookupIn(reader));
+  const rope = has(freqs) ? ropeFromFactors(await factors(freqs), shape) : longRope(await factors(short), await factors(long), lookupIn(reader), shape);
   return { ...made, config: { ...made.config, [ropeKeyOf(made.form)]: rope } };
 }
 
@@ -108,15 +109,6 @@ function architectureOf(reader: GgufReader): { architecture: Architecture; form:
   throw new FormatError(
     `${reader.name}: an architecture that is not supported (yet), expected general.architecture to be one of ${[...known].join(", ")}, got ${JSON.stringify(named?.value ?? null)}. Choose a model of one of these, or add its architecture: docs/architecture.md tells how.`,
   );
-}
-
-/** The number of the fewest digits that is the same float32: 1e-5 where a config said so, not 0.000009999999747378752. */
-function shortest(value: number): number {
-  for (let digits = 1; digits < 10; digits++) {
-    const decimal = Number(value.toPrecision(digits));
-    if (Math.fround(decimal) === value) return decimal;
-  }
-  return value;
 }
 
 function lookupIn({ name: file, metadata, tensors }: GgufReader): GgufLookup {

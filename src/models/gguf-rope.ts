@@ -6,8 +6,9 @@
  */
 import { ConfigError, FormatError } from "../errors.ts";
 import type { GgufValue } from "../formats/gguf/read.ts";
-import { f32, text, u32 } from "../formats/gguf/values.ts";
-import type { GgufLookup } from "./architecture.ts";
+import { f32, shortest, text, u32 } from "../formats/gguf/values.ts";
+import type { GgufLookup, StretchedKind } from "./architecture.ts";
+import { checkSayable } from "./gguf-sayable.ts";
 import { frequencies, type RopeParameters } from "./rope-tables.ts";
 
 /** What a config says of its positions. */
@@ -19,9 +20,12 @@ export interface RopeConfig {
   readonly theta: number;
   /** `exactRamp` of the architecture's files. */
   readonly exactRamp: boolean;
+  /** Their name, and the kinds that readers of them have. */
+  readonly architecture: string;
+  readonly stretched: readonly StretchedKind[];
 }
 
-type RopeSizes = Omit<RopeConfig, "parameters" | "exactRamp">;
+type RopeSizes = Pick<RopeConfig, "rotary" | "context" | "theta">;
 
 const ownFactor = (factor: number): number => 1 + 0.1 * Math.log(factor);
 
@@ -45,7 +49,7 @@ export function ropeFromMetadata(file: GgufLookup, name: string): RopeParameters
         rope_type: "yarn",
         factor,
         ...(original === undefined ? {} : { original_max_position_embeddings: original }),
-        ...(attention === undefined ? {} : { attention_factor: attention * ownFactor(factor) }),
+        ...(attention === undefined ? {} : { attention_factor: shortest(Math.fround(attention * ownFactor(factor))) }),
         ...(fast === undefined ? {} : { beta_fast: fast }),
         ...(slow === undefined ? {} : { beta_slow: slow }),
       };
@@ -64,20 +68,22 @@ export function ropeFromFactors(factors: Float32Array, shape: RopeSizes): RopePa
   const made = llama3Factors(llama3, shape);
   if (made.length === factors.length && made.every((value, i) => Math.abs(value - factors[i]) <= 1e-5 * value)) return llama3;
   // The same factors for texts of any length, and no factor on attention.
-  return { rope_type: "longrope", short_factor: [...factors], long_factor: [...factors], attention_factor: 1 };
+  const same = Array.from(factors, shortest);
+  return { rope_type: "longrope", short_factor: same, long_factor: same, attention_factor: 1 };
 }
 
-/** LongRoPE from its tensors and metadata. */
-export function longRope(short: Float32Array, long: Float32Array, file: GgufLookup): RopeParameters {
+/** LongRoPE from its tensors and metadata. The factor on attention is left out where it is the formula's: a file holds 7 digits of it. */
+export function longRope(short: Float32Array, long: Float32Array, file: GgufLookup, shape: RopeSizes): RopeParameters {
   const original = file.optional("{arch}.rope.scaling.original_context_length");
   const attention = file.optional("{arch}.rope.scaling.attn_factor");
-  return {
+  const rope: RopeParameters = {
     rope_type: "longrope",
-    short_factor: [...short],
-    long_factor: [...long],
+    short_factor: Array.from(short, shortest),
+    long_factor: Array.from(long, shortest),
     ...(original === undefined ? {} : { original_max_position_embeddings: original }),
-    ...(attention === undefined ? {} : { attention_factor: attention }),
   };
+  const own = Math.fround(frequencies(rope, shape, 0).attentionFactor);
+  return attention === undefined || Math.fround(attention) === own ? rope : { ...rope, attention_factor: attention };
 }
 
 function llama3Factors(parameters: RopeParameters, { rotary, context, theta }: RopeSizes): Float64Array {
@@ -86,13 +92,15 @@ function llama3Factors(parameters: RopeParameters, { rotary, context, theta }: R
   return frequencies(parameters, shape, 0).inverse.map((f, i) => (plain[i] as number) / f);
 }
 
-/** What a file says of stretched positions: metadata by key, and tensors of factors by name. @throws ConfigError for what llama.cpp does not have ("dynamic") */
+/** What a file says of stretched positions: metadata by key, and tensors of factors by name. @throws ConfigError for what llama.cpp does not have ("dynamic"), or not for this architecture */
 export function ropeToGguf(rope: RopeConfig): { metadata: Record<string, GgufValue>; tensors: Record<string, Float32Array> } {
-  const { parameters, context } = rope;
+  const { parameters, context, architecture, stretched } = rope;
   const p = parameters ?? {};
   const kind = p.rope_type ?? p.type ?? "default";
   const original = u32(p.original_max_position_embeddings ?? context);
   const key = (name: string): string => `{arch}.rope.scaling.${name}`;
+  const told = kind === "su" ? "longrope" : kind;
+  if (told !== "default" && told !== "dynamic" && !stretched.includes(told)) checkSayable(architecture, "rope_type", ["default", ...stretched], told);
   switch (kind) {
     case "default":
       return { metadata: {}, tensors: {} };
@@ -127,7 +135,8 @@ export function ropeToGguf(rope: RopeConfig): { metadata: Record<string, GgufVal
       const [short, long] = [Float32Array.from(p.short_factor ?? []), Float32Array.from(p.long_factor ?? [])];
       const { attentionFactor } = frequencies(parameters, rope, 0);
       // Factors that are the same for every length are those of a `rope_freqs`.
-      if (attentionFactor === 1 && short.every((value, i) => value === long[i])) return { metadata: {}, tensors: { "rope_freqs.weight": short } };
+      if (stretched.includes("llama3") && attentionFactor === 1 && short.every((value, i) => value === long[i]))
+        return { metadata: {}, tensors: { "rope_freqs.weight": short } };
       return {
         metadata: { [key("type")]: text("longrope"), [key("original_context_length")]: original, [key("attn_factor")]: f32(attentionFactor) },
         tensors: { "rope_factors_short.weight": short, "rope_factors_long.weight": long },

@@ -210,6 +210,75 @@ test.each<[string, RopeParameters]>([
   model.dispose();
 });
 
+const LLAMA3 = { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 16 };
+const LONGROPE = { rope_type: "longrope", short_factor: [1, 1.1, 1.2, 1.3], long_factor: [1, 2, 3, 4], original_max_position_embeddings: 16 };
+/** llama.cpp 0.5 looks for tensors of factors in Llama, Granite and, of those for long texts, Phi-3; elsewhere it refuses the file. */
+test.each([
+  ["qwen2", LLAMA3, 'GGUF, qwen2: no place for rope_type, expected ["default","linear","yarn"], got "llama3". Keep'],
+  ["qwen2", LONGROPE, 'no place for rope_type, expected ["default","linear","yarn"], got "longrope"'],
+  ["olmo2", LLAMA3, "no place for rope_type"],
+  ["gpt_neox", LLAMA3, "no place for rope_type"],
+  ["granite", LLAMA3, null],
+  ["granite", LONGROPE, null],
+  ["mixtral", LLAMA3, null],
+  ["mistral", LONGROPE, null],
+])("%s with %j: the tensors of factors that llama.cpp has a place for", async (model_type, rope, message) => {
+  const size = model_type === "gpt_neox" ? { rotary_pct: 0.5, tie_word_embeddings: false } : { num_key_value_heads: 2, sliding_window: null };
+  const known = describeModel({ model_type }).config;
+  const config = { ...SIZES, num_attention_heads: model_type === "gpt_neox" ? 2 : 4, ...size };
+  const given = Object.fromEntries(Object.entries(config).filter(([key]) => key in known || key === "rotary_pct"));
+  const model = createModel({ model_type, ...given, rope_scaling: rope });
+  const file = at("factors.gguf");
+  if (message === null) {
+    await saveGguf(model, file, { type: "F32" });
+    rmSync(file);
+  } else {
+    await expect(saveGguf(model, file, { type: "F32" })).rejects.toThrow(message);
+    expect(existsSync(file)).toBe(false);
+  }
+  model.dispose();
+});
+
+test("Phi-3 whose factors are the same for every length keeps both tensors, as llama.cpp has no rope_freqs there", async () => {
+  const same = { rope_type: "longrope", short_factor: [1, 1.1, 1.2, 1.3], long_factor: [1, 1.1, 1.2, 1.3] };
+  const model = createModel({ model_type: "phi3", ...SIZES, num_attention_heads: 4, original_max_position_embeddings: 64, rope_scaling: same });
+  const file = at("same.gguf");
+  await saveGguf(model, file, { type: "F32" });
+  const reader = await openGgufFiles(file);
+  await reader.close();
+  expect([...reader.tensors.keys()].filter((name) => name.startsWith("rope"))).toEqual(["rope_factors_short.weight", "rope_factors_long.weight"]);
+  model.dispose();
+});
+
+test("LongRoPE's factor on attention comes back as the formula where it is the formula's, and as a number where not", async () => {
+  for (const [attention_factor, told] of [
+    [undefined, undefined],
+    [1.25, 1.25],
+  ]) {
+    const model = createModel({ ...LLAMA, head_dim: 8, rope_parameters: { ...LONGROPE, ...(attention_factor === undefined ? {} : { attention_factor }) } });
+    const file = at("attention.gguf");
+    await saveGguf(model, file, { type: "F32" });
+    const again = await fromPretrained(file);
+    expect((again.config.rope_parameters as RopeParameters).attention_factor).toBe(told);
+    again.dispose();
+    model.dispose();
+  }
+});
+
+test("factors come back with the digits that the config had, though files hold float32", async () => {
+  const rope_parameters = { rope_type: "yarn", factor: 4, original_max_position_embeddings: 16, attention_factor: 1.5 };
+  for (const rope of [LONGROPE, rope_parameters]) {
+    const model = randomModel({ ...LLAMA, head_dim: 8, rope_parameters: rope });
+    const file = at("digits.gguf");
+    await saveGguf(model, file, { type: "F32" });
+    const again = await fromPretrained(file);
+    const { original_max_position_embeddings: _, ...expected } = rope;
+    expect(again.config.rope_parameters).toMatchObject(expected);
+    again.dispose();
+    model.dispose();
+  }
+});
+
 describe("several files", () => {
   async function split(counts: readonly number[] = [2, 2], total?: number, second = 1): Promise<string> {
     const model = randomModel(LLAMA);

@@ -82,6 +82,8 @@ function ropeOf(source: WeightSource, form: Form): ReturnType<typeof ropeToGguf>
     context: dimensions.context,
     theta: Number(config.rope_theta ?? 10000),
     exactRamp: form.exactRamp === true,
+    architecture: form.architecture,
+    stretched: form.stretched ?? ["linear", "yarn"],
   });
 }
 

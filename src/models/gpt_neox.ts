@@ -310,8 +310,9 @@ export const gptNeoX = defineArchitecture<GPTNeoXConfig>({
       };
     },
     metadata: (config) => {
-      // llama.cpp's GPT-NeoX asks for the biases, and has one activation.
+      // llama.cpp's GPT-NeoX asks for the biases and a head, and has one activation.
       checkSayable("gptneox", "attention_bias", true, config.attention_bias);
+      checkSayable("gptneox", "tie_word_embeddings", false, config.tie_word_embeddings);
       checkSayable("gptneox", "hidden_act", "gelu", ACTIVATIONS[config.hidden_act]);
       return {
         "{arch}.vocab_size": u32(config.vocab_size),

@@ -296,6 +296,7 @@ export const granite = defineArchitecture<GraniteConfig>({
   weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
   gguf: {
     architecture: "granite",
+    stretched: ["linear", "yarn", "llama3", "longrope"],
     config: (file) => {
       const heads = file.number("{arch}.attention.head_count");
       const hidden = file.number("{arch}.embedding_length");

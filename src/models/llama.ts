@@ -230,6 +230,7 @@ export const llama = defineArchitecture<LlamaConfig>({
   weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
   gguf: {
     architecture: "llama",
+    stretched: ["linear", "yarn", "llama3", "longrope"],
     matches: (file) => (file.optional("{arch}.expert_count") ?? 0) === 0,
     config: (file) => ({ ...sizesFromGguf(file), attention_bias: file.has("blk.0.attn_q.bias"), mlp_bias: file.has("blk.0.ffn_up.bias") }),
     metadata: (config) => {

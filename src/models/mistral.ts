@@ -199,6 +199,7 @@ export const mistral = defineArchitecture<MistralConfig>({
   // Such files name themselves "llama", and opened they are one.
   gguf: {
     architecture: "llama",
+    stretched: ["linear", "yarn", "llama3", "longrope"],
     // Files of Llama and Mistral say nothing of which they are: they open as Llama.
     matches: () => false,
     config: sizesFromGguf,

@@ -243,6 +243,7 @@ export const mixtral = defineArchitecture<MixtralConfig>({
   },
   gguf: {
     architecture: "llama",
+    stretched: ["linear", "yarn", "llama3", "longrope"],
     matches: (file) => (file.optional("{arch}.expert_count") ?? 0) > 0,
     config: (file) => ({
       ...sizesFromGguf(file),

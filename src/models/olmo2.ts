@@ -293,6 +293,7 @@ export const olmo2 = defineArchitecture<Olmo2Config>({
     },
     metadata: (config) => {
       checkSayable("olmo2", "attention_bias", false, config.attention_bias);
+      checkSayable("olmo2", "tie_word_embeddings", false, config.tie_word_embeddings);
       checkSayable("olmo2", "hidden_act", "silu", GATED_ACTIVATIONS[config.hidden_act]);
       const { kvHeads, headDim } = dimensionsOf(config);
       return {

@@ -304,6 +304,7 @@ export const phi3 = defineArchitecture<Phi3Config>({
   weights: { base: "model.", tied: ["lm_head.weight"], names: [[/rotary_emb\.inv_freq$/, null]] },
   gguf: {
     architecture: "phi3",
+    stretched: ["longrope"],
     rotary: (config) => rotaryOf(dimensionsOf(config).headDim, config.partial_rotary_factor),
     config: (file) => {
       const heads = file.number("{arch}.attention.head_count");

@@ -234,6 +234,7 @@ export const qwen3 = defineArchitecture<Qwen3Config>({
     config: (file) => ({ ...sizesFromGguf(file), attention_bias: file.has("blk.0.attn_q.bias") }),
     metadata: (config) => {
       checkSayable("qwen3", "use_sliding_window", false, config.use_sliding_window);
+      checkSayable("qwen3", "attention_bias", false, config.attention_bias);
       checkSayable("qwen3", "hidden_act", "silu", config.hidden_act);
       return ggufSizes(config);
     },

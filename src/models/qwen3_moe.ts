@@ -279,6 +279,7 @@ export const qwen3Moe = defineArchitecture<Qwen3MoeConfig>({
     }),
     metadata: (config) => {
       checkSayable("qwen3moe", "use_sliding_window", false, config.use_sliding_window);
+      checkSayable("qwen3moe", "attention_bias", false, config.attention_bias);
       checkSayable("qwen3moe", "hidden_act", "silu", GATED_ACTIVATIONS[config.hidden_act]);
       checkSayable("qwen3moe", "norm_topk_prob", true, config.norm_topk_prob);
       checkSayable("qwen3moe", "decoder_sparse_step", 1, config.decoder_sparse_step);

@@ -256,6 +256,8 @@ export const smollm3 = defineArchitecture<SmolLM3Config>({
     config: (file) => ({ ...sizesFromGguf(file), attention_bias: file.has("blk.0.attn_q.bias"), mlp_bias: file.has("blk.0.ffn_up.bias") }),
     metadata: (config) => {
       checkSayable("smollm3", "use_sliding_window", false, config.use_sliding_window);
+      checkSayable("smollm3", "attention_bias", false, config.attention_bias);
+      checkSayable("smollm3", "mlp_bias", false, config.mlp_bias);
       checkSayable("smollm3", "hidden_act", "silu", config.hidden_act);
       const layers = Array.from({ length: config.num_hidden_layers }, (_, i) => i);
       checkSayable(

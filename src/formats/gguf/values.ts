@@ -8,3 +8,12 @@ export const text = (value: string): GgufValue => ({ kind: "string", value });
 export const texts = (value: readonly string[]): GgufValue => ({ kind: "array", of: "string", value });
 export const i32s = (value: ArrayLike<number>): GgufValue => ({ kind: "array", of: "i32", value: Int32Array.from(value) });
 export const f32s = (value: Float32Array): GgufValue => ({ kind: "array", of: "f32", value });
+
+/** The number of the fewest digits that is the same float32: 1e-5 where a config said so, not 0.000009999999747378752. */
+export function shortest(value: number): number {
+  for (let digits = 1; digits < 10; digits++) {
+    const decimal = Number(value.toPrecision(digits));
+    if (Math.fround(decimal) === value) return decimal;
+  }
+  return value;
+}
