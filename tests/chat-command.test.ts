@@ -86,6 +86,26 @@ test("save, load, system, clear", { timeout: 60_000 }, async () => {
   expect(loaded.messages).toEqual([{ role: "system", content: "Be brief." }]);
 });
 
+test("a conversation that is not saved is not replaced without a word", { timeout: 60_000 }, async () => {
+  const talk = async (input: string) => {
+    const { code, out, err } = await chat(input, at("roomy"), "--max-new-tokens", "3", "--json");
+    return { code, err, contents: code === 0 ? JSON.parse(out).messages.map(({ content }: { content: string }) => content) : [] };
+  };
+  await talk(`/system Old.\n/save ${at("old.json")}\n`);
+  expect(await talk(`How?\n/load ${at("old.json")}\n`)).toMatchObject({
+    code: 1,
+    err: expect.stringContaining(
+      `\n/load: this conversation is not saved, expected it to be before another takes its place, got 2 messages. Write /save FILE first, or /load! ${at("old.json")} to lose it.\n`,
+    ),
+  });
+  expect(await talk(`How?\n/load! ${at("old.json")}\n`)).toMatchObject({ code: 0, contents: ["Old."] });
+  const saved = await talk(`How?\n/save ${at("new.json")}\n/load ${at("old.json")}\n/load ${at("new.json")}\n`);
+  expect(saved).toMatchObject({ code: 0, contents: ["How?", expect.any(String)] });
+  expect(await talk(`/load ${at("new.json")}\nAnd?\n/load ${at("old.json")}\n`)).toMatchObject({ code: 1, err: expect.stringContaining("got 4 messages") });
+  // Instructions alone are soon written again.
+  expect(await talk(`/system New.\n/load ${at("old.json")}\n`)).toMatchObject({ code: 0, contents: ["Old."] });
+});
+
 test("a context that is full is told, refused, or shifted where that was asked for", { timeout: 60_000 }, async () => {
   const lines = "a\n".repeat(30);
   const refused = await chat(lines, at("model"), "--max-new-tokens", "2");

@@ -115,7 +115,12 @@ async function templateOf(file: string): Promise<string> {
 }
 
 /** A conversation as the model is to read it. @throws TemplateError that names the template's file, where there is one */
-export function writeChat(tokenizer: Tokenizer, { template, file }: ChatForm, messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): RenderedChat {
+export function writeChat(
+  tokenizer: Tokenizer,
+  { template, file }: ChatForm,
+  messages: readonly ChatMessage[],
+  options: ChatTemplateOptions = {},
+): RenderedChat {
   try {
     return tokenizer.applyChatTemplate(messages, { ...options, ...(template === undefined ? {} : { template }) });
   } catch (error) {

@@ -61,8 +61,7 @@ export function createSession(options: SessionOptions): Session {
   let last: Answer | null = null;
   let retries = 0;
 
-  const idsOf = (shown: readonly Turn[]): Int32Array =>
-    writeChat(tokenizer, form, shown, { addGenerationPrompt: true, variables: options.variables }).ids;
+  const idsOf = (shown: readonly Turn[]): Int32Array => writeChat(tokenizer, form, shown, { addGenerationPrompt: true, variables: options.variables }).ids;
 
   /** What the model sees: all turns, or where they do not fit, and only if that was asked for, the system message and the newest. */
   function fitting(): { ids: Int32Array; dropped: number } {

@@ -102,6 +102,30 @@ test("a damaged file is told once, and a context of fewer tokens than are compar
   expect(compared.of).toBeGreaterThan(10);
 });
 
+test("a misspelt folder is not made for a file", async () => {
+  for (const line of [
+    ["convert", at("model"), "--to", "gguf"],
+    ["quantize", at("model"), "--type", "Q8_0"],
+  ])
+    expect(await groundup(...line, "--out", at("nosuch/a.gguf"))).toMatchObject({
+      code: 1,
+      err: `${at("nosuch/a.gguf")}: its folder does not exist, expected one to write into, got ${at("nosuch")}. Make it, or correct --out.\n`,
+    });
+  expect(existsSync(at("nosuch"))).toBe(false);
+});
+
+test("what is written is named by its whole path", async () => {
+  const before = process.cwd();
+  process.chdir(folder);
+  try {
+    expect((await groundup("convert", "model", "--to", "gguf", "--out", "named.gguf")).out).toContain(`${at("named.gguf")}: BF16, `);
+    expect((await groundup("convert", "model", "--to", "hf", "--out", "deep/er")).out).toContain(`${at("deep/er")}: model.safetensors, config.json`);
+    expect((await groundup("quantize", "model", "--type", "int8", "--out", "deep/int8", "--no-check")).out).toContain(`${at("deep/int8")}: int8, `);
+  } finally {
+    process.chdir(before);
+  }
+});
+
 test("a text without a perplexity is told before the work", async () => {
   writeFileSync(at("short.txt"), "a");
   const { err, code } = await groundup("quantize", at("model"), "--out", at("unmade.gguf"), "--perplexity", at("short.txt"));

@@ -1,7 +1,6 @@
 /** A file of prompts through the engine, and its answers into another file: a line for each, and none twice, however often the process is killed. */
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
-import { dirname, resolve } from "node:path";
 import * as z from "zod";
 import { ConfigError, FormatError, GroundupError, RunError } from "../errors.ts";
 import { isJsonObject, type Json, parseConfig, parseJson } from "../formats/index.ts";
@@ -12,7 +11,7 @@ import type { StateDType } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import type { Io } from "./command.ts";
-import { checkPath, type OpenedModel } from "./open-model.ts";
+import { checkFolderOf, checkPath, type OpenedModel } from "./open-model.ts";
 import { OWN_FLAGS, type RequestFlags, requestOptions } from "./request-flags.ts";
 
 export interface FileOptions {
@@ -44,8 +43,7 @@ export function checkFiles(inputs: string, out: string): void {
   checkPath(inputs);
   if (!statSync(inputs).isFile())
     throw new ConfigError(`${inputs}: no file, expected one with a line {"prompt": "…"} for each prompt, got a folder. Name a file in it.`);
-  const parent = dirname(resolve(out));
-  if (!existsSync(parent)) throw new ConfigError(`${out}: its folder does not exist, expected one to write into, got ${parent}. Make it, or correct --out.`);
+  checkFolderOf(out, "--out");
 }
 
 // A file is checked as a whole before anything runs, so it is held as a whole.

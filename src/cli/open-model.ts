@@ -1,6 +1,6 @@
 /** Finds and opens the model that a command line names: a Hugging Face folder, a checkpoint, or a run. */
 import { closeSync, existsSync, lstatSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
 import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
@@ -186,6 +186,13 @@ export function checkPath(path: string): void {
   throw new ConfigError(
     `${path || '""'}: not found, expected a file or folder, got nothing at this path.${suggestion}${runs.length > 0 && suggestion === "" ? ` There are ${list(runs)}.` : ""} Check the path.`,
   );
+}
+
+/** For a file that is to be written. @throws ConfigError where its folder is not there: a misspelt one is not made @param name what is to be corrected */
+export function checkFolderOf(file: string, name: string): void {
+  const parent = dirname(resolve(file));
+  if (isFolder(parent)) return;
+  throw new ConfigError(`${file}: its folder does not exist, expected one to write into, got ${parent}. Make it, or correct ${name}.`);
 }
 
 /** No where the system refuses to look: below a file or a circle of links, or at a name that is too long. */

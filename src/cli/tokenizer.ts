@@ -1,6 +1,6 @@
 /** `groundup tokenizer train|encode|decode|inspect`. */
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import * as z from "zod";
 import { type DocumentMode, decodeText, documentModeSchema, openDocuments } from "../data/index.ts";
 import { readBytes, replacedNote } from "../data/read-documents.ts";
@@ -137,7 +137,7 @@ const train = defineCommand({
       io.print(
         `The text has no more ${model === "unigram" ? "pieces" : "pairs to merge"}, so there are fewer than the ${grouped(vocabSize)} that were asked for.`,
       );
-    io.print(`Written to ${out}. Look at it with: ${commandName()} tokenizer inspect ${word(out)}`);
+    io.print(`Written to ${resolve(out)}. Look at it with: ${commandName()} tokenizer inspect ${word(out)}`);
     return { out, model, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
   },
 });
