@@ -24,9 +24,9 @@ import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
-import { cutSlice, ggufNames, type Part, pasteSlice, sliceShape, type WeightSlice } from "./gguf-names.ts";
+import { cutSlice, ggufNames, type Part, pasteSlice, sliceShape } from "./gguf-names.ts";
 import { longRope, ropeFromFactors, ropeFromMetadata } from "./gguf-rope.ts";
-import { misfit } from "./weight-names.ts";
+import { checkFit } from "./weight-names.ts";
 
 export type Form = GgufForm<Readonly<Record<string, unknown>>>;
 
@@ -181,18 +181,14 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
   const found = new Set(there.map(({ key }) => key));
   const missing = [...slices.keys()].filter((key) => !found.has(key));
   const unexpected = there.flatMap(({ info, key }) => (slices.has(key) ? [] : [info.name]));
-  if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(reader.name, missing, unexpected, "metadata"));
-  const pairs = there.map(({ info, key }) => {
-    const { name, part } = slices.get(key) as WeightSlice;
-    return { info, name, part, target: wanted.get(name) as Tensor };
+  const pairs = there.flatMap(({ info, key }) => {
+    const slice = slices.get(key);
+    return slice === undefined ? [] : [{ info, name: slice.name, part: slice.part, target: wanted.get(slice.name) as Tensor }];
   });
-  for (const { info, name, part, target } of pairs) {
-    const shape = sliceShape(seenShape(target.shape, name, form), part);
-    if (info.shape.join() !== shape.join())
-      throw new FormatError(
-        `${reader.name}, tensor ${info.name}: wrong shape, expected (${shape.join(", ")}), got (${info.shape.join(", ")}). The metadata and the weights do not belong together.`,
-      );
-  }
+  const misshaped = pairs
+    .map(({ info, name, part, target }) => ({ name: info.name, expected: sliceShape(seenShape(target.shape, name, form), part), got: info.shape }))
+    .filter(({ expected, got }) => expected.join() !== got.join());
+  checkFit(reader.name, { missing, unexpected, misshaped }, "metadata");
   const byName = new Map<string, typeof pairs>();
   // In the order of their places, as `readPiece` likes it.
   for (const pair of pairs.toSorted((a, b) => a.info.offset - b.info.offset)) byName.set(pair.name, [...(byName.get(pair.name) ?? []), pair]);
