@@ -31,7 +31,7 @@ export const command = defineCommand({
   examples: ["groundup inspect runs/quickstart", "groundup inspect ./gpt2 --tensors", "groundup inspect model.safetensors --json"],
   async run([name], { tensors, offline }, io) {
     const path = await placeOf(name, io.log, { weights: true, offline, signal: io.signal });
-    checkPath(path);
+    checkPath(path, "PATH");
     const { report, lines } = await inspect(path, tensors);
     for (const line of lines) io.print(line);
     return report;
@@ -276,7 +276,7 @@ async function inspectRun(path: string, tensors: boolean): Promise<Inspected> {
     `saved      ${saved.length === 0 ? "no checkpoint yet" : saved.map(({ step }) => step).join(", ")}`,
   ];
   if (saved.length === 0) return { report: head, lines };
-  const model = await inspectModel(await findModel(path), tensors);
+  const model = await inspectModel(await findModel(path, "PATH"), tensors);
   return { report: { ...head, model: model.report }, lines: [...lines, ...model.lines] };
 }
 

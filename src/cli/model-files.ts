@@ -29,7 +29,7 @@ export interface ModelFiles {
 export async function openModelFiles(place: string, log: (line: string) => void, options: Pick<OpenModelOptions, "offline"> = {}): Promise<ModelFiles> {
   const found = await placeOf(place, log, { weights: true, tokenizer: true, ...options });
   const gguf = await isGgufFile(found);
-  const path = gguf ? found : await findModel(found);
+  const path = gguf ? found : await findModel(found, "MODEL");
   // The weights first: what is damaged or no model is told once, not as a missing tokenizer too.
   const weights = await openWeights(path);
   try {

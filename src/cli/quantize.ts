@@ -36,7 +36,7 @@ export const command = defineCommand({
   async run([path], { type, out, check, perplexity: text, context, force, offline }, io) {
     const packing = PACKINGS.find((one) => one === type);
     checkTarget(out, path, force, packing !== undefined);
-    if (text !== undefined) checkPath(text);
+    if (text !== undefined) checkPath(text, "--perplexity");
     const { path: source, weights, tokenizer, chatTemplate, generationConfig, name } = await openModelFiles(path, io.log, { offline });
     if (text !== undefined && tokenizer === null)
       throw new ConfigError(`${path}: no tokenizer, expected one for --perplexity, got none. Put it beside the model.`);
