@@ -99,7 +99,7 @@ describe("generate", () => {
     writeFileSync(at("empty", "small.gguf"), "GGUF\x03\0\0\0");
     expect((await groundup("generate", at("empty"), "--prompt", "a")).err).toContain(`got small.gguf. Name the file itself: ${at("empty", "small.gguf")}.`);
     expect((await groundup("generate", at("empty", "small.gguf"), "--prompt", "a")).err).toContain(
-      "small.gguf: cut off, expected a header of more than 8 bytes",
+      "small.gguf: the file ends early, expected more than 8 bytes, got 8.",
     );
     rmSync(at("empty", "small.gguf"));
   });

@@ -3,7 +3,7 @@
  * Hugging Face's names: block-quantised matrices as they are, all others in float32.
  */
 import { FormatError } from "../errors.ts";
-import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
+import { dequantizeBlocks, unreadLayouts } from "../formats/gguf/dequantize.ts";
 import type { GgufReader, GgufTensor } from "../formats/gguf/read.ts";
 import { GGML_TYPES } from "../formats/gguf/types.ts";
 import { parameterReplacer } from "../nn/index.ts";
@@ -39,6 +39,7 @@ export interface OpenOptions {
 /** @throws FormatError for an architecture that groundup does not have, and where names or shapes do not fit it; the reader is closed */
 export async function modelFromGguf(reader: GgufReader, options: OpenOptions = {}): Promise<CausalLM> {
   try {
+    checkLayouts(reader);
     const { config, form } = await ggufConfig(reader);
     const keepsBlocks = options.dtype !== "f32";
     const stored = [...reader.tensors.values()].reduce((sum, t) => sum + t.bytes, 0);
@@ -53,6 +54,12 @@ export async function modelFromGguf(reader: GgufReader, options: OpenOptions = {
   } finally {
     await reader.close();
   }
+}
+
+/** @throws FormatError where weights are in layouts that nothing here reads, before the first is read */
+export function checkLayouts({ name, tensors }: GgufReader): void {
+  const unread = unreadLayouts(tensors.values());
+  if (unread !== null) throw new FormatError(`${name}: ${unread}`);
 }
 
 /** What a file's metadata say of its model. @throws FormatError for an architecture or a form of positions that groundup does not have */

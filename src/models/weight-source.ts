@@ -12,7 +12,7 @@ import { describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
-import { ggufConfig, isRope, ourBlocks, ourValues, seenShape } from "./gguf-model.ts";
+import { checkLayouts, ggufConfig, isRope, ourBlocks, ourValues, seenShape } from "./gguf-model.ts";
 import { ggufNames, wholeOf } from "./gguf-names.ts";
 import { fromNanoGpt } from "./nanogpt.ts";
 import { checkFit, type Differences, ownNames, piecesOf } from "./weight-names.ts";
@@ -212,6 +212,7 @@ async function fromGguf(place: string): Promise<WeightSource> {
   const { openGgufFiles } = await import("../formats/gguf/files.ts");
   const reader = await openGgufFiles(place);
   try {
+    checkLayouts(reader);
     const { config, form } = await ggufConfig(reader);
     const description = describeModel(config, place);
     const { toOurs, partsOf } = ggufNames(form.names);
