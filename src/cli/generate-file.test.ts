@@ -53,7 +53,8 @@ afterAll(() => {
   model.dispose();
   rmSync(folder, { recursive: true, force: true });
 });
-const flags = (name: string): string[] => ["--inputs", at("prompts.jsonl"), "--out", at(name), "--seed", "7", "--top-p", "0.9", "--max-batch", "4"];
+const BATCH = ["--max-batch", "4"];
+const flags = (name: string): string[] => ["--inputs", at("prompts.jsonl"), "--out", at(name), "--seed", "7", "--top-p", "0.9", ...BATCH];
 
 test("each line's answer is what that prompt gives alone, with the flags and what the line says for itself", async () => {
   const { out, err } = await groundup(...flags("a.jsonl"), "--json");
@@ -92,6 +93,16 @@ test("in the order of the inputs where asked for, and the same answers with gues
   await groundup(...flags("c.jsonl"), "--draft", at("model"));
   expect(byLine(answersIn("c.jsonl"))).toEqual(byLine(answersIn("a.jsonl")));
   expect(answersIn("a.jsonl")).not.toEqual(byLine(answersIn("a.jsonl")));
+});
+
+test("many prompts at a time, without a warning of Node's", async () => {
+  const warnings: unknown[] = [];
+  const warn = (warning: unknown) => warnings.push(warning);
+  process.on("warning", warn);
+  await groundup(...flags("m.jsonl").slice(0, -BATCH.length), "--max-batch", "16");
+  process.off("warning", warn);
+  expect(warnings).toEqual([]);
+  expect(byLine(answersIn("m.jsonl"))).toEqual(byLine(answersIn("a.jsonl")));
 });
 
 test("keys and values as float16 give log-probabilities that are rounded", async () => {

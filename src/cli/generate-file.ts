@@ -1,5 +1,6 @@
 /** A file of prompts through the engine, and its answers into another file: a line for each, and none twice, however often the process is killed. */
 import { createHash } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { closeSync, createReadStream, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
 import * as z from "zod";
 import { ConfigError, FormatError, GroundupError, RunError } from "../errors.ts";
@@ -83,6 +84,8 @@ export async function generateFile({ model, tokenizer, folder, stopIds }: Opened
   const engine = createEngine(model, { tokenizer, maxBatch, stateDtype, ...(speculation === undefined ? {} : { speculation }) });
   const started = performance.now();
   const seconds = (): number => (performance.now() - started) / 1000;
+  // Each prompt in the batch listens.
+  setMaxListeners(0, io.signal);
   const writer = createWriter(out, order, open);
   const failures: string[] = [];
   const progress = setInterval(() => io.log(progressLine(writer.written(), open.length, engine, seconds())), 2000);
