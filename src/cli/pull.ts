@@ -1,5 +1,4 @@
 /** `groundup pull`: gets a model from the hub. */
-
 import { dirname } from "node:path";
 import * as z from "zod";
 import { GroundupError } from "../errors.ts";
