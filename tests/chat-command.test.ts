@@ -86,6 +86,26 @@ test("save, load, system, clear", { timeout: 60_000 }, async () => {
   expect(loaded.messages).toEqual([{ role: "system", content: "Be brief." }]);
 });
 
+test("a conversation that is not saved is not replaced without a word", { timeout: 60_000 }, async () => {
+  const talk = async (input: string) => {
+    const { code, out, err } = await chat(input, at("roomy"), "--max-new-tokens", "3", "--json");
+    return { code, err, contents: code === 0 ? JSON.parse(out).messages.map(({ content }: { content: string }) => content) : [] };
+  };
+  await talk(`/system Old.\n/save ${at("old.json")}\n`);
+  expect(await talk(`How?\n/load ${at("old.json")}\n`)).toMatchObject({
+    code: 1,
+    err: expect.stringContaining(
+      `\n/load: this conversation is not saved, expected it to be before another takes its place, got 2 messages. Write /save FILE first, or /load! ${at("old.json")} to lose it.\n`,
+    ),
+  });
+  expect(await talk(`How?\n/load! ${at("old.json")}\n`)).toMatchObject({ code: 0, contents: ["Old."] });
+  const saved = await talk(`How?\n/save ${at("new.json")}\n/load ${at("old.json")}\n/load ${at("new.json")}\n`);
+  expect(saved).toMatchObject({ code: 0, contents: ["How?", expect.any(String)] });
+  expect(await talk(`/load ${at("new.json")}\nAnd?\n/load ${at("old.json")}\n`)).toMatchObject({ code: 1, err: expect.stringContaining("got 4 messages") });
+  // Instructions alone are soon written again.
+  expect(await talk(`/system New.\n/load ${at("old.json")}\n`)).toMatchObject({ code: 0, contents: ["Old."] });
+});
+
 test("a context that is full is told, refused, or shifted where that was asked for", { timeout: 60_000 }, async () => {
   const lines = "a\n".repeat(30);
   const refused = await chat(lines, at("model"), "--max-new-tokens", "2");
@@ -99,12 +119,30 @@ test("what goes wrong is said", { timeout: 60_000 }, async () => {
   expect(await chat("a\n", at("silent"))).toMatchObject({ code: 1, err: expect.stringContaining("this model has no chat template") });
   expect(await chat("a\n", at("model"), "--template", at("none.jinja"))).toMatchObject({
     code: 1,
-    err: expect.stringMatching(/--template .*none\.jinja: can.t be read, expected a Jinja file, got ENOENT/),
+    err: expect.stringMatching(/--template .*none\.jinja: not found, expected a readable file, got nothing at this path/),
   });
   expect(await chat("a\n", at("silent"), "--plain", "--max-new-tokens", "2")).toMatchObject({ code: 0 });
   expect(await chat("refuse\n", at("model"))).toMatchObject({ code: 1, err: expect.stringContaining("got: not this") });
   expect(await chat("/retyr\n", at("model"))).toMatchObject({ code: 1, err: expect.stringContaining('Did you mean "retry"?') });
   expect(await chat("", at("model"), "--set", "x")).toMatchObject({ code: 1, err: expect.stringContaining("bad --set") });
+});
+
+test("a template's file is named in what is wrong with it", { timeout: 60_000 }, async () => {
+  const error = async (content: string | Buffer, message = "a") => {
+    writeFileSync(at("mine.jinja"), content);
+    const { code, err } = await chat(`${message}\n`, at("model"), "--template", at("mine.jinja"), "--max-new-tokens", "2");
+    return [code, err];
+  };
+  const where = `--template ${at("mine.jinja")}`;
+  const nothing = "writes no messages, expected a Jinja template for conversations";
+  expect(await error("")).toEqual([1, `${where}: ${nothing}, got an empty file. Name another file.\n`]);
+  expect(await error(" \n\n")).toEqual([1, `${where}: ${nothing}, got a file of blanks alone. Name another file.\n`]);
+  expect(await error(Buffer.from([0x7b, 0xff]))).toEqual([1, expect.stringContaining(`${where}: not text, expected UTF-8`)]);
+  // Before anything is typed.
+  expect(await error("{{ messages }", "")).toEqual([1, expect.stringContaining(`${where}, line 1: not a template, expected Jinja`)]);
+  expect(await error("\n{{ raise_exception('not this') }}")).toEqual([1, expect.stringContaining(`${where}, line 2: the template refuses these messages`)]);
+  expect(await error("{{ messages | nosuch }}")).toEqual([1, expect.stringContaining(`${where}, line 1: can't be rendered`)]);
+  expect(await chat("a\n", at("model"), "--template", folder)).toMatchObject({ code: 1, err: expect.stringContaining(`--template ${folder}: not a file`) });
 });
 
 test.skipIf(process.platform === "win32")("Ctrl-C while nothing is answered ends it", { timeout: 60_000 }, async () => {

@@ -2,6 +2,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { DataError, FormatError } from "../errors.ts";
 import { isJsonObject, parseJson, writeFileAtomic } from "../formats/index.ts";
+import { checkFolderOf } from "./open-model.ts";
 
 /** A turn of a conversation in the terminal. */
 export type Turn = {
@@ -17,9 +18,10 @@ const MOST_BYTES = 1 << 26;
 
 /**
  * Writes a conversation; one that is there already is replaced.
- * @throws DataError where a file of that name is something else, which stays as it is
+ * @throws DataError where a file of that name is something else, which stays as it is; ConfigError where its folder is not there
  */
 export async function saveChat(file: string, turns: readonly Turn[]): Promise<void> {
+  checkFolderOf(file, "the name");
   const there = await stat(file).then(
     () => true,
     () => false,

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -87,6 +87,14 @@ describe("files", () => {
     expect(readFileSync(at("thesis.txt"), "utf8")).toBe("years of work");
     mkdirSync(at("folder"));
     await expect(saveChat(at("folder"), [])).rejects.toThrow(/folder: there already/);
+  });
+
+  test("a misspelt folder is not made", async () => {
+    await expect(saveChat(at("nosuch/a.json"), [])).rejects.toThrow(
+      `${at("nosuch/a.json")}: its folder does not exist, expected one to write into, got ${at("nosuch")}. Make it, or correct the name.`,
+    );
+    expect(existsSync(at("nosuch"))).toBe(false);
+    await expect(saveChat(at("a.json/b.json"), [])).rejects.toThrow(/its folder does not exist/);
   });
 
   test.each([

@@ -1,10 +1,9 @@
 /** What a model's files say about talking with it: how tokens are drawn, what ends a turn, and which template it has. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ConfigError } from "../errors.ts";
-import { type GenerationConfig, isGgufFile, openFile, openFolder, openGguf, readGenerationConfig } from "../formats/index.ts";
+import { ConfigError, FormatError, TemplateError } from "../errors.ts";
+import { type GenerationConfig, isGgufFile, openFile, openFolder, openGguf, readGenerationConfig, readText } from "../formats/index.ts";
 import { checkSampling, type SamplingOptions } from "../generate/index.ts";
-import type { Tokenizer } from "../tokenizers/index.ts";
+import type { ChatMessage, ChatTemplateOptions, RenderedChat, Tokenizer } from "../tokenizers/index.ts";
 
 /** Names in generation_config.json and in GGUF metadata. */
 const SAMPLING = [
@@ -77,41 +76,72 @@ export const noTemplate = (folder: string, advice: string): ConfigError =>
 export interface ChatForm {
   /** Jinja, or undefined for the tokenizer's own. */
   readonly template: string | undefined;
+  /** Where the template was read from, if a person named a file. */
+  readonly file: string | undefined;
   /** Texts that an answer ends before. */
   readonly stop: readonly string[];
   /** The special token that the template puts behind an answer. */
   readonly endIds: readonly number[];
 }
 
-/** @throws ConfigError for a model without a template when none was given */
+/** @throws ConfigError for a model without a template when none was given; FormatError or TemplateError for a file that is none */
 export async function chatForm(folder: string, tokenizer: Tokenizer, given: { template?: string; plain: boolean }): Promise<ChatForm> {
-  if (given.plain) return { template: PLAIN, stop: ["\nUser:", "\nSystem:"], endIds: [] };
+  if (given.plain) return { template: PLAIN, file: undefined, stop: ["\nUser:", "\nSystem:"], endIds: [] };
   const file = given.template;
   if (file === undefined && !hasTemplate(tokenizer))
     throw noTemplate(
       folder,
       "continue texts with groundup generate, name a template with --template FILE, or try --plain, which writes User: and Assistant: before each turn.",
     );
-  const template =
-    file === undefined
-      ? undefined
-      : await readFile(file, "utf8").catch((cause: NodeJS.ErrnoException) => {
-          throw new ConfigError(`--template ${file}: can't be read, expected a Jinja file, got ${cause.code ?? cause.message}. Check the path.`, { cause });
-        });
-  return { template, stop: [], endIds: endOf(tokenizer, template) };
+  const form = { template: file === undefined ? undefined : await templateOf(file), file, stop: [], endIds: [] };
+  return { ...form, endIds: endOf(tokenizer, form) };
 }
 
-/** The id that the template writes behind an answer, which a model learns to end it with. */
-function endOf(tokenizer: Tokenizer, template: string | undefined): number[] {
+/** Larger than any template. */
+const MOST_BYTES = 1 << 20;
+
+async function templateOf(file: string): Promise<string> {
+  let text: string;
+  try {
+    const source = await openFile(file);
+    text = await readText(source, MOST_BYTES).finally(() => source.close());
+  } catch (cause) {
+    if (!(cause instanceof FormatError)) throw cause;
+    throw new FormatError(`--template ${cause.message}`, { cause });
+  }
+  if (text.trim() !== "") return text;
+  const got = text === "" ? "an empty file" : "a file of blanks alone";
+  throw new FormatError(`--template ${file}: writes no messages, expected a Jinja template for conversations, got ${got}. Name another file.`);
+}
+
+/** A conversation as the model is to read it. @throws TemplateError that names the template's file, where there is one */
+export function writeChat(
+  tokenizer: Tokenizer,
+  { template, file }: ChatForm,
+  messages: readonly ChatMessage[],
+  options: ChatTemplateOptions = {},
+): RenderedChat {
+  try {
+    return tokenizer.applyChatTemplate(messages, { ...options, ...(template === undefined ? {} : { template }) });
+  } catch (error) {
+    if (file === undefined || !(error instanceof TemplateError)) throw error;
+    throw new TemplateError(error.message.replace(/^chat template/, `--template ${file}`), error.reason, error.line);
+  }
+}
+
+/** The id that the template writes behind an answer, which a model learns to end it with. @throws TemplateError for what is no Jinja */
+function endOf(tokenizer: Tokenizer, form: ChatForm): number[] {
   const answer = "answer";
-  const messages = [
+  const messages: ChatMessage[] = [
     { role: "user", content: "question" },
     { role: "assistant", content: answer },
   ];
   let text: string;
   try {
-    text = tokenizer.applyChatTemplate(messages, template === undefined ? {} : { template }).text;
-  } catch {
+    text = writeChat(tokenizer, form, messages).text;
+  } catch (error) {
+    // No messages will mend that.
+    if (error instanceof TemplateError && error.reason === "syntax") throw error;
     // What is wrong with the template is told when it is used.
     return [];
   }

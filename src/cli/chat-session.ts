@@ -4,7 +4,7 @@ import { createEngine, type Done, type SamplingOptions } from "../generate/index
 import type { CausalLM } from "../models/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import type { Turn } from "./chat-file.ts";
-import type { ChatForm } from "./chat-model.ts";
+import { type ChatForm, writeChat } from "./chat-model.ts";
 
 export interface SessionOptions {
   readonly model: CausalLM;
@@ -61,12 +61,7 @@ export function createSession(options: SessionOptions): Session {
   let last: Answer | null = null;
   let retries = 0;
 
-  const idsOf = (shown: readonly Turn[]): Int32Array =>
-    tokenizer.applyChatTemplate(shown, {
-      addGenerationPrompt: true,
-      variables: options.variables,
-      ...(form.template === undefined ? {} : { template: form.template }),
-    }).ids;
+  const idsOf = (shown: readonly Turn[]): Int32Array => writeChat(tokenizer, form, shown, { addGenerationPrompt: true, variables: options.variables }).ids;
 
   /** What the model sees: all turns, or where they do not fit, and only if that was asked for, the system message and the newest. */
   function fitting(): { ids: Int32Array; dropped: number } {

@@ -93,6 +93,8 @@ async function talk(session: Session, io: Io, folder: string, answers: Answer[])
   const terminal = process.stdin.isTTY === true && process.stdout.isTTY === true && !io.json;
   const lines = createInterface({ input: process.stdin, ...(terminal ? { output: process.stdout, terminal: true } : { terminal: false }) });
   const input = createInputLines();
+  // Turns are replaced and never changed, so that what is on the disk is told from what came after it.
+  let kept = session.turns;
   const interrupts = createInterrupts();
   const prompt = (): void => {
     if (!terminal) return;
@@ -187,10 +189,19 @@ async function talk(session: Session, io: Io, folder: string, answers: Answer[])
           break;
         case "save":
           await saveChat(argument, session.turns);
+          kept = session.turns;
           io.log(`${argument}: ${session.turns.length} messages saved`);
           break;
         case "load":
+        case "load!":
+          if (name === "load" && session.turns !== kept && session.turns.some(({ role }) => role !== "system")) {
+            tell(
+              `/load: this conversation is not saved, expected it to be before another takes its place, got ${session.turns.length} messages. Write /save FILE first, or /load! ${argument} to lose it.`,
+            );
+            break;
+          }
           session.replace(await loadChat(argument));
+          kept = session.turns;
           io.log(`${argument}: ${session.turns.length} messages`);
           break;
         case "retry":

@@ -118,7 +118,7 @@ function parse(name: string, command: CliCommand, schema: z.ZodObject, argv: rea
     typed[flag] = value ?? (next === undefined || next.startsWith("-") ? true : next);
   }
   // Words after an unknown flag may be its value, so arguments are counted only where every flag is known.
-  if (unknown.length === 0) problems.push(...argumentProblems(command.arguments ?? [], operands));
+  if (unknown.length === 0) problems.push(...argumentProblems(command, operands));
 
   const missing = missingFlags(schema, Object.keys(typed), command.examples);
   problems.push(...missing.map(({ problem }) => problem));
@@ -150,14 +150,17 @@ function parse(name: string, command: CliCommand, schema: z.ZodObject, argv: rea
   }
 }
 
-function argumentProblems(wanted: readonly Argument[], got: readonly string[]): string[] {
+function argumentProblems({ arguments: wanted = [], examples }: CliCommand, got: readonly string[]): string[] {
   const problems = wanted
     .slice(got.length)
     .filter((a) => !a.optional)
     .map((a) => `${a.name} is missing, expected ${a.description}.`);
   if (got.length > wanted.length && !wanted.at(-1)?.variadic) {
-    const many = wanted.length === 0 ? "no arguments" : wanted.length === 1 ? "1 argument" : `${wanted.length} arguments`;
-    problems.push(`too many arguments, expected ${many}, got ${got.map((word) => JSON.stringify(word)).join(" ")}. Put words with spaces in quotes.`);
+    const names = wanted.map(({ name }) => name).join(" ");
+    const example = examples.length === 0 ? "" : `, and what is no ${names || "argument"} behind its flag, as in: ${examples[0]}`;
+    problems.push(
+      `too many arguments, expected ${names || "none"}, got ${got.map((word) => JSON.stringify(word)).join(" ")}. Put words with spaces in quotes${example}${example === "" ? "." : ""}`,
+    );
   }
   return problems;
 }

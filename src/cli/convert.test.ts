@@ -92,7 +92,7 @@ test("a damaged file is told once, and a context of fewer tokens than are compar
   await groundup("convert", at("model"), "--to", "gguf", "--out", at("whole.gguf"));
   writeFileSync(at("cut.gguf"), readFileSync(at("whole.gguf")).subarray(0, -2000));
   const { err } = await groundup("quantize", at("cut.gguf"), "--out", at("y.gguf"));
-  expect(err).toMatch(/^[^\n]*cut\.gguf, tensor "[^\n]*outside the file[^\n]*\n$/);
+  expect(err).toMatch(/^[^\n]*cut\.gguf: the file ends early, expected at least \d+ bytes, got \d+\.[^\n]*\n$/);
   const config = { vocab_size: 65, n_positions: 16, n_embd: 32, n_layer: 1, n_head: 2 };
   const short = new GPT2(config);
   await saveModel(short, at("short"));
@@ -102,6 +102,30 @@ test("a damaged file is told once, and a context of fewer tokens than are compar
   expect(compared.of).toBeGreaterThan(10);
 });
 
+test("a misspelt folder is not made for a file", async () => {
+  for (const line of [
+    ["convert", at("model"), "--to", "gguf"],
+    ["quantize", at("model"), "--type", "Q8_0"],
+  ])
+    expect(await groundup(...line, "--out", at("nosuch/a.gguf"))).toMatchObject({
+      code: 1,
+      err: `${at("nosuch/a.gguf")}: its folder does not exist, expected one to write into, got ${at("nosuch")}. Make it, or correct --out.\n`,
+    });
+  expect(existsSync(at("nosuch"))).toBe(false);
+});
+
+test("what is written is named by its whole path", async () => {
+  const before = process.cwd();
+  process.chdir(folder);
+  try {
+    expect((await groundup("convert", "model", "--to", "gguf", "--out", "named.gguf")).out).toContain(`${at("named.gguf")}: BF16, `);
+    expect((await groundup("convert", "model", "--to", "hf", "--out", "deep/er")).out).toContain(`${at("deep/er")}: model.safetensors, config.json`);
+    expect((await groundup("quantize", "model", "--type", "int8", "--out", "deep/int8", "--no-check")).out).toContain(`${at("deep/int8")}: int8, `);
+  } finally {
+    process.chdir(before);
+  }
+});
+
 test("a text without a perplexity is told before the work", async () => {
   writeFileSync(at("short.txt"), "a");
   const { err, code } = await groundup("quantize", at("model"), "--out", at("unmade.gguf"), "--perplexity", at("short.txt"));
@@ -109,7 +133,7 @@ test("a text without a perplexity is told before the work", async () => {
   expect([code, existsSync(at("unmade.gguf"))]).toEqual([1, false]);
 });
 
-test("a GGUF with a layout that is not computed with is said not to run", async () => {
+test("a GGUF with a layout that does not run is said not to run", async () => {
   await groundup("convert", at("model"), "--to", "gguf", "--out", at("whole.gguf"), "--force");
   const reader = await openGguf(await openFile(at("whole.gguf")));
   const entries = [...reader.tensors.values()].map(({ name, type, shape }) => ({ name, type, shape, data: () => reader.read(name) }));
@@ -119,9 +143,18 @@ test("a GGUF with a layout that is not computed with is said not to run", async 
   await reader.close();
   writeFileSync(at("odd.gguf"), Buffer.concat(bytes));
   expect((await json("inspect", at("odd.gguf"))).unsupported).toMatch(
-    /^weights in layouts that are not computed with, expected F32, .*, got IQ2_XXS\. Get the model/,
+    /^weights in layouts that groundup does not run, expected F32, .*, got IQ2_XXS \(1\) among 22 tensors\. Get the model as another file, such as Q4_K_M\.$/,
   );
   expect((await groundup("inspect", at("odd.gguf"))).out).toMatch(/^does not run: weights in layouts/m);
+  // The same before the first weight is read.
+  for (const line of [
+    ["generate", at("odd.gguf"), "--prompt", "a"],
+    ["convert", at("odd.gguf"), "--to", "hf", "--out", at("odd")],
+  ])
+    expect(await groundup(...line)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining(`${at("odd.gguf")}: weights in layouts that groundup does not run`),
+    });
   expect((await json("inspect", at("whole.gguf"))).unsupported).toBeNull();
 });
 

@@ -1,4 +1,5 @@
 /** `groundup convert`: a model in another file format. */
+import { resolve } from "node:path";
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
 import { FILE_TYPES, type GgufFileType } from "../formats/index.ts";
@@ -39,12 +40,12 @@ export const command = defineCommand({
           generationConfig,
           replace: force,
         });
-        io.print(`${out}: ${files.join(", ")}; ${byteSize(bytes)} of weights`);
+        io.print(`${resolve(out)}: ${files.join(", ")}; ${byteSize(bytes)} of weights`);
         return { model: path, to, out, bytes, files };
       }
       const chosen = type ?? typeOf(weights);
       const saved = await saveGguf(weights, out, { type: chosen, tokenizer, chatTemplate, name, progress: progressOf(io.log) });
-      io.print(`${out}: ${chosen}, ${describeSaved(saved)}`);
+      io.print(`${resolve(out)}: ${chosen}, ${describeSaved(saved)}`);
       return { model: path, to, out, type: chosen, ...saved };
     } finally {
       await weights.close();

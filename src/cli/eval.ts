@@ -29,7 +29,7 @@ export const command = defineCommand({
         .map((n) => n.trim())
         .filter((n) => n !== ""),
     );
-    if (!/[*?]/.test(data)) checkPath(data);
+    if (!/[*?]/.test(data)) checkPath(data, "--data");
     const files = await openDocuments(data, { document: document as DocumentMode, field, onNote: (sentence) => io.log(sentence) });
     let count = 0;
     async function* documents(): AsyncGenerator<string> {

@@ -1,7 +1,8 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { Readable } from "node:stream";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { commandLine } from "../../tests/command-line.ts";
 import { generate } from "../generate/index.ts";
 import { type CausalLM, fromPretrained, GPT2, saveModel } from "../models/index.ts";
@@ -52,7 +53,8 @@ afterAll(() => {
   model.dispose();
   rmSync(folder, { recursive: true, force: true });
 });
-const flags = (name: string): string[] => ["--inputs", at("prompts.jsonl"), "--out", at(name), "--seed", "7", "--top-p", "0.9", "--max-batch", "4"];
+const BATCH = ["--max-batch", "4"];
+const flags = (name: string): string[] => ["--inputs", at("prompts.jsonl"), "--out", at(name), "--seed", "7", "--top-p", "0.9", ...BATCH];
 
 test("each line's answer is what that prompt gives alone, with the flags and what the line says for itself", async () => {
   const { out, err } = await groundup(...flags("a.jsonl"), "--json");
@@ -93,6 +95,16 @@ test("in the order of the inputs where asked for, and the same answers with gues
   expect(answersIn("a.jsonl")).not.toEqual(byLine(answersIn("a.jsonl")));
 });
 
+test("many prompts at a time, without a warning of Node's", async () => {
+  const warnings: unknown[] = [];
+  const warn = (warning: unknown) => warnings.push(warning);
+  process.on("warning", warn);
+  await groundup(...flags("m.jsonl").slice(0, -BATCH.length), "--max-batch", "16");
+  process.off("warning", warn);
+  expect(warnings).toEqual([]);
+  expect(byLine(answersIn("m.jsonl"))).toEqual(byLine(answersIn("a.jsonl")));
+});
+
 test("keys and values as float16 give log-probabilities that are rounded", async () => {
   await groundup(...flags("h.jsonl"), "--state-dtype", "f16", "--order", "input");
   const [exact, rounded] = [byLine(answersIn("a.jsonl")), answersIn("h.jsonl")].map((list) => list.map((a) => a.logprobs[0] as number));
@@ -129,6 +141,47 @@ test("Ctrl-C keeps what is there, and the same command goes on", async () => {
   expect([done, answers > 0 && answers < 22]).toEqual(["stopped", true]);
   await groundup(...flags("e.jsonl"));
   expect(byLine(answersIn("e.jsonl"))).toEqual(byLine(answersIn("a.jsonl")));
+});
+
+test("in the order of the inputs, Ctrl-C keeps answers that waited for earlier ones, and the whole file is in order", async () => {
+  const short = Array.from({ length: 9 }, (_, i) => JSON.stringify({ prompt: "It was", maxNewTokens: i === 0 ? 50 : i === 8 ? 40 : 2 }));
+  writeFileSync(at("uneven.jsonl"), `${short.join("\n")}\n`);
+  const uneven = (name: string) => groundup("--inputs", at("uneven.jsonl"), "--out", at(name), "--order", "input", "--max-batch", "16");
+  await uneven("straight.jsonl");
+  const { forward } = GPT2.prototype;
+  let passes = 0;
+  const watched = vi.spyOn(GPT2.prototype, "forward").mockImplementation(function (this: GPT2, ...args) {
+    if (++passes === 4) process.emit("SIGINT");
+    return forward.apply(this, args);
+  });
+  const first = await uneven("f.jsonl");
+  watched.mockRestore();
+  const kept = answersIn("f.jsonl").map(({ line }) => line);
+  expect([first.code, kept]).toEqual([130, [2, 3, 4, 5, 6, 7, 8]]);
+  expect(first.err).toContain(`Stopped: 7 of 9 answers are in ${at("f.jsonl")}. The same command makes the others.\n`);
+  expect(first.out).toBe(`${at("f.jsonl")}: 7 of 9 answers\n`);
+  expect((await uneven("f.jsonl")).out).toBe(`${at("f.jsonl")}: 9 answers\n`);
+  expect(readFileSync(at("f.jsonl"), "utf8")).toBe(readFileSync(at("straight.jsonl"), "utf8"));
+});
+
+test("prompts from standard input, gone on with by the same lines", async () => {
+  const piped = async (text: string, name: string) => {
+    const input = vi.spyOn(process, "stdin", "get").mockReturnValue(Readable.from([Buffer.from(text)]) as never);
+    const printed = await groundup("--inputs", "-", ...flags(name).slice(2), "--order", "input");
+    input.mockRestore();
+    return printed;
+  };
+  const prompts = readFileSync(at("prompts.jsonl"), "utf8");
+  expect((await piped(prompts, "g.jsonl")).out).toBe(`${at("g.jsonl")}: 22 answers\n`);
+  const whole = readFileSync(at("g.jsonl"));
+  expect(answersIn("g.jsonl")).toEqual(byLine(answersIn("a.jsonl")));
+  writeFileSync(at("g.jsonl"), whole.subarray(0, 2000));
+  expect((await piped(prompts, "g.jsonl")).code).toBeUndefined();
+  expect(readFileSync(at("g.jsonl")).equals(whole)).toBe(true);
+  expect((await piped('{"prompt": "other"}', "g.jsonl")).err).toMatch(/g\.jsonl: line 1 is no answer to a line of standard input, expected/);
+  expect((await piped("\n", "none.jsonl")).err).toContain("standard input: no prompts, expected a line");
+  expect((await groundup("--inputs", at("prompts.jsonl"), "--out", "-")).err).toContain("--out -: no file, expected one that the same command can go on with");
+  expect((await groundup("--inputs", "/dev/null", "--out", at("none.jsonl"))).err).toContain("got a device or pipe. Write --inputs - for standard input.");
 });
 
 test("bad lines are named before anything runs", async () => {

@@ -1,10 +1,10 @@
 /** A file of prompts through the engine, and its answers into another file: a line for each, and none twice, however often the process is killed. */
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { setMaxListeners } from "node:events";
+import { closeSync, createReadStream, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
 import * as z from "zod";
 import { ConfigError, FormatError, GroundupError, RunError } from "../errors.ts";
-import { isJsonObject, type Json, parseConfig, parseJson } from "../formats/index.ts";
+import { isJsonObject, type Json, parseConfig, parseJson, writeFileAtomic } from "../formats/index.ts";
 import { readError } from "../formats/node-file.ts";
 import { createEngine, type Engine, type Prompt, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
 import { duration, grouped } from "../quantities.ts";
@@ -12,7 +12,7 @@ import type { StateDType } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import type { Io } from "./command.ts";
-import { checkPath, type OpenedModel } from "./open-model.ts";
+import { checkFolderOf, checkPath, type OpenedModel } from "./open-model.ts";
 import { OWN_FLAGS, type RequestFlags, requestOptions } from "./request-flags.ts";
 
 export interface FileOptions {
@@ -39,13 +39,24 @@ interface Item {
   key: string;
 }
 
-/** Before the model is loaded. @throws ConfigError where the inputs are no file, or the answers have no folder to go to */
+/** What stands for standard input. */
+const STDIN = "-";
+
+/** Before the model is loaded. @throws ConfigError where the inputs are no file, or the answers have none or no folder to go to */
 export function checkFiles(inputs: string, out: string): void {
-  checkPath(inputs);
-  if (!statSync(inputs).isFile())
-    throw new ConfigError(`${inputs}: no file, expected one with a line {"prompt": "…"} for each prompt, got a folder. Name a file in it.`);
-  const parent = dirname(resolve(out));
-  if (!existsSync(parent)) throw new ConfigError(`${out}: its folder does not exist, expected one to write into, got ${parent}. Make it, or correct --out.`);
+  if (inputs !== STDIN) {
+    checkPath(inputs, "--inputs");
+    const stat = statSync(inputs);
+    if (!stat.isFile()) {
+      const [got, advice] = stat.isDirectory() ? ["a folder", "Name a file in it."] : ["a device or pipe", "Write --inputs - for standard input."];
+      throw new ConfigError(`--inputs ${inputs}: no file, expected one with a line {"prompt": "…"} for each prompt, got ${got}. ${advice}`);
+    }
+  }
+  if (out === STDIN)
+    throw new ConfigError(
+      "--out -: no file, expected one that the same command can go on with, got standard output. Name a file, and print it when it is done.",
+    );
+  checkFolderOf(out, "--out");
 }
 
 // A file is checked as a whole before anything runs, so it is held as a whole.
@@ -65,13 +76,16 @@ const LINE = z.strictObject({
  */
 export async function generateFile({ model, tokenizer, folder, stopIds }: OpenedModel, options: FileOptions, io: Io): Promise<object> {
   const { inputs, out, order, maxBatch, speculation, stateDtype } = options;
-  const items = readItems(options, folder, tokenizer, model.dimensions);
-  const have = readAnswers(out, items, inputs, io.log);
+  const where = inputs === STDIN ? "standard input" : inputs;
+  const items = readItems(await textOf(inputs, where), where, options, folder, tokenizer, model.dimensions);
+  const have = readAnswers(out, items, where, io.log);
   const open = items.filter(({ line }) => !have.has(line));
   if (have.size > 0) io.log(`${out}: ${grouped(have.size)} of ${grouped(items.length)} answers are there`);
   const engine = createEngine(model, { tokenizer, maxBatch, stateDtype, ...(speculation === undefined ? {} : { speculation }) });
   const started = performance.now();
   const seconds = (): number => (performance.now() - started) / 1000;
+  // Each prompt in the batch listens.
+  setMaxListeners(0, io.signal);
   const writer = createWriter(out, order, open);
   const failures: string[] = [];
   const progress = setInterval(() => io.log(progressLine(writer.written(), open.length, engine, seconds())), 2000);
@@ -101,12 +115,17 @@ export async function generateFile({ model, tokenizer, folder, stopIds }: Opened
   const { promptTokens, cachedTokens, generatedTokens, draftedTokens, acceptedTokens, preemptions } = engine.usage();
   const total = seconds();
   io.log(progressLine(writer.written(), open.length, engine, total));
-  if (io.signal.aborted) io.log("Stopped. The same command goes on.");
+  const done = have.size + writer.written();
+  if (io.signal.aborted)
+    io.log(
+      `Stopped: ${grouped(done)} of ${grouped(items.length)} answers are in ${out}. The same command${inputs === STDIN ? " with the same lines" : ""} makes the others.`,
+    );
+  else if (order === "input") await putInOrder(out);
   if (failures.length > 0)
     throw new RunError(
       `${out}: answers are missing, expected ${open.length}, got ${writer.written()}.\n  ${failures.slice(0, MOST_PROBLEMS).join("\n  ")}\nThe same command tries them again.`,
     );
-  io.print(`${out}: ${grouped(have.size + writer.written())} answers`);
+  io.print(`${out}: ${grouped(done)}${io.signal.aborted ? ` of ${grouped(items.length)}` : ""} answers`);
   return {
     model: folder,
     inputs,
@@ -154,14 +173,16 @@ async function answer(engine: Engine, item: Item, tokenizer: Tokenizer, stopIds:
 
 /** @throws ConfigError that lists the bad lines with their numbers */
 function readItems(
-  { inputs, seed, flags, stateDtype }: FileOptions,
+  content: string,
+  inputs: string,
+  { seed, flags, stateDtype }: FileOptions,
   model: string,
   tokenizer: Tokenizer,
   dimensions: { context: number; vocabulary: number },
 ): Item[] {
   const problems: string[] = [];
   const items: Item[] = [];
-  for (const [i, text] of readText(inputs).split("\n").entries()) {
+  for (const [i, text] of content.split("\n").entries()) {
     if (text.trim() === "") continue;
     const line = i + 1;
     try {
@@ -206,20 +227,23 @@ function checkPrompt(prompt: Prompt, where: string, tokenizer: Tokenizer, { cont
 
 const keyOf = (content: object): string => createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 16);
 
-function readText(path: string): string {
-  const { size } = statSync(path);
-  if (size > MOST_BYTES)
-    throw new ConfigError(`${path}: too large, expected at most ${MOST_BYTES >> 20} MiB, got ${Math.ceil(size / 2 ** 20)} MiB. Cut it into several files.`);
-  let bytes: Uint8Array;
+async function textOf(inputs: string, where: string): Promise<string> {
+  const pieces: Uint8Array[] = [];
+  let size = 0;
   try {
-    bytes = readFileSync(path);
+    for await (const piece of inputs === STDIN ? process.stdin : createReadStream(inputs)) {
+      size += piece.length;
+      if (size > MOST_BYTES)
+        throw new ConfigError(`${where}: too large, expected at most ${MOST_BYTES >> 20} MiB of prompts, got more. Cut it into several files.`);
+      pieces.push(piece as Uint8Array);
+    }
   } catch (cause) {
-    throw readError(path, cause);
+    throw cause instanceof GroundupError ? cause : readError(where, cause);
   }
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(pieces));
   } catch {
-    throw new FormatError(`${path}: not UTF-8 text, expected JSON lines, got bytes that are none. Convert it.`);
+    throw new FormatError(`${where}: not UTF-8 text, expected JSON lines, got bytes that are none. Convert it.`);
   }
 }
 
@@ -272,6 +296,17 @@ function readAnswers(out: string, items: readonly Item[], inputs: string, log: (
   return have;
 }
 
+/** Answers in the order of their lines, where a run that was stopped, or a prompt that failed at first, left them in another. */
+async function putInOrder(out: string): Promise<void> {
+  const answers = readFileSync(out, "utf8")
+    .split("\n")
+    .slice(0, -1)
+    .map((text) => ({ text, line: Number(answerIn(text).line) }));
+  if (answers.every(({ line }, i) => i === 0 || line > (answers[i - 1] as { line: number }).line)) return;
+  answers.sort((a, b) => a.line - b.line);
+  await writeFileAtomic(out, answers.map(({ text }) => `${text}\n`).join(""));
+}
+
 /** How every answer begins. */
 const BEGINNING = '{"line":';
 
@@ -281,6 +316,7 @@ interface Writer {
   /** This line will have none. */
   leaveOut(line: number): void;
   written(): number;
+  /** Answers that wait for earlier ones are written all the same: no work is lost. */
   close(): void;
 }
 
@@ -314,6 +350,8 @@ function createWriter(out: string, order: FileOptions["order"], open: readonly I
     leaveOut: (line) => add(line, null),
     written: () => written,
     close() {
+      for (const text of waiting.values()) if (text !== null) put(text);
+      waiting.clear();
       fsyncSync(file);
       closeSync(file);
     },

@@ -25,7 +25,7 @@ export const command = defineCommand({
     inputs: z
       .string()
       .optional()
-      .describe('prompts in place of --prompt: a line for each, {"prompt": "…"} with any of these flags as keys')
+      .describe('prompts in place of --prompt: a line for each, {"prompt": "…"} with any of these flags as keys; - is standard input')
       .meta({ placeholder: "JSONL" }),
     out: z.string().optional().describe("with --inputs: where the answers go, a line for each").meta({ placeholder: "JSONL" }),
     order: z.enum(["completion", "input"]).default("completion").describe("with --inputs: in which order answers are written"),
@@ -144,5 +144,5 @@ export const command = defineCommand({
 
 async function speculationOf(draft: string | undefined, log: (line: string) => void, opening: OpenModelOptions): Promise<SpeculationOptions | undefined> {
   if (draft === undefined) return undefined;
-  return { draft: draft === "prompt-lookup" ? draft : (await openModel(draft, undefined, log, opening)).model };
+  return { draft: draft === "prompt-lookup" ? draft : (await openModel(draft, undefined, log, { ...opening, what: "--draft" })).model };
 }

@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { commandLine } from "../../tests/command-line.ts";
-import { hubEnvironment, startHub, type TestHub } from "../../tests/hub-server.ts";
+import { breakAfter, hubEnvironment, startHub, type TestHub } from "../../tests/hub-server.ts";
 import { KNOWN_MODELS } from "../formats/hub/known-models.ts";
 import { locate } from "../formats/hub/locate.ts";
-import { encodeGguf } from "../formats/index.ts";
+import { encodeGguf, pullModel } from "../formats/index.ts";
 import { architectures, describeModel, fromPretrained, GPT2, modelCounts, saveModel } from "../models/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
 import type { CommandTable } from "./dispatch.ts";
@@ -160,6 +160,72 @@ test("models lists what is here, and what could be", async () => {
   expect((await json("models", "--search", "")).known).toHaveLength(KNOWN_MODELS.length);
   expect((await groundup("models", "--search", "llama-3.1")).out).toMatch(/8\.03 B parameters, llama3\.1, 131,072 tokens, chats \(llama-3\), gated/);
   expect((await groundup("models", "--search", "zzz")).out).toContain('None of the 27 well-known models fits "zzz"');
+});
+
+test("models says what a pull that was broken off has brought, and how to go on", async () => {
+  const patience = { tries: 1, waitMs: 1 };
+  hub.fault("model.safetensors", breakAfter(2000));
+  await expect(pullModel("org/tiny", { patience })).rejects.toThrow(/the connection keeps breaking/);
+  const { local } = await json("models");
+  const all = hub.seen.length;
+  expect(local).toHaveLength(1);
+  expect(local[0]).toMatchObject({ id: "org/tiny", opens: false, revision: { commit, names: [] }, incomplete: { include: [], exclude: [] } });
+  expect(local[0].bytes).toBeGreaterThan(2000);
+  expect(local[0].incomplete.bytes).toBeGreaterThan(30_000);
+  expect((await groundup("models")).out).toMatch(
+    /^org\/tiny\n {2}hub, incomplete, [\d.]+ kB of [\d.]+ kB, no name \(\w{12}\), gpt2\n {2}go on with: npx groundup pull org\/tiny\n/,
+  );
+  expect(hub.seen).toHaveLength(all);
+  await groundup("pull", "org/tiny");
+  const whole = await json("models");
+  expect(whole.local).toEqual([expect.objectContaining({ id: "org/tiny", opens: true, incomplete: null })]);
+  // What was asked for is asked for again.
+  rmSync("hf", { recursive: true });
+  hub.fault("tokenizer.json", breakAfter(500));
+  await expect(pullModel(`org/tiny@${commit}`, { include: ["tok*", "*.txt"], exclude: ["x y"], patience })).rejects.toThrow();
+  expect((await groundup("models")).out).toContain(`\n  go on with: npx groundup pull org/tiny@${commit} --include "tok*" --include "*.txt" --exclude "x y"\n`);
+});
+
+test("a GGUF file that was broken off stands beside the whole ones", async () => {
+  const content = Buffer.concat([Buffer.from("GGUF"), Buffer.alloc(4000)]);
+  hub.add("org/tiny-GGUF", { "a-Q8_0.gguf": content, "a-Q4_0.gguf": Buffer.concat([content, content]), "README.md": "x" });
+  await pullModel("org/tiny-GGUF:Q8_0");
+  hub.fault("a-Q4_0.gguf", breakAfter(3000));
+  await expect(pullModel("org/tiny-GGUF:Q4_0", { patience: { tries: 1, waitMs: 1 } })).rejects.toThrow();
+  const shown = (await groundup("models")).out;
+  expect(shown).toMatch(
+    /^org\/tiny-GGUF:Q4_0\n {2}hub, incomplete, 3\.0 kB of 8\.0 kB.*\n {2}go on with: npx groundup pull org\/tiny-GGUF:Q4_0\norg\/tiny-GGUF:a-Q8_0\.gguf\n/,
+  );
+  await groundup("pull", "org/tiny-GGUF:Q4_0");
+  expect((await groundup("models")).out).not.toContain("incomplete");
+});
+
+test("what another program was fetching is no whole model either", async () => {
+  const root = (name: string) => `hf/hub/models--org--${name}`;
+  for (const name of ["tiny", "none"]) {
+    mkdirSync(`${root(name)}/blobs`, { recursive: true });
+    writeFileSync(`${root(name)}/blobs/0123.incomplete`, Buffer.alloc(5000));
+  }
+  mkdirSync(`${root("tiny")}/snapshots/${commit}`, { recursive: true });
+  writeFileSync(`${root("tiny")}/snapshots/${commit}/config.json`, '{"model_type":"gpt2"}');
+  const shown = (await groundup("models")).out;
+  expect(shown).toMatch(
+    /^org\/none\n {2}hub, incomplete, 5\.0 kB so far\n {2}go on with: npx groundup pull org\/none\norg\/tiny@\w+\n {2}hub, incomplete, 5\.0 kB so far, no name/,
+  );
+  await groundup("pull", "org/tiny");
+  expect((await json("models")).local).toContainEqual(expect.objectContaining({ id: "org/tiny", opens: true, incomplete: null }));
+});
+
+test("pull says of a model that it does not run, before its weights come", async () => {
+  hub.seen.length = 0;
+  const { err, out, code } = await groundup("pull", "org/other");
+  expect(err).toMatch(
+    /^org\/other: groundup can't run this model \(it is fetched all the same\): config\.json: an architecture that groundup does not run \(yet\), expected model_type to be one of gpt2, .*, got "perceiver"\..*\n$/,
+  );
+  expect([out, code]).toEqual([expect.stringContaining(": 3 files"), undefined]);
+  const order = hub.seen.filter(({ path }) => path.includes("/resolve/")).map(({ path }) => path.split("/").at(-1));
+  expect([order.length, order[0]]).toEqual([3, "config.json"]);
+  for (const id of ["org/tiny", "org/bare"]) expect((await groundup("pull", id)).err).not.toContain("can't run");
 });
 
 test("the figures of well-known models follow from their configs", () => {

@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
 import { ConfigError, FormatError, GroundupError } from "../errors.ts";
-import { DEQUANTIZED } from "../formats/gguf/dequantize.ts";
+import { unreadLayouts } from "../formats/gguf/dequantize.ts";
 import { openGgufFiles } from "../formats/gguf/files.ts";
 import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
 import { listCheckpoints, openFile, openFolder, openModelWeights, openPytorch, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
@@ -31,7 +31,7 @@ export const command = defineCommand({
   examples: ["groundup inspect runs/quickstart", "groundup inspect ./gpt2 --tensors", "groundup inspect model.safetensors --json"],
   async run([name], { tensors, offline }, io) {
     const path = await placeOf(name, io.log, { weights: true, offline, signal: io.signal });
-    checkPath(path);
+    checkPath(path, "PATH");
     const { report, lines } = await inspect(path, tensors);
     for (const line of lines) io.print(line);
     return report;
@@ -161,10 +161,10 @@ async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
     unsupported = error.message;
     lines.push(`does not run: ${unsupported}`);
   }
-  const unread = [...new Set(weights.map(({ dtype }) => dtype))].filter((type) => !(DEQUANTIZED as readonly string[]).includes(type));
-  if (unsupported === null && unread.length > 0) {
-    unsupported = `weights in layouts that are not computed with, expected ${DEQUANTIZED.join(", ")}, got ${unread.join(", ")}. Get the model in one of these.`;
-    lines.push(`does not run: ${unsupported}`);
+  const unread = unreadLayouts(reader.tensors.values());
+  if (unsupported === null && unread !== null) {
+    unsupported = unread;
+    lines.push(`does not run: ${unread}`);
   }
   lines.push(...weightLines(weights, files, tensors), "metadata");
   const metadata = Object.fromEntries(
@@ -276,7 +276,7 @@ async function inspectRun(path: string, tensors: boolean): Promise<Inspected> {
     `saved      ${saved.length === 0 ? "no checkpoint yet" : saved.map(({ step }) => step).join(", ")}`,
   ];
   if (saved.length === 0) return { report: head, lines };
-  const model = await inspectModel(await findModel(path), tensors);
+  const model = await inspectModel(await findModel(path, "PATH"), tensors);
   return { report: { ...head, model: model.report }, lines: [...lines, ...model.lines] };
 }
 

@@ -93,13 +93,13 @@ describe("generate", () => {
     for (const [name, content, got, advice] of files) {
       writeFileSync(at(name), content, "latin1");
       const { err, code } = await groundup("generate", at(name), "--prompt", "a");
-      expect([err, code]).toEqual([expect.stringMatching(`^${at(name)}: no model here, expected a folder .*${got}\\. ${advice}`), 1]);
+      expect([err, code]).toEqual([expect.stringMatching(`^MODEL ${at(name)}: no model here, expected a folder .*${got}\\. ${advice}`), 1]);
       rmSync(at(name));
     }
     writeFileSync(at("empty", "small.gguf"), "GGUF\x03\0\0\0");
     expect((await groundup("generate", at("empty"), "--prompt", "a")).err).toContain(`got small.gguf. Name the file itself: ${at("empty", "small.gguf")}.`);
     expect((await groundup("generate", at("empty", "small.gguf"), "--prompt", "a")).err).toContain(
-      "small.gguf: cut off, expected a header of more than 8 bytes",
+      "small.gguf: the file ends early, expected more than 8 bytes, got 8.",
     );
     rmSync(at("empty", "small.gguf"));
   });
@@ -112,6 +112,29 @@ describe("generate", () => {
     expect(await file(at("none.jsonl"), at("o.jsonl"))).toContain("none.jsonl: not found, expected a file or folder");
     expect(await file(at("empty"), at("o.jsonl"))).toContain("empty: no file, expected one with a line");
     expect(await file(at("text.txt"), at("nowhere", "o.jsonl"))).toContain("o.jsonl: its folder does not exist, expected one to write into");
+  });
+
+  test("what is not there is named with its flag or argument", async () => {
+    const none = at("nope");
+    const run = at("runs/mine");
+    const lines: [what: string, ...line: string[]][] = [
+      ["MODEL", "generate", none, "--prompt", "a"],
+      ["--draft", "generate", run, "--prompt", "a", "--draft", none],
+      ["--inputs", "generate", run, "--inputs", none, "--out", at("o.jsonl")],
+      ["MODEL", "eval", none, "--data", at("text.txt")],
+      ["--data", "eval", run, "--data", none],
+      ["TOKENIZER", "tokenizer", "encode", none, "--text", "a"],
+      ["TOKENIZER", "tokenizer", "decode", none, "1"],
+      ["--file", "tokenizer", "encode", run, "--file", none],
+      ["FILES", "tokenizer", "train", none, "--out", at("unmade")],
+      ["PATH", "inspect", none],
+    ];
+    for (const [what, ...line] of lines)
+      expect(await groundup(...line)).toMatchObject({ code: 1, err: expect.stringMatching(`^${what} ${none}: not found, expected a file or folder`) });
+    expect((await groundup("generate", run, "--prompt", "a", "--draft", at("empty"))).err).toContain(`--draft ${at("empty")}: no model here`);
+    expect((await groundup("tokenizer", "encode", none, "Hello")).err).toContain(
+      `too many arguments, expected TOKENIZER, got "${none}" "Hello". Put words with spaces in quotes, and what is no TOKENIZER behind its flag, as in: groundup tokenizer encode gpt2/ --text "Call me Ishmael." --pieces`,
+    );
   });
 
   test("a prompt that is refused is not shown first", async () => {

@@ -7,7 +7,7 @@ import { generate } from "../generate/index.ts";
 import { type CausalLM, fromPretrained, openWeights, type WeightSource } from "../models/index.ts";
 import { argmax, noGrad, scope, tensorFrom } from "../tensor/index.ts";
 import { loadTokenizer, type Tokenizer, WHOLE } from "../tokenizers/index.ts";
-import { findModel, isCheckpointFile, type OpenModelOptions, placeOf } from "./open-model.ts";
+import { checkFolderOf, findModel, isCheckpointFile, type OpenModelOptions, placeOf } from "./open-model.ts";
 
 /** A model's parts, on the disk. */
 export interface ModelFiles {
@@ -29,7 +29,7 @@ export interface ModelFiles {
 export async function openModelFiles(place: string, log: (line: string) => void, options: Pick<OpenModelOptions, "offline"> = {}): Promise<ModelFiles> {
   const found = await placeOf(place, log, { weights: true, tokenizer: true, ...options });
   const gguf = await isGgufFile(found);
-  const path = gguf ? found : await findModel(found);
+  const path = gguf ? found : await findModel(found, "MODEL");
   // The weights first: what is damaged or no model is told once, not as a missing tokenizer too.
   const weights = await openWeights(path);
   try {
@@ -90,8 +90,9 @@ function templateIn(config: string | null, path: string): string | null {
   return typeof named === "string" ? named : null;
 }
 
-/** @throws ConfigError where something has the name and `force` is not given, or source and target are one */
+/** @throws ConfigError where something has the name and `force` is not given, source and target are one, or a file's folder is not there */
 export function checkTarget(out: string, source: string, force: boolean, folder: boolean): void {
+  if (!folder) checkFolderOf(out, "--out");
   if (resolve(out) === resolve(source)) throw new ConfigError(`--out: the model itself, expected another place, got ${out}. Choose another name.`);
   if (!existsSync(out)) return;
   if (!force) throw new ConfigError(`${out}: already exists, expected a new name, got one in use. Choose another, or add --force to replace it.`);

@@ -18,6 +18,7 @@ import { architectures, describeGguf, describeModel } from "../models/index.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { commandName } from "./command-name.ts";
+import { pullLine } from "./pull.ts";
 
 /** Bytes of a weight: in Q8_0 32 share a scale of two bytes, in Q4_K 256 take 144. */
 const BYTES_OF_WEIGHT = { f32: 4, bf16: 2, Q8_0: 34 / 32, Q4_K: 144 / 256 };
@@ -96,8 +97,8 @@ async function judge({ path }: LocalModel): Promise<Judged> {
 }
 
 async function judgeGguf(path: string, judged: Judged): Promise<void> {
-  const reader = await openGguf(await openFile(path));
-  await reader.close();
+  const source = await openFile(path);
+  const reader = await openGguf(source).finally(() => source.close());
   const architecture = reader.metadata.get("general.architecture")?.value;
   judged.modelType = typeof architecture === "string" ? architecture : null;
   judged.parameters = valuesIn(reader.tensors.values());
@@ -121,11 +122,17 @@ function valuesIn(tensors: Iterable<{ readonly shape: readonly number[] }>): num
 }
 
 function localLines(model: LocalModel & Judged & { memory: Memory | null }, memoryBytes: number): string[] {
-  const { id, source, bytes, revision, lastUsed, modelType, parameters, opens, reason, memory } = model;
+  const { id, source, bytes, revision, lastUsed, modelType, parameters, opens, reason, memory, incomplete } = model;
   const where = { hub: "hub", ollama: "Ollama", lmstudio: "LM Studio" }[source];
   const commit = revision === null ? [] : [`${revision.names.join(", ") || "no name"} (${revision.commit.slice(0, 12)})`];
   const used = lastUsed === null ? [] : [`last used ${new Date(lastUsed).toISOString().slice(0, 10)}`];
   const what = [...(modelType === null ? [] : [modelType]), ...(parameters === null ? [] : [parametersText(parameters)])];
+  if (incomplete !== null)
+    return [
+      id,
+      `  ${[where, `incomplete, ${byteSize(bytes)}${incomplete.bytes === null ? " so far" : ` of ${byteSize(incomplete.bytes)}`}`, ...commit, ...what].join(", ")}`,
+      `  go on with: ${pullLine(id, incomplete)}`,
+    ];
   return [
     id,
     `  ${[where, byteSize(bytes), ...commit, ...used].join(", ")}`,

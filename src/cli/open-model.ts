@@ -1,6 +1,6 @@
 /** Finds and opens the model that a command line names: a Hugging Face folder, a checkpoint, or a run. */
 import { closeSync, existsSync, lstatSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError, FormatError } from "../errors.ts";
 import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
@@ -31,7 +31,11 @@ export const MODEL_ARGUMENT = {
 } as const;
 
 /** How a named model is looked for, and opened. */
-export type OpenModelOptions = Pick<LocateOptions, "offline" | "signal"> & OpenOptions;
+export type OpenModelOptions = Pick<LocateOptions, "offline" | "signal"> &
+  OpenOptions & {
+    /** The flag that names it, where it is not the argument MODEL. */
+    readonly what?: string;
+  };
 
 /**
  * @param log receives what is odd about the model but no error
@@ -43,8 +47,8 @@ export async function openModel(
   log: (line: string) => void,
   options: OpenModelOptions = {},
 ): Promise<OpenedModel> {
-  const { dtype, ...where } = options;
-  const folder = await findModel(await placeOf(path, log, { weights: true, tokenizer: true, ...where }), checkpoint);
+  const { dtype, what = "MODEL", ...where } = options;
+  const folder = await findModel(await placeOf(path, log, { weights: true, tokenizer: true, ...where }), what, checkpoint);
   // What a checkpoint's list says of its files, as --resume checks it: a few changed bytes make a model that only writes worse.
   if (existsSync(join(folder, "files.json"))) await verifyCheckpoint(folder, { hashes: true });
   if (isCheckpointFile(folder))
@@ -90,9 +94,9 @@ export async function placeOf(name: string, log: (line: string) => void, options
   }
 }
 
-/** The folder with config.json and weights, or the GGUF file, that a path means. */
-export async function findModel(path: string, checkpoint?: string): Promise<string> {
-  checkPath(path);
+/** The folder with config.json and weights, or the GGUF file, that a path means. @param what the flag or argument that names it */
+export async function findModel(path: string, what: string, checkpoint?: string): Promise<string> {
+  checkPath(path, what);
   const single = (await isGgufFile(path)) || isCheckpointFile(path) ? "one file" : existsSync(join(path, "config.json")) ? "config.json" : null;
   if (single !== null) {
     if (checkpoint !== undefined)
@@ -106,7 +110,7 @@ export async function findModel(path: string, checkpoint?: string): Promise<stri
     throw new ConfigError(
       run
         ? `${path}: a run without a checkpoint yet, expected checkpoints/step-…, got none. Wait for the first one, or go on with the run by pretrain ${path} --resume.`
-        : `${path}: no model here, expected a folder with config.json and model.safetensors, a GGUF file, or a run's folder with checkpoints, got ${isFolder(path) ? list(readdirSync(path)) : kindOfFile(path)}. ${adviceOn(path)}`,
+        : `${what} ${path}: no model here, expected a folder with config.json and model.safetensors, a GGUF file, or a run's folder with checkpoints, got ${isFolder(path) ? list(readdirSync(path)) : kindOfFile(path)}. ${adviceOn(path)}`,
     );
   }
   const last = steps[steps.length - 1].path;
@@ -167,11 +171,12 @@ function adviceOn(path: string): string {
   return "Name the folder.";
 }
 
-/** @throws ConfigError when nothing is there, with the nearest name that is */
-export function checkPath(path: string): void {
+/** @throws ConfigError when nothing is there, with the nearest name that is @param what the flag or argument that names it */
+export function checkPath(path: string, what: string): void {
   if (existsSync(path)) return;
+  const where = `${what} ${path || '""'}`;
   if (isLink(path))
-    throw new ConfigError(`${path}: not found, expected a file or folder, got a link to ${readlinkSync(path)}, which leads nowhere. Mend the link.`);
+    throw new ConfigError(`${where}: not found, expected a file or folder, got a link to ${readlinkSync(path)}, which leads nowhere. Mend the link.`);
   const parent = dirname(path);
   const beside = isFolder(parent) ? readdirSync(parent) : [];
   const runs = isFolder("runs") ? readdirSync("runs").map((name) => join("runs", name)) : [];
@@ -184,8 +189,15 @@ export function checkPath(path: string): void {
   const suggestion =
     hint === "" ? "" : ` Did you mean "${beside.some((name) => hint.includes(`"${name}"`)) ? join(parent, nameIn(hint)) : join("runs", nameIn(hint))}"?`;
   throw new ConfigError(
-    `${path || '""'}: not found, expected a file or folder, got nothing at this path.${suggestion}${runs.length > 0 && suggestion === "" ? ` There are ${list(runs)}.` : ""} Check the path.`,
+    `${where}: not found, expected a file or folder, got nothing at this path.${suggestion}${runs.length > 0 && suggestion === "" ? ` There are ${list(runs)}.` : ""} Check the path.`,
   );
+}
+
+/** For a file that is to be written. @throws ConfigError where its folder is not there: a misspelt one is not made @param name what is to be corrected */
+export function checkFolderOf(file: string, name: string): void {
+  const parent = dirname(resolve(file));
+  if (isFolder(parent)) return;
+  throw new ConfigError(`${file}: its folder does not exist, expected one to write into, got ${parent}. Make it, or correct ${name}.`);
 }
 
 /** No where the system refuses to look: below a file or a circle of links, or at a name that is too long. */

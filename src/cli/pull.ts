@@ -1,10 +1,17 @@
 /** `groundup pull`: gets a model from the hub. */
+import { dirname } from "node:path";
 import * as z from "zod";
-import { pullModel } from "../formats/index.ts";
+import { GroundupError } from "../errors.ts";
+import { openFolder, pullModel, readConfigJson } from "../formats/index.ts";
+import { describeModel } from "../models/index.ts";
 import { byteSize } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
 import { createTransferLine } from "./transfer-line.ts";
+
+/** The command line that goes on with a pull. */
+export const pullLine = (id: string, { include, exclude }: { readonly include: readonly string[]; readonly exclude: readonly string[] }): string =>
+  [`${commandName()} pull ${word(id)}`, ...include.map((glob) => `--include ${word(glob)}`), ...exclude.map((glob) => `--exclude ${word(glob)}`)].join(" ");
 
 export const command = defineCommand({
   about:
@@ -32,6 +39,12 @@ export const command = defineCommand({
         parallel,
         signal,
         onProgress: line.show,
+        async onConfig(path) {
+          const problem = await whyNotRun(path);
+          if (problem === null) return;
+          line.clear();
+          io.log(`${id}: groundup can't run this model (it is fetched all the same): ${problem}`);
+        },
         onNote(sentence) {
           line.clear();
           io.log(sentence);
@@ -48,8 +61,19 @@ export const command = defineCommand({
       return { ...pulled, bytes, seconds };
     } catch (error) {
       line.clear();
-      if (signal.aborted) io.log(`What has come stays. Go on with: ${commandName()} pull ${word(id)}`);
+      if (signal.aborted) io.log(`What has come stays. Go on with: ${pullLine(id, { include, exclude })}`);
       throw error;
     }
   },
 });
+
+/** What in a config.json groundup does not run, on one line; null where it runs it. */
+async function whyNotRun(path: string): Promise<string | null> {
+  try {
+    describeModel(await readConfigJson(openFolder(dirname(path))), "config.json");
+    return null;
+  } catch (error) {
+    if (!(error instanceof GroundupError)) throw error;
+    return error.message.replace(/\s*\n\s*/g, " ");
+  }
+}

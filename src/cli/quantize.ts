@@ -1,4 +1,5 @@
 /** `groundup quantize`: a model with fewer bits a weight, as a GGUF file or packed in a folder. */
+import { resolve } from "node:path";
 import * as z from "zod";
 import { openDocuments } from "../data/index.ts";
 import { ConfigError, DataError, RunError } from "../errors.ts";
@@ -35,7 +36,7 @@ export const command = defineCommand({
   async run([path], { type, out, check, perplexity: text, context, force, offline }, io) {
     const packing = PACKINGS.find((one) => one === type);
     checkTarget(out, path, force, packing !== undefined);
-    if (text !== undefined) checkPath(text);
+    if (text !== undefined) checkPath(text, "--perplexity");
     const { path: source, weights, tokenizer, chatTemplate, generationConfig, name } = await openModelFiles(path, io.log, { offline });
     if (text !== undefined && tokenizer === null)
       throw new ConfigError(`${path}: no tokenizer, expected one for --perplexity, got none. Put it beside the model.`);
@@ -49,7 +50,7 @@ export const command = defineCommand({
         : saveFolder(weights, out, { packing, tokenizer, chatTemplate, generationConfig, replace: force });
     const saved = await write().finally(() => weights.close());
     const seconds = (performance.now() - started) / 1000;
-    io.print(`${out}: ${type}, ${describeSaved(saved)}`);
+    io.print(`${resolve(out)}: ${type}, ${describeSaved(saved)}`);
     io.print(`before ${byteSize(stored.bytes)}, ${((8 * stored.bytes) / stored.values).toFixed(2)} bits per weight; took ${seconds.toFixed(1)} s`);
     const compared = check ? await comparedOf(source, out, tokenizer, isLossless(type, weights)) : null;
     if (compared !== null) io.print(`${compared.agree} of ${compared.of} greedy tokens agree with ${path}`);

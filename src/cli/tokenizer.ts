@@ -1,6 +1,6 @@
 /** `groundup tokenizer train|encode|decode|inspect`. */
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import * as z from "zod";
 import { type DocumentMode, decodeText, documentModeSchema, openDocuments } from "../data/index.ts";
 import { readBytes, replacedNote } from "../data/read-documents.ts";
@@ -39,7 +39,7 @@ const PATTERN = z
 
 async function open(name: string, { pattern, offline }: { pattern?: PatternName | undefined; offline: boolean }, io: Io): Promise<Tokenizer> {
   const path = await placeOf(name, io.log, { tokenizer: true, offline });
-  checkPath(path);
+  checkPath(path, "TOKENIZER");
   const ofRun = join(path, "tokenizer");
   return loadTokenizer(existsSync(join(ofRun, "tokenizer.json")) ? ofRun : path, { pattern });
 }
@@ -106,7 +106,7 @@ const train = defineCommand({
       throw new UsageError(
         `groundup tokenizer train: flags of another model, expected those of ${model}, got ${misplaced.join(" and ")}. Leave them out, or change --model.`,
       );
-    for (const path of paths) if (!/[*?]/.test(path)) checkPath(path);
+    for (const path of paths) if (!/[*?]/.test(path)) checkPath(path, "FILES");
     const taken = BPE_FILES.filter((file) => existsSync(join(out, file)));
     if (taken.length > 0 && !overwrite)
       throw new ConfigError(
@@ -137,7 +137,7 @@ const train = defineCommand({
       io.print(
         `The text has no more ${model === "unigram" ? "pieces" : "pairs to merge"}, so there are fewer than the ${grouped(vocabSize)} that were asked for.`,
       );
-    io.print(`Written to ${out}. Look at it with: ${commandName()} tokenizer inspect ${word(out)}`);
+    io.print(`Written to ${resolve(out)}. Look at it with: ${commandName()} tokenizer inspect ${word(out)}`);
     return { out, model, vocabSize: tokenizer.vocabSize, documents, bytes, seconds };
   },
 });
@@ -161,7 +161,7 @@ const encode = defineCommand({
       throw new UsageError(
         `groundup tokenizer encode: expected one of --text and --file, got ${text === undefined ? "neither. Add one." : "both. Leave one out."}`,
       );
-    if (file !== undefined && file !== "-") checkPath(file);
+    if (file !== undefined && file !== "-") checkPath(file, "--file");
     const input = text ?? (await textOf(file as string, io));
     if (text?.includes("\ufffd")) io.log("--text has bytes that are no UTF-8; they were read as U+FFFD");
     const tokenizer = await open(path, { pattern, offline }, io);
@@ -224,7 +224,7 @@ const inspect = defineCommand({
     const compares = paths.length > 1 || file !== undefined;
     if (compares && text === undefined && file === undefined)
       throw new UsageError("groundup tokenizer inspect: expected --text or --file to compare tokenizers on, got neither. Add one, or name a single tokenizer.");
-    if (file !== undefined && file !== "-") checkPath(file);
+    if (file !== undefined && file !== "-") checkPath(file, "--file");
     const tokenizers: Tokenizer[] = [];
     for (const path of paths) tokenizers.push(await open(path, { pattern, offline }, io));
     if (compares) {

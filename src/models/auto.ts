@@ -14,7 +14,7 @@ import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
 import type { OpenOptions } from "./gguf-model.ts";
-import { misfit, ownNames, piecesOf } from "./weight-names.ts";
+import { checkFit, ownNames, piecesOf } from "./weight-names.ts";
 
 async function folderOf(place: string | Folder): Promise<Folder> {
   if (typeof place !== "string") return place;
@@ -82,10 +82,12 @@ async function sizeOf(folder: Folder, keepsBlocks: boolean): Promise<{ weights: 
   return { weights, bytes };
 }
 
-/** Refuses a config that tells of far more weights than there are before they get memory. `loadWeights` compares names and shapes. */
+/** A config that tells of so many times the weights that there are is no near miss, whose differences are worth a list. */
+const MOST_TIMES = 1000;
+
+/** Refuses a config that tells of far more weights than there are before a model is made of it. `fill` compares names and shapes. */
 function checkSize(weights: number, there: number, where: string): void {
-  // A head that is shared may be absent from the files.
-  if (weights > 2 * there) {
+  if (weights > MOST_TIMES * there) {
     throw new FormatError(
       `${where}: tells of another model than the weights beside it, expected about ${there} weights, got sizes that make ${weights}. Use the config.json that came with these weights.`,
     );
@@ -121,22 +123,16 @@ async function fill(model: Module & { readonly architecture?: Architecture }, fo
       ...[...pieces].filter(([file, { name }]) => inParts.has(name) && !has.has(file)).map(([file]) => file),
     ];
     const unexpected = [...ours].filter(([, name]) => !wanted.has(name) && !pieces.has(name) && !tied.includes(name)).map(([file]) => file);
-    if (missing.length > 0 || unexpected.length > 0)
-      throw new FormatError(misfit(reader.name, missing, unexpected, model.architecture === undefined ? "module" : "config.json"));
     const pairs = [...ours].flatMap(([file, name]): { file: string; name: string | null; shape: readonly number[]; into: () => Tensor }[] => {
       const [target, part] = [wanted.get(name), pieces.get(name)];
       if (target !== undefined) return [{ file, name, shape: target.shape, into: () => target }];
       return part === undefined ? [] : [{ file, name: null, shape: part.piece.shape, into: () => part.piece.of(wanted.get(part.name) as Tensor) }];
     });
-    // All shapes before the first value: a model that does not fit stays as it was.
-    for (const { file, shape } of pairs) {
-      const info = reader.weights.get(file);
-      if (info === undefined || info.shape.join() !== shape.join()) {
-        throw new FormatError(
-          `${reader.name}: tensor ${file} has the wrong shape, expected (${shape.join(", ")}), got (${info?.shape.join(", ")}). The model and these weights do not belong together; use the config.json that came with them.`,
-        );
-      }
-    }
+    const misshaped = pairs
+      .map(({ file, shape }) => ({ name: file, expected: shape, got: reader.weights.get(file)?.shape ?? [] }))
+      .filter(({ expected, got }) => expected.join() !== got.join());
+    // All before the first value: a model that does not fit stays as it was.
+    checkFit(reader.name, { missing, unexpected, misshaped }, model.architecture === undefined ? "module" : "config.json");
     const replace = parameterReplacer(model);
     for (const { file, name, shape, into } of pairs) {
       if (keepsBlocks && name !== null && reader.weights.get(file)?.format === "MXFP4") {

@@ -3,7 +3,7 @@
  * Hugging Face's names: block-quantised matrices as they are, all others in float32.
  */
 import { FormatError } from "../errors.ts";
-import { dequantizeBlocks } from "../formats/gguf/dequantize.ts";
+import { dequantizeBlocks, unreadLayouts } from "../formats/gguf/dequantize.ts";
 import type { GgufReader, GgufTensor } from "../formats/gguf/read.ts";
 import { GGML_TYPES } from "../formats/gguf/types.ts";
 import { shortest } from "../formats/gguf/values.ts";
@@ -25,9 +25,9 @@ import type { Architecture, GgufForm, GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
-import { cutSlice, ggufNames, type Part, pasteSlice, sliceShape, type WeightSlice } from "./gguf-names.ts";
+import { cutSlice, ggufNames, type Part, pasteSlice, sliceShape } from "./gguf-names.ts";
 import { longRope, ropeFromFactors, ropeFromMetadata } from "./gguf-rope.ts";
-import { misfit } from "./weight-names.ts";
+import { checkFit } from "./weight-names.ts";
 
 export type Form = GgufForm<Readonly<Record<string, unknown>>>;
 
@@ -40,6 +40,7 @@ export interface OpenOptions {
 /** @throws FormatError for an architecture that groundup does not have, and where names or shapes do not fit it; the reader is closed */
 export async function modelFromGguf(reader: GgufReader, options: OpenOptions = {}): Promise<CausalLM> {
   try {
+    checkLayouts(reader);
     const { config, form } = await ggufConfig(reader);
     const keepsBlocks = options.dtype !== "f32";
     const stored = [...reader.tensors.values()].reduce((sum, t) => sum + t.bytes, 0);
@@ -54,6 +55,12 @@ export async function modelFromGguf(reader: GgufReader, options: OpenOptions = {
   } finally {
     await reader.close();
   }
+}
+
+/** @throws FormatError where weights are in layouts that nothing here reads, before the first is read */
+export function checkLayouts({ name, tensors }: GgufReader): void {
+  const unread = unreadLayouts(tensors.values());
+  if (unread !== null) throw new FormatError(`${name}: ${unread}`);
 }
 
 /** What a file's metadata say of its model. @throws FormatError for an architecture or a form of positions that groundup does not have */
@@ -173,18 +180,14 @@ async function loadTensors(model: CausalLM, reader: GgufReader, form: Form, keep
   const found = new Set(there.map(({ key }) => key));
   const missing = [...slices.keys()].filter((key) => !found.has(key));
   const unexpected = there.flatMap(({ info, key }) => (slices.has(key) ? [] : [info.name]));
-  if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(reader.name, missing, unexpected, "metadata"));
-  const pairs = there.map(({ info, key }) => {
-    const { name, part } = slices.get(key) as WeightSlice;
-    return { info, name, part, target: wanted.get(name) as Tensor };
+  const pairs = there.flatMap(({ info, key }) => {
+    const slice = slices.get(key);
+    return slice === undefined ? [] : [{ info, name: slice.name, part: slice.part, target: wanted.get(slice.name) as Tensor }];
   });
-  for (const { info, name, part, target } of pairs) {
-    const shape = sliceShape(seenShape(target.shape, name, form), part);
-    if (info.shape.join() !== shape.join())
-      throw new FormatError(
-        `${reader.name}, tensor ${info.name}: wrong shape, expected (${shape.join(", ")}), got (${info.shape.join(", ")}). The metadata and the weights do not belong together.`,
-      );
-  }
+  const misshaped = pairs
+    .map(({ info, name, part, target }) => ({ name: info.name, expected: sliceShape(seenShape(target.shape, name, form), part), got: info.shape }))
+    .filter(({ expected, got }) => expected.join() !== got.join());
+  checkFit(reader.name, { missing, unexpected, misshaped }, "metadata");
   const byName = new Map<string, typeof pairs>();
   // In the order of their places, as `readPiece` likes it.
   for (const pair of pairs.toSorted((a, b) => a.info.offset - b.info.offset)) byName.set(pair.name, [...(byName.get(pair.name) ?? []), pair]);

@@ -349,7 +349,7 @@ test("weights that are not those of the config are refused", async () => {
   model.dispose();
   const config = JSON.parse(readFileSync(at("other/config.json"), "utf8"));
   writeFileSync(at("other/config.json"), JSON.stringify({ ...config, intermediate_size: 65 }));
-  await expect(openWeights(at("other"))).rejects.toThrow(/the weights do not fit the config, expected \d+ numbers, got \d+/);
+  await expect(openWeights(at("other"))).rejects.toThrow(/the weights do not fit config\.json, .*got \d+ of another shape:\n/);
 });
 
 describe.each([

@@ -1,4 +1,5 @@
 /** The names of weights in files and in models. */
+import { FormatError } from "../errors.ts";
 import { dequantize, type Tensor } from "../tensor/index.ts";
 import type { WeightNames, WeightPart } from "./architecture.ts";
 
@@ -60,17 +61,34 @@ const MISFIT_ADVICE = {
   module: "\nBuild the module as it was when they were saved.",
 };
 
-/** The words for weights whose names are not those of what is to hold them: a model as its config.json or metadata describe it, or a module of the user's own. */
-export function misfit(where: string, missing: readonly string[], unexpected: readonly string[], of: "config.json" | "metadata" | "module"): string {
-  const list = (names: readonly string[]) =>
-    names
-      .slice(0, 20)
-      .map((n) => `\n  ${n}`)
-      .join("") + (names.length > 20 ? `\n  … and ${names.length - 20} more` : "");
-  return (
-    `${where}: the weights do not fit ${of === "config.json" ? of : `the ${of}`}, expected the model's own names, got` +
-    (missing.length > 0 ? ` ${missing.length} missing:${list(missing)}` : "") +
-    (unexpected.length > 0 ? `${missing.length > 0 ? "\nand" : ""} ${unexpected.length} unexpected:${list(unexpected)}` : "") +
-    MISFIT_ADVICE[of]
+/** How the weights of a file and of what is to hold them differ. */
+export interface Differences {
+  /** Names that the file lacks. */
+  readonly missing: readonly string[];
+  /** Names in the file that nothing takes. */
+  readonly unexpected: readonly string[];
+  readonly misshaped: readonly { readonly name: string; readonly expected: readonly number[]; readonly got: readonly number[] }[];
+}
+
+/** Names in a list at most. */
+const MOST_LISTED = 20;
+
+/**
+ * Weights must be those of what is to hold them: a model as its config.json or metadata describe it, or a module of the user's own.
+ * @throws FormatError with all that differs
+ */
+export function checkFit(where: string, { missing, unexpected, misshaped }: Differences, of: "config.json" | "metadata" | "module"): void {
+  const lists = [
+    { what: "missing", lines: missing },
+    { what: "unexpected", lines: unexpected },
+    { what: "of another shape", lines: misshaped.map(({ name, expected, got }) => `${name}: expected (${expected.join(", ")}), got (${got.join(", ")})`) },
+  ].filter(({ lines }) => lines.length > 0);
+  if (lists.length === 0) return;
+  const told = lists.map(({ what, lines }) => {
+    const more = lines.length > MOST_LISTED ? [`… and ${lines.length - MOST_LISTED} more`] : [];
+    return [`${lines.length} ${what}:`, ...lines.slice(0, MOST_LISTED), ...more].join("\n  ");
+  });
+  throw new FormatError(
+    `${where}: the weights do not fit ${of === "config.json" ? of : `the ${of}`}, expected the model's own names and shapes, got ${told.join("\nand ")}${MISFIT_ADVICE[of]}`,
   );
 }

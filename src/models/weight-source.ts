@@ -12,10 +12,10 @@ import { describeModel } from "./architectures.ts";
 import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
-import { ggufConfig, isRope, ourBlocks, ourValues, seenShape } from "./gguf-model.ts";
+import { checkLayouts, ggufConfig, isRope, ourBlocks, ourValues, seenShape } from "./gguf-model.ts";
 import { ggufNames, wholeOf } from "./gguf-names.ts";
 import { fromNanoGpt } from "./nanogpt.ts";
-import { misfit, ownNames, piecesOf } from "./weight-names.ts";
+import { checkFit, type Differences, ownNames, piecesOf } from "./weight-names.ts";
 
 /** Weights that can be asked for by name. */
 export interface WeightSource {
@@ -58,9 +58,10 @@ export function weightsOf(model: CausalLM): WeightSource {
  */
 export async function openWeights(place: string): Promise<WeightSource> {
   const { isGgufFile } = await import("../formats/gguf/is-gguf-file.ts");
-  const source = (await isGgufFile(place)) ? await fromGguf(place) : PYTORCH.test(place) ? await fromPytorch(place) : await fromFolder(place);
+  const [gguf, single] = [await isGgufFile(place), PYTORCH.test(place)];
+  const source = gguf ? await fromGguf(place) : single ? await fromPytorch(place) : await fromFolder(place);
   try {
-    checkCount(source);
+    checkCount(source, gguf || single ? "metadata" : "config.json");
   } catch (error) {
     await source.close();
     throw error;
@@ -87,16 +88,7 @@ export async function modelFrom(source: WeightSource): Promise<CausalLM> {
   const model = createModel({ ...source.description.config, model_type: source.description.modelType }, source.name);
   try {
     const wanted = model.stateDict();
-    const missing = [...wanted.keys()].filter((name) => !source.shapes.has(name));
-    const unexpected = [...source.shapes.keys()].filter((name) => !wanted.has(name));
-    if (missing.length > 0 || unexpected.length > 0) throw new FormatError(misfit(source.name, missing, unexpected, "metadata"));
-    for (const [name, target] of wanted) {
-      const shape = source.shapes.get(name);
-      if (shape?.join() !== target.shape.join())
-        throw new FormatError(
-          `${source.name}, ${name}: wrong shape, expected (${target.shape.join(", ")}), got (${shape?.join(", ")}). Config and weights do not belong together.`,
-        );
-    }
+    checkFit(source.name, differences(source, wanted), "metadata");
     for (const [name, target] of wanted) target.write(await source.read(name));
   } catch (error) {
     model.dispose();
@@ -105,14 +97,32 @@ export async function modelFrom(source: WeightSource): Promise<CausalLM> {
   return model.eval();
 }
 
+function differences({ shapes }: WeightSource, wanted: ReadonlyMap<string, Tensor>): Differences {
+  return {
+    missing: [...wanted.keys()].filter((name) => !shapes.has(name)),
+    unexpected: [...shapes.keys()].filter((name) => !wanted.has(name)),
+    misshaped: [...wanted].flatMap(([name, { shape }]) => {
+      const got = shapes.get(name);
+      return got === undefined || got.join() === shape.join() ? [] : [{ name, expected: shape, got }];
+    }),
+  };
+}
+
 /** Every weight is there, and no other: the sizes say so together, and each has to be asked for by its name. */
-function checkCount({ name, shapes, description }: WeightSource): void {
+function checkCount(source: WeightSource, of: "config.json" | "metadata"): void {
+  const { name, shapes, description } = source;
+  const { architecture, config } = description;
   const there = [...shapes.values()].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
   const { total } = modelCounts(description).parameters;
-  if (there !== total)
-    throw new FormatError(
-      `${name}: the weights do not fit the config, expected ${total} numbers, got ${there}. Get a complete model, with the config that came with its weights.`,
-    );
+  if (there === total) return;
+  const model = deferred(() => architecture.create(config));
+  const found = differences(source, model.stateDict());
+  model.dispose();
+  checkFit(name, found, of);
+  // Of an architecture that counts its weights wrongly.
+  throw new FormatError(
+    `${name}: the weights do not fit the config, expected ${total} numbers, got ${there}. Get a complete model, with the config that came with its weights.`,
+  );
 }
 
 const inOrder = (names: readonly string[]): string[] => names.toSorted((a, b) => a.localeCompare(b, "en", { numeric: true }));
@@ -202,6 +212,7 @@ async function fromGguf(place: string): Promise<WeightSource> {
   const { openGgufFiles } = await import("../formats/gguf/files.ts");
   const reader = await openGgufFiles(place);
   try {
+    checkLayouts(reader);
     const { config, form } = await ggufConfig(reader);
     const description = describeModel(config, place);
     const { toOurs, partsOf } = ggufNames(form.names);

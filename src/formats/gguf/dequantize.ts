@@ -18,6 +18,15 @@ const BLOCKS: Partial<Record<GgmlType, Block>> = {
 /** The layouts that `dequantizeBlocks` knows. */
 export const DEQUANTIZED = ["F32", ...Object.keys(BLOCKS)] as readonly GgmlType[];
 
+/** What is said of a model with tensors in other layouts; null where there are none. */
+export function unreadLayouts(tensors: Iterable<{ readonly type: GgmlType }>): string | null {
+  const types = [...tensors].map(({ type }) => type);
+  const unread = types.filter((type) => !DEQUANTIZED.includes(type));
+  if (unread.length === 0) return null;
+  const counts = [...new Set(unread)].map((type) => `${type} (${unread.filter((other) => other === type).length})`);
+  return `weights in layouts that groundup does not run, expected ${DEQUANTIZED.join(", ")}, got ${counts.join(", ")} among ${types.length} tensors. Get the model as another file, such as Q4_K_M.`;
+}
+
 /**
  * Whole blocks as float32.
  * @throws FormatError for a layout that is not known, or bytes that are no whole blocks; `where` says of what
@@ -27,7 +36,7 @@ export function dequantizeBlocks(type: GgmlType, bytes: Uint8Array, where: strin
   const layout = GGML_TYPES[type];
   if (block === undefined && type !== "F32")
     throw new FormatError(
-      `${where}: a layout that is not computed with, expected one of ${DEQUANTIZED.join(", ")}, got ${type}. Get the model in one of these.`,
+      `${where}: blocks that can't be read as numbers, expected one of ${DEQUANTIZED.join(", ")}, got ${type}. Take them from a file in one of these layouts.`,
     );
   if (bytes.length % layout.bytes !== 0)
     throw new FormatError(`${where}: broken blocks, expected a multiple of ${layout.bytes} bytes for ${type}, got ${bytes.length}. Fetch the file again.`);

@@ -49,7 +49,7 @@ describe("blocks", () => {
 
   test("other layouts and broken blocks are refused", () => {
     expect(() => dequantizeBlocks("IQ1_S", new Uint8Array(50), "m.gguf, tensor a")).toThrow(
-      /^m\.gguf, tensor a: a layout that is not computed with, .*, got IQ1_S/,
+      /^m\.gguf, tensor a: blocks that can't be read as numbers, expected one of F32, .*, got IQ1_S\. Take them from a file in one of these layouts\.$/,
     );
     expect(() => dequantizeBlocks("Q8_0", new Uint8Array(33), "m.gguf")).toThrow("expected a multiple of 34 bytes for Q8_0, got 33");
   });
@@ -121,7 +121,15 @@ describe("a file of the reference's writer", () => {
   test("cut off anywhere: one error, never a crash", async () => {
     // Behind the last tensor comes padding that nothing needs.
     const end = Math.max(...[...(await open(whole)).tensors.values()].map((tensor) => tensor.offset + tensor.bytes));
-    for (let length = 0; length < end; length += 7) await expect(open(whole.slice(0, length)), String(length)).rejects.toThrow(FormatError);
+    for (let length = 0; length < end; length += 7) {
+      const error = (await open(whole.slice(0, length)).catch((e) => e)) as Error;
+      expect(error, String(length)).toBeInstanceOf(FormatError);
+      const [, expected, got] =
+        /^small\.gguf: the file ends early, expected (?:at least|more than) (\d+) bytes, got (\d+)\. Most likely its download/.exec(error.message) ?? [];
+      if (length >= 4) expect([Number(got), Number(expected) >= length, Number(expected) <= end], `${length}: ${error.message}`).toEqual([length, true, true]);
+    }
+    // Where the header is whole, it says how much the file has.
+    await expect(open(whole.slice(0, end - 1))).rejects.toThrow(`expected at least ${end} bytes, got ${end - 1}.`);
   });
 
   test("a changed byte anywhere in the header is refused or read, never a crash", async () => {
@@ -210,7 +218,8 @@ test.each([
   ["absurd shape", file(...start(1, 0), ...tensor("a", [2n ** 40n, 2n ** 40n], "F32", 0), space), /absurd shape/],
   ["broken blocks", file(...start(1, 0), ...tensor("a", [16, 2], "Q8_0", 0), space), /broken blocks, expected rows of a multiple of 32 for Q8_0, got 16/],
   ["place between", file(...start(1, 0), ...tensor("a", [4], "F32", 4), space), /bad place, expected a multiple of 32/],
-  ["place outside", file(...start(1, 0), ...tensor("a", [4], "F32", 512), space), /a place outside the file/],
+  ["place outside", file(...start(1, 0), ...tensor("a", [4], "F32", 512), space), /the file ends early, expected at least \d+ bytes, got \d+\./],
+  ["place far outside", file(...start(1, 0), ...tensor("a", [4], "F32", 2 ** 50), space), /a place outside the file, .*damaged or hostile/],
   ["overlap", file(...start(2, 0), ...tensor("a", [16], "F32", 0), ...tensor("b", [4], "F32", 32), space), /overlaps "a"/],
 ])("hostile: %s", async (_, content, message) => {
   await expect(open(content)).rejects.toThrow(FormatError);

@@ -64,6 +64,8 @@ const FIRST_READ = 1 << 22;
 const READING = 1 << 22;
 /** Larger than any real header (the largest vocabularies take 15 MB); read before more is known, memory is at stake. */
 const MOST_HEADER = 1 << 29;
+/** Larger than any real file: what points beyond is damaged or hostile, and no sign of a download that did not finish. */
+const MOST_FILE = 2 ** 42;
 const MOST_DIMENSIONS = 4;
 const DEEPEST_ARRAY = 4;
 const BYTES_OF: Record<Exclude<ValueKind, "string" | "array">, number> = {
@@ -150,6 +152,12 @@ function cutTexts(whole: string, bytes: Uint8Array, ends: Uint32Array): readonly
   });
 }
 
+/** What is said of a file whose own header tells that there is more of it. */
+const endsEarly = (file: string, expected: string, got: number): FormatError =>
+  new FormatError(
+    `${file}: the file ends early, expected ${expected}, got ${got}. Most likely its download or copy did not finish: fetch it again, with "groundup pull ORG/NAME:FILE.gguf" if it is of the hub.`,
+  );
+
 async function readHeader(source: Source): Promise<Header> {
   // The header's length stands nowhere: it is read in doubling steps until it is whole.
   for (let length = Math.min(FIRST_READ, source.size); ; length = Math.min(2 * length, source.size)) {
@@ -159,8 +167,7 @@ async function readHeader(source: Source): Promise<Header> {
     } catch (error) {
       if (!(error instanceof NeedsMore)) throw error;
     }
-    if (length === source.size)
-      throw new FormatError(`${source.name}: cut off, expected a header of more than ${length} bytes, got the end of the file. Fetch or copy the file again.`);
+    if (length === source.size) throw endsEarly(source.name, `more than ${length} bytes`, length);
     if (length >= MOST_HEADER)
       throw new FormatError(`${source.name}: absurd header, expected at most ${MOST_HEADER} bytes, got more. This is no GGUF file, or a hostile one.`);
   }
@@ -188,6 +195,7 @@ function parseHeader(bytes: Uint8Array<ArrayBuffer>, fileSize: number, file: str
     const place = take(8);
     const value = view.getUint32(place, true) + 2 ** 32 * view.getUint32(place + 4, true);
     const most = Math.floor((fileSize - at) / least);
+    if (value > most && at + value * least <= MOST_HEADER) throw endsEarly(file, `at least ${at + value * least} bytes`, fileSize);
     if (value > most) fail(where, `absurd ${what}`, `at most ${most} (what is left of the file)`, view.getBigUint64(place, true));
     return value;
   }
@@ -332,20 +340,21 @@ function parseHeader(bytes: Uint8Array<ArrayBuffer>, fileSize: number, file: str
     const layout = GGML_TYPES[type];
     const elements = sizes.reduce((n, size) => n * size, 1);
     const bytesOf = (elements / layout.elements) * layout.bytes;
-    if (!Number.isSafeInteger(elements) || bytesOf > fileSize)
-      fail(where, "absurd shape (or the file is cut off)", `at most ${fileSize} bytes`, `(${sizes.join(", ")}) of ${type}`);
+    if (!Number.isSafeInteger(elements) || bytesOf > MOST_FILE) fail(where, "absurd shape", `at most ${MOST_FILE} bytes`, `(${sizes.join(", ")}) of ${type}`);
     if ((sizes[0] ?? 1) % layout.elements !== 0) fail(where, "broken blocks", `rows of a multiple of ${layout.elements} for ${type}`, sizes[0]);
     listed.push({ name, type, shape: sizes.reverse(), bytes: bytesOf, from });
   }
 
   const start = Math.ceil(at / alignment) * alignment;
+  const whole = listed.reduce((most, { from, bytes: own }) => Math.max(most, start + Number(from) + own), start);
+  if (whole > fileSize && whole <= MOST_FILE) throw endsEarly(file, `at least ${whole} bytes`, fileSize);
   const tensors = new Map<string, GgufTensor>();
   let [end, last] = [0, ""];
   for (const { from, ...info } of listed.toSorted((a, b) => (a.from < b.from ? -1 : a.from > b.from ? 1 : a.bytes - b.bytes))) {
     const where = `, tensor ${JSON.stringify(info.name)}`;
     if (from % BigInt(alignment) !== 0n) fail(where, "bad place", `a multiple of ${alignment}`, from);
     if (from + BigInt(start + info.bytes) > BigInt(fileSize))
-      fail(where, "a place outside the file (it may be cut off)", `an end within ${fileSize} bytes`, `${from} + ${start + info.bytes}`);
+      fail(where, "a place outside the file", `an end within ${fileSize} bytes`, `${from} + ${start + info.bytes}`);
     if (Number(from) < end) fail(where, `overlaps ${JSON.stringify(last)}`, `a start from ${end}`, from);
     [end, last] = [Number(from) + info.bytes, info.name];
     tensors.set(info.name, { ...info, offset: start + Number(from) });

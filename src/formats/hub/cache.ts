@@ -5,6 +5,7 @@
  *                     snapshots/<commit>/…    the files by name, as relative links to
  *                     blobs/<hash>            their bytes, by SHA-256 (large files) or Git's SHA-1 (small ones)
  *                     blobs/<hash>.incomplete what has come of one so far
+ *   .locks/models--org--name/…                who fetches a file, and which pulls were begun (begun-pulls.ts)
  *
  * Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
  */
@@ -24,6 +25,8 @@ export interface CachePlaces {
   ref(revision: string): string;
   /** Of this program; Python's lie beside it under another name. */
   lock(hash: string): string;
+  /** The folder of the locks, which has what pulls were begun, too (begun-pulls.ts). */
+  readonly pulls: string;
 }
 
 export function cachePlaces(cache: string, repo: string): CachePlaces {
@@ -35,6 +38,7 @@ export function cachePlaces(cache: string, repo: string): CachePlaces {
     snapshot: (commit) => join(root, "snapshots", commit),
     ref: (revision) => join(root, "refs", revision),
     lock: (hash) => join(cache, ".locks", folder, `${hash}.groundup.lock`),
+    pulls: join(cache, ".locks", folder),
   };
 }
 

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { HubError } from "../../errors.ts";
 import { visible } from "../../shown-text.ts";
-import type { HubSettings } from "./settings.ts";
+import { DEFAULT_ENDPOINT, type HubSettings } from "./settings.ts";
 
 /** How patient requests are. */
 export interface Patience {
@@ -19,9 +19,15 @@ export interface Patience {
 
 export const PATIENCE: Patience = { tries: 6, waitMs: 500, stallMs: 30_000 };
 /** Where not even a connection can be made, and never was: there is no network here, or no such host. */
-const UNREACHABLE = /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH)$/;
+const UNREACHABLE = /^(ENOTFOUND|EAI_AGAIN|ENETUNREACH|EHOSTUNREACH)$/;
 const TRIES_UNREACHABLE = 2;
+/** Where somebody is there, and no hub: nothing listens, or what does has no certificate that counts, or does not speak HTTP. No waiting mends that. */
+const NO_HUB = /^ECONNREFUSED$|CERT|SIGNATURE|TLS|SSL|^HPE_/;
+/** What fetch says of ports that it opens no connection to, whoever listens. */
+const BAD_PORT = "bad port";
 const LONGEST_WAIT_MS = 60_000;
+/** What a server may ask for: the hub counts requests over windows of five minutes (https://huggingface.co/docs/hub/rate-limits). */
+const LONGEST_ASKED_MS = 300_000;
 const MOST_REDIRECTS = 8;
 /** Larger than any real answer of the interface (a page of a tree has at most 1,000 files). */
 const MOST_JSON_BYTES = 1 << 26;
@@ -51,10 +57,14 @@ export interface Answer {
 
 /** What a new try may mend. */
 export class Transient extends Error {
+  /** The status that a server answered with, where it did. */
+  readonly status: number | undefined;
+  /** How long it asks to be left alone. */
   readonly waitMs: number | undefined;
-  constructor(message: string, waitMs?: number, options?: { cause?: unknown }) {
-    super(message, options);
-    this.waitMs = waitMs;
+  constructor(message: string, options: { cause?: unknown; status?: number; waitMs?: number | undefined } = {}) {
+    super(message, { cause: options.cause });
+    this.status = options.status;
+    this.waitMs = options.waitMs;
   }
 }
 
@@ -95,7 +105,7 @@ async function get(connection: Connection, address: string, headers: Readonly<Re
       };
       const response = await unlessStopped(fetch(url.href, { headers: sent, redirect: "manual", signal: stop.signal }), stop.signal).catch((error) => {
         signal?.throwIfAborted();
-        throw stop.signal.reason instanceof Transient ? stop.signal.reason : new Transient(reasonOf(error), undefined, { cause: error });
+        throw stop.signal.reason instanceof Transient ? stop.signal.reason : new Transient(reasonOf(error), { cause: error });
       });
       connection.contact.made = true;
       if (own) for (const [name, value] of response.headers) hub.has(name) || hub.set(name, value);
@@ -137,13 +147,43 @@ export function reasonOf(error: unknown): string {
   return cause?.errors?.[0]?.message || cause?.message || cause?.code || message || String(error);
 }
 
-function isUnreachable({ cause }: Transient, { contact }: Connection): boolean {
-  const { code } = (cause as { cause?: { code?: string } } | undefined)?.cause ?? {};
-  return !contact.made && code !== undefined && UNREACHABLE.test(code);
+/** Whether no try has met a hub yet, and how many there are before that is said. */
+function triesOf({ cause, message }: Transient, { contact, patience }: Connection): { met: boolean; tries: number } {
+  const { code = "" } = (cause as { cause?: { code?: string } } | undefined)?.cause ?? {};
+  if (!contact.made && (NO_HUB.test(code) || message === BAD_PORT)) return { met: false, tries: 1 };
+  if (!contact.made && UNREACHABLE.test(code)) return { met: false, tries: TRIES_UNREACHABLE };
+  return { met: true, tries: patience.tries };
+}
+
+const AGAIN = "then run it again; what is here already stays.";
+
+/** What is said when a request is given up: what happened, how often, and what to do. */
+function givenUp(error: Transient, connection: Connection, where: string, failures: number, met: boolean): HubError {
+  const times = failures === 1 ? "" : `, ${failures} times`;
+  return new HubError(`${where}: ${wordsFor(error, connection, times, met)}`, { cause: error });
+}
+
+function wordsFor({ message, status, waitMs }: Transient, { settings, contact }: Connection, times: string, met: boolean): string {
+  const { endpoint, token } = settings;
+  const got = visible(message);
+  if (!met) {
+    const why = got === BAD_PORT ? "a port that Node's fetch never opens" : got;
+    const advice =
+      endpoint === DEFAULT_ENDPOINT ? "Check the network and proxies; HF_ENDPOINT names another hub." : "It is HF_ENDPOINT's: correct or unset it.";
+    return `no hub at ${endpoint}, expected a connection, got ${why}${times}. ${advice}`;
+  }
+  if (status === 429) {
+    const asked = waitMs === undefined ? "a few minutes" : `${Math.ceil(waitMs / 1000)} s`;
+    const more = token === null ? " (with a token in HF_TOKEN more is allowed)" : "";
+    return `the hub takes no more requests for now, expected an answer, got status 429${times}. Wait ${asked}${more}, ${AGAIN}`;
+  }
+  if (status !== undefined) return `the hub has a failure of its own, expected an answer, got status ${status}${times}. Wait until it is mended, ${AGAIN}`;
+  if (contact.made) return `the connection keeps breaking, expected the whole answer, got ${got}${times}. Check the connection, ${AGAIN}`;
+  return `${endpoint} does not answer, expected a hub, got ${got}${times}. Check the connection and HF_ENDPOINT, ${AGAIN}`;
 }
 
 /**
- * Runs `once` until it succeeds, as long as its failures are Transient: waits twice as long each time, or as long as the server says.
+ * Runs `once` until it succeeds, as long as its failures are Transient: waits twice as long each time, and at least as long as the server says.
  * @param once is given a function to call when there was progress: what went before no longer counts
  * @throws HubError when it is given up
  */
@@ -157,13 +197,11 @@ export async function persist<T>(connection: Connection, where: string, once: (p
       signal?.throwIfAborted();
       if (!(error instanceof Transient)) throw error;
       failures++;
-      if (failures >= (isUnreachable(error, connection) ? TRIES_UNREACHABLE : patience.tries))
-        throw new HubError(
-          `${where}: the hub can't be reached, expected an answer, got ${visible(error.message)}, ${failures} times. Check the connection (and HF_ENDPOINT), then run it again; what is here already stays.`,
-          { cause: error },
-        );
-      // A little more or less, so that many clients do not come back at once.
-      const wait = Math.min(LONGEST_WAIT_MS, error.waitMs ?? patience.waitMs * 2 ** (failures - 1) * (0.8 + 0.4 * Math.random()));
+      const { met, tries } = triesOf(error, connection);
+      const asked = error.waitMs ?? 0;
+      if (failures >= tries || asked > LONGEST_ASKED_MS) throw givenUp(error, connection, where, failures, met);
+      // A little more or less, so that many clients do not come back at once; never sooner than was asked for.
+      const wait = Math.max(asked, Math.min(LONGEST_WAIT_MS, patience.waitMs * 2 ** (failures - 1) * (0.8 + 0.4 * Math.random())));
       connection.onNote?.(`${where}: ${visible(error.message)}; trying again in ${(wait / 1000).toFixed(1)} s`);
       await sleep(wait, undefined, signal === undefined ? {} : { signal });
     }
@@ -182,14 +220,14 @@ export async function getOnce(
   const { status } = answer.response;
   if (accepted.includes(status)) return answer;
   answer.close();
-  if (status === 408 || status === 429 || status >= 500) throw new Transient(`status ${status}`, retryAfter(answer.response.headers));
+  if (status === 408 || status === 429 || status >= 500) throw new Transient(`status ${status}`, { status, waitMs: retryAfter(answer.response.headers) });
   throw refusal(connection.settings, where, status, answer.response.headers);
 }
 
-/** `Retry-After` (RFC 9110, 10.2.3): seconds, or a date. */
+/** `Retry-After` (RFC 9110, 10.2.3): seconds, or a date; or what is left of the window in `RateLimit` (`"api";r=0;t=55`), as the hub has it. */
 function retryAfter(headers: Headers): number | undefined {
-  const text = headers.get("retry-after");
-  if (text === null) return undefined;
+  const text = headers.get("retry-after") ?? /;\s*t=(\d+)/.exec(headers.get("ratelimit") ?? "")?.[1];
+  if (text === undefined) return undefined;
   const ms = /^[0-9]+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
@@ -251,7 +289,7 @@ export async function* bodyOf(answer: Answer, { signal }: Connection): AsyncGene
     answer.alive();
     const { done, value } = await unlessStopped(reader.read(), answer.stopped).catch((error) => {
       signal?.throwIfAborted();
-      throw error instanceof Transient ? error : new Transient(`a broken connection (${reasonOf(error)})`, undefined, { cause: error });
+      throw error instanceof Transient ? error : new Transient(`a broken connection (${reasonOf(error)})`, { cause: error });
     });
     if (done) return;
     yield value;

@@ -144,7 +144,7 @@ describe("bad connections", () => {
   test("in the end it gives up, in words, and what is here stays", async () => {
     hub.fault("model.safetensors", breakAfter(5000), ...Array.from({ length: 4 }, () => status(500)));
     await expect(pull()).rejects.toThrow(
-      /^org\/tiny: model\.safetensors: the hub can't be reached, expected an answer, got status 500, 4 times\. Check the connection/,
+      /^org\/tiny: model\.safetensors: the hub has a failure of its own, expected an answer, got status 500, 4 times\. Wait until it is mended, then run it again; what is here already stays\.$/,
     );
     expect(statSync(partOf(weights)).size).toBe(5000);
     expect(existsSync(join(root(), "refs", "main"))).toBe(false);
@@ -152,11 +152,46 @@ describe("bad connections", () => {
     expect(fileRequests("model.safetensors").at(-1)?.range).toBe("bytes=5000-");
   });
 
-  test("where there is no connection at all, it says so after the second try", async () => {
+  test("where nobody is, or nobody may be asked, it says so at once; where there is no such host, after the second try", async () => {
     const gone = await startHub();
     await gone.close();
-    vi.stubEnv("HF_ENDPOINT", gone.endpoint);
-    await expect(pull()).rejects.toThrow(/the hub can't be reached, expected an answer, got connect ECONNREFUSED .*, 2 times\./);
+    const error = async (endpoint: string) => {
+      vi.stubEnv("HF_ENDPOINT", endpoint);
+      const notes: string[] = [];
+      return [((await pull("org/tiny", { onNote: (note) => notes.push(note) }).catch((e) => e)) as Error).message, notes.length];
+    };
+    const message = (endpoint: string, got: string) =>
+      `org/tiny@main: no hub at ${endpoint}, expected a connection, got ${got}. It is HF_ENDPOINT's: correct or unset it.`;
+    expect(await error(gone.endpoint)).toEqual([message(gone.endpoint, `connect ECONNREFUSED ${gone.endpoint.slice("http://".length)}`), 0]);
+    expect(await error("http://127.0.0.1:1")).toEqual([message("http://127.0.0.1:1", "a port that Node's fetch never opens"), 0]);
+    // It listens, and speaks no TLS.
+    const secure = hub.endpoint.replace("http:", "https:");
+    expect(await error(secure)).toEqual([expect.stringContaining(`org/tiny@main: no hub at ${secure}, expected a connection, got `), 0]);
+    const absent = Object.assign(new Error("getaddrinfo ENOTFOUND no.hub"), { code: "ENOTFOUND" });
+    const asked = vi.spyOn(globalThis, "fetch").mockRejectedValue(new TypeError("fetch failed", { cause: absent }));
+    expect(await error("http://no.hub")).toEqual([message("http://no.hub", "getaddrinfo ENOTFOUND no.hub, 2 times"), 1]);
+    expect(await error("https://huggingface.co")).toEqual([
+      expect.stringContaining("2 times. Check the network and proxies; HF_ENDPOINT names another hub."),
+      1,
+    ]);
+    asked.mockRestore();
+  });
+
+  test("a limit on requests is told with how long to wait, and a wait that is too long is not begun", async () => {
+    const limit = (headers: Record<string, string>, times: number) => hub.fault("/revision/main", ...Array.from({ length: times }, () => status(429, headers)));
+    limit({}, 4);
+    await expect(pull()).rejects.toThrow(
+      "org/tiny@main: the hub takes no more requests for now, expected an answer, got status 429, 4 times. Wait a few minutes (with a token in HF_TOKEN more is allowed), then run it again; what is here already stays.",
+    );
+    limit({ "Retry-After": "3600" }, 1);
+    await expect(pull()).rejects.toThrow(/got status 429\. Wait 3600 s \(with a token/);
+    limit({ RateLimit: '"api";r=0;t=301' }, 1);
+    vi.stubEnv("HF_TOKEN", "hf_secret");
+    await expect(pull()).rejects.toThrow(/got status 429\. Wait 301 s, then run it again/);
+    const started = performance.now();
+    limit({ RateLimit: '"api";r=0;t=1' }, 1);
+    await pull();
+    expect(performance.now() - started).toBeGreaterThan(990);
   });
 
   test("a signal stops it and leaves what has come", async () => {

@@ -1,9 +1,11 @@
 /** Getting a model from the hub into the cache. */
 import { setMaxListeners } from "node:events";
+import { join } from "node:path";
 import { ConfigError, RunError } from "../../errors.ts";
 import { checkOptions } from "../../options.ts";
 import { byteSize } from "../../quantities.ts";
 import { type HubFile, modelOnHub } from "./api.ts";
+import { rememberPull } from "./begun-pulls.ts";
 import { cachePlaces, linkFile, rememberCommit, sizeOf } from "./cache.ts";
 import { checkTogether, chooseFiles, type Need } from "./choose-files.ts";
 import { downloadBlob } from "./download.ts";
@@ -37,6 +39,8 @@ export interface PullOptions {
   /** Stops and leaves what is here, to go on from. */
   signal?: AbortSignal;
   onProgress?: (progress: PullProgress) => void;
+  /** Told where config.json is, which is fetched before everything else. */
+  onConfig?: (path: string) => void | Promise<void>;
   /** Told what is waited for: a connection that broke, another process. */
   onNote?: (sentence: string) => void;
   /** How patient with a bad connection. */
@@ -72,6 +76,7 @@ export async function pullModel(id: string, options: PullOptions = {}): Promise<
     need: true,
     signal: true,
     onProgress: true,
+    onConfig: true,
     onNote: true,
     patience: true,
   });
@@ -88,7 +93,14 @@ export async function pullModel(id: string, options: PullOptions = {}): Promise<
   const chosen = chooseFiles(model.files, { ...options, file }, `${repo}@${revision}`);
   checkTogether(chosen, repo);
   const places = cachePlaces(settings.cache, repo);
+  let forget = async (): Promise<void> => {};
   const fetched = await fetchAll(chosen, parallel, connection, options, {
+    async begin() {
+      const { include = [], exclude = [] } = options;
+      const files = chosen.map(({ path, bytes, hash }) => ({ path, bytes, blob: hash.hex }));
+      forget = await rememberPull(places, { id, include: [...include], exclude: [...exclude], commit: model.commit, files });
+    },
+    placeOf: ({ path }) => join(places.snapshot(model.commit), path),
     blobs: async (hash) => (await sizeOf(places.blob(hash))) ?? (await sizeOf(`${places.blob(hash)}.incomplete`)) ?? 0,
     fetch: async (one, stop, onBytes) => downloadBlob({ ...connection, signal: stop }, places, model, one, onBytes),
     link: (one) => linkFile(places, model.commit, one.path, one.hash.hex),
@@ -96,6 +108,7 @@ export async function pullModel(id: string, options: PullOptions = {}): Promise<
   });
   // Last, so that a name never means half a model.
   await rememberCommit(places, revision, model.commit);
+  await forget();
   return {
     id: repo,
     revision,
@@ -107,6 +120,9 @@ export async function pullModel(id: string, options: PullOptions = {}): Promise<
 }
 
 interface Steps {
+  /** Before the first byte, where some are missing. */
+  begin(): Promise<void>;
+  placeOf(file: HubFile): string;
   /** Bytes that are here of a blob. */
   blobs(hash: string): Promise<number>;
   fetch(file: HubFile, signal: AbortSignal, onBytes: (here: number) => void): Promise<number>;
@@ -125,6 +141,7 @@ async function fetchAll(chosen: readonly HubFile[], parallel: number, { signal }
   for (const [file] of queue) here.set(file.hash.hex, Math.min(file.bytes, await steps.blobs(file.hash.hex)));
   const sum = () => [...here.values()].reduce((a, b) => a + b, 0);
   await checkRoom(steps.root, bytes - sum(), bytes);
+  if (sum() < bytes) await steps.begin();
   let [fetched, done] = [0, 0];
   let arrived = 0;
   const show = () => options.onProgress?.({ bytes, files: chosen.length, here: sum(), fetched: arrived, done });
@@ -135,19 +152,27 @@ async function fetchAll(chosen: readonly HubFile[], parallel: number, { signal }
   // Each file in transfer listens.
   setMaxListeners(0, all);
   let failed: unknown;
-  const work = async () => {
-    for (let group = queue.shift(); group !== undefined && !all.aborted; group = queue.shift()) {
-      const [file] = group;
-      const came = await steps.fetch(file, all, (now) => {
-        arrived += Math.max(0, now - (here.get(file.hash.hex) ?? 0));
-        here.set(file.hash.hex, now);
-        show();
-      });
-      fetched += came;
-      for (const one of group) await steps.link(one);
-      done += group.length;
+  const bring = async (group: HubFile[]) => {
+    const [file] = group;
+    const came = await steps.fetch(file, all, (now) => {
+      arrived += Math.max(0, now - (here.get(file.hash.hex) ?? 0));
+      here.set(file.hash.hex, now);
       show();
-    }
+    });
+    fetched += came;
+    for (const one of group) await steps.link(one);
+    done += group.length;
+    show();
+  };
+  const isConfig = ({ path }: HubFile) => path === "config.json";
+  const [config] = queue.filter((group) => group.some(isConfig));
+  if (config !== undefined) {
+    queue.splice(queue.indexOf(config), 1);
+    await bring(config);
+    await options.onConfig?.(steps.placeOf(config.find(isConfig) as HubFile));
+  }
+  const work = async () => {
+    for (let group = queue.shift(); group !== undefined && !all.aborted; group = queue.shift()) await bring(group);
   };
   await Promise.all(
     Array.from({ length: Math.min(parallel, queue.length) }, () =>

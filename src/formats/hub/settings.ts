@@ -20,6 +20,9 @@ export interface HubSettings {
   readonly offline: boolean;
 }
 
+/** The hub that is meant where HF_ENDPOINT names none. */
+export const DEFAULT_ENDPOINT = "https://huggingface.co";
+
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 const isOn = (value: string | undefined): boolean => value !== undefined && /^(1|on|yes|true)$/i.test(value);
@@ -39,7 +42,7 @@ export function hubCache(env: Environment = process.env): string {
 
 /** @throws ConfigError for an endpoint that is no URL, or a token that can't be one */
 export function hubSettings(options: { offline?: boolean } = {}, env: Environment = process.env): HubSettings {
-  const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, "");
+  const endpoint = (env.HF_ENDPOINT || DEFAULT_ENDPOINT).replace(/\/+$/, "");
   if (!URL.canParse(endpoint) || !/^https?:$/.test(new URL(endpoint).protocol) || new URL(endpoint).username !== "")
     throw new ConfigError(`HF_ENDPOINT: not a hub's address, expected http:// or https:// and a host, got ${JSON.stringify(endpoint)}. Correct or unset it.`);
   return { endpoint, token: tokenOf(env), cache: hubCache(env), offline: options.offline === true || isOn(env.HF_HUB_OFFLINE) };
