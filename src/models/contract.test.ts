@@ -77,6 +77,15 @@ describe.each(SAMPLES)("%s", (_, config) => {
     model.dispose();
   });
 
+  test("dispose gives all memory back, of tables too", () => {
+    const before = memory().liveBytes;
+    const model = createModel(config).eval();
+    logitsOf(model);
+    expect(memory().liveBytes).toBeGreaterThan(before);
+    model.dispose();
+    expect(memory().liveBytes).toBe(before);
+  });
+
   test("what a layer leaves for backward, by formula, is what it leaves", () => {
     const { architecture } = describeModel(config);
     // Above 4 KiB, blocks of widths such as 16, 20, 24 have no rounding in them: give samples such widths.

@@ -184,7 +184,8 @@ class Model extends Module {
   norm: RMSNorm;
   /** What each layer sees, and so which of the two tables it turns by. */
   private readonly kinds: readonly LayerType[];
-  private readonly rope: Readonly<Record<LayerType, RopeTables>>;
+  private readonly rope: RopeTables;
+  private readonly localRope: RopeTables;
   private readonly scale: number;
 
   constructor(config: Gemma3TextConfig) {
@@ -195,15 +196,12 @@ class Model extends Module {
     this.norm = new RMSNorm(config.hidden_size, { eps: config.rms_norm_eps, unitOffset: true });
     this.scale = Math.sqrt(config.hidden_size);
     this.kinds = kinds(config);
-    this.rope = {
-      full_attention: new RopeTables(config.rope_scaling, { rotary, context, theta: config.rope_theta }),
-      sliding_attention: new RopeTables(null, { rotary, context, theta: config.rope_local_base_freq }),
-    };
+    this.rope = new RopeTables(config.rope_scaling, { rotary, context, theta: config.rope_theta });
+    this.localRope = new RopeTables(null, { rotary, context, theta: config.rope_local_base_freq });
   }
 
   override forward(ids: Tensor, ctx: ForwardContext, sequences: readonly SequenceLength[]): Tensor {
-    const { full_attention: whole, sliding_attention: local } = this.rope;
-    const turns = { full_attention: whole.of(ctx.positions, sequences), sliding_attention: local.of(ctx.positions, sequences) };
+    const turns = { full_attention: this.rope.of(ctx.positions, sequences), sliding_attention: this.localRope.of(ctx.positions, sequences) };
     let x = this.embed_tokens.forward(ids).mul(this.scale); // (B, T, C)
     x = through(this.layers, x, (layer, x, i) => layer.forward(x, turns[this.kinds[i] as LayerType], ctx));
     return this.norm.forward(x);

@@ -157,6 +157,11 @@ interface Table {
   sin: Tensor;
 }
 
+function release({ cos, sin }: Table): void {
+  cos.dispose("RopeTables");
+  sin.dispose("RopeTables");
+}
+
 /** Tables, and the row of them that each place turns by: i32, as the positions. */
 export interface RopeRows extends Table {
   rows: Tensor;
@@ -272,10 +277,15 @@ export class RopeTables {
     if (held !== undefined && positions <= (height as number)) return held;
     const { cos, sin } = this.build(adapted, Math.max(positions, 2 * (height ?? 0)));
     const table = { cos: buffer(cos), sin: buffer(sin) };
-    held?.cos.dispose("RopeTables");
-    held?.sin.dispose("RopeTables");
+    if (held !== undefined) release(held);
     this.kept.set(adapted, table);
     return table;
+  }
+
+  /** With the model. */
+  dispose(): void {
+    for (const table of this.kept.values()) release(table);
+    this.kept.clear();
   }
 
   private build(length: number, positions: number): Table {

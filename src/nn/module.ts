@@ -81,6 +81,11 @@ function matcher(pattern: Pattern): (name: string) => boolean {
   return (name) => whole.test(name);
 }
 
+/** What a property may hold beside tensors and modules, and a module's `dispose` frees with it: tables that grow. */
+interface Held {
+  dispose(): void;
+}
+
 interface Hook {
   /** What is watched in the module; "" is its result. */
   point: string;
@@ -353,10 +358,13 @@ export abstract class Module {
     }
   }
 
-  /** Frees parameters, gradients and buffers. */
+  /** Frees parameters, gradients and buffers, and what else the modules hold that can be disposed of. */
   dispose(): void {
     this.zeroGrad();
     for (const [, t] of [...this.namedParameters(), ...this.namedBuffers()]) t.dispose("Module.dispose()");
+    for (const [, module] of this.namedModules())
+      for (const value of Object.values(module) as (Partial<Held> | null | undefined)[])
+        if (!(value instanceof Module || value instanceof Tensor) && typeof value?.dispose === "function") value.dispose();
   }
 
   /**
