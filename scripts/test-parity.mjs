@@ -13,7 +13,7 @@
 // tiktoken/<encoding>.tiktoken, hf/<name>/tokenizer.json, and golden/bpe.jsonl: lines { "text": …, "<vocabulary>": ids, … }.
 // The text (default: the bundled book) should be large and mixed: 10 MB take half a minute.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -21,7 +21,8 @@ import { gunzipSync } from "node:zlib";
 import { manualSeed, noGrad, randint, randn, scope } from "groundup";
 import { openFolder, readConfigJson } from "groundup/formats";
 import { createModel, saveModel } from "groundup/models";
-import { createTokenizer, loadTokenizer, memoryFiles, readTiktoken, readTokenizerJson, tokenizerFiles, trainBpe } from "groundup/tokenizers";
+import { loadTokenizer, memoryFiles, tokenizerFiles, trainBpe } from "groundup/tokenizers";
+import { writeTokenizers } from "../tests/parity/tokenizers.mjs";
 import { root } from "./platforms.mjs";
 
 const { values: options } = parseArgs({
@@ -29,6 +30,7 @@ const { values: options } = parseArgs({
     python: { type: "string", default: process.env.GROUNDUP_PYTHON },
     tokenizers: { type: "string" },
     text: { type: "string" },
+    strings: { type: "string", default: "20000" },
     only: { type: "string" },
     optional: { type: "boolean", default: false },
   },
@@ -86,13 +88,6 @@ function book() {
     .trim()
     .split("\n");
   return lines.map((line) => JSON.parse(line).text);
-}
-
-/** A file of the folder, whether or not it is packed; null when it is not there. */
-function published(...path) {
-  const file = join(options.tokenizers, ...path);
-  if (existsSync(file)) return readFileSync(file);
-  return existsSync(`${file}.gz`) ? gunzipSync(readFileSync(`${file}.gz`)) : null;
 }
 
 function writeIds(file, lists) {
@@ -160,44 +155,7 @@ async function talking({ spec }) {
 
 async function tokenizers(folder) {
   if (options.tokenizers === undefined) return null;
-  const golden = published("golden", "bpe.jsonl")
-    ?.toString()
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line));
-  if (golden === undefined) throw new Error(`--tokenizers: expected golden/bpe.jsonl (or .gz) in ${options.tokenizers}, got none`);
-  const texts = documents();
-  writeFileSync(join(folder, "texts.json"), JSON.stringify(texts));
-  const list = [];
-  for (const name of Object.keys(golden[0]).filter((key) => key !== "text")) {
-    const tokenizer = await vocabulary(name);
-    if (tokenizer === null) {
-      console.log(`       ${name}: no files of it in the folder, not compared`);
-      continue;
-    }
-    const wrong = golden.filter((line) => JSON.stringify([...tokenizer.encode(line.text).ids]) !== JSON.stringify(line[name]));
-    const began = performance.now();
-    const lists = texts.map((text) => tokenizer.encode(text).ids);
-    const seconds = (performance.now() - began) / 1000;
-    writeIds(join(folder, `${name}.i32`), lists);
-    writeFileSync(join(folder, `${name}.json`), tokenizerFiles(tokenizer.spec)["tokenizer.json"]);
-    const ranks = published("tiktoken", `${name === "gpt2" ? "r50k_base" : name}.tiktoken`);
-    if (ranks !== null) writeFileSync(join(folder, `${name}.tiktoken`), ranks);
-    list.push({ name, golden: golden.length, wrong: wrong.map((line) => line.text), lengths: lists.map((ids) => ids.length), seconds, ranks: ranks !== null });
-  }
-  writeFileSync(join(folder, "list.json"), JSON.stringify(list));
-  return [folder];
-}
-
-async function vocabulary(name) {
-  if (name === "gpt2") {
-    const files = { "encoder.json": published("gpt2", "encoder.json"), "vocab.bpe": published("gpt2", "vocab.bpe") };
-    return files["encoder.json"] && files["vocab.bpe"] ? loadTokenizer({ name, read: async (file) => files[file] ?? null }) : null;
-  }
-  const ranks = published("tiktoken", `${name}.tiktoken`);
-  if (ranks !== null) return createTokenizer(readTiktoken(ranks.toString(), `${name}.tiktoken`));
-  const file = published("hf", name, "tokenizer.json");
-  return file === null ? null : createTokenizer(readTokenizerJson(file.toString(), `${name}/tokenizer.json`));
+  return writeTokenizers(folder, { from: resolve(options.tokenizers), texts: documents(), strings: Number(options.strings) });
 }
 
 async function training(folder) {
