@@ -1,6 +1,6 @@
-"""Ids, places and decoded text of published tokenizers against tokenizers, tiktoken and sentencepiece: scripts/test-parity.mjs runs this.
+"""Ids, places and decoded text of published tokenizers against tokenizers, tiktoken and sentencepiece: tests/parity/tokenizers.mjs runs this.
 
-What tests/parity/tokenizers.mjs wrote: list.json, texts.json, and for each tokenizer a folder with its file, its fuzzed strings and what groundup made of them.
+tests/parity/tokenizers.mjs wrote for each tokenizer a folder with its file, its fuzzed strings and what groundup made of them and of the text.
 """
 import json
 import pathlib
@@ -18,9 +18,7 @@ from tiktoken_ext import openai_public
 
 from report import check, finish
 
-print(f"       tiktoken {tiktoken.__version__}, tokenizers {tokenizers.__version__}, sentencepiece {sentencepiece.__version__}, gguf (its reader)")
-folder = pathlib.Path(sys.argv[1])
-texts = json.loads((folder / "texts.json").read_text())
+own, texts = pathlib.Path(sys.argv[1]), json.loads(pathlib.Path(sys.argv[2]).read_text())
 
 
 def units(text):
@@ -36,7 +34,7 @@ def units_of_bytes(text):
 
 
 class ByTokenizers:
-    name = "tokenizers"
+    name = f"tokenizers {tokenizers.__version__}"
     sets = ("text", "fuzz", "special")
 
     def __init__(self, tokenizer, hiding=None):
@@ -87,7 +85,7 @@ def tokenizer_json(path):
 
 class ByTiktoken:
     """Says where tokens begin, not where they end."""
-    name = "tiktoken"
+    name = f"tiktoken {tiktoken.__version__}"
     sets = ("text", "fuzz", "special")
 
     def __init__(self, encoding, ranks):
@@ -105,7 +103,7 @@ class ByTiktoken:
 
 
 class BySentencePiece:
-    name = "sentencepiece"
+    name = f"sentencepiece {sentencepiece.__version__}"
     sets = ("text", "fuzz")
 
     def __init__(self, proto):
@@ -161,7 +159,6 @@ def by_gguf(path):
 
 
 def peers(entry):
-    own = pathlib.Path(entry["folder"])
     for by in entry["by"]:
         if by == "tokenizers":
             yield tokenizer_json(own / "tokenizer.json")
@@ -173,7 +170,7 @@ def peers(entry):
             yield by_gguf(own / "source")
 
 
-def ours(own, set):
+def ours(set):
     kept = json.loads((own / f"{set}.json").read_text())
     ends = np.cumsum(kept["lengths"])[:-1]
     ids = np.split(np.fromfile(own / f"{set}.ids", np.int32), ends)
@@ -184,7 +181,7 @@ def ours(own, set):
 def compare(entry, peer, set, batch):
     wrong = {"ids": [], "places": [], "decoded": []}
     count = 0
-    for text, (ids, places, decoded), (their_ids, their_places) in zip(batch, ours(pathlib.Path(entry["folder"]), set), peer.encode(batch, set), strict=True):
+    for text, (ids, places, decoded), (their_ids, their_places) in zip(batch, ours(set), peer.encode(batch, set), strict=True):
         count += len(ids)
         if not np.array_equal(ids, their_ids):
             wrong["ids"].append(text)
@@ -211,15 +208,14 @@ def policy(entry, peer, set, batch):
     check(f"{entry['name']}: {peer.name}, policy in {set}", not without, said + (f"; for another reason in {without[:4]!r}" if without else ""))
 
 
-contents = json.loads((folder / "list.json").read_text())
-check("every file of the folder is read", not contents["unread"], ", ".join(contents["unread"]))
-for entry in contents["list"]:
-    for one in entry["checks"]:
-        check(f"{entry['name']}: {one['what']}", not one["wrong"], f"{one['lines']} texts, {len(one['wrong'])} differ {[line['text'][:60] for line in one['wrong'][:4]] or ''}")
-    fuzz = json.loads((pathlib.Path(entry["folder"]) / "strings.json").read_text())
-    began = time.time()
-    for peer in peers(entry):
-        for set in peer.sets:
-            compare(entry, peer, set, texts if set == "text" else fuzz)
-    print(f"       {entry['name']}: {time.time() - began:.0f} s there")
+entry = json.loads((own / "entry.json").read_text())
+fuzz = json.loads((own / "strings.json").read_text())
+for one in entry["checks"]:
+    wrong = [text[:60] for text in one["wrong"][:4]]
+    check(f"{entry['name']}: {one['what']}", not one["wrong"], f"{one['lines']} texts, {len(one['wrong'])} differ{f' ({wrong!r})' if wrong else ''}")
+began = time.time()
+for peer in peers(entry):
+    for set in peer.sets:
+        compare(entry, peer, set, texts if set == "text" else fuzz)
+print(f"       {entry['name']}: {entry['seconds']:.0f} s here, {time.time() - began:.0f} s there")
 finish()
