@@ -94,7 +94,11 @@ function sentencePieceCore(model: SentencePieceModel): Core {
         const { ids, pieces, places } = run.encode(segment.text.text);
         const tokens = Array.from(ids, (id, i) => ({ id, token: pieces[i], place: places[i] }));
         const word = nextWord(out);
-        for (const { id, token, place } of tokens) add(out, id, token, segment.text.place(place[0], Math.max(place[1], place[0] + 1)), word);
+        for (const { id, token, place } of tokens) {
+          // The first bytes of a character, and a blank put before the text, have no place of their own in the library: here that of the character that comes.
+          const end = Math.max(place[1], place[0] + characterLength(segment.text.text, place[0]));
+          add(out, id, token, segment.text.place(place[0], end), word);
+        }
       }
     },
     postProcess(texts, special) {
@@ -131,6 +135,12 @@ function sentencePieceCore(model: SentencePieceModel): Core {
       return new TextEncoder().encode((sentencePiece.pieces[id] ?? "").replaceAll("▁", " ")).length;
     },
   };
+}
+
+/** UTF-16 units of the character at a place; 0 at the end of the text. */
+function characterLength(text: string, at: number): number {
+  const point = text.codePointAt(at);
+  return point === undefined ? 0 : point > 0xffff ? 2 : 1;
 }
 
 function nextWord(out: Encoded): number {

@@ -2,9 +2,11 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { ConfigError, DataError } from "../../errors.ts";
+import { createTokenizer } from "../tokenizer.ts";
 import { decodeBytes } from "./decode.ts";
 import { readSentencePiece } from "./model-file.ts";
 import { createSentencePiece } from "./sentencepiece.ts";
+import { sentencePieceTokenizer } from "./sentencepiece-tokenizer.ts";
 
 interface Fixture {
   texts: string[];
@@ -83,6 +85,14 @@ it("lone surrogates are U+FFFD, in their own places", () => {
   const whole = sp.encode("a\ufffdb\ufffd");
   expect(broken).toEqual(whole);
   expect(open("bpe").encode("\ud83d").pieces).toEqual(["\u2581", "\ufffd"]);
+});
+
+it("as a tokenizer, each byte of a character has the whole character's place", () => {
+  const model = fixture.models.find(({ name }) => name === "bpe, bytes")?.model ?? "";
+  const tokenizer = createTokenizer(sentencePieceTokenizer(Buffer.from(model, "base64"), "bpe, bytes"));
+  const { tokens, offsets } = tokenizer.encode("\u{1d7d9}鯨\u{10ffff}");
+  const bytes = offsets.filter((_, i) => tokens[i].startsWith("<0x"));
+  expect(bytes).toEqual([...Array(4).fill([0, 2]), ...Array(3).fill([2, 3]), ...Array(4).fill([3, 5])]);
 });
 
 it("ids outside the vocabulary are refused", () => {

@@ -11,7 +11,7 @@ import type { PreTokenizerSpec } from "../pre-tokenizers/pre-tokenizers.ts";
 import { createTokenizer, type Tokenizer } from "../tokenizer.ts";
 import { type PipelineModel, specialToken } from "../tokenizer-spec.ts";
 import { trainUnigramPieces } from "./unigram-trainer.ts";
-import { createWordCounter } from "./word-counts.ts";
+import { type CountedWords, createWordCounter } from "./word-counts.ts";
 import { trainWordPieceTokens } from "./wordpiece-trainer.ts";
 
 /** Documents: a string or bytes are one. */
@@ -80,7 +80,7 @@ export async function trainWordPiece(documents: Documents, options: TrainWordPie
     throw new ConfigError(`trainWordPiece: bad initialAlphabet, expected single characters, got ${JSON.stringify(initialAlphabet)}. Correct it.`);
   const normalizer: NormalizerSpec = { type: "BertNormalizer", clean_text: true, handle_chinese_chars: true, strip_accents: null, lowercase };
   const preTokenizer: PreTokenizerSpec = { type: "BertPreTokenizer" };
-  const counts = await countedWords("trainWordPiece", documents, normalizer, preTokenizer);
+  const { counts } = await countedWords("trainWordPiece", documents, normalizer, preTokenizer);
   const tokens = trainWordPieceTokens(counts, { vocabSize, minFrequency, specialTokens, initialAlphabet, limitAlphabet, continuingSubwordPrefix });
   if (tokens.length > vocabSize)
     throw new DataError(
@@ -173,10 +173,10 @@ export async function trainUnigram(documents: Documents, options: TrainUnigramOp
     normalizers: [{ type: "NFKC" }, { type: "Replace", pattern: { Regex: "\\s+" }, content: " " }, { type: "Strip", strip_left: true, strip_right: true }],
   };
   const preTokenizer: PreTokenizerSpec = { type: "Metaspace", replacement: BLANK, prepend_scheme: "always", split: true };
-  const counts = await countedWords("trainUnigram", documents, normalizer, preTokenizer);
+  const words = await countedWords("trainUnigram", documents, normalizer, preTokenizer);
   const fixed: readonly string[] = byteFallback ? [...specialTokens, ...BYTES] : specialTokens;
   const room = vocabSize - fixed.length;
-  const pieces = trainUnigramPieces(counts, { vocabSize: room, characterCoverage, maxPieceLength, seedSize, blank: BLANK });
+  const pieces = trainUnigramPieces(words, { vocabSize: room, specials: fixed.length, characterCoverage, maxPieceLength, seedSize, blank: BLANK });
   const vocab: ScoredToken[] = [...fixed.map((token): ScoredToken => [token, 0]), ...pieces.map(({ piece, score }): ScoredToken => [piece, score])];
   return pipeline(
     {
@@ -207,17 +207,12 @@ function pipeline(model: Omit<PipelineModel, "kind">, specialTokens: readonly st
   return createTokenizer({ model: { kind: "pipeline", ...model }, normalizer: [], postProcessor: NO_POST_PROCESSOR, addedTokens }, engine);
 }
 
-async function countedWords(
-  where: string,
-  documents: Documents,
-  normalizer: NormalizerSpec,
-  preTokenizer: PreTokenizerSpec,
-): Promise<ReadonlyMap<string, number>> {
+async function countedWords(where: string, documents: Documents, normalizer: NormalizerSpec, preTokenizer: PreTokenizerSpec): Promise<CountedWords> {
   const words = createWordCounter(normalizer, preTokenizer);
   if (typeof documents === "string" || documents instanceof Uint8Array) words.add(documents);
   else for await (const document of documents) words.add(document);
   if (words.counts.size === 0) throw new DataError(`${where}: no text, expected at least one word, got none. Check the path or the filter of the data.`);
-  return words.counts;
+  return words;
 }
 
 function checkValues(where: string, vocabSize: number, specialTokens: readonly string[], unknownToken: string): void {

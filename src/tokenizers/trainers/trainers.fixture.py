@@ -17,6 +17,12 @@ HERE = os.path.dirname(__file__)
 with gzip.open(os.path.join(HERE, "../../../data/moby-dick.jsonl.gz"), "rt", encoding="utf-8") as f:
     LINES = [line for document in f for line in json.loads(document)["text"].split("\n")][:6000]
 TRAIN, HELD = LINES[: len(LINES) * 9 // 10], LINES[len(LINES) * 9 // 10 :]
+with gzip.open(os.path.join(HERE, "../../../tests/fixtures/texts/human-rights.txt.gz"), "rt", encoding="utf-8") as f:
+    DECLARATION = f.read().splitlines()
+TEXTS = {
+    "book": (TRAIN, HELD),
+    "declaration": ([line for i, line in enumerate(DECLARATION) if i % 10 != 9], DECLARATION[9::10]),
+}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -37,17 +43,21 @@ def wordpiece(size, least, limit):
     return {"vocabSize": size, "minFrequency": least, "limitAlphabet": limit, "tokens": sorted(vocab, key=vocab.get)}
 
 
-def unigram(size):
+def unigram(text, size):
+    train, held = TEXTS[text]
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "text")
         with open(path, "w", encoding="utf-8") as f:
-            f.write("\n".join(TRAIN))
+            f.write("\n".join(train))
         sentencepiece.SentencePieceTrainer.train(input=path, model_prefix=path, vocab_size=size, model_type="unigram", normalization_rule_name="nfkc", minloglevel=2)
         model = sentencepiece.SentencePieceProcessor(model_file=path + ".model")
-    return {"vocabSize": size, "heldOutTokens": sum(len(ids) for ids in model.encode(HELD))}
+    return {"text": text, "vocabSize": size, "heldOutTokens": sum(len(ids) for ids in model.encode(held))}
 
 
-made = {"wordpiece": [wordpiece(1000, 0, 1000), wordpiece(1500, 3, 30)], "unigram": [unigram(500), unigram(2000)]}
+made = {
+    "wordpiece": [wordpiece(1000, 0, 1000), wordpiece(1500, 3, 30)],
+    "unigram": [unigram("book", n) for n in (500, 2000, 4000)] + [unigram("declaration", n) for n in (1000, 2000, 3000)],
+}
 with open(os.path.join(HERE, "trainers.fixture.json"), "w", encoding="utf-8") as f:
     json.dump({"made by": "src/tokenizers/trainers/trainers.fixture.py, tokenizers 0.23.3, sentencepiece 0.2.3", **made}, f, ensure_ascii=False)
     f.write("\n")

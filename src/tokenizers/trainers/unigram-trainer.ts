@@ -2,17 +2,20 @@
  * Unigram from counted words (Kudo 2018, arXiv:1804.10959, section 3.2): many substrings to begin with, then in turns their probabilities by expectation
  * maximisation, and a quarter of them taken away, those whose loss costs the text least, until the vocabulary is small enough.
  *
- * The settings are those of SentencePiece's trainer: two rounds of EM before each cut; an M step with a sparse prior (digamma in place of the logarithm, Liang and
+ * The settings are those of SentencePiece's trainer (0.2.3, whose vocabularies come out but for rounding in single precision): two rounds of EM before each cut; an M step with a sparse prior (digamma in place of the logarithm, Liang and
  * Klein 2007); at last all letters and the best pieces.
  */
 import { DataError } from "../../errors.ts";
 import { scriptOf } from "../pre-tokenizers/pre-tokenizers.ts";
 import { bestCuts, type Corpus, createPieceTrie, type PieceTrie } from "./piece-trie.ts";
-import { seedPieces } from "./seed-pieces.ts";
+import { BEHIND, seedPieces } from "./seed-pieces.ts";
+import type { CountedWords } from "./word-counts.ts";
 
 export interface UnigramTraining {
   /** Pieces, special ones not counted. */
   readonly vocabSize: number;
+  /** Special pieces, which the size that training comes down to has room for. */
+  readonly specials: number;
   /** The share of the text's characters that become letters of the vocabulary; rarer ones are unknown. */
   readonly characterCoverage: number;
   /** Characters of a piece at most. */
@@ -31,6 +34,8 @@ export interface TrainedPiece {
 
 const EM_ROUNDS = 2;
 const SHRINKING = 0.75;
+/** Training ends with so many times the pieces that are wanted; the best of them are taken. */
+const SPARE = 1.1;
 /** Pieces that are expected less often than this go after an M step. */
 const LEAST_EXPECTED = 0.5;
 /** How much worse than the worst piece a character outside the vocabulary is. */
@@ -52,27 +57,33 @@ function modelOf(pieces: readonly Int32Array[], scores: Float64Array): Model {
 const least = (scores: Float64Array): number => scores.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
 
 /** Pieces from the most probable to the least. @throws DataError where the words have fewer pieces than are wanted at least: their letters */
-export function trainUnigramPieces(wordCounts: ReadonlyMap<string, number>, options: UnigramTraining): TrainedPiece[] {
-  const { letters, corpus } = corpusOf(wordCounts, options.characterCoverage);
+export function trainUnigramPieces(words: CountedWords, options: UnigramTraining): TrainedPiece[] {
+  const { letters, corpus, last } = corpusOf(words, options.characterCoverage);
   if (letters.length > options.vocabSize)
     throw new DataError(
       `trainUnigram: vocabSize is too small for the text's letters, expected at least ${letters.length} and the special tokens, got room for ${options.vocabSize} pieces. Give a larger vocabSize, or a smaller characterCoverage.`,
     );
-  const seeds = seedPieces(corpus, options.maxPieceLength, options.seedSize, validPieces(letters, options.blank));
+  const seeds = seedPieces(corpus, last, {
+    longest: options.maxPieceLength,
+    most: options.seedSize,
+    valid: validPieces(letters, options.blank),
+    kindOf: firstBytes(letters, options.blank),
+  });
+  const enough = Math.floor((options.vocabSize + options.specials) * SPARE);
   let model = startOf(corpus, letters.length, seeds);
   for (;;) {
     for (let round = 0; round < EM_ROUNDS; round++) model = maximised(model, expected(model, corpus));
-    if (model.pieces.length <= options.vocabSize * 1.1) break;
-    model = pruned(model, corpus, Math.max(Math.floor(options.vocabSize * 1.1), Math.floor(SHRINKING * model.pieces.length)));
+    model = pruned(model, corpus, Math.max(enough, Math.floor(SHRINKING * model.pieces.length)));
+    if (model.pieces.length <= enough) break;
   }
   return finished(model, letters, options.vocabSize);
 }
 
 /** Words in numbers: letter i is `letters[i]`, from the most frequent to the rarest; −1 stands for all others. */
-function corpusOf(wordCounts: ReadonlyMap<string, number>, coverage: number): { letters: string[]; corpus: Corpus } {
+function corpusOf({ counts, last }: CountedWords, coverage: number): { letters: string[]; corpus: Corpus; last: Float64Array } {
   const seen = new Map<string, number>();
   let total = 0;
-  for (const [word, count] of wordCounts) {
+  for (const [word, count] of counts) {
     for (const letter of word) {
       seen.set(letter, (seen.get(letter) ?? 0) + count);
       total += count;
@@ -81,22 +92,28 @@ function corpusOf(wordCounts: ReadonlyMap<string, number>, coverage: number): { 
   const letters: string[] = [];
   let covered = 0;
   for (const [letter, count] of [...seen].sort(([a, n], [b, m]) => m - n || (a.codePointAt(0) as number) - (b.codePointAt(0) as number))) {
-    if (covered >= coverage * total) break;
+    // In single precision, as SentencePiece compares them.
+    if (Math.fround(covered / total) >= Math.fround(coverage)) break;
     letters.push(letter);
     covered += count;
   }
   const number = new Map(letters.map((letter, i) => [letter, i]));
-  const words = Array.from(wordCounts.keys(), (word) => Int32Array.from([...word], (letter) => number.get(letter) ?? -1));
+  const words = Array.from(counts.keys(), (word) => Int32Array.from([...word], (letter) => number.get(letter) ?? -1));
   const starts = new Int32Array(words.length + 1);
   for (const [i, word] of words.entries()) starts[i + 1] = starts[i] + word.length;
   const characters = new Int32Array(starts[words.length]);
   for (const [i, word] of words.entries()) characters.set(word, starts[i]);
-  return { letters, corpus: { characters, starts, counts: Float64Array.from(wordCounts.values()) } };
+  return {
+    letters,
+    corpus: { characters, starts, counts: Float64Array.from(counts.values()) },
+    last: Float64Array.from(counts.keys(), (word) => last.get(word) ?? 0),
+  };
 }
 
-/** Pieces of known letters that hold a blank only at the start and letters of one script only, as SentencePiece has it. */
+/** Pieces of known letters that hold a blank only at the start and letters of one script only, as SentencePiece has it; marks have that of what they stand on. */
 function validPieces(letters: readonly string[], blank: string): (piece: Int32Array) => boolean {
   const scripts = Int32Array.from(letters, (letter) => scriptOf(letter.codePointAt(0) as number));
+  const inherited = scriptOf(0x300);
   const blankLetter = letters.indexOf(blank);
   return (piece) => {
     let script: number | undefined;
@@ -106,11 +123,24 @@ function validPieces(letters: readonly string[], blank: string): (piece: Int32Ar
         if (i > 0) return false;
         continue;
       }
+      if (scripts[letter] === inherited) continue;
       script ??= scripts[letter];
       if (scripts[letter] !== script) return false;
     }
     return true;
   };
+}
+
+/**
+ * What tells two characters apart where seeds are looked for: the first byte in UTF-8, as in SentencePiece 0.2.3, which sorts bytes. Of letters of one alphabet it is
+ * often the same. A rare letter is written as one of the same first byte as the blank, and a text ends with a zero.
+ */
+function firstBytes(letters: readonly string[], blank: string): (character: number) => number {
+  const utf8 = new TextEncoder();
+  const first = (letter: string) => utf8.encode(letter)[0];
+  const bytes = Int32Array.from(letters, first);
+  const other = first(blank);
+  return (character) => (character >= 0 ? bytes[character] : character === BEHIND.end ? 0 : other);
 }
 
 function startOf({ characters, starts, counts }: Corpus, letters: number, seeds: readonly { characters: Int32Array; cover: number }[]): Model {
@@ -125,6 +155,9 @@ function startOf({ characters, starts, counts }: Corpus, letters: number, seeds:
     weights.map((w) => Math.log(w) - logSum),
   );
 }
+
+/** Where a character outside the vocabulary is counted: with the first piece, the most frequent letter, as in SentencePiece. So pieces that hold lost letters go first. */
+const counted = (piece: number): number => Math.max(piece, 0);
 
 /** How often the model expects each piece in the corpus: forward and backward along each word. */
 function expected(model: Model, { characters, starts, counts }: Corpus): Float64Array {
@@ -162,7 +195,7 @@ function expected(model: Model, { characters, starts, counts }: Corpus): Float64
     }
     for (let e = 0; e < used; e++) {
       const { from, to, piece } = edges[e];
-      if (piece >= 0) sums[piece] += counts[word] * Math.exp(forward[from] + scores[piece] + backward[to] - forward[n]);
+      sums[counted(piece)] += counts[word] * Math.exp(forward[from] + (piece < 0 ? unknown : scores[piece]) + backward[to] - forward[n]);
     }
   }
   return sums;
@@ -197,17 +230,11 @@ function digamma(x: number): number {
 function pruned(model: Model, { characters, starts, counts }: Corpus, size: number): Model {
   const { pieces, scores, trie, unknown } = model;
   const used = new Float64Array(pieces.length);
-  // Of all words, the share that holds the piece.
-  const holding = new Float64Array(pieces.length);
-  const lastWord = new Int32Array(pieces.length).fill(-1);
   let words = 0;
   for (let word = 0; word < counts.length; word++) {
     words += counts[word];
     for (const { piece } of bestCuts(trie, scores, unknown, characters, starts[word], starts[word + 1]).cuts) {
-      if (piece < 0) continue;
-      used[piece] += counts[word];
-      if (lastWord[piece] !== word) holding[piece] += counts[word];
-      lastWord[piece] = word;
+      used[counted(piece)] += counts[word];
     }
   }
   const sum = used.reduce((a, b) => a + b, 0);
@@ -222,8 +249,8 @@ function pruned(model: Model, { characters, starts, counts }: Corpus, size: numb
     const { cuts, score } = bestCuts(trie, scores, unknown, own, 0, own.length, piece);
     if (score >= scores[piece]) continue;
     const instead = Math.log(sum + used[piece] * (cuts.length - 1));
-    const alternative = cuts.reduce((a, cut) => a + (cut.piece < 0 ? unknown : Math.log(used[cut.piece] + used[piece]) - instead), 0);
-    losses.push({ piece, loss: (holding[piece] / words) * (Math.log(used[piece]) - Math.log(sum) - alternative) });
+    const alternative = cuts.reduce((a, cut) => a + Math.log(used[counted(cut.piece)] + used[piece]) - instead, 0);
+    losses.push({ piece, loss: (used[piece] / words) * (Math.log(used[piece]) - Math.log(sum) - alternative) });
   }
   losses.sort((a, b) => b.loss - a.loss || a.piece - b.piece);
   for (const { piece } of losses.slice(0, Math.max(0, size - kept.length))) kept.push(piece);

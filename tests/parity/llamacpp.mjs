@@ -5,7 +5,7 @@ import { manualSeed, noGrad, randint, scope } from "groundup";
 import { openFolder, openModelWeights, readConfigJson } from "groundup/formats";
 import { createModel, fromPretrained, loadWeights, saveModel } from "groundup/models";
 import { command as convert } from "../../dist/cli/convert.js";
-import { root } from "../platforms.mjs";
+import { root } from "../../scripts/platforms.mjs";
 import { REFUSED, VARIANTS } from "./llamacpp-cases.mjs";
 import { looksUp, lookUpGelu, nearConfigs, peerChanges } from "./llamacpp-peer.mjs";
 import { randomise } from "./random-weights.mjs";

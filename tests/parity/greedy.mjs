@@ -6,7 +6,7 @@ import { noGrad, scope, tensor } from "groundup";
 import { generate } from "groundup/generate";
 import { fromPretrained } from "groundup/models";
 import { loadTokenizer } from "groundup/tokenizers";
-import { root } from "../platforms.mjs";
+import { root } from "../../scripts/platforms.mjs";
 
 /** Tokens for each prompt. */
 const TOKENS = 32;
