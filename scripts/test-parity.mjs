@@ -26,7 +26,7 @@
 //
 // The text (default: the bundled book) should be large and mixed: some 20 lines in turn from files in several scripts, with their line ends, until there are 10 MB (for
 // example the Debian handbook in ar, de, es, fr, ja, zh, LibreOffice's help in hi, Chinese poems, Python's and Linux's documentation, the declaration of human rights in all
-// languages). With 10 MB and 20,000 strings the check of tokenizers takes MINUTES minutes on two cores.
+// languages). With 10 MB, 20,000 strings and 20 tokenizers that is 23 minutes of CPU time, some 12 minutes on two cores.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
