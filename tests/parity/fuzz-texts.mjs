@@ -133,7 +133,7 @@ const WORDS = [
   "====",
   "----------",
   "!!!???",
-]; // prettier-ignore
+];
 const SPECIAL = [
   "<s>",
   "</s>",
@@ -180,7 +180,7 @@ export function fuzzTexts(seed, count, special = []) {
   const next = random(seed);
   const below = (n) => Math.floor(next() * n);
   const pick = (list) => list[below(list.length)];
-  const letters = LETTERS.map((set) => [...new Intl.Segmenter("en", { granularity: "grapheme" }).segment(set)].flatMap(({ segment }) => [...segment]));
+  const letters = LETTERS.map((set) => [...set]);
   const specials = [...SPECIAL, ...special];
   const several = (most, part) => Array.from({ length: 1 + below(most) }, part).join("");
   const parts = [
