@@ -174,6 +174,7 @@ function random(seed) {
 }
 
 /**
+ * So many different texts.
  * @param special spellings of special tokens that stand among the others
  */
 export function fuzzTexts(seed, count, special = []) {
@@ -217,9 +218,11 @@ export function fuzzTexts(seed, count, special = []) {
     () => String(below(10 ** (1 + below(12)))),
     () => " ",
   ];
-  return Array.from({ length: count }, () => {
+  const texts = new Set();
+  while (texts.size < count) {
     // Long repeats are rare: they would be most of the text.
-    if (next() < 0.005) return pick([...WORDS, ...EMOJI, ...BLANKS, ...letters.flat()]).repeat(50 + below(150));
-    return several(12, () => pick(parts)());
-  });
+    if (next() < 0.005) texts.add(pick([...WORDS, ...EMOJI, ...BLANKS, ...letters.flat()]).repeat(50 + below(150)));
+    else texts.add(several(12, () => pick(parts)()));
+  }
+  return [...texts];
 }
