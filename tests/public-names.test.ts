@@ -22,7 +22,7 @@ topk transpose tril triu unsqueeze useBackend variance where zeros
 /** The other entries', each under its name. */
 const NAMES: Record<string, string> = {
   nn: `
-    ATTENTION_POINTS BatchNorm Dropout Embedding LayerNorm Linear Module MultiHeadAttention RMSNorm RouteRecord Sequential attend buffer
+    ATTENTION_POINTS BatchNorm Dropout Embedding LayerNorm Linear Module MultiHeadAttention Owned RMSNorm RouteRecord Sequential attend buffer
     expertLoad init loadBalancingLoss mixExperts parameter parameterReplacer projections replaceParameter routeTokens routerZLoss sinusoidalPositions sumOf through
   `,
   optim: `

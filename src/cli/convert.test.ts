@@ -1,10 +1,11 @@
 /** `convert` and `quantize`, from a folder to GGUF and back. */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { commandLine } from "../../tests/command-line.ts";
 import type { GgufValue } from "../formats/gguf/read.ts";
+import { firstOfGgufs } from "../formats/gguf/split-names.ts";
 import { encodeGguf, openFile, openGguf } from "../formats/index.ts";
 import { GPT2, Llama, saveModel } from "../models/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
@@ -112,6 +113,41 @@ test("a misspelt folder is not made for a file", async () => {
       err: `${at("nosuch/a.gguf")}: its folder does not exist, expected one to write into, got ${at("nosuch")}. Make it, or correct --out.\n`,
     });
   expect(existsSync(at("nosuch"))).toBe(false);
+});
+
+test("--force replaces models, and nothing else", async () => {
+  mkdirSync(at("notes/deep"), { recursive: true });
+  writeFileSync(at("notes/a.txt"), "mine");
+  await groundup("convert", at("model"), "--to", "gguf", "--out", at("source.gguf"));
+  mkdirSync(at("home"));
+  copyFileSync(at("source.gguf"), at("home/m.gguf"));
+  const toFolder = (source: string, out: string) => groundup("convert", at(source), "--to", "hf", "--out", at(out), "--force");
+  expect((await toFolder("source.gguf", "notes")).err).toContain(
+    `--out ${at("notes")}: more than a model, expected a folder of files with config.json to replace, got`,
+  );
+  expect((await toFolder("home/m.gguf", "home")).err).toContain(`--out ${at("home")}: the model lies in it, expected another place`);
+  writeFileSync(at("notes/config.json"), "{}");
+  expect((await toFolder("source.gguf", "notes")).err).toContain("got one with the folder deep. Choose another name, or empty it.");
+  expect([readFileSync(at("notes/a.txt"), "utf8"), existsSync(at("home/m.gguf"))]).toEqual(["mine", true]);
+  expect((await toFolder("source.gguf", "replaced")).code).toBeUndefined();
+  expect((await toFolder("source.gguf", "replaced")).code).toBeUndefined();
+});
+
+test("a folder that has a GGUF file in place of weights, or all parts of one, is opened by it", async () => {
+  await groundup("convert", at("model"), "--to", "gguf", "--out", at("alone.gguf"));
+  mkdirSync(at("repository"));
+  copyFileSync(at("alone.gguf"), at("repository/model-Q8_0.gguf"));
+  const words = ["--prompt", "a", "--max-new-tokens", "4", "--temperature", "0"];
+  const { out } = await groundup("generate", at("alone.gguf"), ...words);
+  expect((await groundup("generate", at("repository"), ...words)).out).toBe(out);
+  copyFileSync(at("model/config.json"), at("repository/config.json"));
+  expect((await groundup("generate", at("repository"), ...words)).out).toBe(out);
+  // Which of two is meant, nobody knows.
+  copyFileSync(at("alone.gguf"), at("repository/another.gguf"));
+  expect((await groundup("generate", at("repository"), ...words)).err).toContain("no weights");
+  expect(firstOfGgufs(["m-00002-of-00002.gguf", "m-00001-of-00002.gguf", "a.txt"])).toBe("m-00001-of-00002.gguf");
+  for (const some of [["m-00001-of-00002.gguf"].concat("n-00002-of-00002.gguf"), ["m-00001-of-00003.gguf", "m-00002-of-00003.gguf"], ["a.gguf", "b.gguf"], []])
+    expect(firstOfGgufs(some), some.join()).toBeNull();
 });
 
 test("what is written is named by its whole path", async () => {

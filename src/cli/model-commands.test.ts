@@ -97,7 +97,11 @@ describe("generate", () => {
       rmSync(at(name));
     }
     writeFileSync(at("empty", "small.gguf"), "GGUF\x03\0\0\0");
-    expect((await groundup("generate", at("empty"), "--prompt", "a")).err).toContain(`got small.gguf. Name the file itself: ${at("empty", "small.gguf")}.`);
+    writeFileSync(at("empty", "tiny.gguf"), "GGUF\x03\0\0\0");
+    expect((await groundup("generate", at("empty"), "--prompt", "a")).err).toContain(
+      `got small.gguf, tiny.gguf. Name the file itself: ${at("empty", "small.gguf")}.`,
+    );
+    rmSync(at("empty", "tiny.gguf"));
     expect((await groundup("generate", at("empty", "small.gguf"), "--prompt", "a")).err).toContain(
       "small.gguf: the file ends early, expected more than 8 bytes, got 8.",
     );

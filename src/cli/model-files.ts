@@ -1,6 +1,6 @@
 /** What `convert` and `quantize` share: opening a model's parts without loading it, and never overwriting by accident. */
-import { existsSync, statSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { existsSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { basename, isAbsolute, join, relative, resolve } from "node:path";
 import { ConfigError, GroundupError } from "../errors.ts";
 import { isGgufFile, isJsonObject, openFile, openGgufFiles, parseConfigText, readText } from "../formats/index.ts";
 import { generate } from "../generate/index.ts";
@@ -99,6 +99,21 @@ export function checkTarget(out: string, source: string, force: boolean, folder:
   if (statSync(out).isDirectory() !== folder)
     throw new ConfigError(
       `${out}: of another kind, expected ${folder ? "a folder" : "a file"} to replace, got ${folder ? "a file" : "a folder"}. Choose another name.`,
+    );
+  if (folder) checkReplaced(out, source);
+}
+
+/** A folder goes with all that is in it. @throws ConfigError where that is more than a model, or the source */
+function checkReplaced(out: string, source: string): void {
+  const inside = relative(realpathSync(out), realpathSync(source));
+  if (!inside.startsWith("..") && !isAbsolute(inside))
+    throw new ConfigError(`--out ${out}: the model lies in it, expected another place, got the folder of ${source}. Choose another name.`);
+  const entries = readdirSync(out, { withFileTypes: true });
+  if (entries.length === 0) return;
+  const below = entries.find((entry) => entry.isDirectory());
+  if (below !== undefined || !entries.some(({ name }) => name === "config.json"))
+    throw new ConfigError(
+      `--out ${out}: more than a model, expected a folder of files with config.json to replace, got ${below === undefined ? "one without config.json" : `one with the folder ${below.name}`}. Choose another name, or empty it.`,
     );
 }
 

@@ -1,7 +1,8 @@
 /** `groundup models`: what is on this machine, and well-known models that could be. */
 import os from "node:os";
 import * as z from "zod";
-import { GroundupError } from "../errors.ts";
+import { FormatError, GroundupError } from "../errors.ts";
+import { unreadLayouts } from "../formats/gguf/dequantize.ts";
 import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
 import {
   KNOWN_MODELS,
@@ -103,6 +104,8 @@ async function judgeGguf(path: string, judged: Judged): Promise<void> {
   judged.modelType = typeof architecture === "string" ? architecture : null;
   judged.parameters = valuesIn(reader.tensors.values());
   describeGguf(reader);
+  const unread = unreadLayouts(reader.tensors.values());
+  if (unread !== null) throw new FormatError(`${path}: ${unread}`);
 }
 
 async function judgeFolder(path: string, judged: Judged): Promise<void> {

@@ -1,7 +1,10 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type Random, random } from "../../tests/random.ts";
 import { whereNative } from "../../tests/where-native.ts";
-import { type CausalLM, GPT2, Llama } from "../models/index.ts";
+import { type CausalLM, createModel, fromPretrained, GPT2, Llama, saveGguf } from "../models/index.ts";
 import { memory, setMemoryLimit, type Tensor } from "../tensor/index.ts";
 import { byteTokenizer } from "../tokenizers/index.ts";
 import { createEngine, type EngineOptions, type EngineRequestOptions, type EngineStream } from "./engine.ts";
@@ -22,6 +25,9 @@ const llamaConfig = {
   num_key_value_heads: 2,
   initializer_range: 0.4,
 };
+const SIZES = { vocab_size: VOCABULARY, max_position_embeddings: CONTEXT, num_attention_heads: 4, num_key_value_heads: 2, initializer_range: 0.4 };
+const GEMMA = { ...SIZES, hidden_size: 16, head_dim: 4, intermediate_size: 24, num_hidden_layers: 2 };
+const GPT_OSS = { ...GEMMA, sliding_window: 40, num_local_experts: 4, num_experts_per_tok: 2 };
 let llama: CausalLM;
 let gpt2: CausalLM;
 let small: CausalLM;
@@ -44,6 +50,21 @@ const SAMPLERS: EngineRequestOptions[] = [
   { dryMultiplier: 0.8, temperature: 0.3 },
   { typicalP: 0.6, topNSigma: 2, minP: 0.02 },
 ];
+
+/** A Llama whose weights are blocks. */
+async function inBlocks(): Promise<CausalLM> {
+  const folder = mkdtempSync(join(tmpdir(), "groundup-engine-"));
+  const source = createModel({ ...SIZES, model_type: "llama", hidden_size: 64, intermediate_size: 96, num_hidden_layers: 2 });
+  try {
+    await saveGguf(source, join(folder, "model.gguf"), { type: "Q4_0" });
+    const model = await fromPretrained(join(folder, "model.gguf"));
+    expect([...model.namedParameters()].filter(([, { dtype }]) => dtype.startsWith("q")).length).toBeGreaterThan(10);
+    return model.eval();
+  } finally {
+    source.dispose();
+    rmSync(folder, { recursive: true });
+  }
+}
 
 interface Wish {
   prompt: Int32Array;
@@ -101,15 +122,18 @@ whereNative("the engine", () => {
     return out;
   };
 
-  test.each([
-    ["llama", 1],
-    ["gpt2", 2],
-  ] as const)("%s: alone, batched, from the cache, set back, speculated: the same bytes", { timeout: 120_000 }, async (name, seed) => {
-    const model = name === "llama" ? llama : gpt2;
-    const rng = random(seed);
+  test.each<[name: string, rounds: number, make: () => Promise<CausalLM>]>([
+    ["llama", 8, async () => new Llama(llamaConfig).eval()],
+    ["gpt2", 8, async () => new GPT2({ vocab_size: VOCABULARY, n_positions: CONTEXT, n_embd: 16, n_layer: 2, n_head: 2, initializer_range: 0.4 }).eval()],
+    ["blocks of 4 bits and activations of 8", 3, inBlocks],
+    ["windows and soft caps", 3, async () => createModel({ ...GEMMA, model_type: "gemma2", sliding_window: 40 }).eval()],
+    ["experts, sinks and windows", 3, async () => createModel({ ...GPT_OSS, model_type: "gpt_oss" }).eval()],
+  ])("%s: alone, batched, from the cache, set back, speculated: the same bytes", { timeout: 120_000 }, async (_, rounds, make) => {
+    const model = await make();
+    const rng = random(rounds);
     const before = memory().liveBytes;
     const sums = { cachedTokens: 0, acceptedTokens: 0, draftedTokens: 0, preemptions: 0 };
-    for (let round = 0; round < 8; round++) {
+    for (let round = 0; round < rounds; round++) {
       const list = wishes(rng, 30);
       const expected = await alone(model, list);
       const options: EngineOptions = {
@@ -129,8 +153,9 @@ whereNative("the engine", () => {
       expect(usage.usedPages).toBe(usage.cachedPages);
     }
     // All of it happened.
-    for (const sum of Object.values(sums)) expect(sum).toBeGreaterThan(10);
+    for (const sum of Object.values(sums)) expect(sum).toBeGreaterThan(rounds);
     expect(memory().liveBytes).toBe(before);
+    model.dispose();
   });
 });
 

@@ -31,14 +31,15 @@ const ownFactor = (factor: number): number => 1 + 0.1 * Math.log(factor);
 
 /** The metadata's part, `{arch}` standing for the architecture; `null` where positions are not stretched by metadata. @throws FormatError for a kind that is not known */
 export function ropeFromMetadata(file: GgufLookup, name: string): RopeParameters | null {
-  const kind = file.text("{arch}.rope.scaling.type") ?? "none";
+  // llama.cpp takes a factor without a type for a linear one, and looks at none where the type is "none".
+  const kind = file.text("{arch}.rope.scaling.type") ?? "linear";
   const original = file.optional("{arch}.rope.scaling.original_context_length");
   const factor = file.optional("{arch}.rope.scaling.factor") ?? file.optional("{arch}.rope.scale_linear");
   const attention = file.optional("{arch}.rope.scaling.attn_factor");
   switch (kind) {
     case "none":
     case "longrope":
-      return factor === undefined || factor === 1 || kind === "longrope" ? null : { rope_type: "linear", factor };
+      return null;
     case "linear":
       return factor === undefined || factor === 1 ? null : { rope_type: "linear", factor };
     case "yarn": {

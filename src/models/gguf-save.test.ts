@@ -12,10 +12,12 @@ import { encodeSafetensors, openFolder, openModelWeights } from "../formats/inde
 import { init } from "../nn/index.ts";
 import { dequantize, noGrad, scope, type Tensor, tensorFrom } from "../tensor/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
+import type { GgufLookup } from "./architecture.ts";
 import { architectures, describeModel } from "./architectures.ts";
 import type { CausalLM } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
 import { configJson, saveFolder } from "./folder-save.ts";
+import { ropeFromMetadata } from "./gguf-rope.ts";
 import { fromPretrained, openWeights, saveGguf, saveModel, type WeightSource, weightsOf } from "./index.ts";
 import { frequencies, type RopeParameters } from "./rope-tables.ts";
 
@@ -263,6 +265,16 @@ test("LongRoPE's factor on attention comes back as the formula where it is the f
     again.dispose();
     model.dispose();
   }
+});
+
+test.each([
+  ["none", null],
+  [undefined, { rope_type: "linear", factor: 4 }],
+  ["linear", { rope_type: "linear", factor: 4 }],
+])("a factor with the type %j means what llama.cpp makes of it", (type, rope) => {
+  const told: Record<string, number> = { "{arch}.rope.scaling.factor": 4 };
+  const file = { text: () => type, optional: (key: string) => told[key] } as unknown as GgufLookup;
+  expect(ropeFromMetadata(file, "file")).toEqual(rope);
 });
 
 test("factors come back with the digits that the config had, though files hold float32", async () => {

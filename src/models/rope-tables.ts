@@ -4,7 +4,7 @@
  */
 import * as z from "zod";
 import { ConfigError } from "../errors.ts";
-import { buffer } from "../nn/index.ts";
+import { buffer, Owned } from "../nn/index.ts";
 import { capturedForLengths, concat, noGrad, type Tensor, tensorFrom } from "../tensor/index.ts";
 
 const positive = z.number().positive();
@@ -174,12 +174,13 @@ export interface SequenceLength {
 }
 
 /** cos and sin tables (positions, rotary/2) that grow when a longer sequence comes. */
-export class RopeTables {
+export class RopeTables extends Owned {
   private readonly kept = new Map<number, Table>();
   private readonly parameters: PartialRopeParameters | null;
   private readonly shape: RopeShape;
 
   constructor(parameters: PartialRopeParameters | null, shape: RopeShape) {
+    super();
     this.parameters = parameters;
     this.shape = shape;
     const { rotary } = shape;
@@ -282,8 +283,7 @@ export class RopeTables {
     return table;
   }
 
-  /** With the model. */
-  dispose(): void {
+  override dispose(): void {
     for (const table of this.kept.values()) release(table);
     this.kept.clear();
   }

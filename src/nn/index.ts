@@ -27,5 +27,5 @@ export {
   sinusoidalPositions,
   sumOf,
 } from "./layers.ts";
-export { buffer, type ForwardHook, Module, type Pattern, parameter, parameterReplacer, replaceParameter } from "./module.ts";
+export { buffer, type ForwardHook, Module, Owned, type Pattern, parameter, parameterReplacer, replaceParameter } from "./module.ts";
 export { through } from "./through.ts";

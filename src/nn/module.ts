@@ -81,9 +81,10 @@ function matcher(pattern: Pattern): (name: string) => boolean {
   return (name) => whole.test(name);
 }
 
-/** What a property may hold beside tensors and modules, and a module's `dispose` frees with it: tables that grow. */
-interface Held {
-  dispose(): void;
+/** What a module owns beside tensors and modules, under a property: tables that grow, say. Its `dispose` is called by the module's. */
+export abstract class Owned {
+  /** Gives the memory back. It may be called again. */
+  abstract dispose(): void;
 }
 
 interface Hook {
@@ -358,13 +359,11 @@ export abstract class Module {
     }
   }
 
-  /** Frees parameters, gradients and buffers, and what else the modules hold that can be disposed of. */
+  /** Frees parameters, gradients, buffers and what is `Owned`. */
   dispose(): void {
     this.zeroGrad();
     for (const [, t] of [...this.namedParameters(), ...this.namedBuffers()]) t.dispose("Module.dispose()");
-    for (const [, module] of this.namedModules())
-      for (const value of Object.values(module) as (Partial<Held> | null | undefined)[])
-        if (!(value instanceof Module || value instanceof Tensor) && typeof value?.dispose === "function") value.dispose();
+    for (const [, module] of this.namedModules()) for (const value of Object.values(module)) if (value instanceof Owned) value.dispose();
   }
 
   /**

@@ -3,9 +3,8 @@ import { FormatError } from "../../errors.ts";
 import { openFile } from "../node-file.ts";
 import type { Source } from "../source.ts";
 import { type GgufReader, type GgufTensor, openGguf } from "./read.ts";
+import { SPLIT } from "./split-names.ts";
 
-/** `model-00001-of-00003.gguf`: llama.cpp's names of a model in several files. */
-const SHARD = /-(\d{5})-of-(\d{5})\.gguf$/i;
 const MOST_FILES = 10_000;
 
 /**
@@ -18,13 +17,13 @@ export async function openGgufFiles(path: string): Promise<GgufReader> {
   if (count <= 1) return first;
   const readers = [first];
   try {
-    const named = SHARD.exec(path);
+    const named = SPLIT.exec(path);
     if (numberIn(first, "split.no") !== 0 || named === null || Number(named[1]) !== 1 || Number(named[2]) !== count || count > MOST_FILES)
       throw new FormatError(
         `${path}: one of several files, expected the first, named …-00001-of-${String(count).padStart(5, "0")}.gguf, got number ${(numberIn(first, "split.no") ?? 0) + 1} of ${count}. Name the first file; keep the names that the files came with.`,
       );
     for (let i = 2; i <= count; i++) {
-      const file = path.replace(SHARD, `-${String(i).padStart(5, "0")}-of-${named[2]}.gguf`);
+      const file = path.replace(SPLIT, `-${String(i).padStart(5, "0")}-of-${named[2]}.gguf`);
       const reader = await opened(file);
       readers.push(reader);
       if (numberIn(reader, "split.no") !== i - 1 || numberIn(reader, "split.count") !== count)

@@ -132,6 +132,16 @@ describe("a file of the reference's writer", () => {
     await expect(open(whole.slice(0, end - 1))).rejects.toThrow(`expected at least ${end} bytes, got ${end - 1}.`);
   });
 
+  test("a file of metadata alone needs nothing behind them", async () => {
+    const pieces: Uint8Array[] = [];
+    for await (const piece of encodeGguf(new Map([["general.name", { kind: "string", value: "vocabulary" }]]), []).content) pieces.push(piece);
+    const written = Buffer.concat(pieces);
+    for (const end of [written.length, written.indexOf("vocabulary") + "vocabulary".length]) {
+      const { metadata, tensors } = await open(written.subarray(0, end));
+      expect([metadata.get("general.name")?.value, tensors.size], String(end)).toEqual(["vocabulary", 0]);
+    }
+  });
+
   test("a changed byte anywhere in the header is refused or read, never a crash", async () => {
     let refused = 0;
     for (let at = 0; at < 900; at++) {

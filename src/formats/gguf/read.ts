@@ -346,7 +346,7 @@ function parseHeader(bytes: Uint8Array<ArrayBuffer>, fileSize: number, file: str
   }
 
   const start = Math.ceil(at / alignment) * alignment;
-  const whole = listed.reduce((most, { from, bytes: own }) => Math.max(most, start + Number(from) + own), start);
+  const whole = listed.reduce((most, { from, bytes: own }) => Math.max(most, start + Number(from) + own), at);
   if (whole > fileSize && whole <= MOST_FILE) throw endsEarly(file, `at least ${whole} bytes`, fileSize);
   const tensors = new Map<string, GgufTensor>();
   let [end, last] = [0, ""];

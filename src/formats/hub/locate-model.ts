@@ -5,6 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { didYouMean } from "../../did-you-mean.ts";
 import { ConfigError, HubError } from "../../errors.ts";
 import { isGgufFile } from "../gguf/is-gguf-file.ts";
+import { firstOfGgufs } from "../gguf/split-names.ts";
 import { isJsonObject, parseJson } from "../json.ts";
 import { whereThere } from "../node-file.ts";
 import { INDEX_FILE, PYTORCH_FILE, PYTORCH_INDEX, SINGLE_FILE } from "../safetensors-shards.ts";
@@ -60,12 +61,13 @@ async function cached(cache: string, id: ModelId, { weights, tokenizer }: Locate
   const ggufs = there.filter((name) => /\.gguf$/i.test(name));
   if (id.file !== null) {
     const wanted = id.file;
-    const found = there.includes(wanted) ? [wanted] : ggufs.filter((name) => hasPart(name, wanted));
-    return found.length === 1 ? { ...file(found[0]), gguf: await isGgufFile(join(folder, found[0])) } : null;
+    const found = there.includes(wanted) ? wanted : firstOfGgufs(ggufs.filter((name) => hasPart(name, wanted)));
+    return found === null ? null : { ...file(found), gguf: await isGgufFile(join(folder, found)) };
   }
   const whole = (weights !== true || (await hasWeights(folder, there))) && (tokenizer !== true || there.some(isTokenizerFile));
   if (whole) return { path: folder, gguf: false, commit };
-  return ggufs.length === 1 && !there.includes("config.json") ? file(ggufs[0]) : null;
+  const first = there.includes("config.json") ? null : firstOfGgufs(ggufs);
+  return first === null ? null : file(first);
 }
 
 const isTokenizerFile = (name: string): boolean => /^(tokenizer\.(json|model)|vocab\.(json|txt)|encoder\.json|spiece\.model|[^/]+\.tiktoken)$/.test(name);

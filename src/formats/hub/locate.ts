@@ -1,6 +1,8 @@
 /** From what a person or a program names to a place on this machine: a path, a model of the hub (fetched where it is not here), one of Ollama's. */
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { isGgufFile } from "../gguf/is-gguf-file.ts";
+import { firstOfGgufs } from "../gguf/split-names.ts";
 import type { PullOptions } from "./pull.ts";
 
 export interface LocateOptions extends Pick<PullOptions, "signal" | "onProgress" | "onNote"> {
@@ -20,6 +22,23 @@ export interface Located {
   readonly commit?: string;
 }
 
+/** The GGUF file of a folder in which nothing else has what is wanted, as repositories of such files are; null where there is none, or more than one could be meant. */
+function ggufIn(place: string, { weights, tokenizer }: LocateOptions): string | null {
+  let names: string[];
+  try {
+    if (!statSync(place).isDirectory()) return null;
+    names = readdirSync(place);
+  } catch {
+    // Whoever opens it says why.
+    return null;
+  }
+  if (names.some((name) => (weights === true && WEIGHTS.test(name)) || (weights !== true && tokenizer === true && name.startsWith("tokenizer")))) return null;
+  const first = firstOfGgufs(names);
+  return first === null ? null : join(place, first);
+}
+
+const WEIGHTS = /\.(safetensors|bin)(\.index\.json)?$/;
+
 /**
  * Finds a model or tokenizer. A path that exists wins over an id, and a model in the cache is opened as it is: `pullModel` is what looks for a newer commit. What is
  * neither is given back as the path it may have been meant as.
@@ -27,7 +46,10 @@ export interface Located {
  * @throws ConfigError for an id that is not here and may not be fetched, HubError where the hub does not give it
  */
 export async function locate(place: string, options: LocateOptions): Promise<Located> {
-  if (existsSync(place)) return { path: place, gguf: await isGgufFile(place) };
+  if (existsSync(place)) {
+    const path = ggufIn(place, options) ?? place;
+    return { path, gguf: await isGgufFile(path) };
+  }
   const { locateModel } = await import("./locate-model.ts");
   return locateModel(place, options);
 }
