@@ -13,7 +13,7 @@ let folder: string;
 beforeAll(() => {
   ensureBuilt();
   folder = mkdtempSync(join(tmpdir(), "groundup-disk-"));
-});
+}, 120_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 test("the previous checkpoint stays good, the error says what to do, and the run goes on when there is room again", { timeout: 120_000 }, async () => {

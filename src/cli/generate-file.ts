@@ -12,7 +12,7 @@ import { takeLock } from "../formats/process-lock.ts";
 import { createEngine, type Engine, type Prompt, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
 import type { CausalLM, OpenOptions } from "../models/index.ts";
 import { duration, grouped } from "../quantities.ts";
-import type { StateDType } from "../tensor/index.ts";
+import { backend, type StateDType } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import type { Io } from "./command.ts";
@@ -302,19 +302,20 @@ const PIECE = 1 << 10;
 
 /**
  * What tells a model from others, wherever its files lie and however often they were copied: architecture, config, the tokens, and of every tensor its name, shape, dtype
- * and bytes (of a large one, pieces from its beginning to its end).
+ * and bytes (of a large one, pieces from its beginning to its end, as it lies in memory).
  */
 function identityOf(model: CausalLM, tokenizer: Tokenizer): string {
   const hash = createHash("sha256").update(JSON.stringify([model.modelType, model.config]));
   hash.update(JSON.stringify(Array.from({ length: tokenizer.vocabSize }, (_, id) => tokenizer.idToToken(id) ?? null)));
+  const piece = new Uint8Array(PIECE);
   for (const [name, tensor] of model.stateDict()) {
     hash.update(JSON.stringify([name, tensor.shape, tensor.dtype]));
-    const bytes = tensor.bytesSync();
-    if (bytes.length <= WHOLE_BELOW) hash.update(bytes);
+    const { bytes, buffer } = tensor.storage;
+    if (bytes <= WHOLE_BELOW) hash.update(tensor.bytesSync());
     else
       for (let i = 0; i < PIECES; i++) {
-        const from = Math.floor((i * (bytes.length - PIECE)) / (PIECES - 1));
-        hash.update(bytes.subarray(from, from + PIECE));
+        backend().read(buffer, Math.floor((i * (bytes - PIECE)) / (PIECES - 1)), piece);
+        hash.update(piece);
       }
   }
   return hash.digest("hex").slice(0, 16);
