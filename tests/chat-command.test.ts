@@ -102,6 +102,14 @@ test("a conversation that is not saved is not replaced without a word", { timeou
   const saved = await talk(`How?\n/save ${at("new.json")}\n/load ${at("old.json")}\n/load ${at("new.json")}\n`);
   expect(saved).toMatchObject({ code: 0, contents: ["How?", expect.any(String)] });
   expect(await talk(`/load ${at("new.json")}\nAnd?\n/load ${at("old.json")}\n`)).toMatchObject({ code: 1, err: expect.stringContaining("got 4 messages") });
+  expect(await talk("/system Old.\nHow?\n/clear\n")).toMatchObject({
+    code: 1,
+    err: expect.stringContaining(
+      "\n/clear: this conversation is not saved, expected it to be before another begins, got 3 messages. Write /save FILE first, or /clear! to lose it.\n",
+    ),
+  });
+  expect(await talk("/system Old.\nHow?\n/clear!\n/clear\n")).toMatchObject({ code: 0, contents: ["Old."] });
+  expect(await talk(`How?\n/save ${at("new.json")}\n/clear\n`)).toMatchObject({ code: 0, contents: [] });
   // Instructions alone are soon written again.
   expect(await talk(`/system New.\n/load ${at("old.json")}\n`)).toMatchObject({ code: 0, contents: ["Old."] });
 });
@@ -113,6 +121,22 @@ test("a context that is full is told, refused, or shifted where that was asked f
   expect(refused.err).toContain("the context is nearly full");
   const shifted = await chat(lines, at("model"), "--max-new-tokens", "2", "--context-shift");
   expect(shifted).toMatchObject({ code: 0, err: expect.stringMatching(/the model no longer sees the oldest [0-9]+ messages/) });
+});
+
+test("with --json, what was said before an error stands beside it", { timeout: 60_000 }, async () => {
+  for (const [bad, error] of [
+    ["/retyr", /^\/retyr: no such command/],
+    ["0123456789".repeat(20), /^the conversation is longer than the model's context/],
+  ] as const) {
+    const { code, out } = await chat(`How?\n${bad}\nAnd you?\n`, at("model"), "--max-new-tokens", "3", "--json");
+    expect(code).toBe(1);
+    expect(JSON.parse(out)).toEqual({
+      model: at("model"),
+      messages: [{ role: "user", content: "How?" }, expect.objectContaining({ role: "assistant" })],
+      answers: [expect.objectContaining({ tokens: 3 })],
+      error: { name: "ConfigError", message: expect.stringMatching(error) },
+    });
+  }
 });
 
 test("what goes wrong is said", { timeout: 60_000 }, async () => {

@@ -8,6 +8,7 @@ import { createInterrupts } from "./chat-interrupts.ts";
 import { chatDefaults, chatForm } from "./chat-model.ts";
 import { type Answer, createSession, type Session } from "./chat-session.ts";
 import { defineCommand, type Io } from "./command.ts";
+import { PartlyDone } from "./failure.ts";
 import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
 import { OWN_FLAGS } from "./request-flags.ts";
 
@@ -63,13 +64,16 @@ export const command = defineCommand({
     session.replace(turns);
     if (system !== undefined) session.system(system);
     const answers: Answer[] = [];
+    const result = () => ({ model: folder, messages: session.turns, answers });
     try {
       await talk(session, io, folder, answers);
+    } catch (error) {
+      throw new PartlyDone(result(), error);
     } finally {
       session.dispose();
       model.dispose();
     }
-    return { model: folder, messages: session.turns, answers };
+    return result();
   },
 });
 
@@ -167,6 +171,11 @@ async function talk(session: Session, io: Io, folder: string, answers: Answer[])
     io.log(mistake);
   }
 
+  /** Instructions alone are soon written again. */
+  function unsaved(): boolean {
+    return session.turns !== kept && session.turns.some(({ role }) => role !== "system");
+  }
+
   /** @returns whether the conversation goes on */
   async function obey(name: string, argument: string): Promise<boolean> {
     try {
@@ -181,7 +190,15 @@ async function talk(session: Session, io: Io, folder: string, answers: Answer[])
           io.log(argument === "" ? "no system message" : "the system message is set");
           break;
         case "clear":
+        case "clear!":
+          if (name === "clear" && unsaved()) {
+            tell(
+              `/clear: this conversation is not saved, expected it to be before another begins, got ${session.turns.length} messages. Write /save FILE first, or /clear! to lose it.`,
+            );
+            break;
+          }
           session.clear();
+          kept = session.turns;
           io.log("the conversation begins anew");
           break;
         case "stats":
@@ -194,7 +211,7 @@ async function talk(session: Session, io: Io, folder: string, answers: Answer[])
           break;
         case "load":
         case "load!":
-          if (name === "load" && session.turns !== kept && session.turns.some(({ role }) => role !== "system")) {
+          if (name === "load" && unsaved()) {
             tell(
               `/load: this conversation is not saved, expected it to be before another takes its place, got ${session.turns.length} messages. Write /save FILE first, or /load! ${argument} to lose it.`,
             );

@@ -17,7 +17,7 @@ export async function dispatch(table: CommandTable, argv: readonly string[], ver
   } catch (error) {
     const failure = explain(error);
     process.stderr.write(shownOn(process.stderr, `${failure.message}\n`));
-    if (argv.includes("--json")) process.stdout.write(`${JSON.stringify({ error: { name: failure.name, message: failure.message } })}\n`);
+    if (argv.includes("--json")) process.stdout.write(`${JSON.stringify({ ...failure.result, error: { name: failure.name, message: failure.message } })}\n`);
     process.exitCode = failure.exitCode;
   }
 }

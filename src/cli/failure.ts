@@ -7,6 +7,16 @@ import { ConfigError, GroundupError } from "../errors.ts";
 /** Wrong commands, flags or arguments. */
 export class UsageError extends ConfigError {}
 
+/** A command that failed behind a part of its work: `--json` prints the part beside the error. */
+export class PartlyDone extends Error {
+  readonly result: object;
+
+  constructor(result: object, cause: unknown) {
+    super("partly done", { cause });
+    this.result = result;
+  }
+}
+
 export const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
 /** What to print on stderr, and the process's exit code. */
@@ -14,10 +24,13 @@ export interface Failure {
   readonly name: string;
   readonly message: string;
   readonly exitCode: number;
+  /** What was done before. */
+  readonly result?: object;
 }
 
 /** Explains whatever a command threw. Expected errors show their message only, defects their stack and what to do with it. */
 export function explain(error: unknown): Failure {
+  if (error instanceof PartlyDone) return { ...explain(error.cause), result: error.result };
   const { name, message, stack, code, syscall } = error as { name?: string; message?: string; stack?: string; code?: string; syscall?: string };
   if (name === "AbortError") return { name, message: "stopped", exitCode: EXIT.interrupted };
   if (error instanceof UsageError) return { name: "UsageError", message: error.message, exitCode: EXIT.usage };

@@ -1,5 +1,6 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
@@ -198,11 +199,26 @@ test("bad lines are named before anything runs", async () => {
   const { err, code } = await groundup("--inputs", at("bad.jsonl"), "--out", at("none.jsonl"));
   expect(code).toBe(1);
   expect(err).toMatch(/bad\.jsonl: 6 lines cannot be continued, and nothing was run:/);
-  expect(err).toMatch(/line 2: .*Did you mean "prompt"/);
+  expect(err).toMatch(/ {2}line 2: promt is unknown, .*Did you mean "prompt"/);
   expect(err).toMatch(
-    /line 3.*\n.*line 4: .*topP.*\n.*line 5: the prompt is too long, expected at most 64 tokens .*\n.*line 6: prompt: id 999.*\n.*line 7: expected an object/,
+    / {2}line 3, column 2: bad object, expected a key in "double quotes", got the end of the line\. Correct it\.\n {2}line 4: topP.*\n.*line 5: the prompt is too long, expected at most 64 tokens .*\n.*line 6: prompt: id 999.*\n.*line 7: expected an object/,
   );
   expect(existsSync(at("none.jsonl"))).toBe(false);
+  const many = [...Array.from({ length: 30 }, (_, i) => `{"promt": "x${i}"}`), '{"id": 1}', '{"promp": "x", "topP": 7}'];
+  writeFileSync(at("bad.jsonl"), many.join("\n"));
+  const lines = (await groundup("--inputs", at("bad.jsonl"), "--out", at("none.jsonl"))).err.split("\n");
+  expect(lines).toEqual([
+    `${at("bad.jsonl")}: 32 lines cannot be continued, and nothing was run:`,
+    expect.stringMatching(/^ {2}line 1 \(and 29 more: 2, 3, 4, 5, 6, …\): promt is unknown, .*got "x0"\. Did you mean "prompt"\?/),
+    "  line 31: prompt is missing, expected a text or a list of token ids, got nothing. Add it.",
+    expect.stringMatching(/^ {2}line 32: topP is too large/),
+    expect.stringMatching(/^ {2}line 32: promp is unknown/),
+    "",
+  ]);
+  writeFileSync(at("bad.jsonl"), "It was\nIt was not\n");
+  expect((await groundup("--inputs", at("bad.jsonl"), "--out", at("none.jsonl"))).err).toMatch(
+    /bad\.jsonl: 2 lines cannot .*\n {2}line 1 \(and 1 more: 2\), column 1: not JSON, expected a value, got "It was"\. Correct it\.\n$/,
+  );
   writeFileSync(at("empty.jsonl"), "\n\n");
   expect((await groundup("--inputs", at("empty.jsonl"), "--out", at("none.jsonl"))).err).toContain("no prompts, expected a line");
   writeFileSync(at("latin.jsonl"), Buffer.from([0x22, 0xe9, 0x22]));
@@ -213,6 +229,7 @@ test("answers to something else are left alone", async () => {
   const before = readFileSync(at("a.jsonl"));
   expect((await groundup(...flags("a.jsonl"), "--temperature", "0.5")).err).toMatch(/a\.jsonl: line 1 is no answer to a line of .*Write to another --out/);
   expect((await groundup(...flags("a.jsonl"), "--state-dtype", "f16")).err).toMatch(/line 1 is no answer/);
+  expect((await groundup(...flags("a.jsonl"), "--dtype", "f32")).err).toMatch(/a\.jsonl: line 1 is no answer to a line of .*Write to another --out/);
   writeFileSync(at("notes.txt"), "my notes\nwithout an end");
   expect(await groundup(...flags("notes.txt"))).toMatchObject({ code: 1, err: expect.stringContaining("notes.txt: line 1 is no answer to a line of") });
   expect(await groundup(...flags("."))).toMatchObject({
@@ -224,6 +241,80 @@ test("answers to something else are left alone", async () => {
   expect((await groundup(...flags("notes.txt"))).err).toContain('notes.txt: no answers, expected lines of JSON that begin with {"line":, got "without an end"');
   expect(readFileSync(at("notes.txt"), "utf8")).toBe("without an end");
   expect(readFileSync(at("a.jsonl")).equals(before)).toBe(true);
+});
+
+test("a model is told from others by what it is, not by where it lies", async () => {
+  const answers = (model: string) => line.groundup("generate", model, "--inputs", at("prompts.jsonl"), "--out", at("whose.jsonl"), "--json");
+  cpSync(at("model"), at("other"), { recursive: true });
+  expect(JSON.parse((await answers(at("other"))).out)).toMatchObject({ answersBefore: 0, answers: 22 });
+  // A copy is the same model.
+  expect(JSON.parse((await answers(at("model"))).out)).toMatchObject({ answersBefore: 22, answers: 0 });
+  const before = readFileSync(at("whose.jsonl"), "utf8");
+  const refused = async (got: string) => {
+    expect(await answers(at("other"))).toMatchObject({
+      code: 1,
+      err: `${at("whose.jsonl")}: line 1 is no answer of this model, expected answers that it gave, got ${got}. Write to another --out.\n`,
+    });
+  };
+  // Another one of the same form, at the same path.
+  const made = new GPT2({ vocab_size: 280, n_positions: 64, n_embd: 16, n_layer: 1, n_head: 2, initializer_range: 0.4 });
+  rmSync(at("other"), { recursive: true });
+  await saveModel(made, at("other"));
+  made.dispose();
+  await tokenizer.save(at("other"));
+  await refused("another model's");
+  // The same weights with other tokens.
+  rmSync(at("other"), { recursive: true });
+  cpSync(at("model"), at("other"), { recursive: true });
+  await trainBpe("A cold bright April, and the clocks. ".repeat(20), { vocabSize: 270 }).save(at("other"));
+  await refused("another model's");
+  expect(readFileSync(at("whose.jsonl"), "utf8")).toBe(before);
+  rmSync(at("other"), { recursive: true });
+  cpSync(at("model"), at("other"), { recursive: true });
+  writeFileSync(at("whose.jsonl"), before.replaceAll(/,"model":"[0-9a-f]+"/g, ""));
+  await refused("one that does not say whose it is, as older versions of groundup wrote them");
+});
+
+test("a large matrix that was trained on makes another model", async () => {
+  const made = new GPT2({ vocab_size: 280, n_positions: 64, n_embd: 128, n_layer: 1, n_head: 2 });
+  await saveModel(made, at("wide"));
+  made.dispose();
+  await tokenizer.save(at("wide"));
+  writeFileSync(at("one.jsonl"), '{"prompt": "It", "maxNewTokens": 2}\n');
+  const run = () => line.groundup("generate", at("wide"), "--inputs", at("one.jsonl"), "--out", at("wide.jsonl"));
+  expect((await run()).out).toBe(`${at("wide.jsonl")}: 1 answer\n`);
+  expect((await run()).err).toContain("1 of 1 answers is there");
+  const file = at("wide", "model.safetensors");
+  const bytes = readFileSync(file);
+  const header = Number(bytes.readBigUInt64LE(0));
+  const tensors = JSON.parse(bytes.subarray(8, 8 + header).toString()) as Record<string, { data_offsets: [number, number] }>;
+  const name = Object.keys(tensors).find((tensor) => tensor.endsWith("h.0.mlp.c_fc.weight")) as string;
+  const [from, to] = tensors[name].data_offsets;
+  expect(to - from).toBeGreaterThan(1 << 16);
+  // Every weight a little.
+  for (let i = 8 + header + from; i < 8 + header + to; i += 4) bytes[i] ^= 1;
+  writeFileSync(file, bytes);
+  expect((await run()).err).toContain("got another model's");
+});
+
+test("one process writes a file of answers at a time", async () => {
+  const mine = { pid: process.pid, host: hostname(), started: null };
+  const lock = at(".locked.jsonl.lock");
+  writeFileSync(lock, JSON.stringify(mine));
+  expect(await groundup(...flags("locked.jsonl"))).toMatchObject({
+    code: 1,
+    err: `${at("locked.jsonl")}: another process writes answers there, expected nobody, got process ${process.pid} on ${hostname()}. Wait for it or stop it, or write to another --out (if it is gone, remove ${lock}).\n`,
+  });
+  expect(existsSync(at("locked.jsonl"))).toBe(false);
+  // By another name too.
+  writeFileSync(at("locked.jsonl"), "");
+  symlinkSync(at("locked.jsonl"), at("link.jsonl"));
+  expect((await groundup(...flags("link.jsonl"))).err).toContain("another process writes answers there");
+  // One whose process was killed is taken over, and goes with the run.
+  const { pid } = spawnSync(process.execPath, ["--version"]);
+  writeFileSync(lock, JSON.stringify({ ...mine, pid }));
+  expect((await groundup(...flags("locked.jsonl"))).out).toBe(`${at("locked.jsonl")}: 22 answers\n`);
+  expect(existsSync(lock)).toBe(false);
 });
 
 test("a prompt that fails leaves the others their answers, and is said", async () => {

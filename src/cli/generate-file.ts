@@ -1,14 +1,18 @@
 /** A file of prompts through the engine, and its answers into another file: a line for each, and none twice, however often the process is killed. */
 import { createHash } from "node:crypto";
 import { setMaxListeners } from "node:events";
-import { closeSync, createReadStream, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
+import { closeSync, createReadStream, existsSync, fsyncSync, ftruncateSync, openSync, readFileSync, realpathSync, statSync, writeSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import * as z from "zod";
 import { ConfigError, FormatError, GroundupError, RunError } from "../errors.ts";
+import { whatFailed } from "../formats/atomic-write.ts";
 import { isJsonObject, type Json, parseConfig, parseJson, writeFileAtomic } from "../formats/index.ts";
 import { readError } from "../formats/node-file.ts";
+import { takeLock } from "../formats/process-lock.ts";
 import { createEngine, type Engine, type Prompt, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
+import type { CausalLM, OpenOptions } from "../models/index.ts";
 import { duration, grouped } from "../quantities.ts";
-import type { StateDType } from "../tensor/index.ts";
+import { backend, type StateDType } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
 import type { Io } from "./command.ts";
@@ -25,6 +29,8 @@ export interface FileOptions {
   flags: RequestFlags;
   speculation: SpeculationOptions | undefined;
   stateDtype: StateDType;
+  /** What weights were opened as, where that was said. */
+  dtype: OpenOptions["dtype"];
 }
 
 /** One prompt of the file. */
@@ -35,7 +41,7 @@ interface Item {
   prompt: Prompt;
   flags: RequestFlags;
   seed: number;
-  /** Of all that the answer depends on; of the model, its path. */
+  /** Of all that the answer depends on but the model. */
   key: string;
 }
 
@@ -57,11 +63,31 @@ export function checkFiles(inputs: string, out: string): void {
       "--out -: no file, expected one that the same command can go on with, got standard output. Name a file, and print it when it is done.",
     );
   checkFolderOf(out, "--out");
+  if (existsSync(out) && !statSync(out).isFile())
+    throw new ConfigError(
+      `${out}: not a file, expected a path for the answers' file, got ${statSync(out).isDirectory() ? "a folder. Name a file in it." : "a device or pipe. Name a file."}`,
+    );
+}
+
+/**
+ * Keeps other processes from the file of answers; gives the function that lets them.
+ * @throws RunError where another one writes it
+ */
+export function lockAnswers(out: string): () => void {
+  // However the file is called, it has one lock.
+  const file = existsSync(out) ? realpathSync(out) : join(realpathSync(dirname(resolve(out))), basename(out));
+  const lock = join(dirname(file), `.${basename(file)}.lock`);
+  const taken = takeLock(lock, out, "Write to another --out.");
+  if (typeof taken === "function") return taken;
+  throw new RunError(
+    `${out}: another process writes answers there, expected nobody, got process ${taken.pid} on ${taken.host}. Wait for it or stop it, or write to another --out (if it is gone, remove ${lock}).`,
+  );
 }
 
 // A file is checked as a whole before anything runs, so it is held as a whole.
 const MOST_BYTES = 256 << 20;
 const MOST_PROBLEMS = 20;
+const MOST_NUMBERS = 5;
 
 const LINE = z.strictObject({
   ...OWN_FLAGS,
@@ -77,16 +103,17 @@ const LINE = z.strictObject({
 export async function generateFile({ model, tokenizer, folder, stopIds }: OpenedModel, options: FileOptions, io: Io): Promise<object> {
   const { inputs, out, order, maxBatch, speculation, stateDtype } = options;
   const where = inputs === STDIN ? "standard input" : inputs;
-  const items = readItems(await textOf(inputs, where), where, options, folder, tokenizer, model.dimensions);
-  const have = readAnswers(out, items, where, io.log);
+  const items = readItems(await textOf(inputs, where), where, options, stopIds, tokenizer, model.dimensions);
+  const identity = identityOf(model, tokenizer);
+  const have = readAnswers(out, items, where, identity, io.log);
   const open = items.filter(({ line }) => !have.has(line));
-  if (have.size > 0) io.log(`${out}: ${grouped(have.size)} of ${grouped(items.length)} answers are there`);
+  if (have.size > 0) io.log(`${out}: ${grouped(have.size)} of ${grouped(items.length)} answers ${are(have.size)} there`);
   const engine = createEngine(model, { tokenizer, maxBatch, stateDtype, ...(speculation === undefined ? {} : { speculation }) });
   const started = performance.now();
   const seconds = (): number => (performance.now() - started) / 1000;
   // Each prompt in the batch listens.
   setMaxListeners(0, io.signal);
-  const writer = createWriter(out, order, open);
+  const writer = createWriter(out, order, open, have.size);
   const failures: string[] = [];
   const progress = setInterval(() => io.log(progressLine(writer.written(), open.length, engine, seconds())), 2000);
   try {
@@ -95,7 +122,7 @@ export async function generateFile({ model, tokenizer, folder, stopIds }: Opened
       while (next < open.length && !io.signal.aborted) {
         const item = open[next++];
         try {
-          writer.write(item.line, await answer(engine, item, tokenizer, stopIds, io.signal));
+          writer.write(item.line, await answer(engine, item, identity, tokenizer, stopIds, io.signal));
         } catch (error) {
           if (io.signal.aborted) return;
           if (!(error instanceof GroundupError) || error instanceof RunError) throw error;
@@ -118,14 +145,14 @@ export async function generateFile({ model, tokenizer, folder, stopIds }: Opened
   const done = have.size + writer.written();
   if (io.signal.aborted)
     io.log(
-      `Stopped: ${grouped(done)} of ${grouped(items.length)} answers are in ${out}. The same command${inputs === STDIN ? " with the same lines" : ""} makes the others.`,
+      `Stopped: ${grouped(done)} of ${grouped(items.length)} answers ${are(done)} in ${out}. The same command${inputs === STDIN ? " with the same lines" : ""} makes the others.`,
     );
   else if (order === "input") await putInOrder(out);
   if (failures.length > 0)
     throw new RunError(
       `${out}: answers are missing, expected ${open.length}, got ${writer.written()}.\n  ${failures.slice(0, MOST_PROBLEMS).join("\n  ")}\nThe same command tries them again.`,
     );
-  io.print(`${out}: ${grouped(done)}${io.signal.aborted ? ` of ${grouped(items.length)}` : ""} answers`);
+  io.print(`${out}: ${grouped(done)}${io.signal.aborted ? ` of ${grouped(items.length)} answers` : done === 1 ? " answer" : " answers"}`);
   return {
     model: folder,
     inputs,
@@ -144,6 +171,8 @@ export async function generateFile({ model, tokenizer, folder, stopIds }: Opened
   };
 }
 
+const are = (count: number): string => (count === 1 ? "is" : "are");
+
 function progressLine(written: number, of: number, engine: Engine, seconds: number): string {
   const { generatedTokens, cachedTokens } = engine.usage();
   const left = written > 0 && written < of ? `, about ${duration(((of - written) * seconds) / written)} left` : "";
@@ -151,7 +180,7 @@ function progressLine(written: number, of: number, engine: Engine, seconds: numb
 }
 
 /** Continues one prompt; the answer's line. */
-async function answer(engine: Engine, item: Item, tokenizer: Tokenizer, stopIds: number[], signal: AbortSignal): Promise<string> {
+async function answer(engine: Engine, item: Item, model: string, tokenizer: Tokenizer, stopIds: number[], signal: AbortSignal): Promise<string> {
   const stream = engine.submit(item.prompt, { ...requestOptions(item.flags, tokenizer), seed: item.seed, stopIds, signal });
   const events: TokenEvent[] = [];
   for await (const event of stream) events.push(event);
@@ -168,6 +197,7 @@ async function answer(engine: Engine, item: Item, tokenizer: Tokenizer, stopIds:
     promptTokens: last?.usage?.promptTokens ?? (typeof item.prompt === "string" ? tokenizer.count(item.prompt, WHOLE) : item.prompt.length),
     seed,
     key,
+    model,
   });
 }
 
@@ -175,12 +205,12 @@ async function answer(engine: Engine, item: Item, tokenizer: Tokenizer, stopIds:
 function readItems(
   content: string,
   inputs: string,
-  { seed, flags, stateDtype }: FileOptions,
-  model: string,
+  { seed, flags, stateDtype, dtype }: FileOptions,
+  stopIds: readonly number[],
   tokenizer: Tokenizer,
   dimensions: { context: number; vocabulary: number },
 ): Item[] {
-  const problems: string[] = [];
+  const problems: Problem[] = [];
   const items: Item[] = [];
   for (const [i, text] of content.split("\n").entries()) {
     if (text.trim() === "") continue;
@@ -196,25 +226,63 @@ function readItems(
         seed: own ?? seed + i,
       };
       checkPrompt(item.prompt, `line ${line}`, tokenizer, dimensions);
-      items.push({ ...item, key: keyOf({ model, prompt, flags: item.flags, seed: item.seed, stateDtype }) });
+      // The ids too: a text has others with another tokenizer.
+      const ids = typeof prompt === "string" ? [...tokenizer.encode(prompt, WHOLE).ids] : prompt;
+      items.push({ ...item, key: hashOf(JSON.stringify({ prompt, ids, flags: item.flags, seed: item.seed, stateDtype, dtype: dtype ?? null, stopIds })) });
     } catch (error) {
       if (!(error instanceof GroundupError)) throw error;
-      problems.push(error.message.replace(/\n\s+/g, " "));
+      problems.push(...problemsIn(error.message, line));
     }
   }
   if (problems.length > 0) {
-    const more = problems.length > MOST_PROBLEMS ? `\n  and ${problems.length - MOST_PROBLEMS} more` : "";
+    const bad = new Set(problems.map(({ line }) => line)).size;
+    const told = toldOnce(problems);
+    const more = told.length > MOST_PROBLEMS ? `\n  and ${told.length - MOST_PROBLEMS} more` : "";
     throw new ConfigError(
-      `${inputs}: ${problems.length === 1 ? "a line" : `${problems.length} lines`} cannot be continued, and nothing was run:\n  ${problems.slice(0, MOST_PROBLEMS).join("\n  ")}${more}`,
+      `${inputs}: ${bad === 1 ? "a line" : `${grouped(bad)} lines`} cannot be continued, and nothing was run:\n  ${told.slice(0, MOST_PROBLEMS).join("\n  ")}${more}`,
     );
   }
   if (items.length === 0) throw new ConfigError(`${inputs}: no prompts, expected a line {"prompt": "…"} for each, got an empty file. Write some.`);
   return items;
 }
 
+/** What is wrong with a line: what an error says of it behind its number. */
+interface Problem {
+  readonly line: number;
+  readonly text: string;
+}
+
+/** An error's message begins with the line; one of several problems has each in a line of its own. */
+function problemsIn(message: string, line: number): Problem[] {
+  const [first, ...others] = message.split("\n");
+  const texts = others.length === 0 ? [first.slice(`line ${line}`.length)] : others.map((other) => `: ${other.trim()}`);
+  // A misspelt prompt is missing too.
+  const misspelt = texts.some((text) => text.includes(' Did you mean "prompt"?'));
+  return texts
+    .filter((text) => !(misspelt && text.startsWith(MISSING)))
+    .map((text) => ({ line, text: text.startsWith(MISSING) ? `${MISSING}, expected a text or a list of token ids, got nothing. Add it.` : text }));
+}
+const MISSING = ": prompt is missing";
+
+/** A mistake that many lines make is told once, as the first has it, with the numbers of the others. */
+function toldOnce(problems: readonly Problem[]): string[] {
+  const alike = new Map<string, [Problem, ...Problem[]]>();
+  for (const problem of problems) {
+    const mistake = problem.text.split(", got ", 1)[0];
+    const others = alike.get(mistake);
+    if (others === undefined) alike.set(mistake, [problem]);
+    else others.push(problem);
+  }
+  return [...alike.values()].map(([first, ...others]) => {
+    const numbers = others.slice(0, MOST_NUMBERS).map(({ line }) => line);
+    const list = `${numbers.join(", ")}${others.length > MOST_NUMBERS ? ", …" : ""}`;
+    return `line ${first.line}${others.length === 0 ? "" : ` (and ${grouped(others.length)} more: ${list})`}${first.text}`;
+  });
+}
+
 function parseLine(text: string, where: string): Json {
-  const json = parseJson(text, where);
-  if (!isJsonObject(json)) throw new FormatError(`${where}: expected an object {"prompt": "…"}, got ${text.slice(0, 40)}. Correct it.`);
+  const json = parseJson(text, where, { oneLine: true });
+  if (!isJsonObject(json)) throw new FormatError(`${where}: expected an object {"prompt": "…"}, got ${text.trim().slice(0, 40)}. Correct it.`);
   return json;
 }
 
@@ -225,7 +293,33 @@ function checkPrompt(prompt: Prompt, where: string, tokenizer: Tokenizer, { cont
   if (typeof prompt !== "string") checkTokenIds(`${where}: prompt`, prompt, vocabulary, { vocabulary: "the model's vocabulary", advice: "Correct it." });
 }
 
-const keyOf = (content: object): string => createHash("sha256").update(JSON.stringify(content)).digest("hex").slice(0, 16);
+const hashOf = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 16);
+
+// A training step changes a matrix everywhere, so parts of a large one tell it from another's.
+const WHOLE_BELOW = 1 << 16;
+const PIECES = 64;
+const PIECE = 1 << 10;
+
+/**
+ * What tells a model from others, wherever its files lie and however often they were copied: architecture, config, the tokens, and of every tensor its name, shape, dtype
+ * and bytes (of a large one, pieces from its beginning to its end, as it lies in memory).
+ */
+function identityOf(model: CausalLM, tokenizer: Tokenizer): string {
+  const hash = createHash("sha256").update(JSON.stringify([model.modelType, model.config]));
+  hash.update(JSON.stringify(Array.from({ length: tokenizer.vocabSize }, (_, id) => tokenizer.idToToken(id) ?? null)));
+  const piece = new Uint8Array(PIECE);
+  for (const [name, tensor] of model.stateDict()) {
+    hash.update(JSON.stringify([name, tensor.shape, tensor.dtype]));
+    const { bytes, buffer } = tensor.storage;
+    if (bytes <= WHOLE_BELOW) hash.update(tensor.bytesSync());
+    else
+      for (let i = 0; i < PIECES; i++) {
+        backend().read(buffer, Math.floor((i * (bytes - PIECE)) / (PIECES - 1)), piece);
+        hash.update(piece);
+      }
+  }
+  return hash.digest("hex").slice(0, 16);
+}
 
 async function textOf(inputs: string, where: string): Promise<string> {
   const pieces: Uint8Array[] = [];
@@ -262,16 +356,19 @@ function answerIn(text: string): { readonly [key: string]: Json } {
  * Lines of the inputs that have an answer already. A last line without its end was being written when the process died: it is cut off.
  * @throws ConfigError where the file has answers to something else
  */
-function readAnswers(out: string, items: readonly Item[], inputs: string, log: (line: string) => void): Set<number> {
+function readAnswers(out: string, items: readonly Item[], inputs: string, identity: string, log: (line: string) => void): Set<number> {
   const have = new Set<number>();
   if (!existsSync(out)) return have;
-  if (!statSync(out).isFile()) throw new ConfigError(`${out}: not a file, expected a path for the answers' file, got a folder. Name a file in it.`);
   const bytes = readFileSync(out);
   const whole = bytes.lastIndexOf(10) + 1;
   const keys = new Map(items.map(({ line, key }) => [line, key]));
   const lines = bytes.subarray(0, whole).toString("utf8").split("\n").slice(0, -1);
   for (const [i, text] of lines.entries()) {
-    const { line, key } = answerIn(text);
+    const { line, key, model } = answerIn(text);
+    if (typeof line === "number" && typeof key === "string" && model !== identity)
+      throw new ConfigError(
+        `${out}: line ${i + 1} is no answer of this model, expected answers that it gave, got ${typeof model === "string" ? "another model's" : "one that does not say whose it is, as older versions of groundup wrote them"}. Write to another --out.`,
+      );
     if (typeof line !== "number" || keys.get(line) !== key)
       throw new ConfigError(
         `${out}: line ${i + 1} is no answer to a line of ${inputs}, expected answers to these prompts with these flags, got one to others. Write to another --out.`,
@@ -316,19 +413,36 @@ interface Writer {
   /** This line will have none. */
   leaveOut(line: number): void;
   written(): number;
-  /** Answers that wait for earlier ones are written all the same: no work is lost. */
+  /** Answers that wait for earlier ones are written all the same: no work is lost. @throws RunError where one could not be written, now or before */
   close(): void;
 }
 
-function createWriter(out: string, order: FileOptions["order"], open: readonly Item[]): Writer {
+function createWriter(out: string, order: FileOptions["order"], open: readonly Item[], before: number): Writer {
   const file = openSync(out, "a");
   const waiting = new Map<number, string | null>();
   let [next, written] = [0, 0];
+  let failure: RunError | undefined;
+
+  /** What the disk refuses ends the writing: nothing may come behind a line of which a part is there. */
+  function failed(cause: unknown, bytes: number): RunError {
+    const stay = before + written;
+    failure = new RunError(
+      `${out}: an answer could not be written, ${whatFailed(cause)}, expected room for ${grouped(bytes)} bytes more, got none. ` +
+        `The ${stay === 1 ? "answer" : `${grouped(stay)} answers`} before it ${stay === 1 ? "stays" : "stay"}. Make room, and the same command goes on with the others.`,
+      { cause },
+    );
+    return failure;
+  }
 
   function put(text: string): void {
-    // One call for a line: whatever happens, at most the last one is in parts.
+    if (failure !== undefined) throw failure;
+    // One call for a line: where the process dies, at most the last one is in parts.
     const bytes = Buffer.from(`${text}\n`);
-    for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+    try {
+      for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+    } catch (cause) {
+      throw failed(cause, bytes.length);
+    }
     written++;
   }
 
@@ -350,10 +464,16 @@ function createWriter(out: string, order: FileOptions["order"], open: readonly I
     leaveOut: (line) => add(line, null),
     written: () => written,
     close() {
-      for (const text of waiting.values()) if (text !== null) put(text);
-      waiting.clear();
-      fsyncSync(file);
-      closeSync(file);
+      try {
+        if (failure !== undefined) throw failure;
+        for (const text of waiting.values()) if (text !== null) put(text);
+        waiting.clear();
+        fsyncSync(file);
+      } catch (cause) {
+        throw failure ?? failed(cause, 0);
+      } finally {
+        closeSync(file);
+      }
     },
   };
 }

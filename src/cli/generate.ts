@@ -6,7 +6,7 @@ import { WHOLE } from "../tokenizers/index.ts";
 import { chatDefaults, chatForm, hasTemplate, noTemplate } from "./chat-model.ts";
 import { defineCommand } from "./command.ts";
 import { UsageError } from "./failure.ts";
-import { checkFiles, generateFile } from "./generate-file.ts";
+import { checkFiles, generateFile, lockAnswers } from "./generate-file.ts";
 import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, type OpenModelOptions, openModel } from "./open-model.ts";
 import { REQUEST_FLAGS, requestOptions } from "./request-flags.ts";
 
@@ -62,12 +62,19 @@ export const command = defineCommand({
         `groundup generate: expected --inputs and --out together, got ${inputs === undefined ? "--out" : "--inputs"} alone. Say where prompts come from and where answers go.`,
       );
     const opening = { offline, signal: io.signal, ...(dtype === undefined ? {} : { dtype }) };
-    if (inputs !== undefined && out !== undefined) checkFiles(inputs, out);
+    if (inputs !== undefined && out !== undefined) {
+      checkFiles(inputs, out);
+      const free = lockAnswers(out);
+      try {
+        const model = await openModel(path, checkpoint, io.log, opening);
+        const speculation = await speculationOf(draft, io.log, opening);
+        return await generateFile(model, { inputs, out, order, maxBatch, seed, flags, speculation, stateDtype, dtype }, io);
+      } finally {
+        free();
+      }
+    }
     const opened = await openModel(path, checkpoint, io.log, opening);
     const speculation = await speculationOf(draft, io.log, opening);
-    if (inputs !== undefined && out !== undefined) {
-      return generateFile(opened, { inputs, out, order, maxBatch, seed, flags, speculation, stateDtype }, io);
-    }
     return message === undefined ? one(prompt as string, prompt as string) : answer(message);
 
     /** An answer is shown without the form that the message was given. */

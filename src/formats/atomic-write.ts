@@ -46,6 +46,9 @@ const CAUSES: Record<string, [what: string, advice: string]> = {
   EISDIR: ["a folder has this name (EISDIR)", "Choose another path."],
 };
 
+/** What the system says of a write that failed, in words. */
+export const whatFailed = (cause: unknown): string => CAUSES[(cause as NodeJS.ErrnoException).code ?? ""]?.[0] ?? String(cause);
+
 function writeError(target: string, kind: "file" | "folder", cause: unknown, written: number, bytes?: number): Error {
   // What the caller's own content generator throws on purpose stays as it is.
   if (cause instanceof GroundupError) return cause;

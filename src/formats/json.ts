@@ -17,6 +17,8 @@ export interface JsonOptions {
   maxDepth?: number;
   /** Accept Python's `Infinity`, `-Infinity` and `NaN`. */
   pythonNumbers?: boolean;
+  /** The text is one line of a file of lines, and `where` says which: errors then give the column alone. */
+  oneLine?: boolean;
 }
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
@@ -42,16 +44,17 @@ const ESCAPES: Record<string, string> = {
  * @throws FormatError with line and column
  */
 export function parseJson(text: string, where: string, options: JsonOptions = {}): Json {
-  checkOptions("parseJson", options, { maxDepth: true, pythonNumbers: true });
+  checkOptions("parseJson", options, { maxDepth: true, pythonNumbers: true, oneLine: true });
   const maxDepth = options.maxDepth ?? 64;
   let at = 0;
 
   function fail(what: string, expected: string, place = at, length = 16): never {
     const before = text.slice(0, place).split("\n");
-    const found = place < text.length ? JSON.stringify(text.slice(place, place + length)) : "the end of the file";
+    const ended = place >= text.length;
+    const found = ended ? `the end of the ${options.oneLine ? "line" : "file"}` : JSON.stringify(text.slice(place, place + length));
+    const advice = options.oneLine ? "Correct it." : ended ? "The file is cut off; fetch or copy it again." : "Correct the file at this place.";
     throw new FormatError(
-      `${where}, line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1}: ${what}, expected ${expected}, ` +
-        `got ${found}. ${place < text.length ? "Correct the file at this place." : "The file is cut off; fetch or copy it again."}`,
+      `${where}${options.oneLine ? "" : `, line ${before.length}`}, column ${(before.at(-1)?.length ?? 0) + 1}: ${what}, expected ${expected}, got ${found}. ${advice}`,
     );
   }
 
