@@ -102,14 +102,8 @@ test("a conversation that is not saved is not replaced without a word", { timeou
   const saved = await talk(`How?\n/save ${at("new.json")}\n/load ${at("old.json")}\n/load ${at("new.json")}\n`);
   expect(saved).toMatchObject({ code: 0, contents: ["How?", expect.any(String)] });
   expect(await talk(`/load ${at("new.json")}\nAnd?\n/load ${at("old.json")}\n`)).toMatchObject({ code: 1, err: expect.stringContaining("got 4 messages") });
-  expect(await talk("/system Old.\nHow?\n/clear\n")).toMatchObject({
-    code: 1,
-    err: expect.stringContaining(
-      "\n/clear: this conversation is not saved, expected it to be before another begins, got 3 messages. Write /save FILE first, or /clear! to lose it.\n",
-    ),
-  });
-  expect(await talk("/system Old.\nHow?\n/clear!\n/clear\n")).toMatchObject({ code: 0, contents: ["Old."] });
-  expect(await talk(`How?\n/save ${at("new.json")}\n/clear\n`)).toMatchObject({ code: 0, contents: [] });
+  // That one means to forget it.
+  expect(await talk(`/system Old.\nHow?\n/clear\n/load ${at("old.json")}\n`)).toMatchObject({ code: 0, contents: ["Old."] });
   // Instructions alone are soon written again.
   expect(await talk(`/system New.\n/load ${at("old.json")}\n`)).toMatchObject({ code: 0, contents: ["Old."] });
 });

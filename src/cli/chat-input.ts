@@ -9,8 +9,7 @@ export const COMMANDS: readonly (readonly [name: string, argument: string | null
   ["load", "FILE", "go on with a saved conversation, where this one is saved"],
   ["load!", "FILE", "the same, and this one is lost"],
   ["stats", null, "speed of the last answer, and how much of the context is used"],
-  ["clear", null, "begin anew, where this conversation is saved; the system message stays"],
-  ["clear!", null, "the same, and this one is lost"],
+  ["clear", null, "begin anew; the system message stays"],
   ["help", null, "show this"],
   ["exit", null, "end the conversation (also Ctrl-D)"],
 ];

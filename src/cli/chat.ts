@@ -190,13 +190,6 @@ async function talk(session: Session, io: Io, folder: string, answers: Answer[])
           io.log(argument === "" ? "no system message" : "the system message is set");
           break;
         case "clear":
-        case "clear!":
-          if (name === "clear" && unsaved()) {
-            tell(
-              `/clear: this conversation is not saved, expected it to be before another begins, got ${session.turns.length} messages. Write /save FILE first, or /clear! to lose it.`,
-            );
-            break;
-          }
           session.clear();
           kept = session.turns;
           io.log("the conversation begins anew");

@@ -47,8 +47,9 @@ const WEIGHTS = /\.(safetensors|bin)(\.index\.json)?$/;
  */
 export async function locate(place: string, options: LocateOptions): Promise<Located> {
   if (existsSync(place)) {
-    const path = ggufIn(place, options) ?? place;
-    return { path, gguf: await isGgufFile(path) };
+    const inside = ggufIn(place, options);
+    if (inside !== null && (await isGgufFile(inside))) return { path: inside, gguf: true };
+    return { path: place, gguf: await isGgufFile(place) };
   }
   const { locateModel } = await import("./locate-model.ts");
   return locateModel(place, options);
