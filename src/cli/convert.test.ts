@@ -8,7 +8,7 @@ import type { GgufValue } from "../formats/gguf/read.ts";
 import { firstOfGgufs } from "../formats/gguf/split-names.ts";
 import { encodeGguf, openFile, openGguf } from "../formats/index.ts";
 import { GPT2, Llama, saveModel } from "../models/index.ts";
-import { trainBpe } from "../tokenizers/index.ts";
+import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
 import type { CommandTable } from "./dispatch.ts";
 
 let folder: string;
@@ -142,6 +142,13 @@ test("a folder that has a GGUF file in place of weights, or all parts of one, is
   expect((await groundup("generate", at("repository"), ...words)).out).toBe(out);
   copyFileSync(at("model/config.json"), at("repository/config.json"));
   expect((await groundup("generate", at("repository"), ...words)).out).toBe(out);
+  // Its own tokenizer wins.
+  writeFileSync(at("repository/vocab.json"), JSON.stringify({ a: 0 }));
+  writeFileSync(at("repository/merges.txt"), "#version: 0.2\n");
+  expect((await loadTokenizer(at("repository"))).vocabSize).toBe(1);
+  rmSync(at("repository/vocab.json"));
+  rmSync(at("repository/merges.txt"));
+  expect((await loadTokenizer(at("repository"))).vocabSize).toBeGreaterThan(280);
   // Which of two is meant, nobody knows.
   copyFileSync(at("alone.gguf"), at("repository/another.gguf"));
   expect((await groundup("generate", at("repository"), ...words)).err).toContain("no weights");

@@ -12,6 +12,7 @@ import { INDEX_FILE, PYTORCH_FILE, PYTORCH_INDEX, SINGLE_FILE } from "../safeten
 import { cachedCommit, cachePlaces, sizeOf } from "./cache.ts";
 import { hasPart } from "./choose-files.ts";
 import type { Located, LocateOptions } from "./locate.ts";
+import { isTokenizerFile } from "./model-file-names.ts";
 import { type ModelId, parseModelId } from "./model-id.ts";
 import { OLLAMA, ollamaFile } from "./ollama.ts";
 import { pullModel } from "./pull.ts";
@@ -69,8 +70,6 @@ async function cached(cache: string, id: ModelId, { weights, tokenizer }: Locate
   const first = there.includes("config.json") ? null : firstOfGgufs(ggufs);
   return first === null ? null : file(first);
 }
-
-const isTokenizerFile = (name: string): boolean => /^(tokenizer\.(json|model)|vocab\.(json|txt)|encoder\.json|spiece\.model|[^/]+\.tiktoken)$/.test(name);
 
 /** config.json with all the weights that its index, where there is one, names. */
 async function hasWeights(folder: string, there: readonly string[]): Promise<boolean> {

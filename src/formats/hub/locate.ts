@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { isGgufFile } from "../gguf/is-gguf-file.ts";
 import { firstOfGgufs } from "../gguf/split-names.ts";
+import { isTokenizerFile, isWeightsFile } from "./model-file-names.ts";
 import type { PullOptions } from "./pull.ts";
 
 export interface LocateOptions extends Pick<PullOptions, "signal" | "onProgress" | "onNote"> {
@@ -23,7 +24,7 @@ export interface Located {
 }
 
 /** The GGUF file of a folder in which nothing else has what is wanted, as repositories of such files are; null where there is none, or more than one could be meant. */
-function ggufIn(place: string, { weights, tokenizer }: LocateOptions): string | null {
+function ggufIn(place: string, { weights }: LocateOptions): string | null {
   let names: string[];
   try {
     if (!statSync(place).isDirectory()) return null;
@@ -32,12 +33,10 @@ function ggufIn(place: string, { weights, tokenizer }: LocateOptions): string | 
     // Whoever opens it says why.
     return null;
   }
-  if (names.some((name) => (weights === true && WEIGHTS.test(name)) || (weights !== true && tokenizer === true && name.startsWith("tokenizer")))) return null;
+  if (names.some(weights === true ? isWeightsFile : isTokenizerFile)) return null;
   const first = firstOfGgufs(names);
   return first === null ? null : join(place, first);
 }
-
-const WEIGHTS = /\.(safetensors|bin)(\.index\.json)?$/;
 
 /**
  * Finds a model or tokenizer. A path that exists wins over an id, and a model in the cache is opened as it is: `pullModel` is what looks for a newer commit. What is
