@@ -1,5 +1,5 @@
 /** `convert` and `quantize`, from a folder to GGUF and back. */
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -8,6 +8,7 @@ import type { GgufValue } from "../formats/gguf/read.ts";
 import { firstOfGgufs } from "../formats/gguf/split-names.ts";
 import { encodeGguf, openFile, openGguf } from "../formats/index.ts";
 import { GPT2, Llama, saveModel } from "../models/index.ts";
+import { memory, setMemoryLimit } from "../tensor/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
 import type { CommandTable } from "./dispatch.ts";
 
@@ -277,4 +278,41 @@ test("nothing is replaced by accident", async () => {
   expect((await groundup("quantize", at("model"), "--type", "Q8_0", "--out", at("there.gguf"), "--force")).code).toBe(undefined);
   expect(readFileSync(at("there.gguf")).toString("latin1", 0, 4)).toBe("GGUF");
   expect(existsSync(at("new"))).toBe(false);
+});
+
+test("inspect says of a model whether it opens, the memory it takes, and how its template writes", async () => {
+  cpSync(at("model"), at("judged"), { recursive: true });
+  rmSync(at("judged/tokenizer_config.json"));
+  const config = JSON.parse(readFileSync(at("judged/config.json"), "utf8"));
+  const fits = await json("inspect", at("judged"));
+  expect(fits).toMatchObject({ unsupported: null, memoryBytes: 4 * fits.parameters.total, template: null, tokenizer: { kind: "tokenizer" } });
+  const { out } = await groundup("inspect", at("judged"));
+  expect(out).toMatch(/^opens {6}yes$/m);
+  expect(out).toMatch(/^template {3}none, the model continues texts$/m);
+  expect(out).toMatch(/^memory {5}433\.4 kB for the weights, /m);
+
+  writeFileSync(
+    at("judged/chat_template.jinja"),
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}",
+  );
+  expect((await json("inspect", at("judged"))).template).toBe(`makes "<user>Hello<assistant>" of a user's "Hello"`);
+  writeFileSync(at("judged/chat_template.jinja"), "{{ raise_exception('system first') }}");
+  expect((await json("inspect", at("judged"))).template).toMatch(/^can't write a user's "Hello": .*system first/);
+
+  writeFileSync(at("judged/config.json"), JSON.stringify({ ...config, vocab_size: config.vocab_size + 1 }));
+  expect((await json("inspect", at("judged"))).unsupported).toMatch(/^the weights do not fit config\.json, expected .*, got 2 of another shape:\n/);
+  writeFileSync(at("judged/config.json"), JSON.stringify({ ...config, model_type: "gpt22" }));
+  expect(await json("inspect", at("judged"))).toMatchObject({
+    unsupported: expect.stringMatching(/an architecture .*gpt22/),
+    memoryBytes: null,
+    parameters: null,
+  });
+  const limit = memory().limitBytes;
+  writeFileSync(at("judged/config.json"), JSON.stringify(config));
+  try {
+    setMemoryLimit(100_000);
+    expect((await json("inspect", at("judged"))).unsupported).toMatch(/^the model is too large for this machine, expected at most .* of weights, got /);
+  } finally {
+    setMemoryLimit(limit);
+  }
 });

@@ -216,6 +216,17 @@ test("what another program was fetching is no whole model either", async () => {
   expect((await json("models")).local).toContainEqual(expect.objectContaining({ id: "org/tiny", opens: true, incomplete: null }));
 });
 
+test("a model that does not run is refused by its id before its weights come", async () => {
+  for (const line of [["generate", "--prompt", "a"], ["inspect"], ["convert", "--to", "gguf", "--out", "other.gguf"]]) {
+    hub.seen.length = 0;
+    const { err, code } = await groundup(line[0] as string, "org/other", ...line.slice(1));
+    expect(err).toMatch(/config\.json: an architecture that groundup does not run \(yet\), expected model_type to be one of /);
+    expect(code).toBe(1);
+    expect(hub.seen.filter(({ path }) => /\.safetensors$|tokenizer/.test(path))).toEqual([]);
+  }
+  await expect(fromPretrained("org/other")).rejects.toThrow(/config\.json: an architecture that groundup does not run/);
+});
+
 test("pull says of a model that it does not run, before its weights come", async () => {
   hub.seen.length = 0;
   const { err, out, code } = await groundup("pull", "org/other");

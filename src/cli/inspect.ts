@@ -5,14 +5,18 @@ import { basename, join } from "node:path";
 import * as z from "zod";
 import { openShards } from "../data/index.ts";
 import { ConfigError, FormatError, GroundupError } from "../errors.ts";
-import { unreadLayouts } from "../formats/gguf/dequantize.ts";
 import { openGgufFiles } from "../formats/gguf/files.ts";
 import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
 import { listCheckpoints, openFile, openFolder, openModelWeights, openPytorch, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
 import { whereThere } from "../formats/node-file.ts";
-import { architectures, describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts, openWeights } from "../models/index.ts";
+import { openWeightFiles, type WeightInfo } from "../formats/packed-weights.ts";
+import { ggufWeights } from "../models/gguf-model.ts";
+import { describeGguf, describeModel, type ModelCounts, type ModelDescription, modelCounts, openWeights } from "../models/index.ts";
+import { checkMemory, openedBytes } from "../models/weight-memory.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";
-import { loadTokenizer } from "../tokenizers/index.ts";
+import { memory } from "../tensor/index.ts";
+import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
+import { hasTemplate } from "./chat-model.ts";
 import { defineCommand } from "./command.ts";
 import { checkPath, findModel, OFFLINE_FLAG, placeOf } from "./open-model.ts";
 import { tokenizerLines, tokenizerReport } from "./tokenizer-report.ts";
@@ -78,31 +82,90 @@ async function inspectModel(path: string, tensors: boolean): Promise<Inspected> 
   const folder = openFolder(path);
   const json = await readConfigJson(folder);
   const modelType = typeof json.model_type === "string" ? json.model_type : "unknown";
-  const head = { kind: "model", path, modelType };
-  const lines = [`model      ${modelType} in ${path}`];
-  let counts: ModelCounts | null = null;
-  if (Object.values(architectures).some((known) => known.modelType === modelType || known.textOf?.includes(modelType))) {
-    const model = describeModel(json, `${path}/config.json`);
-    counts = modelCounts(model);
-    lines.push(...modelLines(model, counts));
-  } else lines.push(`config     an architecture that groundup does not run; it runs ${Object.keys(architectures).join(", ")}`);
-  const parts: Record<string, unknown> = {
-    config: json,
-    parameters: counts?.parameters ?? null,
-    stateBytesPerToken: counts?.stateBytesPerToken ?? null,
-    stateBytesPerTokenF16: counts?.stateBytesPerTokenF16 ?? null,
-  };
-  if (WEIGHTS.some((name) => existsSync(join(path, name)))) {
+  const hasWeights = WEIGHTS.some((name) => existsSync(join(path, name)));
+  const opened = await openedModel(path, () => describeModel(json, `${path}/config.json`), hasWeights ? await weightsIn(folder) : null);
+  const lines = [`model      ${modelType} in ${path}`, ...opened.lines];
+  const parts: Record<string, unknown> = { config: json, ...opened.report };
+  if (hasWeights) {
     const weights = await inspectWeights(path, await openModelWeights(folder), tensors);
     parts.weights = weights.report;
     lines.push(...weights.lines.slice(1));
   } else lines.push("weights    none");
-  if ((await folder.has("tokenizer.json")) || (await folder.has("vocab.json"))) {
-    const tokenizer = await inspectTokenizer(path);
-    parts.tokenizer = tokenizer.report;
-    lines.push("tokenizer", ...tokenizer.lines.slice(1).map((line) => `  ${line}`));
+  const tokenizer = await modelTokenizer(path);
+  return { report: { kind: "model", path, modelType, ...parts, ...tokenizer.report }, lines: [...lines, ...tokenizer.lines] };
+}
+
+/** Weights as they will be opened, from the files' headers. */
+async function weightsIn(folder: ReturnType<typeof openFolder>): Promise<WeightInfo[]> {
+  const reader = await openWeightFiles(folder);
+  await reader.close();
+  return [...reader.weights.values()];
+}
+
+/** Whether groundup opens a model, and what it takes: from headers alone. @param weights null where there is a config without weights */
+async function openedModel(path: string, describe: () => ModelDescription, weights: readonly WeightInfo[] | null) {
+  const lines: string[] = [];
+  let counts: ModelCounts | null = null;
+  let unsupported: string | null = null;
+  let bytes: number | null = null;
+  try {
+    const model = describe();
+    counts = modelCounts(model);
+    bytes = weights === null ? counts.parameters.total * 4 : openedBytes(weights);
+    lines.push(...modelLines(model, counts), memoryLine(model, counts, bytes));
+    checkMemory(path, counts.parameters.total, bytes);
+    if (weights !== null) await (await openWeights(path)).close();
+  } catch (error) {
+    if (!(error instanceof GroundupError)) throw error;
+    unsupported = withoutPlace(error.message, path);
   }
-  return { report: { ...head, ...parts }, lines };
+  lines.push(unsupported === null ? "opens      yes" : `does not run: ${unsupported}`);
+  return {
+    report: {
+      unsupported,
+      parameters: counts?.parameters ?? null,
+      memoryBytes: bytes,
+      stateBytesPerToken: counts?.stateBytesPerToken ?? null,
+      stateBytesPerTokenF16: counts?.stateBytesPerTokenF16 ?? null,
+    },
+    lines,
+  };
+}
+
+/** The lines above say where. */
+const withoutPlace = (message: string, path: string): string => (message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message);
+
+function memoryLine({ dimensions: { context } }: ModelDescription, { stateBytesPerTokenF16 }: ModelCounts, bytes: number): string {
+  const state = `${byteSize(context * stateBytesPerTokenF16)} more for keys and values of all ${grouped(context)} positions as f16`;
+  return `memory     ${byteSize(bytes)} for the weights, ${state}; the limit of this machine is ${byteSize(memory().limitBytes)}`;
+}
+
+/** The tokenizer beside a model or in its file, and how its template writes a conversation. What is missing is said, and no error. */
+async function modelTokenizer(path: string): Promise<{ report: Record<string, unknown>; lines: string[] }> {
+  try {
+    const tokenizer = await loadTokenizer(path);
+    const report = tokenizerReport(tokenizer);
+    const example = exampleOf(tokenizer);
+    return {
+      report: { template: example, tokenizer: { ...report, kind: "tokenizer", path, model: report.kind } },
+      lines: [`template   ${example ?? "none, the model continues texts"}`, "tokenizer", ...tokenizerLines(report).map((line) => `  ${line}`)],
+    };
+  } catch (error) {
+    if (!(error instanceof GroundupError)) throw error;
+    return { report: { template: null, tokenizer: null }, lines: [`tokenizer  ${withoutPlace(error.message, path)}`] };
+  }
+}
+
+/** What the template makes of a user's first word; null without a template. */
+function exampleOf(tokenizer: Tokenizer): string | null {
+  if (!hasTemplate(tokenizer)) return null;
+  try {
+    const { text } = tokenizer.applyChatTemplate([{ role: "user", content: "Hello" }], { addGenerationPrompt: true });
+    return `makes ${JSON.stringify(text)} of a user's "Hello"`;
+  } catch (error) {
+    if (!(error instanceof GroundupError)) throw error;
+    return `can't write a user's "Hello": ${error.message}`;
+  }
 }
 
 function modelLines(model: ModelDescription, counts: ModelCounts): string[] {
@@ -149,24 +212,10 @@ async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
   const files = Number(reader.metadata.get("split.count")?.value ?? 1) || 1;
   const weights = [...reader.tensors.values()].map(({ name, type, shape, bytes }) => ({ name, dtype: type, shape, bytes }));
   const architecture = reader.metadata.get("general.architecture")?.value ?? "unknown";
-  const lines = [`GGUF       ${path}, version ${reader.version}`, `model      ${architecture}`];
-  let counts: ModelCounts | null = null;
-  let unsupported: string | null = null;
-  try {
-    const model = describeGguf(reader);
-    counts = modelCounts(model);
-    lines.push(...modelLines(model, counts));
-  } catch (error) {
-    if (!(error instanceof GroundupError)) throw error;
-    unsupported = error.message;
-    lines.push(`does not run: ${unsupported}`);
-  }
-  const unread = unreadLayouts(reader.tensors.values());
-  if (unsupported === null && unread !== null) {
-    unsupported = unread;
-    lines.push(`does not run: ${unread}`);
-  }
-  lines.push(...weightLines(weights, files, tensors), "metadata");
+  const opened = await openedModel(path, () => describeGguf(reader), weights.length === 0 ? null : ggufWeights(reader));
+  const tokenizer = await modelTokenizer(path);
+  const lines = [`GGUF       ${path}, version ${reader.version}`, `model      ${architecture}`, ...opened.lines];
+  lines.push(...weightLines(weights, files, tensors), ...tokenizer.lines, "metadata");
   const metadata = Object.fromEntries(
     [...reader.metadata].map(([key, value]) => [key, value.kind === "array" ? `${value.value.length} × ${value.of}` : value.value]),
   );
@@ -178,8 +227,8 @@ async function inspectGguf(path: string, tensors: boolean): Promise<Inspected> {
       path,
       version: reader.version,
       architecture,
-      unsupported,
-      parameters: counts?.parameters ?? null,
+      ...opened.report,
+      ...tokenizer.report,
       tensors: weights.length,
       values: valuesIn(weights),
       bytes: bytesIn(weights),

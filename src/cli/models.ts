@@ -1,8 +1,7 @@
 /** `groundup models`: what is on this machine, and well-known models that could be. */
 import os from "node:os";
 import * as z from "zod";
-import { FormatError, GroundupError } from "../errors.ts";
-import { unreadLayouts } from "../formats/gguf/dequantize.ts";
+import { GroundupError } from "../errors.ts";
 import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
 import {
   KNOWN_MODELS,
@@ -15,7 +14,7 @@ import {
   openModelWeights,
   readConfigJson,
 } from "../formats/index.ts";
-import { architectures, describeGguf, describeModel } from "../models/index.ts";
+import { architectures, openWeights } from "../models/index.ts";
 import { byteSize, grouped, metric } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { commandName } from "./command-name.ts";
@@ -88,7 +87,8 @@ interface Judged {
 async function judge({ path }: LocalModel): Promise<Judged> {
   const judged: Judged = { modelType: null, parameters: null, opens: false, reason: null };
   try {
-    await ((await isGgufFile(path)) ? judgeGguf(path, judged) : judgeFolder(path, judged));
+    await ((await isGgufFile(path)) ? readGguf(path, judged) : readFolder(path, judged));
+    await (await openWeights(path)).close();
     judged.opens = true;
   } catch (error) {
     if (!(error instanceof GroundupError)) throw error;
@@ -97,25 +97,21 @@ async function judge({ path }: LocalModel): Promise<Judged> {
   return judged;
 }
 
-async function judgeGguf(path: string, judged: Judged): Promise<void> {
+async function readGguf(path: string, judged: Judged): Promise<void> {
   const source = await openFile(path);
   const reader = await openGguf(source).finally(() => source.close());
   const architecture = reader.metadata.get("general.architecture")?.value;
   judged.modelType = typeof architecture === "string" ? architecture : null;
   judged.parameters = valuesIn(reader.tensors.values());
-  describeGguf(reader);
-  const unread = unreadLayouts(reader.tensors.values());
-  if (unread !== null) throw new FormatError(`${path}: ${unread}`);
 }
 
-async function judgeFolder(path: string, judged: Judged): Promise<void> {
+async function readFolder(path: string, judged: Judged): Promise<void> {
   const folder = openFolder(path);
   const config = await readConfigJson(folder);
   if (typeof config.model_type === "string") judged.modelType = config.model_type;
   const reader = await openModelWeights(folder);
   await reader.close();
   judged.parameters = valuesIn(reader.tensors.values());
-  describeModel(config, `${path}/config.json`);
 }
 
 function valuesIn(tensors: Iterable<{ readonly shape: readonly number[] }>): number {

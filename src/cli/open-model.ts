@@ -7,6 +7,7 @@ import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
 import { type LocateOptions, locate } from "../formats/hub/locate.ts";
 import { isJsonObject, listCheckpoints, openFolder, parseJson, readGenerationConfig, verifyCheckpoint } from "../formats/index.ts";
 import { endIds } from "../generate/index.ts";
+import { checkArchitecture } from "../models/auto.ts";
 import { type CausalLM, fromPretrained, type OpenOptions } from "../models/index.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
 import { createTransferLine } from "./transfer-line.ts";
@@ -78,6 +79,7 @@ export async function placeOf(name: string, log: (line: string) => void, options
   try {
     const { path } = await locate(name, {
       ...options,
+      ...(options.weights === true ? { onConfig: checkArchitecture } : {}),
       onProgress(progress) {
         if (!begun) log(`${name} is fetched from the hub`);
         begun = true;

@@ -1,9 +1,8 @@
 /** `groundup pull`: gets a model from the hub. */
-import { dirname } from "node:path";
 import * as z from "zod";
 import { GroundupError } from "../errors.ts";
-import { openFolder, pullModel, readConfigJson } from "../formats/index.ts";
-import { describeModel } from "../models/index.ts";
+import { pullModel } from "../formats/index.ts";
+import { checkArchitecture } from "../models/auto.ts";
 import { byteSize } from "../quantities.ts";
 import { defineCommand } from "./command.ts";
 import { commandName, word } from "./command-name.ts";
@@ -70,10 +69,10 @@ export const command = defineCommand({
 /** What in a config.json groundup does not run, on one line; null where it runs it. */
 async function whyNotRun(path: string): Promise<string | null> {
   try {
-    describeModel(await readConfigJson(openFolder(dirname(path))), "config.json");
+    await checkArchitecture(path);
     return null;
   } catch (error) {
     if (!(error instanceof GroundupError)) throw error;
-    return error.message.replace(/\s*\n\s*/g, " ");
+    return error.message.replace(path, "config.json").replace(/\s*\n\s*/g, " ");
   }
 }

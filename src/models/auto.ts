@@ -1,6 +1,5 @@
 /** Opening and saving models: a config.json names the architecture, and the weights must fit it exactly. */
 import { ConfigError, FormatError, GroundupError } from "../errors.ts";
-import { GGML_TYPES } from "../formats/gguf/types.ts";
 import { readConfigJson, configText as textOfConfig } from "../formats/hf-config.ts";
 import { openWeightFiles } from "../formats/packed-weights.ts";
 import type { TensorEntry } from "../formats/safetensors-write.ts";
@@ -14,6 +13,7 @@ import type { CausalLM } from "./causal-lm.ts";
 import { modelCounts } from "./counts.ts";
 import { createModel } from "./create.ts";
 import type { OpenOptions } from "./gguf-model.ts";
+import { openedBytes } from "./weight-memory.ts";
 import { checkFit, ownNames, piecesOf } from "./weight-names.ts";
 
 async function folderOf(place: string | Folder): Promise<Folder> {
@@ -37,7 +37,7 @@ export async function fromPretrained(place: string | Folder, options: OpenOption
     );
   if (typeof place === "string") {
     const { locate } = await import("../formats/hub/locate.ts");
-    const { path, gguf } = await locate(place, { weights: true });
+    const { path, gguf } = await locate(place, { weights: true, onConfig: checkArchitecture });
     if (gguf) {
       const [{ openGgufFiles }, { modelFromGguf }] = await Promise.all([import("../formats/gguf/files.ts"), import("./gguf-model.ts")]);
       return modelFromGguf(await openGgufFiles(path), options);
@@ -50,6 +50,11 @@ export async function fromPretrained(place: string | Folder, options: OpenOption
     return fromFolder(await folderOf(path), options);
   }
   return fromFolder(place, options);
+}
+
+/** Before its weights are fetched. @throws ConfigError for a config.json of a model that groundup does not run */
+export async function checkArchitecture(path: string): Promise<void> {
+  describeModel(await readConfigJson(await folderOf(path.replace(/[\\/]config\.json$/, ""))), path);
 }
 
 async function fromFolder(folder: Folder, options: OpenOptions): Promise<CausalLM> {
@@ -73,13 +78,9 @@ async function fromFolder(folder: Folder, options: OpenOptions): Promise<CausalL
 async function sizeOf(folder: Folder, keepsBlocks: boolean): Promise<{ weights: number; bytes: number }> {
   const reader = await openWeightFiles(folder);
   await reader.close();
-  let [weights, bytes] = [0, 0];
-  for (const { shape, format } of reader.weights.values()) {
-    const count = shape.reduce((a, b) => a * b, 1);
-    weights += count;
-    bytes += count * (keepsBlocks && format === "MXFP4" ? GGML_TYPES.MXFP4.bytes / GGML_TYPES.MXFP4.elements : 4);
-  }
-  return { weights, bytes };
+  const found = [...reader.weights.values()];
+  const weights = found.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  return { weights, bytes: openedBytes(found, keepsBlocks) };
 }
 
 /** A config that tells of so many times the weights that there are is no near miss, whose differences are worth a list. */

@@ -27,6 +27,7 @@ import type { CausalLM, ModelDescription } from "./causal-lm.ts";
 import { createModel } from "./create.ts";
 import { cutSlice, ggufNames, type Part, pasteSlice, sliceShape } from "./gguf-names.ts";
 import { longRope, ropeFromFactors, ropeFromMetadata } from "./gguf-rope.ts";
+import { openedBytes } from "./weight-memory.ts";
 import { checkFit } from "./weight-names.ts";
 
 export type Form = GgufForm<Readonly<Record<string, unknown>>>;
@@ -43,8 +44,8 @@ export async function modelFromGguf(reader: GgufReader, options: OpenOptions = {
     checkLayouts(reader);
     const { config, form } = await ggufConfig(reader);
     const keepsBlocks = options.dtype !== "f32";
-    const stored = [...reader.tensors.values()].reduce((sum, t) => sum + t.bytes, 0);
-    const model = deferred(() => createModel(config, reader.name, keepsBlocks ? { bytes: stored } : {}));
+    const bytes = openedBytes(ggufWeights(reader), keepsBlocks);
+    const model = deferred(() => createModel(config, reader.name, { bytes }));
     try {
       await loadTensors(model, reader, form, keepsBlocks);
     } catch (error) {
@@ -56,6 +57,10 @@ export async function modelFromGguf(reader: GgufReader, options: OpenOptions = {
     await reader.close();
   }
 }
+
+/** What a file's tensors are, as `openedBytes` asks it. */
+export const ggufWeights = ({ tensors }: GgufReader): { shape: readonly number[]; format: string }[] =>
+  [...tensors.values()].map(({ shape, type }) => ({ shape, format: type }));
 
 /** @throws FormatError where weights are in layouts that nothing here reads, before the first is read */
 export function checkLayouts({ name, tensors }: GgufReader): void {

@@ -30,8 +30,8 @@ export async function locateModel(place: string, options: LocateOptions): Promis
     throw new ConfigError(
       `${place}: not on this machine, expected a file, a folder or a model in ${settings.cache}, got none, and --offline (or HF_HUB_OFFLINE) forbids to fetch it. Pull it where there is a connection: groundup pull ${place}.`,
     );
-  const { signal, onProgress, onNote, weights = false } = options;
-  const given = { ...(signal && { signal }), ...(onProgress && { onProgress }), ...(onNote && { onNote }) };
+  const { signal, onProgress, onConfig, onNote, weights = false } = options;
+  const given = { ...(signal && { signal }), ...(onProgress && { onProgress }), ...(onConfig && { onConfig }), ...(onNote && { onNote }) };
   const pulled = await pullModel(place, { ...given, need: weights ? "model" : "tokenizer" }).catch((cause) => {
     if (!(cause instanceof HubError)) throw cause;
     throw new HubError(`${cause.message} (There is no file or folder ${place} here, so that it was taken for a model of the hub.)`, { cause });

@@ -6,7 +6,7 @@ import { firstOfGgufs } from "../gguf/split-names.ts";
 import { isTokenizerFile, isWeightsFile } from "./model-file-names.ts";
 import type { PullOptions } from "./pull.ts";
 
-export interface LocateOptions extends Pick<PullOptions, "signal" | "onProgress" | "onNote"> {
+export interface LocateOptions extends Pick<PullOptions, "signal" | "onProgress" | "onConfig" | "onNote"> {
   /** What must be there. */
   weights?: boolean;
   tokenizer?: boolean;

@@ -39,7 +39,7 @@ export interface PullOptions {
   /** Stops and leaves what is here, to go on from. */
   signal?: AbortSignal;
   onProgress?: (progress: PullProgress) => void;
-  /** Told where config.json is, which is fetched before everything else. */
+  /** Told where config.json is, which is fetched before everything else; nothing more is where it throws. */
   onConfig?: (path: string) => void | Promise<void>;
   /** Told what is waited for: a connection that broke, another process. */
   onNote?: (sentence: string) => void;
