@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { commandLine } from "../../tests/command-line.ts";
-import { generate } from "../generate/index.ts";
+import { beamSearch, contrastiveSearch, generate } from "../generate/index.ts";
 import { type CausalLM, fromPretrained, GPT2, saveModel } from "../models/index.ts";
 import { trainBpe } from "../tokenizers/index.ts";
 
@@ -210,7 +210,7 @@ test("bad lines are named before anything runs", async () => {
   expect(lines).toEqual([
     `${at("bad.jsonl")}: 32 lines cannot be continued, and nothing was run:`,
     expect.stringMatching(/^ {2}line 1 \(and 29 more: 2, 3, 4, 5, 6, …\): promt is unknown, .*got "x0"\. Did you mean "prompt"\?/),
-    "  line 31: prompt is missing, expected a text or a list of token ids, got nothing. Add it.",
+    "  line 31: prompt is missing, expected a text or a list of token ids, got nothing. Add it, or a message or messages.",
     expect.stringMatching(/^ {2}line 32: topP is too large/),
     expect.stringMatching(/^ {2}line 32: promp is unknown/),
     "",
@@ -324,6 +324,69 @@ test("a prompt that fails leaves the others their answers, and is said", async (
   expect(code).toBe(1);
   expect(err).toMatch(/answers are missing, expected 3, got 2\.\n {2}line 2: sample: every token is forbidden/);
   expect(byLine(answersIn("three.out.jsonl")).map((a) => a.line)).toEqual([1, 3]);
+});
+
+test("a line may have messages, which the model's template writes", async () => {
+  const talks = at("talks");
+  cpSync(at("model"), talks, { recursive: true });
+  writeFileSync(
+    join(talks, "chat_template.jinja"),
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}",
+  );
+  const run = (out: string, ...lines: object[]) => {
+    writeFileSync(at("talk.jsonl"), lines.map((one) => JSON.stringify(one)).join("\n"));
+    return line.groundup("generate", talks, "--inputs", at("talk.jsonl"), "--out", at(out), "--max-new-tokens", "6", "--temperature", "0");
+  };
+  const turns = [
+    { role: "system", content: "April" },
+    { role: "user", content: "It was" },
+  ];
+  expect((await run("talk.out", { message: "It was" }, { messages: turns }, { prompt: "user: It was\nassistant:" })).out).toContain("3 answers");
+  const [one, two, three] = byLine(answersIn("talk.out"));
+  expect(one.ids).toEqual(three.ids);
+  const alone = await line.json("generate", talks, "--message", "It was", "--max-new-tokens", "6", "--temperature", "0");
+  expect([one.text, one.promptTokens]).toEqual([alone.text, alone.promptTokens]);
+  const text = "system: April\nuser: It was\nassistant:";
+  expect(two.promptTokens).toBe(tokenizer.count(text));
+  expect(two.ids).toEqual([...(await generate(model, text, { tokenizer, maxNewTokens: 6, temperature: 0 })).ids]);
+
+  const { err } = await run("none.out", { message: "a", prompt: "b" }, { messages: [] }, { messages: [{ content: "a" }] });
+  expect(err).toContain("line 1: expected one of prompt, message and messages, got prompt and message. Leave out what is not meant.");
+  expect(err).toMatch(/line 2: messages/);
+  expect(err).toMatch(/line 3: messages\[0\]\.role|line 3: messages\.0\.role/);
+  writeFileSync(at("talk.jsonl"), '{"message": "It was"}');
+  expect((await groundup("--inputs", at("talk.jsonl"), "--out", at("none.out"))).err).toContain(
+    'line 1: this model has no chat template, expected a prompt, got message. Write "prompt" with the text to continue.',
+  );
+});
+
+test("a line's logitBias is a list as the flag's, or an object as the library's", async () => {
+  writeFileSync(at("bias.jsonl"), ['{"prompt": "It", "logitBias": {"65": 1000}}', '{"prompt": "It", "logitBias": ["65=1000"]}'].join("\n"));
+  await groundup("--inputs", at("bias.jsonl"), "--out", at("bias.out"), "--max-new-tokens", "3", "--temperature", "0");
+  expect(byLine(answersIn("bias.out")).map(({ ids }) => ids)).toEqual([
+    [65, 65, 65],
+    [65, 65, 65],
+  ]);
+  writeFileSync(at("bias.jsonl"), '{"prompt": "It", "logitBias": {"a": 1}}');
+  expect((await groundup("--inputs", at("bias.jsonl"), "--out", at("none.out"))).err).toMatch(/line 1: logitBias .*expected array or \{"ID": NUMBER\}, got/);
+});
+
+test("beam and contrastive search are flags", async () => {
+  const [beam] = await beamSearch(model, "It was", { tokenizer, numBeams: 3, maxNewTokens: 8, lengthPenalty: 0.5 });
+  const run = (...flags: string[]) => line.json("generate", at("model"), "--prompt", "It was", "--max-new-tokens", "8", ...flags);
+  expect(await run("--num-beams", "3", "--length-penalty", "0.5")).toMatchObject({ text: beam.text, ids: [...beam.ids], score: beam.score, done: beam.done });
+  const found = await contrastiveSearch(model, "It was", { tokenizer, topK: 5, penaltyAlpha: 0.4, maxNewTokens: 8 });
+  expect(await run("--penalty-alpha", "0.4", "--top-k", "5")).toMatchObject({ text: found.text, ids: [...found.ids], done: found.done });
+  expect((await groundup("--prompt", "It was", "--num-beams", "2", "--max-new-tokens", "4")).out).toMatch(/^It was/);
+  for (const [flags, got] of [
+    [["--num-beams", "2", "--top-k", "5"], "--top-k"],
+    [["--penalty-alpha", "0.5", "--temperature", "0", "--seed", "1"], "--seed, --temperature"],
+    [["--num-beams", "2", "--penalty-alpha", "0.5"], "--penalty-alpha"],
+  ] as const)
+    expect(await groundup("--prompt", "a", ...flags)).toMatchObject({ code: 2, err: expect.stringContaining(`beside it, got ${got}. Leave`) });
+  await expect(generate(model, "a", { tokenizer, numBeams: 2 } as object)).rejects.toThrow(
+    "generate: numBeams is an option of beamSearch, expected options of drawing tokens, got one of a search. Call beamSearch(model, prompt, { numBeams, … }).",
+  );
 });
 
 test("which flags belong together is said", async () => {

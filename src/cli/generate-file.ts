@@ -15,9 +15,10 @@ import { duration, grouped } from "../quantities.ts";
 import { backend, type StateDType } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
+import { chatDefaults, chatForm, hasTemplate } from "./chat-model.ts";
 import type { Io } from "./command.ts";
 import { checkFolderOf, checkPath, type OpenedModel } from "./open-model.ts";
-import { OWN_FLAGS, type RequestFlags, requestOptions } from "./request-flags.ts";
+import { LOGIT_BIAS, OWN_FLAGS, type RequestFlags, requestOptions } from "./request-flags.ts";
 
 export interface FileOptions {
   inputs: string;
@@ -41,6 +42,7 @@ interface Item {
   prompt: Prompt;
   flags: RequestFlags;
   seed: number;
+  stopIds: readonly number[];
   /** Of all that the answer depends on but the model. */
   key: string;
 }
@@ -91,7 +93,13 @@ const MOST_NUMBERS = 5;
 
 const LINE = z.strictObject({
   ...OWN_FLAGS,
-  prompt: z.union([z.string(), z.array(z.int().min(0)).min(1)]),
+  logitBias: LOGIT_BIAS,
+  prompt: z.union([z.string(), z.array(z.int().min(0)).min(1)]).optional(),
+  message: z.string().min(1).optional(),
+  messages: z
+    .array(z.looseObject({ role: z.string().min(1) }))
+    .min(1)
+    .optional(),
   id: z.union([z.string(), z.number()]).optional(),
   seed: z.int().min(0).optional(),
 });
@@ -103,7 +111,14 @@ const LINE = z.strictObject({
 export async function generateFile({ model, tokenizer, folder, stopIds }: OpenedModel, options: FileOptions, io: Io): Promise<object> {
   const { inputs, out, order, maxBatch, speculation, stateDtype } = options;
   const where = inputs === STDIN ? "standard input" : inputs;
-  const items = readItems(await textOf(inputs, where), where, options, stopIds, tokenizer, model.dimensions);
+  const items = readItems(
+    await textOf(inputs, where),
+    where,
+    options,
+    { stopIds, answerEnds: await answerEnds(folder, tokenizer) },
+    tokenizer,
+    model.dimensions,
+  );
   const identity = identityOf(model, tokenizer);
   const have = readAnswers(out, items, where, identity, io.log);
   const open = items.filter(({ line }) => !have.has(line));
@@ -122,7 +137,7 @@ export async function generateFile({ model, tokenizer, folder, stopIds }: Opened
       while (next < open.length && !io.signal.aborted) {
         const item = open[next++];
         try {
-          writer.write(item.line, await answer(engine, item, identity, tokenizer, stopIds, io.signal));
+          writer.write(item.line, await answer(engine, item, identity, tokenizer, io.signal));
         } catch (error) {
           if (io.signal.aborted) return;
           if (!(error instanceof GroundupError) || error instanceof RunError) throw error;
@@ -180,8 +195,8 @@ function progressLine(written: number, of: number, engine: Engine, seconds: numb
 }
 
 /** Continues one prompt; the answer's line. */
-async function answer(engine: Engine, item: Item, model: string, tokenizer: Tokenizer, stopIds: number[], signal: AbortSignal): Promise<string> {
-  const stream = engine.submit(item.prompt, { ...requestOptions(item.flags, tokenizer), seed: item.seed, stopIds, signal });
+async function answer(engine: Engine, item: Item, model: string, tokenizer: Tokenizer, signal: AbortSignal): Promise<string> {
+  const stream = engine.submit(item.prompt, { ...requestOptions(item.flags, tokenizer), seed: item.seed, stopIds: item.stopIds, signal });
   const events: TokenEvent[] = [];
   for await (const event of stream) events.push(event);
   const { line, id, seed, key } = item;
@@ -206,7 +221,7 @@ function readItems(
   content: string,
   inputs: string,
   { seed, flags, stateDtype, dtype }: FileOptions,
-  stopIds: readonly number[],
+  { stopIds: textEnds, answerEnds }: { stopIds: readonly number[]; answerEnds: readonly number[] },
   tokenizer: Tokenizer,
   dimensions: { context: number; vocabulary: number },
 ): Item[] {
@@ -216,7 +231,9 @@ function readItems(
     if (text.trim() === "") continue;
     const line = i + 1;
     try {
-      const { prompt, id, seed: own, ...rest } = parseConfig(LINE, parseLine(text, `line ${line}`), `line ${line}`);
+      const { prompt: written, message, messages, id, seed: own, ...rest } = parseConfig(LINE, parseLine(text, `line ${line}`), `line ${line}`);
+      const prompt = promptOf({ prompt: written, message, messages }, `line ${line}`, tokenizer);
+      const stopIds = written === undefined ? [...textEnds, ...answerEnds] : textEnds;
       const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
       const item = {
         line,
@@ -224,6 +241,7 @@ function readItems(
         prompt: typeof prompt === "string" ? prompt : Int32Array.from(prompt),
         flags: { ...flags, ...given } as RequestFlags,
         seed: own ?? seed + i,
+        stopIds,
       };
       checkPrompt(item.prompt, `line ${line}`, tokenizer, dimensions);
       // The ids too: a text has others with another tokenizer.
@@ -256,13 +274,34 @@ interface Problem {
 function problemsIn(message: string, line: number): Problem[] {
   const [first, ...others] = message.split("\n");
   const texts = others.length === 0 ? [first.slice(`line ${line}`.length)] : others.map((other) => `: ${other.trim()}`);
-  // A misspelt prompt is missing too.
-  const misspelt = texts.some((text) => text.includes(' Did you mean "prompt"?'));
-  return texts
-    .filter((text) => !(misspelt && text.startsWith(MISSING)))
-    .map((text) => ({ line, text: text.startsWith(MISSING) ? `${MISSING}, expected a text or a list of token ids, got nothing. Add it.` : text }));
+  return texts.map((text) => ({ line, text }));
 }
-const MISSING = ": prompt is missing";
+
+/** What ends an answer besides what ends a text. */
+async function answerEnds(folder: string, tokenizer: Tokenizer): Promise<readonly number[]> {
+  if (!hasTemplate(tokenizer)) return [];
+  return [...(await chatForm(folder, tokenizer, { plain: false })).endIds, ...(await chatDefaults(folder)).stopIds];
+}
+
+/** What a line is to be continued from: its text or ids as they are, its messages as the template writes them. */
+function promptOf({ prompt, message, messages }: Pick<z.output<typeof LINE>, "prompt" | "message" | "messages">, where: string, tokenizer: Tokenizer) {
+  const given = Object.entries({ prompt, message, messages }).filter(([, value]) => value !== undefined);
+  if (given.length === 0)
+    throw new ConfigError(`${where}: prompt is missing, expected a text or a list of token ids, got nothing. Add it, or a message or messages.`);
+  if (given.length > 1)
+    throw new ConfigError(
+      `${where}: expected one of prompt, message and messages, got ${given.map(([key]) => key).join(" and ")}. Leave out what is not meant.`,
+    );
+  if (prompt !== undefined) return prompt;
+  if (!hasTemplate(tokenizer))
+    throw new ConfigError(`${where}: this model has no chat template, expected a prompt, got ${given[0][0]}. Write "prompt" with the text to continue.`);
+  try {
+    return [...tokenizer.applyChatTemplate(messages ?? [{ role: "user", content: message }], { addGenerationPrompt: true }).ids];
+  } catch (error) {
+    if (!(error instanceof GroundupError)) throw error;
+    throw new ConfigError(`${where}: ${error.message.replace(/\s*\n\s*/g, " ")}`, { cause: error });
+  }
+}
 
 /** A mistake that many lines make is told once, as the first has it, with the numbers of the others. */
 function toldOnce(problems: readonly Problem[]): string[] {

@@ -1,6 +1,6 @@
 /** `groundup generate`: one completion as it comes, or a file of prompts. */
 import * as z from "zod";
-import { generateStream, type RequestUsage, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
+import { beamSearch, contrastiveSearch, generateStream, type RequestUsage, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
 import { STATE_DTYPES } from "../tensor/index.ts";
 import { WHOLE } from "../tokenizers/index.ts";
 import { chatDefaults, chatForm, hasTemplate, noTemplate } from "./chat-model.ts";
@@ -8,7 +8,7 @@ import { defineCommand } from "./command.ts";
 import { UsageError } from "./failure.ts";
 import { checkFiles, generateFile, lockAnswers } from "./generate-file.ts";
 import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, type OpenModelOptions, openModel } from "./open-model.ts";
-import { REQUEST_FLAGS, requestOptions } from "./request-flags.ts";
+import { drawingFlags, REQUEST_FLAGS, requestOptions } from "./request-flags.ts";
 
 export const command = defineCommand({
   about:
@@ -25,12 +25,22 @@ export const command = defineCommand({
     inputs: z
       .string()
       .optional()
-      .describe('prompts in place of --prompt: a line for each, {"prompt": "…"} with any of these flags as keys; - is standard input')
+      .describe(
+        'prompts in place of --prompt: a line for each, {"prompt": "…"}, {"message": "…"} or {"messages": […]}, with any of these flags as keys; - is standard input',
+      )
       .meta({ placeholder: "JSONL" }),
     out: z.string().optional().describe("with --inputs: where the answers go, a line for each").meta({ placeholder: "JSONL" }),
     order: z.enum(["completion", "input"]).default("completion").describe("with --inputs: in which order answers are written"),
     maxBatch: z.int().min(1).default(32).describe("with --inputs: prompts that are continued at the same time"),
     ...REQUEST_FLAGS.shape,
+    numBeams: z.int().min(1).default(1).describe("search for the likeliest whole text, following so many at once, in place of drawing tokens; 1 is off"),
+    lengthPenalty: z.number().default(1).describe("with --num-beams: above 0 favours longer texts, below 0 shorter ones"),
+    penaltyAlpha: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0)
+      .describe("contrastive search: of the --top-k (4) likeliest tokens the one most unlike the text so far, which counts so much; usual 0.6, 0 is off"),
     seed: z.int().min(0).default(0).describe("another seed gives another text; line n of --inputs has seed + n − 1"),
     draft: z
       .string()
@@ -51,7 +61,29 @@ export const command = defineCommand({
     'groundup generate runs/mine --checkpoint last --prompt "Once" --top-p 0.9 --seed 7 --json',
     "groundup generate model.gguf --inputs prompts.jsonl --out answers.jsonl",
   ],
-  async run([path], { prompt, message, inputs, out, order, maxBatch, seed, draft, stream, checkpoint, dtype, stateDtype, offline, ...flags }, io) {
+  async run(
+    [path],
+    {
+      prompt,
+      message,
+      inputs,
+      out,
+      order,
+      maxBatch,
+      seed,
+      draft,
+      stream,
+      checkpoint,
+      dtype,
+      stateDtype,
+      offline,
+      numBeams,
+      lengthPenalty,
+      penaltyAlpha,
+      ...flags
+    },
+    io,
+  ) {
     const given = Object.entries({ "--prompt": prompt, "--message": message, "--inputs": inputs }).filter(([, value]) => value !== undefined);
     if (given.length !== 1)
       throw new UsageError(
@@ -61,6 +93,21 @@ export const command = defineCommand({
       throw new UsageError(
         `groundup generate: expected --inputs and --out together, got ${inputs === undefined ? "--out" : "--inputs"} alone. Say where prompts come from and where answers go.`,
       );
+    const search = numBeams > 1 ? "--num-beams" : penaltyAlpha > 0 ? "--penalty-alpha" : null;
+    if (search !== null) {
+      const others = [
+        ...(numBeams > 1 && penaltyAlpha > 0 ? ["--penalty-alpha"] : []),
+        ...(inputs === undefined ? [] : ["--inputs"]),
+        ...(draft === undefined ? [] : ["--draft"]),
+        ...(seed === 0 ? [] : ["--seed"]),
+        ...(stateDtype === "f32" ? [] : ["--state-dtype"]),
+        ...drawingFlags(flags, search === "--num-beams" ? ["maxNewTokens"] : ["maxNewTokens", "topK"]),
+      ];
+      if (others.length > 0)
+        throw new UsageError(
+          `groundup generate: ${search} searches for one text and draws nothing, expected no other way to choose tokens beside it, got ${others.join(", ")}. Leave ${search} out, or ${others.length === 1 ? "the other" : "the others"}.`,
+        );
+    }
     const opening = { offline, signal: io.signal, ...(dtype === undefined ? {} : { dtype }) };
     if (inputs !== undefined && out !== undefined) {
       checkFiles(inputs, out);
@@ -91,6 +138,7 @@ export const command = defineCommand({
     async function one(prompt: string, shown: string, promptIds?: Int32Array): Promise<object> {
       const { signal } = io;
       const { model, tokenizer, folder, stopIds } = opened;
+      if (search !== null) return searched(prompt, shown, promptIds);
       const live = stream && !io.json;
       if (shown.includes("\ufffd")) io.log("--prompt has bytes that are no UTF-8; they were read as U+FFFD");
       const promptTokens = promptIds?.length ?? tokenizer.count(prompt, WHOLE);
@@ -125,7 +173,7 @@ export const command = defineCommand({
       else io.print(shown + text);
       const count = events.length;
       const decode = count > 1 ? (count - 1) / (seconds - first / 1000) : null;
-      const why = { stop: "at a stop text", length: "at --max-new-tokens", context: "at the end of the model's context", stopped: "by Ctrl-C" }[done];
+      const why = ENDED[done];
       const guessed = usage !== undefined && usage.draftedTokens > 0 ? `; ${usage.acceptedTokens} of ${usage.draftedTokens} guesses were right` : "";
       io.log(
         `\n${count} ${count === 1 ? "token" : "tokens"} after a prompt of ${promptTokens}, ended ${why}; first token after ${first.toFixed(0)} ms${decode === null ? "" : `, then ${decode.toFixed(1)} tokens/s`}${guessed}`,
@@ -146,8 +194,34 @@ export const command = defineCommand({
         tokensPerSecond: decode,
       };
     }
+
+    /** The text that a search finds is there as a whole or not at all. */
+    async function searched(prompt: string, shown: string, promptIds?: Int32Array): Promise<object> {
+      const { model, tokenizer, folder, stopIds } = opened;
+      const { maxNewTokens, topK } = flags;
+      const common = { tokenizer, maxNewTokens, stopIds, signal: io.signal };
+      const started = performance.now();
+      const found =
+        search === "--num-beams"
+          ? (await beamSearch(model, promptIds ?? prompt, { ...common, numBeams, lengthPenalty }))[0]
+          : await contrastiveSearch(model, promptIds ?? prompt, { ...common, penaltyAlpha, ...(topK > 0 ? { topK } : {}) });
+      const seconds = (performance.now() - started) / 1000;
+      const { text, done, ...rest } = found;
+      const ids = [...rest.ids];
+      io.print(shown + text);
+      io.log(`\n${ids.length} ${ids.length === 1 ? "token" : "tokens"}, ended ${ENDED[done]}; ${seconds.toFixed(1)} s`);
+      const told = "score" in rest ? { score: rest.score } : { logprobs: [...rest.logprobs] };
+      return { model: folder, prompt, text, ids, ...told, done, promptTokens: promptIds?.length ?? tokenizer.count(prompt, WHOLE), seconds };
+    }
   },
 });
+
+const ENDED: Readonly<Record<string, string>> = {
+  stop: "at a stop text",
+  length: "at --max-new-tokens",
+  context: "at the end of the model's context",
+  stopped: "by Ctrl-C",
+};
 
 async function speculationOf(draft: string | undefined, log: (line: string) => void, opening: OpenModelOptions): Promise<SpeculationOptions | undefined> {
   if (draft === undefined) return undefined;

@@ -60,3 +60,20 @@ function breakersOf(tokenizer: Tokenizer, texts: readonly string[]): number[] {
 export const OWN_FLAGS = Object.fromEntries(
   Object.entries(REQUEST_FLAGS.shape).map(([key, field]) => [key, (field as z.ZodDefault<z.ZodType>).unwrap().optional()]),
 ) as unknown as { [K in keyof RequestFlags]: z.ZodType<RequestFlags[K] | undefined> };
+
+/** `logitBias` of a line: as the flag has it, or as the library does, by id. */
+export const LOGIT_BIAS = z.union([
+  OWN_FLAGS.logitBias,
+  z
+    .record(z.string(), z.number())
+    .refine((biases) => Object.keys(biases).every((id) => /^\d+$/.test(id)), '{"ID": NUMBER}')
+    .transform((biases) => Object.entries(biases).map(([id, bias]) => `${id}=${bias}`)),
+]);
+
+/** Flags that were given, of those that a search for one text does not read. */
+export function drawingFlags(flags: RequestFlags, read: readonly (keyof RequestFlags)[]): string[] {
+  const usual: Record<string, unknown> = REQUEST_FLAGS.parse({});
+  return Object.entries(flags)
+    .filter(([key, value]) => !read.includes(key as keyof RequestFlags) && JSON.stringify(value) !== JSON.stringify(usual[key]))
+    .map(([key]) => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+}

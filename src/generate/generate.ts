@@ -1,4 +1,5 @@
 /** Text from a model: prompts in, tokens out one by one, any number of prompts in one ragged batch. */
+import { ConfigError } from "../errors.ts";
 import type { CausalLM } from "../models/index.ts";
 import { checkOptions as checkKeys, type KnownOptions } from "../options.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
@@ -17,6 +18,15 @@ export interface GenerateOptions extends Omit<RequestOptions, "seed">, BatchOpti
 }
 
 const OPTIONS: KnownOptions<GenerateOptions> = { ...REQUEST_OPTIONS, ...BATCH_OPTIONS, tokenizer: true, signal: true };
+
+/** Options of the functions that search for a text in place of drawing one. */
+const SEARCHES: Readonly<Record<string, string>> = {
+  numBeams: "beamSearch",
+  lengthPenalty: "beamSearch",
+  earlyStopping: "beamSearch",
+  numReturnSequences: "beamSearch",
+  penaltyAlpha: "contrastiveSearch",
+};
 
 /** A prompt's continuation. */
 export interface Generation {
@@ -94,6 +104,11 @@ export function joined(events: readonly TokenEvent[]): Generation {
 
 /** The options of a call, each where it belongs, after their checks. */
 function checked(prompts: readonly Prompt[], options: GenerateOptions): { request: RequestOptions; batch: BatchOptions; seeds: readonly number[] } {
+  for (const key in options)
+    if (Object.hasOwn(SEARCHES, key))
+      throw new ConfigError(
+        `generate: ${key} is an option of ${SEARCHES[key]}, expected options of drawing tokens, got one of a search. Call ${SEARCHES[key]}(model, prompt, { ${key}, … }).`,
+      );
   checkKeys("generate", options, OPTIONS);
   const { seed = 0, tokenizer } = options;
   const part = <T>(known: Readonly<Record<string, true>>): T =>

@@ -60,6 +60,16 @@ describe("torch.save", () => {
     await expect(openPytorch(bytesSource(bytesOf("old"), "a.pt"))).rejects.toThrow(
       /a\.pt: not a zip archive, expected a file of torch\.save since PyTorch 1\.6, got the older format/,
     );
+    await expect(openPytorch(bytesSource(new TextEncoder().encode("hello"), "a.pt"))).rejects.toThrow(/a\.pt: not a zip archive, .*, got other bytes/);
+  });
+
+  test("code in a pickle of that format, or in a bare one, is refused by its name", async () => {
+    const code = Uint8Array.from([0x80, 2, ...new TextEncoder().encode("cposix\nsystem\nq\0X\x02\0\0\0idq\x01\x85q\x02Rq\x03.")]);
+    await expect(openPytorch(bytesSource(code, "a.pt"))).rejects.toThrow(/a\.pt, byte \d+: .*posix\.system/);
+    const old = bytesOf("old");
+    // Behind the first two pickles: a magic number and a version.
+    const stop = old.indexOf(0x2e, old.indexOf(0x2e) + 1) + 1;
+    await expect(openPytorch(bytesSource(Uint8Array.from([...old.subarray(0, stop), ...code]), "a.pt"))).rejects.toThrow(/posix\.system/);
   });
 
   test("pytorch_model.bin stands in for safetensors, in several files too", async () => {

@@ -18,6 +18,21 @@ const MOST_PICKLE = 256 << 20;
 /** Keys under which checkpoints hold their weights. */
 const WEIGHTS = ["model", "state_dict", "model_state_dict", "module"];
 
+/** How a pickle begins, since protocol 2. */
+const PICKLE = 0x80;
+/** The older format: a magic number, a version, the system it was saved on, the weights. */
+const OLDER_PICKLES = 4;
+
+/** Its pickles are read as any: a name in them that is no tensor's is told first, so that nobody runs it for an advice from here. */
+async function refuseOlder(source: Source): Promise<never> {
+  const { name: file } = source;
+  const bytes = await source.read(0, Math.min(source.size, MOST_PICKLE));
+  for (let at = 0, i = 0; i < OLDER_PICKLES && at < bytes.length; i++) at += unpickle(bytes, file, at).length;
+  throw new FormatError(
+    `${file}: not a zip archive, expected a file of torch.save since PyTorch 1.6, got the older format. Get safetensors, or load it by torch.load(…, weights_only=True), which runs no code of the file, and save it again.`,
+  );
+}
+
 /**
  * Opens one file. The source is closed by the reader's `close()`.
  * @throws FormatError for a pickle with anything but plain values and tensors, and for archives that are damaged or compressed
@@ -25,9 +40,10 @@ const WEIGHTS = ["model", "state_dict", "model_state_dict", "module"];
 export async function openPytorch(source: Source): Promise<PytorchFile> {
   const { name: file } = source;
   const start = await source.read(0, Math.min(4, source.size));
+  if (start[0] === PICKLE) return refuseOlder(source);
   if (!(start[0] === 0x50 && start[1] === 0x4b))
     throw new FormatError(
-      `${file}: not a zip archive, expected a file of torch.save since PyTorch 1.6, got ${start[0] === 0x80 ? "the older format" : "other bytes"}. Load it with a recent PyTorch and save it again, or get safetensors.`,
+      `${file}: not a zip archive, expected a file of torch.save since PyTorch 1.6, got other bytes. Get the model's weights as safetensors.`,
     );
   const entries = await readZip(source);
   const pickles = [...entries.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
