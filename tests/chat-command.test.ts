@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { GPT2, saveModel } from "../src/models/index.ts";
-import { trainBpe } from "../src/tokenizers/index.ts";
+import { loadTokenizer, trainBpe } from "../src/tokenizers/index.ts";
 import { ensureBuilt, ROOT } from "./built.ts";
 
 let folder: string;
@@ -72,6 +72,17 @@ test("answers stand on stdout alone, the same for the same seed", { timeout: 60_
   expect(first.out).toBe(again.out);
   expect(first.out.endsWith("\n")).toBe(true);
   expect(first.code).toBe(0);
+});
+
+test("tokens are chosen as generate chooses them, and guessed ahead", { timeout: 60_000 }, async () => {
+  const flags = [at("roomy"), "--max-new-tokens", "8", "--temperature", "0", "--json"];
+  const text = async (...more: string[]) => JSON.parse((await chat("How are you?\n", ...flags, ...more)).out).answers[0].text;
+  const greedy = await text();
+  expect(await text("--draft", "prompt-lookup")).toBe(greedy);
+  expect(await text("--state-dtype", "f16", "--draft", at("roomy"))).toBe(await text("--state-dtype", "f16"));
+  expect(await text("--logit-bias", "65=1000")).toBe((await loadTokenizer(at("roomy"))).decode(Array(8).fill(65)));
+  // Too dear to go on with a repetition of one.
+  expect(await text("--logit-bias", "65=1000", "--dry-multiplier", "10000")).not.toBe(await text("--logit-bias", "65=1000"));
 });
 
 test("save, load, system, clear", { timeout: 60_000 }, async () => {

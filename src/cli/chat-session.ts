@@ -1,7 +1,8 @@
 /** One conversation: its turns, its answers, and how much of the model's context they take. */
 import { ConfigError } from "../errors.ts";
-import { createEngine, type Done, type SamplingOptions } from "../generate/index.ts";
+import { createEngine, type Done, type SamplingOptions, type SpeculationOptions } from "../generate/index.ts";
 import type { CausalLM } from "../models/index.ts";
+import type { StateDType } from "../tensor/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
 import type { Turn } from "./chat-file.ts";
 import { type ChatForm, writeChat } from "./chat-model.ts";
@@ -19,6 +20,8 @@ export interface SessionOptions {
   readonly contextShift: boolean;
   /** More variables of the template. */
   readonly variables: Readonly<Record<string, unknown>>;
+  readonly stateDtype: StateDType;
+  readonly speculation?: SpeculationOptions;
 }
 
 /** How an answer went. */
@@ -53,10 +56,10 @@ export interface Session {
 }
 
 export function createSession(options: SessionOptions): Session {
-  const { model, tokenizer, form, contextShift } = options;
+  const { model, tokenizer, form, contextShift, stateDtype, speculation } = options;
   const size = model.dimensions.context;
   // Its prefix cache keeps what turns have in common.
-  const engine = createEngine(model, { tokenizer, maxBatch: 1 });
+  const engine = createEngine(model, { tokenizer, maxBatch: 1, stateDtype, ...(speculation === undefined ? {} : { speculation }) });
   let turns: Turn[] = [];
   let last: Answer | null = null;
   let retries = 0;

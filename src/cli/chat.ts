@@ -2,6 +2,7 @@
 import { createInterface } from "node:readline";
 import * as z from "zod";
 import { ConfigError, GroundupError } from "../errors.ts";
+import { STATE_DTYPES } from "../tensor/index.ts";
 import { loadChat, saveChat } from "./chat-file.ts";
 import { createInputLines, helpText } from "./chat-input.ts";
 import { createInterrupts } from "./chat-interrupts.ts";
@@ -9,11 +10,8 @@ import { chatDefaults, chatForm } from "./chat-model.ts";
 import { type Answer, createSession, type Session } from "./chat-session.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { PartlyDone } from "./failure.ts";
-import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel } from "./open-model.ts";
-import { OWN_FLAGS } from "./request-flags.ts";
-
-const { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty } = OWN_FLAGS;
-const SAMPLING = { temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty };
+import { CHECKPOINT_FLAG, DRAFT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel, STATE_DTYPE_FLAG, speculationOf } from "./open-model.ts";
+import { OWN_SAMPLING, type RequestFlags, requestOptions } from "./request-flags.ts";
 
 /** Part of the context from which on its end is spoken of. */
 const NEARLY_FULL = 0.9;
@@ -27,13 +25,15 @@ export const command = defineCommand({
     system: z.string().optional().describe("an instruction before everything").meta({ placeholder: "TEXT" }),
     load: z.string().min(1).optional().describe("go on with a conversation that /save wrote").meta({ placeholder: "FILE" }),
     maxNewTokens: z.int().min(1).default(1024).describe("tokens of an answer at most"),
-    ...SAMPLING,
+    ...OWN_SAMPLING,
     seed: z.int().min(0).default(0).describe("another seed gives other answers"),
     stop: z.array(z.string().min(1)).default([]).describe("end an answer before this text").meta({ placeholder: "TEXT" }),
     contextShift: z.boolean().default(false).describe("when the conversation no longer fits, leave the oldest turns out of what the model sees"),
     template: z.string().min(1).optional().describe("a Jinja file in place of the model's own template").meta({ placeholder: "FILE" }),
     plain: z.boolean().default(false).describe("write User: and Assistant: before each turn, for a model without a template"),
     set: z.array(z.string()).default([]).describe("a variable of the template, such as enable_thinking=false").meta({ placeholder: "NAME=VALUE" }),
+    draft: z.string().min(1).optional().describe(DRAFT_FLAG).meta({ placeholder: "MODEL" }),
+    stateDtype: z.enum(STATE_DTYPES).default("f32").describe(STATE_DTYPE_FLAG),
     dtype: z.enum(["f32"]).optional().describe(DTYPE_FLAG),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
     offline: z.boolean().default(false).describe(OFFLINE_FLAG),
@@ -44,21 +44,21 @@ export const command = defineCommand({
     'echo "What is a whale?" | groundup chat ./SmolLM2-135M-Instruct --json',
   ],
   async run([path], options, io) {
-    const { system, load, checkpoint, dtype, offline, template, plain, set, maxNewTokens, seed, stop, contextShift, ...flags } = options;
+    const { system, load, checkpoint, dtype, offline, template, plain, set, maxNewTokens, seed, stop, contextShift, draft, stateDtype, ...flags } = options;
     if (plain && template !== undefined)
       throw new ConfigError("chat: --plain and --template exclude each other, expected one of them, got both. Leave one out.");
     const variables = variablesOf(set);
     const turns = load === undefined ? [] : await loadChat(load);
-    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log, {
-      offline,
-      ...(dtype === undefined ? {} : { dtype }),
-    });
+    const opening = { offline, ...(dtype === undefined ? {} : { dtype }) };
+    const { model, tokenizer, folder, stopIds } = await openModel(path, checkpoint, io.log, opening);
+    const speculation = await speculationOf(draft, io.log, opening);
     const form = await chatForm(folder, tokenizer, { plain, ...(template === undefined ? {} : { template }) });
     const defaults = await chatDefaults(folder);
-    const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
+    const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined)) as Partial<RequestFlags>;
     const session = createSession({
-      ...{ model, tokenizer, form, stop, maxNewTokens, seed, contextShift, variables },
-      sampling: { ...defaults.sampling, ...given },
+      ...{ model, tokenizer, form, stop, maxNewTokens, seed, contextShift, variables, stateDtype },
+      ...(speculation === undefined ? {} : { speculation }),
+      sampling: { ...defaults.sampling, ...requestOptions(given, tokenizer) },
       stopIds: [...new Set([...stopIds, ...defaults.stopIds, ...form.endIds])],
     });
     session.replace(turns);

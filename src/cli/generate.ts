@@ -1,13 +1,13 @@
 /** `groundup generate`: one completion as it comes, or a file of prompts. */
 import * as z from "zod";
-import { beamSearch, contrastiveSearch, generateStream, type RequestUsage, type SpeculationOptions, type TokenEvent } from "../generate/index.ts";
+import { beamSearch, contrastiveSearch, generateStream, type RequestUsage, type TokenEvent } from "../generate/index.ts";
 import { STATE_DTYPES } from "../tensor/index.ts";
 import { WHOLE } from "../tokenizers/index.ts";
 import { chatDefaults, chatForm, hasTemplate, noTemplate } from "./chat-model.ts";
 import { defineCommand } from "./command.ts";
 import { UsageError } from "./failure.ts";
 import { checkFiles, generateFile, lockAnswers } from "./generate-file.ts";
-import { CHECKPOINT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, type OpenModelOptions, openModel } from "./open-model.ts";
+import { CHECKPOINT_FLAG, DRAFT_FLAG, DTYPE_FLAG, MODEL_ARGUMENT, OFFLINE_FLAG, openModel, STATE_DTYPE_FLAG, speculationOf } from "./open-model.ts";
 import { drawingFlags, REQUEST_FLAGS, requestOptions } from "./request-flags.ts";
 
 export const command = defineCommand({
@@ -42,15 +42,10 @@ export const command = defineCommand({
       .default(0)
       .describe("contrastive search: of the --top-k (4) likeliest tokens the one most unlike the text so far, which counts so much; usual 0.6, 0 is off"),
     seed: z.int().min(0).default(0).describe("another seed gives another text; line n of --inputs has seed + n − 1"),
-    draft: z
-      .string()
-      .min(1)
-      .optional()
-      .describe("guess tokens ahead, the text is the same: prompt-lookup, or a smaller model with the same vocabulary")
-      .meta({ placeholder: "MODEL" }),
+    draft: z.string().min(1).optional().describe(DRAFT_FLAG).meta({ placeholder: "MODEL" }),
     stream: z.boolean().default(true).describe("print the text when it is finished, not as it comes"),
     dtype: z.enum(["f32"]).optional().describe(DTYPE_FLAG),
-    stateDtype: z.enum(STATE_DTYPES).default("f32").describe("what keys and values are kept as; f16 takes half the memory and rounds them"),
+    stateDtype: z.enum(STATE_DTYPES).default("f32").describe(STATE_DTYPE_FLAG),
     checkpoint: z.string().optional().describe(CHECKPOINT_FLAG).meta({ placeholder: "WHICH" }),
     offline: z.boolean().default(false).describe(OFFLINE_FLAG),
   }),
@@ -222,8 +217,3 @@ const ENDED: Readonly<Record<string, string>> = {
   context: "at the end of the model's context",
   stopped: "by Ctrl-C",
 };
-
-async function speculationOf(draft: string | undefined, log: (line: string) => void, opening: OpenModelOptions): Promise<SpeculationOptions | undefined> {
-  if (draft === undefined) return undefined;
-  return { draft: draft === "prompt-lookup" ? draft : (await openModel(draft, undefined, log, { ...opening, what: "--draft" })).model };
-}

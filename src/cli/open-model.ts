@@ -6,7 +6,7 @@ import { ConfigError, FormatError } from "../errors.ts";
 import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
 import { type LocateOptions, locate } from "../formats/hub/locate.ts";
 import { isJsonObject, listCheckpoints, openFolder, parseJson, readGenerationConfig, verifyCheckpoint } from "../formats/index.ts";
-import { endIds } from "../generate/index.ts";
+import { endIds, type SpeculationOptions } from "../generate/index.ts";
 import { checkArchitecture } from "../models/auto.ts";
 import { type CausalLM, fromPretrained, type OpenOptions } from "../models/index.ts";
 import { loadTokenizer, type Tokenizer } from "../tokenizers/index.ts";
@@ -23,6 +23,8 @@ export interface OpenedModel {
 
 /** The flags of every command that takes a MODEL. */
 export const DTYPE_FLAG = "f32: a GGUF file's quantised matrices become float32 (by default they multiply integers)";
+export const DRAFT_FLAG = "guess tokens ahead, the text is the same: prompt-lookup, or a smaller model with the same vocabulary";
+export const STATE_DTYPE_FLAG = "what keys and values are kept as; f16 takes half the memory and rounds them";
 export const CHECKPOINT_FLAG = "of a run: best (on validation, the default where there was one), last, or a step's number";
 export const OFFLINE_FLAG = "fetch nothing: the model must be on this machine";
 export const MODEL_ARGUMENT = {
@@ -70,6 +72,16 @@ export async function openModel(
       `${folder}: the tokenizer knows ${tokenizer.vocabSize} of the model's ${vocabulary} tokens, and more are missing than padding explains. If the text makes no sense, use the tokenizer that the model was trained with.`,
     );
   return { model, tokenizer, folder, stopIds: await stopIdsOf(folder, model, tokenizer) };
+}
+
+/** What `--draft` asks for. */
+export async function speculationOf(
+  draft: string | undefined,
+  log: (line: string) => void,
+  opening: OpenModelOptions,
+): Promise<SpeculationOptions | undefined> {
+  if (draft === undefined) return undefined;
+  return { draft: draft === "prompt-lookup" ? draft : (await openModel(draft, undefined, log, { ...opening, what: "--draft" })).model };
 }
 
 /** The path that a name means: itself, or where a model of the hub or of Ollama's lies. What must be fetched is shown as it comes. */

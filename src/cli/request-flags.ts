@@ -36,11 +36,11 @@ export const REQUEST_FLAGS = z.object({
 export type RequestFlags = z.output<typeof REQUEST_FLAGS>;
 
 /** The library's options, from flags. */
-export function requestOptions(flags: RequestFlags, tokenizer: Tokenizer): RequestOptions {
-  const { drySequenceBreaker, logitBias, ...options } = flags;
+export function requestOptions(flags: Partial<RequestFlags>, tokenizer: Tokenizer): RequestOptions {
+  const { drySequenceBreaker = REQUEST_FLAGS.shape.drySequenceBreaker.parse(undefined), logitBias = [], ...options } = flags;
   return {
     ...options,
-    ...(flags.dryMultiplier > 0 ? { dryBreakers: breakersOf(tokenizer, drySequenceBreaker) } : {}),
+    ...((flags.dryMultiplier ?? 0) > 0 ? { dryBreakers: breakersOf(tokenizer, drySequenceBreaker) } : {}),
     ...(logitBias.length > 0 ? { logitBias: Object.fromEntries(logitBias.map((text) => text.split("=").map(Number))) } : {}),
   };
 }
@@ -60,6 +60,10 @@ function breakersOf(tokenizer: Tokenizer, texts: readonly string[]): number[] {
 export const OWN_FLAGS = Object.fromEntries(
   Object.entries(REQUEST_FLAGS.shape).map(([key, field]) => [key, (field as z.ZodDefault<z.ZodType>).unwrap().optional()]),
 ) as unknown as { [K in keyof RequestFlags]: z.ZodType<RequestFlags[K] | undefined> };
+
+const { maxNewTokens: _length, stop: _stop, topLogprobs: _logprobs, ...sampling } = OWN_FLAGS;
+/** Of these, how tokens are chosen. */
+export const OWN_SAMPLING = sampling;
 
 /** `logitBias` of a line: as the flag has it, or as the library does, by id. */
 export const LOGIT_BIAS = z.union([
