@@ -39,7 +39,7 @@ describe("input", () => {
     expect(all("//usr/bin")).toEqual([message("/usr/bin")]);
     const mistakes = all("/retyr", "/clear all", "/save").map((found) => (found as { text: string }).text);
     expect(mistakes).toEqual([
-      expect.stringContaining('Did you mean "retry"?'),
+      expect.stringContaining('Did you mean "/retry"?'),
       '/clear: takes nothing behind it, expected it alone, got "all". Write /clear.',
       "/save: lacks its file, expected /save FILE, got nothing. Name one.",
     ]);

@@ -87,7 +87,10 @@ function commandOf(line: string): Input {
     const names = COMMANDS.map(([known]) => known);
     return {
       kind: "mistake",
-      text: `/${name}: no such command, expected one of ${names.map((known) => `/${known}`).join(", ")}, got "/${name}".${didYouMean(name, names)} Begin with // for a message that begins with /.`,
+      text: `/${name}: no such command, expected one of ${names.map((known) => `/${known}`).join(", ")}, got "/${name}".${didYouMean(
+        `/${name}`,
+        names.map((known) => `/${known}`),
+      )} Begin with // for a message that begins with /.`,
     };
   }
   if (found[1] === null && argument !== "")

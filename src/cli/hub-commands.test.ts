@@ -89,6 +89,15 @@ test("generate, eval, inspect and the tokenizer's commands open a model by its i
   expect((await groundup("generate", "org/tinny", ...args)).err).toContain("There is no file or folder org/tinny here");
 });
 
+test("a model whose tokenizer alone is not here is said to be that", async () => {
+  await groundup("pull", "org/tiny", "--include", "config.json", "--include", "*.safetensors");
+  expect((await groundup("generate", "org/tiny", "--prompt", "a", "--offline")).err).toMatch(
+    /^org\/tiny: its tokenizer is not on this machine, expected tokenizer\.json or another tokenizer's file in .*snapshots.*, got weights alone, and --offline/,
+  );
+  // With a connection it is fetched.
+  expect((await json("generate", "org/tiny", "--prompt", "a", "--max-new-tokens", "2")).ids).toHaveLength(2);
+});
+
 test("convert, quantize, chat and the tokenizer's commands take an id too, and fetch nothing with --offline", async () => {
   const refused = expect.stringContaining("not on this machine");
   expect((await groundup("convert", "org/tiny", "--to", "gguf", "--out", "a.gguf", "--offline")).err).toEqual(refused);

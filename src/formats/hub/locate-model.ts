@@ -26,10 +26,16 @@ export async function locateModel(place: string, options: LocateOptions): Promis
   const settings = hubSettings(options);
   const here = await cached(settings.cache, id, options);
   if (here !== null) return here;
-  if (settings.offline)
+  if (settings.offline) {
+    const part = options.tokenizer === true ? await cached(settings.cache, id, { ...options, tokenizer: false, weights: true }) : null;
+    if (part !== null)
+      throw new ConfigError(
+        `${place}: its tokenizer is not on this machine, expected tokenizer.json or another tokenizer's file in ${part.path}, got weights alone, and --offline (or HF_HUB_OFFLINE) forbids to fetch it. Pull it where there is a connection: groundup pull ${place}.`,
+      );
     throw new ConfigError(
       `${place}: not on this machine, expected a file, a folder or a model in ${settings.cache}, got none, and --offline (or HF_HUB_OFFLINE) forbids to fetch it. Pull it where there is a connection: groundup pull ${place}.`,
     );
+  }
   const { signal, onProgress, onConfig, onNote, weights = false } = options;
   const given = { ...(signal && { signal }), ...(onProgress && { onProgress }), ...(onConfig && { onConfig }), ...(onNote && { onNote }) };
   const pulled = await pullModel(place, { ...given, need: weights ? "model" : "tokenizer" }).catch((cause) => {
