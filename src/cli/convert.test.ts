@@ -295,9 +295,10 @@ test("inspect says of a model whether it opens, the memory it takes, and how its
     at("judged/chat_template.jinja"),
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}",
   );
-  expect((await json("inspect", at("judged"))).template).toBe(`makes "<user>Hello<assistant>" of a user's "Hello"`);
+  expect((await json("inspect", at("judged"))).template).toBe("<user>Hello<assistant>");
+  expect((await groundup("inspect", at("judged"))).out).toMatch(/^template {3}makes "<user>Hello<assistant>" of a user's "Hello"$/m);
   writeFileSync(at("judged/chat_template.jinja"), "{{ raise_exception('system first') }}");
-  expect((await json("inspect", at("judged"))).template).toMatch(/^can't write a user's "Hello": .*system first/);
+  expect((await groundup("inspect", at("judged"))).out).toMatch(/^template {3}can't write a user's "Hello": .*system first/m);
 
   writeFileSync(at("judged/config.json"), JSON.stringify({ ...config, vocab_size: config.vocab_size + 1 }));
   expect((await json("inspect", at("judged"))).unsupported).toMatch(/^the weights do not fit config\.json, expected .*, got 2 of another shape:\n/);

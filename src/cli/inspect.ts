@@ -145,10 +145,10 @@ async function modelTokenizer(path: string): Promise<{ report: Record<string, un
   try {
     const tokenizer = await loadTokenizer(path);
     const report = tokenizerReport(tokenizer);
-    const example = exampleOf(tokenizer);
+    const { template, line } = exampleOf(tokenizer);
     return {
-      report: { template: example, tokenizer: { ...report, kind: "tokenizer", path, model: report.kind } },
-      lines: [`template   ${example ?? "none, the model continues texts"}`, "tokenizer", ...tokenizerLines(report).map((line) => `  ${line}`)],
+      report: { template, tokenizer: { ...report, kind: "tokenizer", path, model: report.kind } },
+      lines: [`template   ${line}`, "tokenizer", ...tokenizerLines(report).map((line) => `  ${line}`)],
     };
   } catch (error) {
     if (!(error instanceof GroundupError)) throw error;
@@ -156,15 +156,15 @@ async function modelTokenizer(path: string): Promise<{ report: Record<string, un
   }
 }
 
-/** What the template makes of a user's first word; null without a template. */
-function exampleOf(tokenizer: Tokenizer): string | null {
-  if (!hasTemplate(tokenizer)) return null;
+/** How the template writes a user's first word: the text, and a line for people. */
+function exampleOf(tokenizer: Tokenizer): { template: string | null; line: string } {
+  if (!hasTemplate(tokenizer)) return { template: null, line: "none, the model continues texts" };
   try {
     const { text } = tokenizer.applyChatTemplate([{ role: "user", content: "Hello" }], { addGenerationPrompt: true });
-    return `makes ${JSON.stringify(text)} of a user's "Hello"`;
+    return { template: text, line: `makes ${JSON.stringify(text)} of a user's "Hello"` };
   } catch (error) {
     if (!(error instanceof GroundupError)) throw error;
-    return `can't write a user's "Hello": ${error.message}`;
+    return { template: null, line: `can't write a user's "Hello": ${error.message}` };
   }
 }
 
