@@ -7,6 +7,7 @@ import { openShards } from "../data/index.ts";
 import { ConfigError, FormatError, GroundupError } from "../errors.ts";
 import { openGgufFiles } from "../formats/gguf/files.ts";
 import { isGgufFile } from "../formats/gguf/is-gguf-file.ts";
+import { isTokenizerFile } from "../formats/hub/model-file-names.ts";
 import { listCheckpoints, openFile, openFolder, openModelWeights, openPytorch, openSafetensors, readConfigJson, type TensorReader } from "../formats/index.ts";
 import { whereThere } from "../formats/node-file.ts";
 import { openWeightFiles, type WeightInfo } from "../formats/packed-weights.ts";
@@ -61,7 +62,7 @@ async function inspect(path: string, tensors: boolean): Promise<Inspected> {
     if (has("config.yaml") && (has("checkpoints") || has("manifest.json"))) return inspectRun(path, tensors);
     if (has("config.json")) return inspectModel(path, tensors);
     if (has("manifest.json") && has("documents.bin")) return inspectShards(path);
-    if (has("tokenizer.json") || has("vocab.json") || has("encoder.json")) return inspectTokenizer(path);
+    if (names.some(isTokenizerFile)) return inspectTokenizer(path);
     if (WEIGHTS.some(has)) return inspectWeights(path, await openModelWeights(openFolder(path)), tensors);
     throw new ConfigError(
       `${path}: nothing that groundup knows, expected a model, a run, a tokenizer or token shards, got ${names.slice(0, 6).join(", ") || "an empty folder"}. Name a folder or file in it.`,
@@ -70,7 +71,7 @@ async function inspect(path: string, tensors: boolean): Promise<Inspected> {
   if (await isGgufFile(path)) return inspectGguf(path, tensors);
   if (path.endsWith(".safetensors")) return inspectWeights(path, await openSafetensors(await openFile(path)), tensors);
   if (PYTORCH_ENDING.test(path)) return inspectPytorch(path, tensors);
-  if (/\.(json|tiktoken|txt|bpe)$/.test(path) && basename(path) !== "config.json") return inspectTokenizer(path);
+  if (/\.(json|tiktoken|txt|bpe|model)$/.test(path) && basename(path) !== "config.json") return inspectTokenizer(path);
   if (path.endsWith(".gguf"))
     throw new FormatError(`${path}: not a GGUF file, expected one that begins with "GGUF", got another file of that name. It is damaged; fetch it again.`);
   throw new ConfigError(

@@ -323,6 +323,10 @@ test("inspect knows runs, models, weights and tokenizers", async () => {
   expect(weights).toMatchObject({ kind: "safetensors", values: run.model.parameters.total, dtypes: { F32: 16 } });
   expect(weights.list).toContainEqual({ name: "transformer.wte.weight", dtype: "F32", shape: [280, 16], bytes: 280 * 64 });
   expect((await groundup("inspect", at("runs/mine/checkpoints/step-000005"))).out).toContain("model      gpt2");
+  const { models } = JSON.parse(readFileSync(new URL("../tokenizers/sentencepiece/sentencepiece.fixture.json", import.meta.url), "utf8"));
+  mkdirSync(at("pieces"));
+  writeFileSync(at("pieces/tokenizer.model"), Buffer.from(models[0].model, "base64"));
+  for (const path of [at("pieces"), at("pieces/tokenizer.model")]) expect((await json("inspect", path)).model).toMatch(/^SentencePiece, /);
   expect((await groundup("inspect", at("empty"))).err).toContain("an empty folder");
   expect((await groundup("inspect", at("text.txd"))).err).toContain('Did you mean "');
 });

@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { breakerIds, type RequestOptions } from "../generate/index.ts";
 import type { Tokenizer } from "../tokenizers/index.ts";
+import { flagOf } from "./flags.ts";
 
 export const REQUEST_FLAGS = z.object({
   maxNewTokens: z.int().min(0).default(128).describe("tokens to generate at most"),
@@ -79,5 +80,5 @@ export function drawingFlags(flags: RequestFlags, read: readonly (keyof RequestF
   const usual: Record<string, unknown> = REQUEST_FLAGS.parse({});
   return Object.entries(flags)
     .filter(([key, value]) => !read.includes(key as keyof RequestFlags) && JSON.stringify(value) !== JSON.stringify(usual[key]))
-    .map(([key]) => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+    .map(([key]) => flagOf(key));
 }
