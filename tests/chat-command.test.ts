@@ -152,7 +152,7 @@ test("what goes wrong is said", { timeout: 60_000 }, async () => {
   });
   expect(await chat("a\n", at("silent"), "--plain", "--max-new-tokens", "2")).toMatchObject({ code: 0 });
   expect(await chat("refuse\n", at("model"))).toMatchObject({ code: 1, err: expect.stringContaining("got: not this") });
-  expect(await chat("/retyr\n", at("model"))).toMatchObject({ code: 1, err: expect.stringContaining('Did you mean "retry"?') });
+  expect(await chat("/retyr\n", at("model"))).toMatchObject({ code: 1, err: expect.stringContaining('Did you mean "/retry"?') });
   expect(await chat("", at("model"), "--set", "x")).toMatchObject({ code: 1, err: expect.stringContaining("bad --set") });
 });
 
