@@ -148,3 +148,9 @@ function endOf(tokenizer: Tokenizer, form: ChatForm): number[] {
   const behind = text.slice(text.lastIndexOf(answer) + answer.length).trimStart();
   return [...tokenizer.specialTokens].filter(([spelling]) => spelling !== "" && behind.startsWith(spelling)).map(([, id]) => id);
 }
+
+/** What ends an answer besides what ends a text. */
+export async function answerEnds(folder: string, tokenizer: Tokenizer): Promise<readonly number[]> {
+  if (!hasTemplate(tokenizer)) return [];
+  return [...(await chatForm(folder, tokenizer, { plain: false })).endIds, ...(await chatDefaults(folder)).stopIds];
+}

@@ -15,7 +15,7 @@ import { duration, grouped } from "../quantities.ts";
 import { backend, type StateDType } from "../tensor/index.ts";
 import { checkTokenIds } from "../token-ids.ts";
 import { type Tokenizer, WHOLE } from "../tokenizers/index.ts";
-import { chatDefaults, chatForm, hasTemplate } from "./chat-model.ts";
+import { answerEnds, hasTemplate } from "./chat-model.ts";
 import type { Io } from "./command.ts";
 import { checkFolderOf, checkPath, type OpenedModel } from "./open-model.ts";
 import { LOGIT_BIAS, OWN_FLAGS, type RequestFlags, requestOptions } from "./request-flags.ts";
@@ -275,12 +275,6 @@ function problemsIn(message: string, line: number): Problem[] {
   const [first, ...others] = message.split("\n");
   const texts = others.length === 0 ? [first.slice(`line ${line}`.length)] : others.map((other) => `: ${other.trim()}`);
   return texts.map((text) => ({ line, text }));
-}
-
-/** What ends an answer besides what ends a text. */
-async function answerEnds(folder: string, tokenizer: Tokenizer): Promise<readonly number[]> {
-  if (!hasTemplate(tokenizer)) return [];
-  return [...(await chatForm(folder, tokenizer, { plain: false })).endIds, ...(await chatDefaults(folder)).stopIds];
 }
 
 /** What a line is to be continued from: its text or ids as they are, its messages as the template writes them. */

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { beamSearch, contrastiveSearch, generateStream, type RequestUsage, type TokenEvent } from "../generate/index.ts";
 import { STATE_DTYPES } from "../tensor/index.ts";
 import { WHOLE } from "../tokenizers/index.ts";
-import { chatDefaults, chatForm, hasTemplate, noTemplate } from "./chat-model.ts";
+import { answerEnds, hasTemplate, noTemplate } from "./chat-model.ts";
 import { defineCommand } from "./command.ts";
 import { UsageError } from "./failure.ts";
 import { checkFiles, generateFile, lockAnswers } from "./generate-file.ts";
@@ -124,8 +124,7 @@ export const command = defineCommand({
       const { tokenizer, folder, stopIds } = opened;
       if (!hasTemplate(tokenizer))
         throw noTemplate(folder, "continue texts with --prompt, or talk with groundup chat, which takes a template (--template FILE) or none (--plain).");
-      const form = await chatForm(folder, tokenizer, { plain: false });
-      stopIds.push(...form.endIds, ...(await chatDefaults(folder)).stopIds);
+      stopIds.push(...(await answerEnds(folder, tokenizer)));
       const chat = tokenizer.applyChatTemplate([{ role: "user", content }], { addGenerationPrompt: true });
       return one(chat.text, "", chat.ids);
     }
