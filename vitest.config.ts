@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
@@ -9,5 +10,7 @@ export default defineConfig({
     exclude: ["**/node_modules/**", ...(process.env.GROUNDUP_FULL === undefined ? ["tests/full/**"] : [])],
     testTimeout: 60_000,
     pool: "forks",
+    // Vitest leaves one core free, which is half of two; what many tests wait for are processes of their own.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
   },
 });
