@@ -55,12 +55,15 @@ export const wrongBytes: Fault = (response, content, request) => {
   const [from, code, headers] = rangeOf(request, content);
   response.writeHead(code, headers).end(Buffer.alloc(content.length - from, 7));
 };
-/** Begins, and says nothing more. */
-export const stall: Fault = (response, content, request) => {
-  const [from, code, headers] = rangeOf(request, content);
-  response.writeHead(code, headers);
-  response.write(content.subarray(from, from + 10));
-};
+/** Sends so many bytes and then nothing, or the rest when `goOn` is there. */
+export const hold =
+  (bytes: number, goOn?: Promise<unknown>): Fault =>
+  (response, content, request) => {
+    const [from, code, headers] = rangeOf(request, content);
+    response.writeHead(code, headers);
+    response.write(content.subarray(from, from + bytes));
+    void goOn?.then(() => response.end(content.subarray(from + bytes)));
+  };
 /** A piece every few milliseconds. */
 export const slow =
   (piece: number, ms: number): Fault =>

@@ -1,11 +1,13 @@
 /** `groundup pull` as a process of its own: killed, stopped, beside another, and on a disk that is full. */
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { ensureBuilt, groundup, start, startOnSmallDisk } from "./built.ts";
-import { hubEnvironment, sha256, slow, startHub, type TestHub } from "./hub-server.ts";
+import { hold, hubEnvironment, sha256, startHub, type TestHub } from "./hub-server.ts";
 
 let hub: TestHub;
 let home: string;
@@ -37,7 +39,7 @@ async function until(condition: () => boolean): Promise<void> {
 const partOver = (bytes: number) => until(() => existsSync(part()) && statSync(part()).size > bytes);
 
 test("killed in the middle, it goes on behind the last byte that it has", async () => {
-  hub.fault("model.safetensors", slow(10_000, 20));
+  hub.fault("model.safetensors", hold(200_000));
   const { child, ended } = start(["pull", "org/tiny"], env);
   await partOver(100_000);
   child.kill("SIGKILL");
@@ -53,7 +55,7 @@ test("killed in the middle, it goes on behind the last byte that it has", async 
 });
 
 test("Ctrl-C leaves what has come and says how to go on", async () => {
-  hub.fault("model.safetensors", slow(10_000, 20));
+  hub.fault("model.safetensors", hold(200_000));
   const { child, ended } = start(["pull", "org/tiny"], env);
   await partOver(100_000);
   child.kill("SIGINT");
@@ -66,8 +68,11 @@ test("Ctrl-C leaves what has come and says how to go on", async () => {
 });
 
 test("two processes at once fetch each byte once", async () => {
-  hub.fault("model.safetensors", slow(20_000, 20));
-  const ended = await Promise.all([groundup(["pull", "org/tiny"], env), groundup(["pull", "org/tiny"], env)]);
+  const both = [start(["pull", "org/tiny"], env), start(["pull", "org/tiny"], env)];
+  // The one that comes first gets the second half when the other one says that it waits.
+  const waits = Promise.race(both.map(({ child }) => once(child.stderr as Readable, "data")));
+  hub.fault("model.safetensors", hold(200_000, waits));
+  const ended = await Promise.all(both.map(({ ended }) => ended));
   expect(ended.map(({ code }) => code)).toEqual([0, 0]);
   expect(ended.map(({ stderr }) => stderr).join("")).toMatch(
     /^(org\/tiny: \S+: another pull \(process \d+ on .*\) fetches it, waiting for that one; if it is gone, remove .*\n)+$/,

@@ -5,7 +5,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { breakAfter, gitSha1, hubEnvironment, sha256, slow, stall, startHub, status, type TestHub, wrongBytes } from "../../../tests/hub-server.ts";
+import { breakAfter, gitSha1, hold, hubEnvironment, sha256, slow, startHub, status, type TestHub, wrongBytes } from "../../../tests/hub-server.ts";
 import { HubError, RunError } from "../../errors.ts";
 import { type PullOptions, type PullProgress, pullModel } from "./pull.ts";
 
@@ -135,7 +135,7 @@ describe("bad connections", () => {
     const started = performance.now();
     hub.fault("/revision/main", status(429, { "Retry-After": "1" }), status(503));
     hub.fault("tokenizer.json", status(500), status(502));
-    hub.fault("model.safetensors", stall);
+    hub.fault("model.safetensors", hold(10));
     await pull();
     expect(performance.now() - started).toBeGreaterThan(990);
     expect(fileRequests("model.safetensors").map(({ range }) => range)).toEqual([null, "bytes=10-"]);
