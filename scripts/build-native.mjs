@@ -14,14 +14,17 @@ export function buildNative() {
   if (spawnSync("cargo", ["--version"], { stdio: "ignore" }).status !== 0) {
     return "native: cargo was not found, so groundup will run on its plain TypeScript backend (slow). Install Rust from https://rustup.rs and run: npm run build:native";
   }
+  mkdirSync(join(root, "native"), { recursive: true });
+  const target = join(root, "native", `groundup.${name}.node`);
+  if (!existsSync(target)) console.log("native: cargo builds the kernels, which takes 3 to 6 minutes on 2 cores the first time");
   const started = Date.now();
-  const built = spawnSync("cargo", ["build", "--release", "--quiet", "--locked", "-p", "groundup-node"], {
+  // Its progress is for a person who waits.
+  const quiet = process.stderr.isTTY ? [] : ["--quiet"];
+  const built = spawnSync("cargo", ["build", "--release", ...quiet, "--locked", "-p", "groundup-node"], {
     cwd: root,
     stdio: ["ignore", "inherit", "inherit"],
   });
   if (built.status !== 0) throw new Error("native: cargo build failed (its messages are above). To go on without it, take cargo off the PATH");
-  mkdirSync(join(root, "native"), { recursive: true });
-  const target = join(root, "native", `groundup.${name}.node`);
   // Renamed over the old one: a process that has it loaded keeps its own copy.
   copyFileSync(join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "release", platform.library), `${target}.new`);
   renameSync(`${target}.new`, target);

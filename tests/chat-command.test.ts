@@ -64,6 +64,14 @@ test("each line of a pipe is a message; what was read before is not read again",
   for (const { promptTokens, reusedTokens } of answers.slice(1)) expect(reusedTokens).toBe(64 * Math.floor((promptTokens - 1) / 64));
 });
 
+test("how tokens are drawn comes from flags, else from the model's files, else from groundup, and is told", { timeout: 60_000 }, async () => {
+  const sampling = async (...args: string[]) => JSON.parse((await chat("How?\n", ...args, "--max-new-tokens", "1", "--json")).out).sampling;
+  expect(await sampling(at("model"))).toEqual({ temperature: 0.5 });
+  expect(await sampling(at("model"), "--temperature", "0.7", "--top-k", "5")).toEqual({ temperature: 0.7, topK: 5 });
+  expect(await sampling(at("roomy"))).toEqual({ temperature: 0.2, topP: 0.9 });
+  expect(await sampling(at("roomy"), "--top-p", "1")).toEqual({ temperature: 0.2, topP: 1 });
+});
+
 test("answers stand on stdout alone, the same for the same seed", { timeout: 60_000 }, async () => {
   const [first, again] = [
     await chat("How are you?\n", at("model"), "--max-new-tokens", "6"),
@@ -137,6 +145,7 @@ test("with --json, what was said before an error stands beside it", { timeout: 6
     expect(code).toBe(1);
     expect(JSON.parse(out)).toEqual({
       model: at("model"),
+      sampling: { temperature: 0.5 },
       messages: [{ role: "user", content: "How?" }, expect.objectContaining({ role: "assistant" })],
       answers: [expect.objectContaining({ tokens: 3 })],
       error: { name: "ConfigError", message: expect.stringMatching(error) },

@@ -175,7 +175,7 @@ test("inspect shows it", async () => {
 
 test("a name comes once, and an unknown one is told the known", () => {
   expect(() => registerArchitecture(bigram)).toThrow(ConfigError);
-  expect(() => createModel({ model_type: "bigarm" })).toThrow(/expected model_type to be one of gpt2, llama, .*bigram, got "bigarm"\. Did you mean "bigram"\?/);
+  expect(() => createModel({ model_type: "bigarm" })).toThrow(/got "bigarm"\. Did you mean "bigram"\? Choose a model of one of gpt2, llama, .*bigram; or add/);
 });
 
 test("a declaration with a part missing does not compile", () => {

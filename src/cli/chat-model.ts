@@ -1,9 +1,10 @@
 /** What a model's files say about talking with it: how tokens are drawn, what ends a turn, and which template it has. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { ConfigError, FormatError, TemplateError } from "../errors.ts";
 import { type GenerationConfig, isGgufFile, openFile, openFolder, openGguf, readGenerationConfig, readText } from "../formats/index.ts";
 import { checkSampling, type SamplingOptions } from "../generate/index.ts";
 import type { ChatMessage, ChatTemplateOptions, RenderedChat, Tokenizer } from "../tokenizers/index.ts";
+import { flagOf } from "./flags.ts";
 
 /** Names in generation_config.json and in GGUF metadata. */
 const SAMPLING = [
@@ -14,9 +15,14 @@ const SAMPLING = [
   ["repetitionPenalty", "repetition_penalty", "penalty_repeat"],
 ] as const satisfies readonly (readonly [ours: keyof SamplingOptions, json: keyof GenerationConfig, gguf: string])[];
 
+/** Where a model's files say nothing of how tokens are drawn: sure enough for small models, which rave at a temperature of 1, and varied enough for another answer to `/retry`. */
+const USUAL: SamplingOptions = { temperature: 0.2, topP: 0.9 };
+
 /** The settings that a model's makers give, as far as its files have them. */
 export interface ChatDefaults {
   readonly sampling: SamplingOptions;
+  /** Who says how tokens are drawn, in words. */
+  readonly origin: string;
   /** Ids that end a turn beside those that end a text. */
   readonly stopIds: readonly number[];
 }
@@ -30,7 +36,19 @@ export async function chatDefaults(folder: string): Promise<ChatDefaults> {
     if (value !== undefined) sampling[ours] = value;
   }
   checkSampling(sampling, where);
-  return { sampling, stopIds };
+  // A penalty alone does not say how tokens are drawn.
+  const draws = SAMPLING.some(([ours]) => ours !== "repetitionPenalty" && ours in sampling);
+  return draws
+    ? { sampling, origin: basename(where), stopIds }
+    : { sampling: { ...USUAL, ...sampling }, origin: "default: the model's files name none", stopIds };
+}
+
+/** How tokens are drawn, for a person: what flags gave, and what they did not. */
+export function samplingText(sampling: SamplingOptions, given: SamplingOptions, origin: string): string {
+  const named = SAMPLING.filter(([ours]) => sampling[ours] !== undefined);
+  const [flags, files] = [named.filter(([ours]) => ours in given), named.filter(([ours]) => !(ours in given))];
+  const list = (some: typeof named) => some.map(([ours]) => `${flagOf(ours).slice(2)} ${sampling[ours]}`).join(", ");
+  return [...(flags.length > 0 ? [list(flags)] : []), ...(files.length > 0 ? [`${list(files)} (${origin})`] : [])].join(", ");
 }
 
 interface Settings {

@@ -6,7 +6,7 @@ import { STATE_DTYPES } from "../tensor/index.ts";
 import { loadChat, saveChat } from "./chat-file.ts";
 import { createInputLines, helpText } from "./chat-input.ts";
 import { createInterrupts } from "./chat-interrupts.ts";
-import { chatDefaults, chatForm } from "./chat-model.ts";
+import { chatDefaults, chatForm, samplingText } from "./chat-model.ts";
 import { type Answer, createSession, type Session } from "./chat-session.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { PartlyDone } from "./failure.ts";
@@ -19,7 +19,7 @@ const NEARLY_FULL = 0.9;
 export const command = defineCommand({
   about:
     "Talks with a model that was trained for conversations, in the form of its own chat template. Settings that are not given come from the model's " +
-    'generation_config.json or GGUF metadata. From a pipe, each line is a message. """ begins and ends a message of many lines; /help shows the commands.',
+    'generation_config.json or GGUF metadata; where these do not say how tokens are drawn, the temperature is 0.2 and top-p 0.9. From a pipe, each line is a message. """ begins and ends a message of many lines; /help shows the commands.',
   arguments: [MODEL_ARGUMENT],
   options: z.object({
     system: z.string().optional().describe("an instruction before everything").meta({ placeholder: "TEXT" }),
@@ -55,18 +55,21 @@ export const command = defineCommand({
     const form = await chatForm(folder, tokenizer, { plain, ...(template === undefined ? {} : { template }) });
     const defaults = await chatDefaults(folder);
     const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined)) as Partial<RequestFlags>;
+    const own = requestOptions(given, tokenizer);
+    const sampling = { ...defaults.sampling, ...own };
     const session = createSession({
       ...{ model, tokenizer, form, stop, maxNewTokens, seed, contextShift, variables, stateDtype },
       ...(speculation === undefined ? {} : { speculation }),
-      sampling: { ...defaults.sampling, ...requestOptions(given, tokenizer) },
+      sampling,
       stopIds: [...new Set([...stopIds, ...defaults.stopIds, ...form.endIds])],
     });
     session.replace(turns);
     if (system !== undefined) session.system(system);
     const answers: Answer[] = [];
-    const result = () => ({ model: folder, messages: session.turns, answers });
+    const result = () => ({ model: folder, sampling, messages: session.turns, answers });
+    const greeting = `${folder}: ${session.context.size} tokens of context; ${samplingText(sampling, own, defaults.origin)}. /help shows the commands.`;
     try {
-      await talk(session, io, folder, answers);
+      await talk(session, io, greeting, answers);
     } catch (error) {
       throw new PartlyDone(result(), error);
     } finally {
@@ -93,7 +96,7 @@ function variablesOf(set: readonly string[]): Record<string, unknown> {
 }
 
 /** Reads until the input ends or `/exit`. */
-async function talk(session: Session, io: Io, folder: string, answers: Answer[]): Promise<void> {
+async function talk(session: Session, io: Io, greeting: string, answers: Answer[]): Promise<void> {
   const terminal = process.stdin.isTTY === true && process.stdout.isTTY === true && !io.json;
   const lines = createInterface({ input: process.stdin, ...(terminal ? { output: process.stdout, terminal: true } : { terminal: false }) });
   const input = createInputLines();
@@ -130,7 +133,7 @@ async function talk(session: Session, io: Io, folder: string, answers: Answer[])
   };
   lines.on("SIGINT", pressed);
   process.on("SIGINT", pressed);
-  if (terminal) io.log(`${folder}: ${session.context.size} tokens of context. /help shows the commands.`);
+  if (terminal) io.log(greeting);
 
   async function answer(message: string | null): Promise<void> {
     try {

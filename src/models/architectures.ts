@@ -1,7 +1,7 @@
 /** The architectures by name. */
 import { didYouMean } from "../did-you-mean.ts";
 import { ConfigError } from "../errors.ts";
-import { parseModelConfig } from "../formats/hf-config.ts";
+import { COMMON_KEYS, parseModelConfig } from "../formats/hf-config.ts";
 import { isJsonObject, type Json } from "../formats/json.ts";
 import type { Architecture } from "./architecture.ts";
 import { bloom } from "./bloom.ts";
@@ -59,14 +59,27 @@ export function architectureNamed(modelType: unknown, where: string, config: Rea
   const hint = spelt === "" ? nearest(config) : spelt;
   const named = Array.isArray(config.architectures) ? ` (${config.architectures.join(", ")})` : "";
   throw new ConfigError(
-    `${where}: an architecture that groundup does not run (yet), expected model_type to be one of ${list()}, got ${JSON.stringify(modelType)}${named}.${hint} Choose one of these, or add it: docs/architecture.md tells how, registerArchitecture() takes it.`,
+    `${where}: an architecture that groundup does not run (yet), expected a model_type that it has, got ${JSON.stringify(modelType)}${named}.${hint} Choose a model of one of ${list()}; or add this one: docs/architecture.md tells how, registerArchitecture() takes it.`,
   );
 }
 
-/** Which architecture has most of a config's settings, in words; nothing where none has half of them. */
+/** Settings that nearly every model has, or that say nothing of its arithmetic. */
+const TELLS_NOTHING = new Set([
+  ...COMMON_KEYS,
+  "vocab_size",
+  "hidden_size",
+  "num_hidden_layers",
+  "intermediate_size",
+  "initializer_range",
+  "tie_word_embeddings",
+]);
+/** Fewer settings in common are chance. */
+const LEAST_SHARED = 3;
+
+/** Which architecture has most of a config's telling settings, in words; nothing where none has half of them. */
 function nearest(config: Readonly<Record<string, unknown>>): string {
-  const given = Object.keys(config);
-  let [best, most] = ["", given.length / 2];
+  const given = Object.keys(config).filter((key) => !TELLS_NOTHING.has(key));
+  let [best, most] = ["", Math.max(given.length / 2, LEAST_SHARED - 1)];
   for (const { modelType, schema } of Object.values(architectures)) {
     const { shape = {} } = schema as { shape?: Readonly<Record<string, unknown>> };
     const shared = given.filter((key) => key in shape).length;

@@ -80,12 +80,24 @@ test.each([
 
 test("an architecture that there is not is named, with the nearest", () => {
   expect(() => describeModel({ model_type: "gpt3" })).toThrow(
-    /^config: an architecture that groundup does not run \(yet\), expected model_type to be one of gpt2, llama, .*got "gpt3"\. Did you mean "gpt2"/,
+    /^config: an architecture that groundup does not run \(yet\), expected a model_type that it has, got "gpt3"\. Did you mean "gpt2"\? Choose a model of one of gpt2, llama, /,
   );
-  expect(() => describeModel({ model_type: "constructor" })).toThrow(/does not run \(yet\).*got "constructor"\. Choose one of these, or add it/);
+  expect(() => describeModel({ model_type: "constructor" })).toThrow(/does not run \(yet\).*got "constructor"\. Choose a model of one of gpt2, /);
   const settings = { num_key_value_heads: 2, rms_norm_eps: 1e-6, num_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 4, norm_topk_prob: true };
   expect(() => describeModel({ model_type: "wholly_new", architectures: ["WhollyNewForCausalLM"], ...settings })).toThrow(
     /got "wholly_new" \(WhollyNewForCausalLM\)\. By its settings it is nearest to qwen3_moe\./,
   );
+  // What every model has says nothing.
+  const few = {
+    hidden_size: 64,
+    num_hidden_layers: 2,
+    vocab_size: 99,
+    intermediate_size: 128,
+    rms_norm_eps: 1e-6,
+    bos_token_id: 0,
+    eos_token_id: 1,
+    use_cache: true,
+  };
+  expect(() => describeModel({ model_type: "mamba", ...few })).toThrow(/got "mamba"\. Choose a model of one of gpt2, /);
   expect(() => describeModel({ hidden_size: 4 })).toThrow(/^config: no model_type, expected one of gpt2, .*, got none\./);
 });

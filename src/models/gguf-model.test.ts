@@ -87,7 +87,7 @@ test.each([
   [
     "another architecture",
     changed("llama Q8_0", "llama", "lxama"),
-    /an architecture that is not supported \(yet\), expected general\.architecture to be one of gpt2, llama, .*got "lxama"/,
+    /an architecture that is not supported \(yet\), expected a general\.architecture that groundup has, got "lxama"\. Choose a model of one of gpt2, llama, /,
   ],
   ["a missing number", changed("llama Q8_0", "llama.block_count", "llama.block_cXunt"), /metadata lack "llama\.block_count", expected a number, got nothing/],
   [

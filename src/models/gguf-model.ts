@@ -119,7 +119,7 @@ function architectureOf(reader: GgufReader): { architecture: Architecture; form:
   }
   const known = new Set(Object.values(architectures).flatMap(({ gguf }) => (gguf === undefined ? [] : [gguf.architecture])));
   throw new FormatError(
-    `${reader.name}: an architecture that is not supported (yet), expected general.architecture to be one of ${[...known].join(", ")}, got ${JSON.stringify(named?.value ?? null)}. Choose a model of one of these, or add its architecture: docs/architecture.md tells how.`,
+    `${reader.name}: an architecture that is not supported (yet), expected a general.architecture that groundup has, got ${JSON.stringify(named?.value ?? null)}. Choose a model of one of ${[...known].join(", ")}; or add this one: docs/architecture.md tells how.`,
   );
 }
 

@@ -4,6 +4,7 @@
  */
 import { didYouMean } from "../../did-you-mean.ts";
 import { FormatError } from "../../errors.ts";
+import { readForward } from "../read-ahead.ts";
 import type { Source } from "../source.ts";
 import { GGML_TYPES, type GgmlType, ggmlTypeOf, VALUE_KINDS, type ValueKind } from "./types.ts";
 
@@ -60,8 +61,6 @@ export interface GgufReader {
 const MAGIC = 0x46554747; // "GGUF"
 /** Enough for most headers: what is cut off is read again from the start. */
 const FIRST_READ = 1 << 22;
-/** What one reading for pieces takes, where there is so much. */
-const READING = 1 << 22;
 /** Larger than any real header (the largest vocabularies take 15 MB); read before more is known, memory is at stake. */
 const MOST_HEADER = 1 << 29;
 /** Larger than any real file: what points beyond is damaged or hostile, and no sign of a download that did not finish. */
@@ -106,34 +105,25 @@ export async function openGguf(source: Source): Promise<GgufReader> {
       );
     return info;
   }
-  /** What the last reading for pieces gave, and where it begins in the file. */
-  let memory = new Uint8Array(0);
-  let [start, end] = [0, 0];
+  const forward = readForward(source);
   return {
     name: source.name,
     ...header,
     async read(name) {
       const { offset, bytes } = find(name);
       // Small tensors between those that are read in pieces are there already.
-      return offset >= start && offset + bytes <= end ? memory.slice(offset - start, offset - start + bytes) : source.read(offset, bytes);
+      return forward.held(offset, bytes)?.slice() ?? source.read(offset, bytes);
     },
     async readPiece(name, from, unit) {
       const { offset, bytes } = find(name);
-      const at = offset + from;
       const left = bytes - from;
-      const least = Math.min(unit, left);
-      if (!(at >= start && at + least <= end)) {
-        const length = Math.min(Math.max(READING, least), source.size - at);
-        if (memory.length < length) memory = new Uint8Array(length);
-        end = start;
-        await source.readInto(at, memory.subarray(0, length));
-        [start, end] = [at, at + length];
-      }
-      const there = Math.min(left, end - at);
-      const taken = there === left ? left : there - (there % unit);
-      return memory.subarray(at - start, at - start + taken);
+      const there = await forward.from(offset + from, Math.min(unit, left));
+      return there.subarray(0, there.length >= left ? left : there.length - (there.length % unit));
     },
-    close: () => source.close(),
+    async close() {
+      await forward.settled();
+      await source.close();
+    },
   };
 }
 
