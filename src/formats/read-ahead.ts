@@ -20,8 +20,8 @@ export function readForward(source: Source): Forward {
   /** Bytes `start` to `end` of the source lie from `first` on. */
   let [first, start, end] = [0, 0, 0];
   let spare = new Uint8Array(0);
-  /** The reading that follows, in `spare` behind HEAD. Its error is told to who wants its bytes. */
-  let ahead: { readonly start: number; readonly end: number; readonly failed: Promise<{ readonly error: unknown } | null> } | null = null;
+  /** The reading that follows, from `end` on, in `spare` behind HEAD. Its error is told to who wants its bytes. */
+  let ahead: { readonly end: number; readonly failed: Promise<{ readonly error: unknown } | null> } | null = null;
 
   const has = (offset: number, length: number): boolean => offset >= start && offset + length <= end;
   const view = (offset: number): Uint8Array<ArrayBuffer> => memory.subarray(first + offset - start, first + end - start);
@@ -42,7 +42,7 @@ export function readForward(source: Source): Forward {
       () => null,
       (error: unknown) => ({ error }),
     );
-    ahead = { start: end, end: end + length, failed };
+    ahead = { end: end + length, failed };
   }
 
   return {
@@ -54,7 +54,7 @@ export function readForward(source: Source): Forward {
       const [next, rest] = [ahead, end - offset];
       ahead = null;
       const failure = await next?.failed;
-      if (next !== null && goesOn && next.start === end && rest <= HEAD && offset + least <= next.end) {
+      if (next !== null && goesOn && rest <= HEAD && offset + least <= next.end) {
         if (failure) throw failure.error;
         spare.set(memory.subarray(first + offset - start, first + end - start), HEAD - rest);
         [memory, spare] = [spare, memory];
