@@ -107,16 +107,17 @@ process.once("message", ({ sizes: given, contents, calls }) => {
   for (const [i, call] of calls.entries()) {
     // Written at once, so that it is known after a crash.
     writeSync(1, `${i}\n`);
-    const from = performance.now();
+    const from = process.cpuUsage();
     try {
       results.push(call.name === undefined ? check(call, contents) : callFunction(call));
     } catch (error) {
       process.send({ failure: `call ${i}: ${error.message}` }, () => process.exit(0));
       return;
     }
-    const ms = performance.now() - from;
+    const { user, system } = process.cpuUsage(from);
+    const ms = (user + system) / 1000;
     if (ms > 5000) {
-      process.send({ failure: `call ${i}: took ${ms.toFixed(0)} ms` }, () => process.exit(0));
+      process.send({ failure: `call ${i}: took ${ms.toFixed(0)} ms of the processor` }, () => process.exit(0));
       return;
     }
   }
