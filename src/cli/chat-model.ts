@@ -1,6 +1,7 @@
 /** What a model's files say about talking with it: how tokens are drawn, what ends a turn, and which template it has. */
 import { basename, join } from "node:path";
 import { ConfigError, FormatError, TemplateError } from "../errors.ts";
+import { shortest } from "../formats/gguf/values.ts";
 import { type GenerationConfig, isGgufFile, openFile, openFolder, openGguf, readGenerationConfig, readText } from "../formats/index.ts";
 import { checkSampling, type SamplingOptions } from "../generate/index.ts";
 import type { ChatMessage, ChatTemplateOptions, RenderedChat, Tokenizer } from "../tokenizers/index.ts";
@@ -15,67 +16,94 @@ const SAMPLING = [
   ["repetitionPenalty", "repetition_penalty", "penalty_repeat"],
 ] as const satisfies readonly (readonly [ours: keyof SamplingOptions, json: keyof GenerationConfig, gguf: string])[];
 
-/** Where a model's files say nothing of how tokens are drawn: sure enough for small models, which rave at a temperature of 1, and varied enough for another answer to `/retry`. */
-const USUAL: SamplingOptions = { temperature: 0.2, topP: 0.9 };
+/** What chooses among the likeliest tokens. */
+const CUTS = ["topK", "topP", "minP", "typicalP", "topNSigma", "mirostatTau"] as const satisfies readonly (keyof SamplingOptions)[];
 
-/** The settings that a model's makers give, as far as its files have them. */
+/** What a model's files say of answers. */
 export interface ChatDefaults {
+  /** The file, for messages. */
+  readonly where: string;
+  /** Settings that its makers give, as they stand there. */
   readonly sampling: SamplingOptions;
-  /** Who says how tokens are drawn, in words. */
-  readonly origin: string;
   /** Ids that end a turn beside those that end a text. */
   readonly stopIds: readonly number[];
 }
 
-/** @throws ConfigError for settings outside their range, FormatError for damaged files */
+/** @throws ConfigError and FormatError for damaged files */
 export async function chatDefaults(folder: string): Promise<ChatDefaults> {
-  const { where, number, stopIds } = (await isGgufFile(folder)) ? await ofGguf(folder) : await ofFolder(folder);
-  const sampling: Record<string, number> = {};
-  for (const [ours, json, gguf] of SAMPLING) {
-    const value = number(json, gguf);
-    if (value !== undefined) sampling[ours] = value;
-  }
-  checkSampling(sampling, where);
-  // A penalty alone does not say how tokens are drawn.
-  const draws = SAMPLING.some(([ours]) => ours !== "repetitionPenalty" && ours in sampling);
-  return draws
-    ? { sampling, origin: basename(where), stopIds }
-    : { sampling: { ...USUAL, ...sampling }, origin: "default: the model's files name none", stopIds };
+  return (await isGgufFile(folder)) ? ofGguf(folder) : ofFolder(folder);
 }
 
-/** How tokens are drawn, for a person: what flags gave, and what they did not. */
-export function samplingText(sampling: SamplingOptions, given: SamplingOptions, origin: string): string {
-  const named = SAMPLING.filter(([ours]) => sampling[ours] !== undefined);
-  const [flags, files] = [named.filter(([ours]) => ours in given), named.filter(([ours]) => !(ours in given))];
-  const list = (some: typeof named) => some.map(([ours]) => `${flagOf(ours).slice(2)} ${sampling[ours]}`).join(", ");
-  return [...(flags.length > 0 ? [list(flags)] : []), ...(files.length > 0 ? [`${list(files)} (${origin})`] : [])].join(", ");
+/** How tokens are drawn, and that in words for a person. */
+export interface ChatSampling {
+  readonly sampling: SamplingOptions;
+  readonly text: string;
 }
 
-interface Settings {
-  readonly where: string;
-  number(json: (typeof SAMPLING)[number][1], gguf: string): number | undefined;
-  readonly stopIds: readonly number[];
-}
-
-async function ofFolder(folder: string): Promise<Settings> {
-  const config = (await readGenerationConfig(openFolder(folder))) ?? {};
+/**
+ * Flags, else what the model's files say, else something usual: sure enough for small models, which rave at a temperature of 1, and varied enough for another answer to `/retry`.
+ * @throws ConfigError for settings of the files outside their range, unless a flag is in their place
+ */
+export function chatSampling({ sampling: files, where }: ChatDefaults, flags: SamplingOptions): ChatSampling {
+  checkSampling(Object.fromEntries(Object.entries(files).filter(([key]) => !(key in flags))), where);
+  // Files that name a cut alone mean it beside Hugging Face's temperature of 1; a penalty alone does not say how tokens are drawn.
+  const drawn = files.temperature !== undefined || CUTS.some((cut) => files[cut] !== undefined);
+  const usual: SamplingOptions = drawn ? { temperature: 1 } : { temperature: 0.2, ...(CUTS.some((cut) => cut in flags) ? {} : { topP: 0.9 }) };
+  const sampling = { ...usual, ...files, ...flags };
+  const cutsCount = sampling.temperature !== 0;
+  const list = (keys: readonly string[]): string[] =>
+    keys
+      .filter((key) => typeof sampling[key as keyof SamplingOptions] === "number" && (cutsCount || !(CUTS as readonly string[]).includes(key)))
+      .map((key) => `${flagOf(key).slice(2)} ${sampling[key as keyof SamplingOptions]}`);
+  const named = Object.keys(files).filter((key) => !(key in flags));
+  const parts = [
+    [list(Object.keys(flags)), ""],
+    [list(named), ` (${basename(where)})`],
+    [list(Object.keys(usual).filter((key) => !(key in flags || key in files))), drawn ? " (default)" : " (default: the model's files do not say)"],
+  ] as const;
   return {
-    where: join(folder, "generation_config.json"),
-    // Not to sample is to take the likeliest token, whatever else the file says.
-    number: (key) => (config.do_sample === false && key === "temperature" ? 0 : config[key]),
-    stopIds: [],
+    sampling,
+    text: parts
+      .filter(([settings]) => settings.length > 0)
+      .map(([settings, origin]) => settings.join(", ") + origin)
+      .join(", "),
   };
 }
 
-async function ofGguf(path: string): Promise<Settings> {
+/** Settings by our names, where the file has them. Others' files say -1 for no limit of k. */
+function samplingFrom(get: (json: (typeof SAMPLING)[number][1], gguf: (typeof SAMPLING)[number][2]) => number | undefined): SamplingOptions {
+  const found = SAMPLING.flatMap(([ours, json, gguf]) => {
+    const value = get(json, gguf);
+    return value === undefined ? [] : [[ours, ours === "topK" ? Math.max(0, value) : value]];
+  });
+  return Object.fromEntries(found);
+}
+
+async function ofFolder(folder: string): Promise<ChatDefaults> {
+  const config = (await readGenerationConfig(openFolder(folder))) ?? {};
+  // Not to sample is to take the likeliest token, whatever else the file says of drawing.
+  const { temperature: _, top_k: _k, top_p: _p, min_p: _m, ...others } = config;
+  const settings: GenerationConfig = config.do_sample === false ? { ...others, temperature: 0 } : config;
+  return { where: join(folder, "generation_config.json"), sampling: samplingFrom((json) => settings[json]), stopIds: [] };
+}
+
+async function ofGguf(path: string): Promise<ChatDefaults> {
   const source = await openFile(path);
   const { metadata } = await openGguf(source).finally(() => source.close());
   const get = (key: string): number | undefined => {
-    const value = metadata.get(key)?.value;
-    return typeof value === "number" || typeof value === "bigint" ? Number(value) : undefined;
+    const found = metadata.get(key);
+    if (found === undefined) return undefined;
+    const { kind, value } = found;
+    if (typeof value === "bigint") return Number(value);
+    if (typeof value === "number") return kind === "f32" ? shortest(value) : value;
+    throw new FormatError(`${path}, metadata "${key}": wrong kind, expected a number, got ${kind}. Get the file again.`);
   };
   const ends = ["eot", "eom"].map((name) => get(`tokenizer.ggml.${name}_token_id`));
-  return { where: path, number: (_, key) => get(`general.sampling.${key}`), stopIds: ends.filter((id) => id !== undefined && id >= 0) as number[] };
+  return {
+    where: path,
+    sampling: samplingFrom((_, key) => get(`general.sampling.${key}`)),
+    stopIds: ends.filter((id) => id !== undefined && id >= 0) as number[],
+  };
 }
 
 /** Turns in plain words, for a model that has no template and is to be talked with all the same. */
@@ -104,7 +132,12 @@ export interface ChatForm {
 
 /** @throws ConfigError for a model without a template when none was given; FormatError or TemplateError for a file that is none */
 export async function chatForm(folder: string, tokenizer: Tokenizer, given: { template?: string; plain: boolean }): Promise<ChatForm> {
-  if (given.plain) return { template: PLAIN, file: undefined, stop: ["\nUser:", "\nSystem:"], endIds: [] };
+  if (given.plain) {
+    // As `generate` begins a text.
+    const [first = ""] = tokenizer.encode("a").tokens;
+    const begin = tokenizer.specialTokens.has(first) ? `{{ ${JSON.stringify(first)} }}` : "";
+    return { template: begin + PLAIN, file: undefined, stop: ["\nUser:", "\nSystem:", "\nAssistant:"], endIds: [] };
+  }
   const file = given.template;
   if (file === undefined && !hasTemplate(tokenizer))
     throw noTemplate(

@@ -6,7 +6,7 @@ import { STATE_DTYPES } from "../tensor/index.ts";
 import { loadChat, saveChat } from "./chat-file.ts";
 import { createInputLines, helpText } from "./chat-input.ts";
 import { createInterrupts } from "./chat-interrupts.ts";
-import { chatDefaults, chatForm, samplingText } from "./chat-model.ts";
+import { chatDefaults, chatForm, chatSampling } from "./chat-model.ts";
 import { type Answer, createSession, type Session } from "./chat-session.ts";
 import { defineCommand, type Io } from "./command.ts";
 import { PartlyDone } from "./failure.ts";
@@ -55,8 +55,7 @@ export const command = defineCommand({
     const form = await chatForm(folder, tokenizer, { plain, ...(template === undefined ? {} : { template }) });
     const defaults = await chatDefaults(folder);
     const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined)) as Partial<RequestFlags>;
-    const own = requestOptions(given, tokenizer);
-    const sampling = { ...defaults.sampling, ...own };
+    const { sampling, text: drawing } = chatSampling(defaults, requestOptions(given, tokenizer));
     const session = createSession({
       ...{ model, tokenizer, form, stop, maxNewTokens, seed, contextShift, variables, stateDtype },
       ...(speculation === undefined ? {} : { speculation }),
@@ -67,7 +66,7 @@ export const command = defineCommand({
     if (system !== undefined) session.system(system);
     const answers: Answer[] = [];
     const result = () => ({ model: folder, sampling, messages: session.turns, answers });
-    const greeting = `${folder}: ${session.context.size} tokens of context; ${samplingText(sampling, own, defaults.origin)}. /help shows the commands.`;
+    const greeting = `${folder}: ${session.context.size} tokens of context; ${drawing}. /help shows the commands.`;
     try {
       await talk(session, io, greeting, answers);
     } catch (error) {
@@ -116,6 +115,8 @@ async function talk(session: Session, io: Io, greeting: string, answers: Answer[
         if (!terminal) leave();
         else {
           input.reset();
+          // What stands in the line goes too: to its end, then all before it.
+          for (const name of ["e", "u"]) lines.write(null, { ctrl: true, name });
           io.log("\npress Ctrl-C again to leave, or go on");
           prompt();
         }

@@ -20,7 +20,7 @@ export const command = defineCommand({
       .string()
       .min(1)
       .optional()
-      .describe("a message to answer, in the form of the model's chat template, in place of --prompt")
+      .describe("a message to answer, in the form of the model's chat template, in place of --prompt; small models answer better with --temperature 0.2")
       .meta({ placeholder: "TEXT" }),
     inputs: z
       .string()

@@ -120,7 +120,7 @@ async function openedModel(path: string, describe: () => ModelDescription, weigh
     if (!(error instanceof GroundupError)) throw error;
     unsupported = withoutPlace(error.message, path);
   }
-  lines.push(unsupported === null ? "opens      yes" : `does not run: ${unsupported}`);
+  lines.push(unsupported !== null ? `does not run: ${unsupported}` : weights === null ? "opens      no: there are no weights" : "opens      yes");
   return {
     report: {
       unsupported,

@@ -59,7 +59,13 @@ function breakersOf(tokenizer: Tokenizer, texts: readonly string[]): number[] {
 
 /** The same keys without their defaults: what one prompt says for itself. */
 export const OWN_FLAGS = Object.fromEntries(
-  Object.entries(REQUEST_FLAGS.shape).map(([key, field]) => [key, (field as z.ZodDefault<z.ZodType>).unwrap().optional()]),
+  Object.entries(REQUEST_FLAGS.shape).map(([key, field]) => [
+    key,
+    (field as z.ZodDefault<z.ZodType>)
+      .unwrap()
+      .optional()
+      .meta(field.meta() ?? {}),
+  ]),
 ) as unknown as { [K in keyof RequestFlags]: z.ZodType<RequestFlags[K] | undefined> };
 
 const { maxNewTokens: _length, stop: _stop, topLogprobs: _logprobs, ...sampling } = OWN_FLAGS;

@@ -13,7 +13,7 @@ const generationConfigSchema = z.object({
   pad_token_id: id.nullish(),
   do_sample: z.boolean().nullish(),
   temperature: number.nonnegative().nullish(),
-  top_k: z.int().min(0).nullish(),
+  top_k: z.int().nullish(),
   top_p: number.min(0).max(1).nullish(),
   min_p: number.min(0).max(1).nullish(),
   repetition_penalty: number.positive().nullish(),

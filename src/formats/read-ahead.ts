@@ -9,7 +9,7 @@ const HEAD = 1 << 20;
 export interface Forward {
   /** Bytes that are in memory, or null. A view: the next `from` may write over it. */
   held(offset: number, length: number): Uint8Array<ArrayBuffer> | null;
-  /** Bytes from `offset` on, at least so many (which the source must have) and at most one reading. A view: the next call may write over it. @throws FormatError as the source does */
+  /** Bytes from `offset` on, at least so many (which the source must have) and at most one reading. A view: the next call may write over it, so that there is one at a time. @throws FormatError as the source does */
   from(offset: number, least: number): Promise<Uint8Array<ArrayBuffer>>;
   /** Waits for what is on its way. */
   settled(): Promise<void>;
@@ -60,7 +60,7 @@ export function readForward(source: Source): Forward {
         [memory, spare] = [spare, memory];
         [first, start, end] = [HEAD - rest, offset, next.end];
       } else await readHere(offset, least);
-      if (goesOn) begin();
+      if (goesOn && least <= READING) begin();
       return view(offset);
     },
     async settled() {

@@ -57,7 +57,8 @@ export function architectureNamed(modelType: unknown, where: string, config: Rea
     );
   const spelt = typeof modelType === "string" ? didYouMean(modelType, Object.keys(architectures)) : "";
   const hint = spelt === "" ? nearest(config) : spelt;
-  const named = Array.isArray(config.architectures) ? ` (${config.architectures.join(", ")})` : "";
+  const classes = Array.isArray(config.architectures) ? config.architectures.filter((name) => typeof name === "string") : [];
+  const named = classes.length > 0 ? ` (${classes.join(", ")})` : "";
   throw new ConfigError(
     `${where}: an architecture that groundup does not run (yet), expected a model_type that it has, got ${JSON.stringify(modelType)}${named}.${hint} Choose a model of one of ${list()}; or add this one: docs/architecture.md tells how, registerArchitecture() takes it.`,
   );

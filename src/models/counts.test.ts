@@ -87,6 +87,7 @@ test("an architecture that there is not is named, with the nearest", () => {
   expect(() => describeModel({ model_type: "wholly_new", architectures: ["WhollyNewForCausalLM"], ...settings })).toThrow(
     /got "wholly_new" \(WhollyNewForCausalLM\)\. By its settings it is nearest to qwen3_moe\./,
   );
+  for (const architectures of [[], [null, { a: 1 }]]) expect(() => describeModel({ model_type: "mamba", architectures })).toThrow(/got "mamba"\. Choose/);
   // What every model has says nothing.
   const few = {
     hidden_size: 64,

@@ -66,7 +66,8 @@ function joined(path: string, readers: readonly GgufReader[]): GgufReader {
 }
 
 async function closeAll(readers: readonly GgufReader[]): Promise<void> {
-  for (const reader of readers) await reader.close();
+  const ended = await Promise.allSettled(readers.map((reader) => reader.close()));
+  for (const one of ended) if (one.status === "rejected") throw one.reason;
 }
 
 async function opened(path: string): Promise<GgufReader> {
