@@ -8,6 +8,7 @@ import type { GgufValue } from "../formats/index.ts";
 import type { SamplingOptions } from "../generate/index.ts";
 import { loadTokenizer, trainBpe } from "../tokenizers/index.ts";
 import { chatDefaults, chatForm, chatSampling, writeChat } from "./chat-model.ts";
+import { OWN_SAMPLING } from "./request-flags.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "groundup-chat-model-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -58,6 +59,11 @@ async function gguf(name: string, metadata: [string, GgufValue][]): Promise<stri
   writeFileSync(join(folder, name), Buffer.concat(parts));
   return join(folder, name);
 }
+
+test("help describes every setting, with its placeholder", () => {
+  for (const [name, field] of Object.entries(OWN_SAMPLING)) expect(field.description, name).toMatch(/\w/);
+  expect(OWN_SAMPLING.logitBias.meta()).toMatchObject({ placeholder: "ID=NUMBER" });
+});
 
 test("a GGUF's settings are told as they were written, and must be numbers", async () => {
   const file = await gguf("s.gguf", [

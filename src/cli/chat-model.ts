@@ -1,7 +1,7 @@
 /** What a model's files say about talking with it: how tokens are drawn, what ends a turn, and which template it has. */
 import { basename, join } from "node:path";
 import { ConfigError, FormatError, TemplateError } from "../errors.ts";
-import { shortest } from "../formats/gguf/values.ts";
+import { metadataNumber } from "../formats/gguf/values.ts";
 import { type GenerationConfig, isGgufFile, openFile, openFolder, openGguf, readGenerationConfig, readText } from "../formats/index.ts";
 import { checkSampling, type SamplingOptions } from "../generate/index.ts";
 import type { ChatMessage, ChatTemplateOptions, RenderedChat, Tokenizer } from "../tokenizers/index.ts";
@@ -45,29 +45,23 @@ export interface ChatSampling {
  * @throws ConfigError for settings of the files outside their range, unless a flag is in their place
  */
 export function chatSampling({ sampling: files, where }: ChatDefaults, flags: SamplingOptions): ChatSampling {
-  checkSampling(Object.fromEntries(Object.entries(files).filter(([key]) => !(key in flags))), where);
+  const without = (settings: SamplingOptions, others: SamplingOptions): SamplingOptions =>
+    Object.fromEntries(Object.entries(settings).filter(([key]) => !(key in others)));
+  const told = without(files, flags);
+  checkSampling(told, where);
   // Files that name a cut alone mean it beside Hugging Face's temperature of 1; a penalty alone does not say how tokens are drawn.
-  const drawn = files.temperature !== undefined || CUTS.some((cut) => files[cut] !== undefined);
+  const drawn = files.temperature !== undefined || CUTS.some((cut) => cut in files);
   const usual: SamplingOptions = drawn ? { temperature: 1 } : { temperature: 0.2, ...(CUTS.some((cut) => cut in flags) ? {} : { topP: 0.9 }) };
-  const sampling = { ...usual, ...files, ...flags };
-  const cutsCount = sampling.temperature !== 0;
-  const list = (keys: readonly string[]): string[] =>
-    keys
-      .filter((key) => typeof sampling[key as keyof SamplingOptions] === "number" && (cutsCount || !(CUTS as readonly string[]).includes(key)))
-      .map((key) => `${flagOf(key).slice(2)} ${sampling[key as keyof SamplingOptions]}`);
-  const named = Object.keys(files).filter((key) => !(key in flags));
-  const parts = [
-    [list(Object.keys(flags)), ""],
-    [list(named), ` (${basename(where)})`],
-    [list(Object.keys(usual).filter((key) => !(key in flags || key in files))), drawn ? " (default)" : " (default: the model's files do not say)"],
-  ] as const;
-  return {
-    sampling,
-    text: parts
-      .filter(([settings]) => settings.length > 0)
-      .map(([settings, origin]) => settings.join(", ") + origin)
-      .join(", "),
+  const open = without(usual, { ...files, ...flags });
+  const sampling = { ...open, ...told, ...flags };
+  // The likeliest token is in every cut.
+  const counts = (key: string): boolean => sampling.temperature !== 0 || !(CUTS as readonly string[]).includes(key);
+  const text = (settings: SamplingOptions, origin: string): string[] => {
+    const list = Object.entries(settings).filter(([key, value]) => typeof value === "number" && counts(key));
+    return list.length === 0 ? [] : [list.map(([key, value]) => `${flagOf(key).slice(2)} ${value}`).join(", ") + origin];
   };
+  const parts = [...text(flags, ""), ...text(told, ` (${basename(where)})`), ...text(open, drawn ? " (default)" : " (default: the model's files do not say)")];
+  return { sampling, text: parts.join(", ") };
 }
 
 /** Settings by our names, where the file has them. Others' files say -1 for no limit of k. */
@@ -90,14 +84,7 @@ async function ofFolder(folder: string): Promise<ChatDefaults> {
 async function ofGguf(path: string): Promise<ChatDefaults> {
   const source = await openFile(path);
   const { metadata } = await openGguf(source).finally(() => source.close());
-  const get = (key: string): number | undefined => {
-    const found = metadata.get(key);
-    if (found === undefined) return undefined;
-    const { kind, value } = found;
-    if (typeof value === "bigint") return Number(value);
-    if (typeof value === "number") return kind === "f32" ? shortest(value) : value;
-    throw new FormatError(`${path}, metadata "${key}": wrong kind, expected a number, got ${kind}. Get the file again.`);
-  };
+  const get = (key: string) => metadataNumber({ name: path, metadata }, key);
   const ends = ["eot", "eom"].map((name) => get(`tokenizer.ggml.${name}_token_id`));
   return {
     where: path,

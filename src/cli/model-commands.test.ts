@@ -328,6 +328,9 @@ test("inspect knows runs, models, weights and tokenizers", async () => {
   writeFileSync(at("pieces/tokenizer.model"), Buffer.from(models[0].model, "base64"));
   for (const path of [at("pieces"), at("pieces/tokenizer.model")]) expect((await json("inspect", path)).model).toMatch(/^SentencePiece, /);
   expect((await groundup("inspect", at("empty"))).err).toContain("an empty folder");
+  mkdirSync(at("config-alone"));
+  writeFileSync(at("config-alone/config.json"), JSON.stringify({ model_type: "gpt2", n_embd: 8, n_layer: 1, n_head: 1 }));
+  expect((await groundup("inspect", at("config-alone"))).out).toContain("\nopens      no: there are no weights\n");
   expect((await groundup("inspect", at("text.txd"))).err).toContain('Did you mean "');
 });
 

@@ -6,7 +6,7 @@ import { FormatError } from "../errors.ts";
 import { dequantizeBlocks, unreadLayouts } from "../formats/gguf/dequantize.ts";
 import type { GgufReader, GgufTensor } from "../formats/gguf/read.ts";
 import { GGML_TYPES } from "../formats/gguf/types.ts";
-import { shortest } from "../formats/gguf/values.ts";
+import { metadataNumber } from "../formats/gguf/values.ts";
 import { parameterReplacer } from "../nn/index.ts";
 import {
   type DType,
@@ -127,14 +127,7 @@ function lookupIn({ name: file, metadata, tensors }: GgufReader): GgufLookup {
   const architecture = String(metadata.get("general.architecture")?.value);
   const full = (key: string) => key.replace("{arch}", architecture);
   const get = (key: string) => metadata.get(full(key));
-  function optional(key: string): number | undefined {
-    const found = get(key);
-    if (found === undefined) return undefined;
-    const number = found.kind === "u64" || found.kind === "i64" ? Number(found.value) : found.value;
-    if (typeof number !== "number")
-      throw new FormatError(`${file}, metadata "${full(key)}": wrong kind, expected a number, got ${found.kind}. Get the file again.`);
-    return found.kind === "f32" ? shortest(number) : number;
-  }
+  const optional = (key: string) => metadataNumber({ name: file, metadata }, full(key));
   return {
     optional,
     number(key) {

@@ -1,5 +1,6 @@
 /** Metadata values of the kinds that models need. */
-import type { GgufValue } from "./read.ts";
+import { FormatError } from "../../errors.ts";
+import type { GgufReader, GgufValue } from "./read.ts";
 
 export const u32 = (value: number): GgufValue => ({ kind: "u32", value });
 export const f32 = (value: number): GgufValue => ({ kind: "f32", value: Math.fround(value) });
@@ -16,4 +17,13 @@ export function shortest(value: number): number {
     if (Math.fround(decimal) === value) return decimal;
   }
   return value;
+}
+
+/** A number of any kind that a file's metadata has under this key, as somebody wrote it; undefined where there is none. @throws FormatError for what is no number */
+export function metadataNumber({ name, metadata }: Pick<GgufReader, "name" | "metadata">, key: string): number | undefined {
+  const found = metadata.get(key);
+  if (found === undefined) return undefined;
+  const number = found.kind === "u64" || found.kind === "i64" ? Number(found.value) : found.value;
+  if (typeof number !== "number") throw new FormatError(`${name}, metadata "${key}": wrong kind, expected a number, got ${found.kind}. Get the file again.`);
+  return found.kind === "f32" ? shortest(number) : number;
 }
