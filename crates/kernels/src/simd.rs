@@ -242,6 +242,20 @@ pub trait Simd: Copy + 'static {
         }
         a[0]
     }
+
+    /// [`Simd::max_lane`] of four vectors.
+    #[inline(always)]
+    unsafe fn max_lane4(v: [Self::F; 4]) -> [f32; 4] {
+        // SAFETY: no memory.
+        unsafe { [Self::max_lane(v[0]), Self::max_lane(v[1]), Self::max_lane(v[2]), Self::max_lane(v[3])] }
+    }
+
+    /// [`Simd::sum`] of four vectors whose sums are exact, so that the order does not matter.
+    #[inline(always)]
+    unsafe fn exact_sum4(v: [Self::F; 4]) -> [f32; 4] {
+        // SAFETY: no memory.
+        unsafe { [Self::sum(v[0]), Self::sum(v[1]), Self::sum(v[2]), Self::sum(v[3])] }
+    }
 }
 
 /// Instruction sets, from the most to the least able. `u8` values are what `GROUNDUP_ISA` and tests force.

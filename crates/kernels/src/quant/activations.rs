@@ -68,17 +68,14 @@ const OUTLIER: f32 = 6.0;
 const FINE: f32 = 254.0;
 /// Rows of one task: whole tiles of any height.
 const ROWS: usize = 24;
+/// As many rows are few.
+pub const FEW: usize = 8;
 
-/// Rows of a tile at most.
-const TALLEST: usize = 12;
-
-/// Rows of the next tile, where so many are left.
+/// Rows of a tile, where `left` are left of `all`. One tall tile takes so few rows that all wait for the weight: it passes once.
 #[inline(always)]
-pub const fn height<D: Dots>(left: usize) -> usize {
-    if D::ROWS >= TALLEST && left >= TALLEST {
-        TALLEST
-    } else if D::ROWS >= 8 && left >= 8 {
-        8
+pub const fn height<D: Dots>(left: usize, all: usize) -> usize {
+    if D::WIDE && all == FEW {
+        FEW
     } else if D::ROWS >= 4 && left >= 4 {
         4
     } else if left >= 2 {
@@ -150,70 +147,88 @@ dispatch_dots! {
 unsafe fn quantise_tiles<D: Dots>(all: &Activations, x: *const f32, from: usize, to: usize, zero: i32) {
     let mut first = from;
     while first < to {
-        let rows = height::<D>(to - first);
+        let rows = height::<D>(to - first, all.rows);
         let tile = all.place(first);
+        let x = x.wrapping_add(first * all.k);
         // SAFETY: as promised to `Activations::of`.
-        unsafe { *all.count(first).cast_mut() = quantise_tile::<D>(&tile, x.add(first * all.k), rows, all.k, all.sub, zero) };
+        unsafe {
+            *all.count(first).cast_mut() = match rows {
+                8 if const { D::WIDE } => quantise_tile::<D, 8>(&tile, x, all.k, all.sub, zero),
+                4 if const { D::ROWS >= 4 } => quantise_tile::<D, 4>(&tile, x, all.k, all.sub, zero),
+                2 => quantise_tile::<D, 2>(&tile, x, all.k, all.sub, zero),
+                _ => quantise_tile::<D, 1>(&tile, x, all.k, all.sub, zero),
+            };
+        }
         first += rows;
     }
 }
 
 /// Writes the parts of a tile; gives how many they are.
 #[inline(always)]
-unsafe fn quantise_tile<D: Dots>(tile: &Tile, x: *const f32, rows: usize, k: usize, sub: usize, zero: i32) -> u32 {
-    let mut outliers = [0f32; TALLEST];
+unsafe fn quantise_tile<D: Dots, const R: usize>(tile: &Tile, x: *const f32, k: usize, sub: usize, zero: i32) -> u32 {
+    // SAFETY: no memory.
+    let none = unsafe { D::S::splat(0.0) };
+    let (mut outliers, mut finite) = ([0f32; R], true);
+    // No `map` over lanes here: its closure would be compiled without the instruction set, and called.
     // SAFETY: the rows and the tile hold k items.
     unsafe {
-        for r in 0..rows {
-            let mut squares = D::S::splat(0.0);
+        for r in 0..R {
+            let mut squares = none;
             for i in (0..k).step_by(LANES) {
                 let v = D::S::load(x.add(r * k + i));
                 squares = D::S::fma(v, v, squares);
             }
-            outliers[r] = OUTLIER * (D::S::sum(squares) / k as f32).sqrt();
+            let squares = D::S::sum(squares);
+            finite &= squares.is_finite();
+            outliers[r] = OUTLIER * (squares / k as f32).sqrt();
         }
         let mut parts = 0;
         for b in 0..k / BLOCK {
-            let (mut scales, mut fine) = ([(0f32, 0f32); TALLEST], 0u32);
-            let to = Place { part: tile.part(parts, rows, BLOCK / sub), rows, sub, zero };
-            for r in 0..rows {
+            let (mut v, mut sizes) = ([[none; 2]; R], [none; R]);
+            for r in 0..R {
                 let x = x.add(r * k + b * BLOCK);
-                let v = [D::S::load(x), D::S::load(x.add(LANES))];
-                let size = |v| D::S::max(v, D::S::sub(D::S::splat(0.0), v));
-                let largest = D::S::max_lane(D::S::max(size(v[0]), size(v[1])));
-                // 0, or NaN where a number is infinite or NaN: it spreads to the row's results, as in float32.
-                let none = D::S::splat(0.0);
-                let zeros = D::S::sum(D::S::add(D::S::mul(v[0], none), D::S::mul(v[1], none)));
-                let some = largest >= LEAST;
-                let (scale, inverse) = if some { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
-                let scale = scale + zeros.abs();
-                // No `map` over lanes here: its closure would be compiled without the instruction set, and called.
-                let q = [D::S::round(D::S::mul(v[0], D::S::splat(inverse))), D::S::round(D::S::mul(v[1], D::S::splat(inverse)))];
-                put::<D>(&to, r, q, scale);
-                scales[r] = (scale, inverse);
-                fine |= u32::from(some && largest > outliers[r]) << r;
+                v[r] = [D::S::load(x), D::S::load(x.add(LANES))];
+                let size = |v| D::S::max(v, D::S::sub(none, v));
+                sizes[r] = D::S::max(size(v[r][0]), size(v[r][1]));
             }
+            let largest = largest_lanes::<D::S, R>(sizes);
+            let (mut scales, mut inverses, mut fine) = ([0f32; R], [0f32; R], 0u32);
+            for r in 0..R {
+                let some = largest[r] >= LEAST;
+                scales[r] = if some { largest[r] / 127.0 } else { 0.0 };
+                inverses[r] = if some { 127.0 / largest[r] } else { 0.0 };
+                fine |= u32::from(some && largest[r] > outliers[r]) << r;
+            }
+            if !finite {
+                // NaN where a number is infinite or NaN: it spreads to the row's results, as in float32.
+                for r in 0..R {
+                    scales[r] += D::S::sum(D::S::add(D::S::mul(v[r][0], none), D::S::mul(v[r][1], none))).abs();
+                }
+            }
+            let mut q = [[none; 2]; R];
+            for r in 0..R {
+                for i in 0..2 {
+                    q[r][i] = D::S::round(D::S::mul(v[r][i], D::S::splat(inverses[r])));
+                }
+            }
+            put::<D, R>(&tile.part(parts, R, BLOCK / sub), q, scales, sub, zero);
             *tile.blocks.cast_mut().add(parts) = b as u32;
             parts += 1;
             if fine == 0 {
                 continue;
             }
-            let to = Place { part: tile.part(parts, rows, BLOCK / sub), ..to };
-            for r in 0..rows {
-                let (scale, inverse) = scales[r];
-                let x = x.add(r * k + b * BLOCK);
-                let mut rest = [D::S::splat(0.0); 2];
+            let (mut rest, mut steps) = ([[none; 2]; R], [0f32; R]);
+            for r in 0..R {
                 // A row that does not stand out here adds zeros: its results stay the same.
-                let own = fine >> r & 1 == 1;
-                if own {
+                if fine >> r & 1 == 1 {
+                    steps[r] = scales[r] / FINE;
                     for i in 0..2 {
-                        let v = D::S::load(x.add(i * LANES));
-                        let q = D::S::round(D::S::mul(v, D::S::splat(inverse)));
-                        rest[i] = D::S::round(D::S::mul(D::S::fnma(q, D::S::splat(scale), v), D::S::splat(inverse * FINE)));
+                        let left = D::S::fnma(q[r][i], D::S::splat(scales[r]), v[r][i]);
+                        rest[r][i] = D::S::round(D::S::mul(left, D::S::splat(inverses[r] * FINE)));
                     }
                 }
-                put::<D>(&to, r, rest, if own { scale / FINE } else { 0.0 });
             }
+            put::<D, R>(&tile.part(parts, R, BLOCK / sub), rest, steps, sub, zero);
             *tile.blocks.cast_mut().add(parts) = b as u32;
             parts += 1;
         }
@@ -221,33 +236,73 @@ unsafe fn quantise_tile<D: Dots>(tile: &Tile, x: *const f32, rows: usize, k: usi
     }
 }
 
-/// Where a part goes.
-struct Place {
-    part: Part,
-    rows: usize,
-    sub: usize,
-    zero: i32,
-}
-
-/// Stores row r of a part: 32 whole numbers from −127 to 127, and what one is worth.
+/// Stores a part: of each row 32 whole numbers from −127 to 127, and what one is worth.
 #[inline(always)]
-unsafe fn put<D: Dots>(to: &Place, r: usize, q: [<D::S as Simd>::F; 2], scale: f32) {
+unsafe fn put<D: Dots, const R: usize>(to: &Part, q: [[<D::S as Simd>::F; 2]; R], scales: [f32; R], sub: usize, zero: i32) {
     // SAFETY: the tile has room for the part.
     unsafe {
-        let bytes = to.part.bytes.cast_mut().add(r * BLOCK);
-        D::store_bytes(bytes, q[0]);
-        D::store_bytes(bytes.add(LANES), q[1]);
-        *to.part.scales.cast_mut().add(r) = scale;
-        // At most 32 · 127: exact.
-        let put_sum = |half: usize, sum: f32| {
-            *to.part.corrections.cast_mut().add(half * to.rows + r) = -to.zero * sum as i32;
-            *to.part.sums.cast_mut().add(half * to.rows + r) = scale * sum;
-        };
-        if to.sub == BLOCK {
-            put_sum(0, D::S::sum(D::S::add(q[0], q[1])));
+        let mut both = [q[0][0]; R];
+        let mut each = [both; 2];
+        for r in 0..R {
+            let bytes = to.bytes.cast_mut().add(r * BLOCK);
+            D::store_bytes(bytes, q[r][0]);
+            D::store_bytes(bytes.add(LANES), q[r][1]);
+            *to.scales.cast_mut().add(r) = scales[r];
+            both[r] = D::S::add(q[r][0], q[r][1]);
+            each[0][r] = q[r][0];
+            each[1][r] = q[r][1];
+        }
+        // At most 32 · 127: exact, in whatever order.
+        if sub == BLOCK {
+            let sums = exact_sums::<D::S, R>(both);
+            for r in 0..R {
+                *to.corrections.cast_mut().add(r) = -zero * sums[r] as i32;
+                *to.sums.cast_mut().add(r) = scales[r] * sums[r];
+            }
         } else {
-            put_sum(0, D::S::sum(q[0]));
-            put_sum(1, D::S::sum(q[1]));
+            for half in 0..2 {
+                let sums = exact_sums::<D::S, R>(each[half]);
+                for r in 0..R {
+                    *to.corrections.cast_mut().add(half * R + r) = -zero * sums[r] as i32;
+                    *to.sums.cast_mut().add(half * R + r) = scales[r] * sums[r];
+                }
+            }
         }
     }
+}
+
+/// The largest lane of each vector.
+#[inline(always)]
+unsafe fn largest_lanes<S: Simd, const R: usize>(v: [S::F; R]) -> [f32; R] {
+    let (mut out, mut r) = ([0f32; R], 0);
+    // SAFETY: no memory.
+    unsafe {
+        while r + 4 <= R {
+            out[r..r + 4].copy_from_slice(&S::max_lane4([v[r], v[r + 1], v[r + 2], v[r + 3]]));
+            r += 4;
+        }
+        while r < R {
+            out[r] = S::max_lane(v[r]);
+            r += 1;
+        }
+    }
+    out
+}
+
+/// The sums of vectors of whole numbers.
+#[inline(always)]
+unsafe fn exact_sums<S: Simd, const R: usize>(v: [S::F; R]) -> [f32; R] {
+    let (mut out, mut r) = ([0f32; R], 0);
+    // SAFETY: no memory.
+    unsafe {
+        while r + 4 <= R {
+            out[r..r + 4].copy_from_slice(&S::exact_sum4([v[r], v[r + 1], v[r + 2], v[r + 3]]));
+            r += 4;
+        }
+        while r < R {
+            out[r] = S::sum(v[r]);
+            r += 1;
+        }
+    }
+    out
 }

@@ -41,15 +41,17 @@ pub trait Dots: Copy + 'static {
     type Int: Copy;
     /// Most rows of activations in a tile.
     const ROWS: usize;
+    /// Whether a tile has several groups of 16 rows of the weight, so that an activation, once loaded, meets all of them.
+    const WIDE: bool = false;
 
-    /// The exact sums of a block's codes, less what stands for 0, times the bytes [R][32] of R rows: of all 32 items, or of both halves. A correction is −zero · Σ bytes, of
-    /// the block or of each half: [1 or 2][R].
-    unsafe fn block<H: Shape, const R: usize>(
-        codes: *const u8,
+    /// The exact sums of a block's codes (of G groups), less what stands for 0, times the bytes [R][32] of R rows: of all 32 items, or of both halves. A correction is
+    /// −zero · Σ bytes, of the block or of each half: [1 or 2][R].
+    unsafe fn block<H: Shape, const R: usize, const G: usize>(
+        codes: &[*const u8; G],
         table: &[u8; 16],
         bytes: *const u8,
         corrections: *const i32,
-    ) -> [[Self::Int; R]; 2];
+    ) -> [[[Self::Int; R]; G]; 2];
     unsafe fn float(sums: Self::Int) -> <Self::S as Simd>::F;
 
     /// Sixteen float16 numbers.
@@ -69,6 +71,7 @@ pub trait FourByFour: Dots {
     /// 64 bytes: 16 rows of 4 codes.
     type Codes: Copy;
 
+    unsafe fn zero() -> Self::Codes;
     unsafe fn codes(p: *const u8) -> Self::Codes;
     /// The lower and the upper half of each byte.
     unsafe fn low(c: Self::Codes) -> Self::Codes;
@@ -82,43 +85,57 @@ pub trait FourByFour: Dots {
 
 /// [`Dots::block`] in steps of four items.
 #[inline(always)]
-unsafe fn block_by_four<D: FourByFour, H: Shape, const R: usize>(
-    codes: *const u8,
+unsafe fn block_by_four<D: FourByFour, H: Shape, const R: usize, const G: usize>(
+    codes: &[*const u8; G],
     table: &[u8; 16],
     bytes: *const u8,
     corrections: *const i32,
-) -> [[D::Int; R]; 2] {
+) -> [[[D::Int; R]; G]; 2] {
     // SAFETY: as promised to `Dots::block`.
     unsafe {
         let four = |r: usize, at: usize| bytes.add(r * BLOCK + at).cast::<i32>().read_unaligned();
-        let mut low = [D::begin(0); R];
+        let mut low = [[D::begin(0); R]; G];
         // The second half of a block where it has a scale of its own.
         let mut high = low;
-        for r in 0..R {
-            low[r] = D::begin(*corrections.add(r));
-            if H::HALF {
-                high[r] = D::begin(*corrections.add(R + r));
+        for g in 0..G {
+            for r in 0..R {
+                low[g][r] = D::begin(*corrections.add(r));
+                if H::HALF {
+                    high[g][r] = D::begin(*corrections.add(R + r));
+                }
             }
         }
         if H::NIBBLES {
             for v in 0..4 {
-                let both = D::codes(codes.add(64 * v));
-                let (mut c0, mut c1) = (D::low(both), D::high(both));
-                if H::TABLE {
-                    (c0, c1) = (D::lookup(table, c0), D::lookup(table, c1));
+                let mut c = [[D::zero(); 2]; G];
+                for g in 0..G {
+                    let both = D::codes(codes[g].add(64 * v));
+                    c[g] = [D::low(both), D::high(both)];
+                    if H::TABLE {
+                        c[g] = [D::lookup(table, c[g][0]), D::lookup(table, c[g][1])];
+                    }
                 }
                 for r in 0..R {
-                    low[r] = D::dot(low[r], c0, four(r, 4 * v));
-                    let second = if H::HALF { &mut high[r] } else { &mut low[r] };
-                    *second = D::dot(*second, c1, four(r, 16 + 4 * v));
+                    for g in 0..G {
+                        low[g][r] = D::dot(low[g][r], c[g][0], four(r, 4 * v));
+                    }
+                    let second = if H::HALF { &mut high } else { &mut low };
+                    for g in 0..G {
+                        second[g][r] = D::dot(second[g][r], c[g][1], four(r, 16 + 4 * v));
+                    }
                 }
             }
         } else {
             for v in 0..8 {
-                let c = D::codes(codes.add(64 * v));
+                let mut c = [D::zero(); G];
+                for g in 0..G {
+                    c[g] = D::codes(codes[g].add(64 * v));
+                }
+                let sums = if H::HALF && v >= 4 { &mut high } else { &mut low };
                 for r in 0..R {
-                    let sums = if H::HALF && v >= 4 { &mut high[r] } else { &mut low[r] };
-                    *sums = D::dot(*sums, c, four(r, 4 * v));
+                    for g in 0..G {
+                        sums[g][r] = D::dot(sums[g][r], c[g], four(r, 4 * v));
+                    }
                 }
             }
         }
@@ -146,14 +163,14 @@ impl<S: Simd> Dots for Scalar<S> {
     const ROWS: usize = 2;
 
     #[inline(always)]
-    unsafe fn block<H: Shape, const R: usize>(
-        codes: *const u8,
+    unsafe fn block<H: Shape, const R: usize, const G: usize>(
+        codes: &[*const u8; G],
         table: &[u8; 16],
         bytes: *const u8,
         corrections: *const i32,
-    ) -> [[Self::Int; R]; 2] {
+    ) -> [[[Self::Int; R]; G]; 2] {
         // SAFETY: as above.
-        unsafe { block_by_four::<Self, H, R>(codes, table, bytes, corrections) }
+        unsafe { block_by_four::<Self, H, R, G>(codes, table, bytes, corrections) }
     }
     #[inline(always)]
     unsafe fn float(sums: Self::Int) -> S::F {
@@ -189,6 +206,10 @@ impl<S: Simd> Dots for Scalar<S> {
 impl<S: Simd> FourByFour for Scalar<S> {
     type Codes = [u8; 64];
 
+    #[inline(always)]
+    unsafe fn zero() -> Self::Codes {
+        [0; 64]
+    }
     #[inline(always)]
     unsafe fn codes(p: *const u8) -> Self::Codes {
         // SAFETY: as above.

@@ -1,9 +1,9 @@
 //! A linear layer with a packed weight: which thread multiplies which groups with which rows.
 
-use super::activations::{Activations, height};
+use super::activations::{Activations, FEW, height};
 use super::dots::{Dots, Shape, dispatch_dots};
 use super::layout::{BLOCK, Form, Kind, Planes};
-use super::tile::{Group, Of, spread, tile};
+use super::tile::{Groups, LINE, Of, spread, tile};
 use crate::gemm::{Finish, Matrix, Product, Right, finish_tile};
 use crate::pool::{parallel_for, threads};
 use crate::scratch::Scratch;
@@ -31,8 +31,6 @@ const CACHED: usize = 256 << 10;
 /// Tasks of each thread at most: with few rows a layer takes microseconds, and threads should end together.
 const TASKS: usize = 8;
 const TASKS_OF_FEW: usize = 16;
-/// As many rows are few.
-const FEW: usize = 8;
 
 /// What the tasks share.
 struct Job<'a> {
@@ -85,6 +83,8 @@ pub unsafe fn linears(products: &[QuantProduct]) {
     let groups: usize = products.iter().map(|p| p.n.div_ceil(LANES)).sum();
     let least = TASK.div_ceil(LANES * k.max(1) * m);
     let step = groups.div_ceil(threads() * if m <= FEW { TASKS_OF_FEW } else { TASKS }).max(least);
+    // Whole tiles of three groups, or of two.
+    let step = step.next_multiple_of(if m <= FEW { 1 } else { GROUPS });
     let met = (CACHED / k.max(1)).clamp(48, 480) / 48 * 48;
     let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
     let mut tasks = 0;
@@ -133,49 +133,99 @@ dispatch_dots! {
     unsafe fn groups<H>(job: &Job, i: usize) = groups_on
 }
 
+/// Most groups of a tile.
+const GROUPS: usize = 3;
+
 #[inline(always)]
 unsafe fn groups_on<D: Dots, H: Shape>(job: &Job, i: usize) {
-    static NO_TABLE: [u8; 16] = [0; 16];
-    let (p, form) = (job.p, &job.form);
-    let subs = p.k / form.sub;
-    let room = Scratch::new(2 * subs * LANES + D::ROWS * LANES);
-    let (scales, minima) = (room.pointer(), room.pointer().wrapping_add(subs * LANES));
-    let sums = minima.wrapping_add(subs * LANES);
-    let last = ((i + 1) * job.step).min(p.n.div_ceil(LANES));
-    for from in (0..p.m).step_by(job.rows) {
-        let to = (from + job.rows).min(p.m);
-        for g in i * job.step..last {
+    // Two sums for each row and column where halves of a block have their own scales: fewer groups fit in registers.
+    let most = const {
+        if !D::WIDE {
+            1
+        } else if H::HALF {
+            2
+        } else {
+            GROUPS
+        }
+    };
+    let subs = job.p.k / job.form.sub;
+    let room = Scratch::new(GROUPS * LANES * (2 * subs + FEW));
+    let last = ((i + 1) * job.step).min(job.p.n.div_ceil(LANES));
+    for from in (0..job.p.m).step_by(job.rows) {
+        let mut g = i * job.step;
+        while g < last {
+            // Few rows wait for the weight: it is read from front to back.
+            let count = if job.p.m > FEW && last - g >= most { most } else { 1 };
             // SAFETY: as promised to `linear`.
             unsafe {
-                let planes = p.weight.add(g * job.planes.group);
-                spread::<D>(form, &job.planes, planes, p.k, scales, minima);
-                let codes = planes.add(job.planes.codes);
-                let stride = job.planes.group / (p.k / BLOCK).max(1);
-                let group = Group { codes, start: planes, stride, scales, minima, table: form.table.unwrap_or(&NO_TABLE) };
-                let mut row = from;
-                while row < to {
-                    let rows = height::<D>(to - row);
-                    let x = job.x.tile(row);
-                    let first = row == 0;
-                    match rows {
-                        12 if const { D::ROWS >= 12 } => tile::<D, H, 12>(&group, &x, first, sums),
-                        8 if const { D::ROWS >= 8 } => tile::<D, H, 8>(&group, &x, first, sums),
-                        4 if const { D::ROWS >= 4 } => tile::<D, H, 4>(&group, &x, first, sums),
-                        2 => tile::<D, H, 2>(&group, &x, first, sums),
-                        _ => tile::<D, H, 1>(&group, &x, first, sums),
-                    }
-                    let columns = LANES.min(p.n - g * LANES);
-                    let at = row * p.n + g * LANES;
-                    if p.finish.is_plain() {
-                        for r in 0..rows {
-                            D::S::store_n(p.out.add(at + r * p.n), D::S::load(sums.add(r * LANES)), columns);
-                        }
-                    } else {
-                        finish_tile(&job.finish, sums, LANES, at, g * LANES, rows, columns);
-                    }
-                    row += rows;
+                match count {
+                    3 if const { D::WIDE && !H::HALF } => rows_of::<D, H, 3>(job, g, from, &room),
+                    2 if const { D::WIDE && H::HALF } => rows_of::<D, H, 2>(job, g, from, &room),
+                    _ => rows_of::<D, H, 1>(job, g, from, &room),
                 }
             }
+            g += count;
+        }
+    }
+}
+
+/// G groups from `g` on with as many rows as a task meets at a time, from `from` on. Meanwhile those behind them come from memory: a thread takes tasks in order.
+#[inline(always)]
+unsafe fn rows_of<D: Dots, H: Shape, const G: usize>(job: &Job, g: usize, from: usize, room: &Scratch) {
+    static NO_TABLE: [u8; 16] = [0; 16];
+    let (p, form, planes) = (job.p, &job.form, &job.planes);
+    let scale_items = p.k / form.sub * LANES;
+    let (scales, minima) = (room.pointer(), room.pointer().wrapping_add(G * scale_items));
+    let sums = minima.wrapping_add(G * scale_items);
+    // SAFETY: as promised to `linear`; `room` is large enough for G groups.
+    unsafe {
+        let start = p.weight.add(g * planes.group);
+        for j in 0..G {
+            spread::<D>(form, planes, start.add(j * planes.group), p.k, scales.add(j * scale_items), minima.add(j * scale_items));
+        }
+        let groups = Groups {
+            start,
+            bytes: planes.group,
+            codes: planes.codes,
+            stride: planes.group / (p.k / BLOCK).max(1),
+            scales,
+            minima,
+            scale_items,
+            table: form.table.unwrap_or(&NO_TABLE),
+        };
+        let columns = (G * LANES).min(p.n - g * LANES);
+        let to = (from + job.rows).min(p.m);
+        let mut row = from;
+        let mut ahead = start.wrapping_add(G * planes.group);
+        // Few rows have no time to spare: they ask for what is right before them.
+        let few = p.m <= FEW;
+        let lines = if few || from > 0 { 0 } else { (G * planes.group).div_ceil(LINE * (to - from).div_ceil(D::ROWS)) };
+        while row < to {
+            let rows = height::<D>(to - row, p.m);
+            let x = job.x.tile(row);
+            let first = few && row == 0;
+            for _ in 0..lines {
+                D::S::prefetch(ahead.cast());
+                ahead = ahead.wrapping_add(LINE);
+            }
+            match rows {
+                8 if const { D::WIDE && G == 1 } => tile::<D, H, 8, G>(&groups, &x, first, sums),
+                4 if const { D::ROWS >= 4 } => tile::<D, H, 4, G>(&groups, &x, first, sums),
+                2 => tile::<D, H, 2, G>(&groups, &x, first, sums),
+                _ => tile::<D, H, 1, G>(&groups, &x, first, sums),
+            }
+            let at = row * p.n + g * LANES;
+            if p.finish.is_plain() {
+                for r in 0..rows {
+                    for v in (0..columns).step_by(LANES) {
+                        let sums = D::S::load(sums.add(r * G * LANES + v));
+                        D::S::store_n(p.out.add(at + r * p.n + v), sums, LANES.min(columns - v));
+                    }
+                }
+            } else {
+                finish_tile(&job.finish, sums, G * LANES, at, g * LANES, rows, columns);
+            }
+            row += rows;
         }
     }
 }

@@ -19,61 +19,72 @@ impl<const NIBBLES: bool, const TABLE: bool, const HALF: bool, const MINIMUM: bo
     const SMALL: bool = SMALL;
 }
 
-/// One group of 16 rows of the weight.
+/// Groups of 16 rows of the weight, one behind the other.
 #[derive(Clone, Copy)]
-pub struct Group {
-    pub codes: *const u8,
-    /// Where the group begins, and its bytes for each block of 32 items, codes and scales together.
+pub struct Groups<'a> {
+    /// Where the first begins, and from one to the next.
     pub start: *const u8,
+    pub bytes: usize,
+    /// Where its codes begin, from its start, and its bytes for each block of 32 items, codes and scales together.
+    pub codes: usize,
     pub stride: usize,
-    /// [k / sub][16] scales and minima as float32.
+    /// [groups][k / sub][16] scales and minima as float32.
     pub scales: *const f32,
     pub minima: *const f32,
-    pub table: &'static [u8; 16],
+    /// k / sub · 16
+    pub scale_items: usize,
+    pub table: &'a [u8; 16],
 }
 
 /// Bytes that the processor fetches at a time.
-const LINE: usize = 64;
-/// Bytes that are asked for in advance where a weight is read for the first time: a quarter of a first-level cache.
+pub const LINE: usize = 64;
+/// Bytes that are asked for in advance where few rows read a weight: a quarter of a first-level cache.
 const AHEAD: usize = 8 << 10;
 
-/// sums (R, 16) = the products of a group and a tile of R rows of activations, part after part. `first`: nobody has read the group yet.
+/// sums (R, G · 16) = the products of G groups and a tile of R rows of activations, part after part. `first`: nobody has read or asked for the groups yet.
 ///
 /// # Safety
-/// The tile has R rows, it and the group are of the same k; `sums` has room.
+/// The tile has R rows, it and the groups are of the same k; `sums` has room.
 #[inline(always)]
-pub unsafe fn tile<D: Dots, H: Shape, const R: usize>(group: &Group, x: &Tile, first: bool, sums: *mut f32) {
+pub unsafe fn tile<D: Dots, H: Shape, const R: usize, const G: usize>(groups: &Groups, x: &Tile, first: bool, sums: *mut f32) {
     let halves = if H::HALF { 2 } else { 1 };
     // SAFETY: as promised above.
     unsafe {
-        let mut all = [D::S::splat(0.0); R];
+        let mut all = [[D::S::splat(0.0); R]; G];
         for i in 0..x.parts {
             let b = *x.blocks.add(i) as usize;
-            let codes = group.codes.add(b * H::BYTES);
+            let mut codes = [groups.start.add(groups.codes + b * H::BYTES); G];
+            for g in 1..G {
+                codes[g] = codes[0].add(g * groups.bytes);
+            }
             if first {
-                // As much as the block takes of the group, planes of scales with it: reading runs through the weight at an even pace.
-                let ahead = group.start.wrapping_add(b * group.stride + AHEAD);
-                for line in 0..group.stride.div_ceil(LINE) {
+                // As much as the block takes of the groups, planes of scales with it: reading runs through the weight at an even pace.
+                let ahead = groups.start.wrapping_add(b * groups.stride * G + AHEAD);
+                for line in 0..(groups.stride * G).div_ceil(LINE) {
                     D::S::prefetch(ahead.wrapping_add(LINE * line).cast());
                 }
             }
             let x = x.part(i, R, halves);
-            let dots = D::block::<H, R>(codes, group.table, x.bytes, x.corrections);
+            let dots = D::block::<H, R, G>(&codes, groups.table, x.bytes, x.corrections);
             for half in 0..halves {
-                let at = (halves * b + half) * LANES;
-                let scale = D::S::load(group.scales.add(at));
-                for r in 0..R {
-                    let scale = D::S::mul(scale, D::S::splat(*x.scales.add(r)));
-                    all[r] = D::S::fma(D::float(dots[half][r]), scale, all[r]);
-                    if H::MINIMUM {
-                        let minimum = D::S::load(group.minima.add(at));
-                        all[r] = D::S::fma(minimum, D::S::splat(*x.sums.add(half * R + r)), all[r]);
+                for g in 0..G {
+                    let at = g * groups.scale_items + (halves * b + half) * LANES;
+                    let scale = D::S::load(groups.scales.add(at));
+                    for r in 0..R {
+                        let scale = D::S::mul(scale, D::S::splat(*x.scales.add(r)));
+                        all[g][r] = D::S::fma(D::float(dots[half][g][r]), scale, all[g][r]);
+                        if H::MINIMUM {
+                            let minimum = D::S::load(groups.minima.add(at));
+                            all[g][r] = D::S::fma(minimum, D::S::splat(*x.sums.add(half * R + r)), all[g][r]);
+                        }
                     }
                 }
             }
         }
         for r in 0..R {
-            D::S::store(sums.add(r * LANES), all[r]);
+            for g in 0..G {
+                D::S::store(sums.add((r * G + g) * LANES), all[g][r]);
+            }
         }
     }
 }

@@ -126,6 +126,33 @@ pub(super) unsafe fn max8(v: __m256) -> f32 {
     }
 }
 
+/// Brings four vectors of 8 lanes together: lanes of all four lie side by side, and each step halves what is left of each.
+macro_rules! four_at_once {
+    ($v:ident, $step:ident, $last:ident) => {{
+        let low = $step(_mm256_unpacklo_ps($v[0], $v[1]), _mm256_unpackhi_ps($v[0], $v[1]));
+        let high = $step(_mm256_unpacklo_ps($v[2], $v[3]), _mm256_unpackhi_ps($v[2], $v[3]));
+        let (low, high) = (_mm256_castps_pd(low), _mm256_castps_pd(high));
+        let all = $step(_mm256_castpd_ps(_mm256_unpacklo_pd(low, high)), _mm256_castpd_ps(_mm256_unpackhi_pd(low, high)));
+        let mut out = [0f32; 4];
+        _mm_storeu_ps(out.as_mut_ptr(), $last(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all)));
+        out
+    }};
+}
+
+/// The largest of 8 lanes, of four vectors.
+#[inline(always)]
+pub(super) unsafe fn max8x4(v: [__m256; 4]) -> [f32; 4] {
+    // SAFETY: as below.
+    unsafe { four_at_once!(v, _mm256_max_ps, _mm_max_ps) }
+}
+
+/// The exact sums of 8 lanes, of four vectors.
+#[inline(always)]
+pub(super) unsafe fn sum8x4(v: [__m256; 4]) -> [f32; 4] {
+    // SAFETY: as below.
+    unsafe { four_at_once!(v, _mm256_add_ps, _mm_add_ps) }
+}
+
 /// Four columns of [`Simd::turn8`] for 8 rows.
 #[inline(always)]
 unsafe fn turn4_ymm(from: *const f32, stride: usize) -> [__m256; 4] {
@@ -419,5 +446,27 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn max_lane(v: Self::F) -> f32 {
         unsafe { max8(_mm256_max_ps(v.0, v.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn max_lane4(v: [Self::F; 4]) -> [f32; 4] {
+        unsafe {
+            let mut halves = [_mm256_setzero_ps(); 4];
+            for r in 0..4 {
+                halves[r] = _mm256_max_ps(v[r].0, v[r].1);
+            }
+            max8x4(halves)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn exact_sum4(v: [Self::F; 4]) -> [f32; 4] {
+        unsafe {
+            let mut halves = [_mm256_setzero_ps(); 4];
+            for r in 0..4 {
+                halves[r] = _mm256_add_ps(v[r].0, v[r].1);
+            }
+            sum8x4(halves)
+        }
     }
 }

@@ -143,35 +143,46 @@ unsafe fn wide<H: Shape, const R: usize>(codes: *const u8, table: __m256i, bytes
     }
 }
 
+/// [`Dots::block`] of one group.
+#[inline(always)]
+unsafe fn group<H: Shape, const R: usize>(codes: *const u8, table: &[u8; 16], bytes: *const u8, corrections: *const i32) -> [[Ints; R]; 2] {
+    unsafe {
+        if !H::WIDE {
+            return if H::HALF {
+                [nibbles::<H, R, 0>(codes, bytes, corrections), nibbles::<H, R, 1>(codes, bytes, corrections)]
+            } else {
+                [nibbles::<H, R, 2>(codes, bytes, corrections); 2]
+            };
+        }
+        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+        match (H::SMALL, H::HALF) {
+            (true, true) => [small::<H, R, 0, 2>(codes, table, bytes, corrections), small::<H, R, 2, 2>(codes, table, bytes, corrections)],
+            (true, false) => [small::<H, R, 0, 4>(codes, table, bytes, corrections); 2],
+            // No layout of GGUF has a scale for every 16 codes of all eight bits.
+            (false, _) => [wide::<H, R>(codes, table, bytes); 2],
+        }
+    }
+}
+
 impl Dots for Avx2 {
     type S = Avx2;
     type Int = Ints;
     const ROWS: usize = 4;
 
     #[inline(always)]
-    unsafe fn block<H: Shape, const R: usize>(
-        codes: *const u8,
+    unsafe fn block<H: Shape, const R: usize, const G: usize>(
+        codes: &[*const u8; G],
         table: &[u8; 16],
         bytes: *const u8,
         corrections: *const i32,
-    ) -> [[Self::Int; R]; 2] {
+    ) -> [[[Self::Int; R]; G]; 2] {
         unsafe {
-            if !H::WIDE {
-                return if H::HALF {
-                    [nibbles::<H, R, 0>(codes, bytes, corrections), nibbles::<H, R, 1>(codes, bytes, corrections)]
-                } else {
-                    [nibbles::<H, R, 2>(codes, bytes, corrections); 2]
-                };
+            let first = group::<H, R>(codes[0], table, bytes, corrections);
+            let mut all = [[first[0]; G], [first[1]; G]];
+            for g in 1..G {
+                [all[0][g], all[1][g]] = group::<H, R>(codes[g], table, bytes, corrections);
             }
-            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
-            match (H::SMALL, H::HALF) {
-                (true, true) => {
-                    [small::<H, R, 0, 2>(codes, table, bytes, corrections), small::<H, R, 2, 2>(codes, table, bytes, corrections)]
-                }
-                (true, false) => [small::<H, R, 0, 4>(codes, table, bytes, corrections); 2],
-                // No layout of GGUF has a scale for every 16 codes of all eight bits.
-                (false, _) => [wide::<H, R>(codes, table, bytes); 2],
-            }
+            all
         }
     }
     #[inline(always)]
