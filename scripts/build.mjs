@@ -19,7 +19,7 @@ removeStale();
 if (existsSync(main)) chmodSync(main, 0o755);
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 try {
-  console.log(buildNative());
+  console.log(await buildNative());
 } catch (error) {
   console.error(error.message);
   process.exit(1);
