@@ -296,10 +296,8 @@ test("every bundled recipe can be planned", { timeout: 120_000 }, async () => {
 test("a model far too large is planned without being built, and the plan says what would help", { timeout: 60_000 }, async () => {
   const sizes = { hidden_size: 8192, intermediate_size: 28672, num_hidden_layers: 80, num_attention_heads: 64, num_key_value_heads: 8 };
   const set = Object.entries(sizes).flatMap(([key, value]) => ["--set", `model.${key}=${value}`]);
-  const began = performance.now();
+  // Building the model would take minutes and 270 GB.
   const { code, stdout, stderr } = await groundup(["plan", "quickstart", ...set, "--json"]);
-  // The process, and a tenth of a second to measure the machine; building the model would take minutes and 270 GB.
-  expect(performance.now() - began).toBeLessThan(5000);
   expect(code).toBe(0);
   expect(stderr).toMatch(/It will not fit: tensors may take [\d.]+ GB on this machine. What would help/);
   const plan = JSON.parse(stdout);
