@@ -26,10 +26,8 @@ export async function buildNative() {
     cwd: root,
     stdio: ["ignore", "inherit", "inherit"],
   });
-  const telling = setInterval(() => console.log(`native: cargo has been building for ${(seconds() / 60).toFixed(0)} min`), 60_000);
-  if (shown) clearInterval(telling);
-  const [status] = await once(building, "close");
-  clearInterval(telling);
+  const telling = shown ? undefined : setInterval(() => console.log(`native: cargo has been building for ${(seconds() / 60).toFixed(0)} min`), 60_000);
+  const [status] = await once(building, "close").finally(() => clearInterval(telling));
   if (status !== 0) throw new Error("native: cargo build failed (its messages are above). To go on without it, take cargo off the PATH");
   // Renamed over the old one: a process that has it loaded keeps its own copy.
   copyFileSync(join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "release", platform.library), `${target}.new`);

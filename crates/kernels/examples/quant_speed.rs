@@ -11,7 +11,7 @@ use std::time::Instant;
 
 /// Outputs and inputs of a layer: the shapes of SmolLM2-135M's MLP, rounded to what all layouts take, and of a model of a thousand million weights.
 const SHAPES: [(usize, usize); 3] = [(1536, 768), (768, 1536), (5632, 2048)];
-const ROWS: [usize; 4] = [1, 4, 8, 512];
+const ROWS: [usize; 6] = [1, 4, 8, 12, 32, 512];
 /// As many weights of one shape are used in turn, so that they don't all come from the second-level cache.
 const LAYERS: usize = 4;
 

@@ -243,7 +243,7 @@ pub trait Simd: Copy + 'static {
         a[0]
     }
 
-    /// [`Simd::max_lane`] of four vectors.
+    /// The largest lanes of four vectors without NaN.
     #[inline(always)]
     unsafe fn max_lane4(v: [Self::F; 4]) -> [f32; 4] {
         // SAFETY: no memory.

@@ -68,14 +68,15 @@ const OUTLIER: f32 = 6.0;
 const FINE: f32 = 254.0;
 /// Rows of one task: whole tiles of any height.
 const ROWS: usize = 24;
-/// As many rows are few.
-pub const FEW: usize = 8;
+/// Rows of a tall tile.
+pub const TALL: usize = 8;
 
-/// Rows of a tile, where `left` are left of `all`. One tall tile takes so few rows that all wait for the weight: it passes once.
+/// Rows of a tile, where `left` are left of `all`. Eight alone are one tall tile, where others are small for the sake of several groups: they wait for the weight, which
+/// then passes once.
 #[inline(always)]
 pub const fn height<D: Dots>(left: usize, all: usize) -> usize {
-    if D::WIDE && all == FEW {
-        FEW
+    if D::GROUPS > 1 && all == TALL {
+        TALL
     } else if D::ROWS >= 4 && left >= 4 {
         4
     } else if left >= 2 {
@@ -153,7 +154,7 @@ unsafe fn quantise_tiles<D: Dots>(all: &Activations, x: *const f32, from: usize,
         // SAFETY: as promised to `Activations::of`.
         unsafe {
             *all.count(first).cast_mut() = match rows {
-                8 if const { D::WIDE } => quantise_tile::<D, 8>(&tile, x, all.k, all.sub, zero),
+                TALL if const { D::GROUPS > 1 } => quantise_tile::<D, TALL>(&tile, x, all.k, all.sub, zero),
                 4 if const { D::ROWS >= 4 } => quantise_tile::<D, 4>(&tile, x, all.k, all.sub, zero),
                 2 => quantise_tile::<D, 2>(&tile, x, all.k, all.sub, zero),
                 _ => quantise_tile::<D, 1>(&tile, x, all.k, all.sub, zero),
@@ -200,7 +201,7 @@ unsafe fn quantise_tile<D: Dots, const R: usize>(tile: &Tile, x: *const f32, k: 
                 fine |= u32::from(some && largest[r] > outliers[r]) << r;
             }
             if !finite {
-                // NaN where a number is infinite or NaN: it spreads to the row's results, as in float32.
+                // 0, or NaN where a number is infinite or NaN: it spreads to the row's results, as in float32.
                 for r in 0..R {
                     scales[r] += D::S::sum(D::S::add(D::S::mul(v[r][0], none), D::S::mul(v[r][1], none))).abs();
                 }

@@ -3,7 +3,7 @@
 
 use super::layout::BLOCK;
 use crate::half::f16_to_f32;
-use crate::simd::{LANES, Simd};
+use crate::simd::{Isa, LANES, Simd};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -39,10 +39,10 @@ pub trait Dots: Copy + 'static {
     type S: Simd;
     /// Sixteen int32 lanes.
     type Int: Copy;
-    /// Most rows of activations in a tile.
+    /// Most rows of activations in a tile, but where they are one tall tile ([`super::activations::height`]).
     const ROWS: usize;
-    /// Whether a tile has several groups of 16 rows of the weight, so that an activation, once loaded, meets all of them.
-    const WIDE: bool = false;
+    /// Groups of 16 rows of the weight in a tile: an activation, once loaded, meets all of them.
+    const GROUPS: usize = 1;
 
     /// The exact sums of a block's codes (of G groups), less what stands for 0, times the bytes [R][32] of R rows: of all 32 items, or of both halves. A correction is
     /// −zero · Σ bytes, of the block or of each half: [1 or 2][R].
@@ -61,6 +61,15 @@ pub trait Dots: Copy + 'static {
     unsafe fn signed(p: *const u8) -> <Self::S as Simd>::F;
     /// Stores 16 whole numbers from −128 to 127 as bytes.
     unsafe fn store_bytes(p: *mut u8, v: <Self::S as Simd>::F);
+}
+
+/// [`Dots::GROUPS`] of the form that an instruction set runs.
+pub fn groups_together(isa: Isa) -> usize {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => Vnni::GROUPS,
+        _ => 1,
+    }
 }
 
 /// Instruction sets that multiply and add four codes and four activations in one step, whatever the codes are.

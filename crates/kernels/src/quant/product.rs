@@ -1,9 +1,9 @@
 //! A linear layer with a packed weight: which thread multiplies which groups with which rows.
 
-use super::activations::{Activations, FEW, height};
-use super::dots::{Dots, Shape, dispatch_dots};
+use super::activations::{Activations, TALL, height};
+use super::dots::{Dots, Shape, dispatch_dots, groups_together};
 use super::layout::{BLOCK, Form, Kind, Planes};
-use super::tile::{Groups, LINE, Of, spread, tile};
+use super::tile::{Ahead, Groups, LINE, Of, spread, tile};
 use crate::gemm::{Finish, Matrix, Product, Right, finish_tile};
 use crate::pool::{parallel_for, threads};
 use crate::scratch::Scratch;
@@ -31,6 +31,12 @@ const CACHED: usize = 256 << 10;
 /// Tasks of each thread at most: with few rows a layer takes microseconds, and threads should end together.
 const TASKS: usize = 8;
 const TASKS_OF_FEW: usize = 16;
+/// As many rows are few: they wait for the weight.
+const FEW: usize = TALL;
+/// How far few rows ask for their weight in advance: a quarter of a first-level cache.
+const SOON: usize = 8 << 10;
+/// Groups of a tile where halves of a block have scales, and sums, of their own: as many as registers hold.
+const HALVES: usize = 2;
 
 /// What the tasks share.
 struct Job<'a> {
@@ -83,9 +89,8 @@ pub unsafe fn linears(products: &[QuantProduct]) {
     let groups: usize = products.iter().map(|p| p.n.div_ceil(LANES)).sum();
     let least = TASK.div_ceil(LANES * k.max(1) * m);
     let step = groups.div_ceil(threads() * if m <= FEW { TASKS_OF_FEW } else { TASKS }).max(least);
-    // Whole tiles of three groups, or of two.
-    let step = step.next_multiple_of(if m <= FEW { 1 } else { GROUPS });
     let met = (CACHED / k.max(1)).clamp(48, 480) / 48 * 48;
+    let together = groups_together(isa);
     let nowhere = Matrix { data: std::ptr::null(), row: 0, col: 0 };
     let mut tasks = 0;
     let jobs: Vec<(usize, Job)> = products
@@ -95,6 +100,10 @@ pub unsafe fn linears(products: &[QuantProduct]) {
             let planes = Planes::of(&form, k);
             let finish = Product { a: nowhere, b: Right::Plain(nowhere), out: p.out, out_row: p.n, m, n: p.n, k, finish: p.finish };
             let x = &rows.iter().find(|(alike, _)| *alike == seen(&form)).expect("rows were rounded for each layout").1;
+            // Whole tiles, where that leaves tasks enough.
+            let most = if form.sub == BLOCK { together } else { together.min(HALVES) };
+            let whole = step.next_multiple_of(most);
+            let step = if m > FEW && groups.div_ceil(whole) >= 2 * threads() { whole } else { step };
             let first = tasks;
             tasks += p.n.div_ceil(LANES).div_ceil(step);
             (first, Job { isa, p, form, planes, x, finish, step, rows: met })
@@ -133,43 +142,35 @@ dispatch_dots! {
     unsafe fn groups<H>(job: &Job, i: usize) = groups_on
 }
 
-/// Most groups of a tile.
-const GROUPS: usize = 3;
-
 #[inline(always)]
 unsafe fn groups_on<D: Dots, H: Shape>(job: &Job, i: usize) {
-    // Two sums for each row and column where halves of a block have their own scales: fewer groups fit in registers.
-    let most = const {
-        if !D::WIDE {
-            1
-        } else if H::HALF {
-            2
-        } else {
-            GROUPS
-        }
-    };
+    let most = const { if H::HALF && D::GROUPS > HALVES { HALVES } else { D::GROUPS } };
     let subs = job.p.k / job.form.sub;
-    let room = Scratch::new(GROUPS * LANES * (2 * subs + FEW));
+    let room = Scratch::new(most * LANES * (2 * subs + TALL));
     let last = ((i + 1) * job.step).min(job.p.n.div_ceil(LANES));
     for from in (0..job.p.m).step_by(job.rows) {
         let mut g = i * job.step;
         while g < last {
             // Few rows wait for the weight: it is read from front to back.
-            let count = if job.p.m > FEW && last - g >= most { most } else { 1 };
+            let whole = job.p.m > FEW && last - g >= most;
             // SAFETY: as promised to `linear`.
             unsafe {
-                match count {
-                    3 if const { D::WIDE && !H::HALF } => rows_of::<D, H, 3>(job, g, from, &room),
-                    2 if const { D::WIDE && H::HALF } => rows_of::<D, H, 2>(job, g, from, &room),
-                    _ => rows_of::<D, H, 1>(job, g, from, &room),
+                if const { D::GROUPS == 3 && !H::HALF } && whole {
+                    rows_of::<D, H, 3>(job, g, from, &room);
+                    g += 3;
+                } else if const { D::GROUPS == 3 && H::HALF } && whole {
+                    rows_of::<D, H, HALVES>(job, g, from, &room);
+                    g += HALVES;
+                } else {
+                    rows_of::<D, H, 1>(job, g, from, &room);
+                    g += 1;
                 }
             }
-            g += count;
         }
     }
 }
 
-/// G groups from `g` on with as many rows as a task meets at a time, from `from` on. Meanwhile those behind them come from memory: a thread takes tasks in order.
+/// G groups from `g` on with as many rows as a task meets at a time, from `from` on.
 #[inline(always)]
 unsafe fn rows_of<D: Dots, H: Shape, const G: usize>(job: &Job, g: usize, from: usize, room: &Scratch) {
     static NO_TABLE: [u8; 16] = [0; 16];
@@ -196,23 +197,29 @@ unsafe fn rows_of<D: Dots, H: Shape, const G: usize>(job: &Job, g: usize, from: 
         let columns = (G * LANES).min(p.n - g * LANES);
         let to = (from + job.rows).min(p.m);
         let mut row = from;
-        let mut ahead = start.wrapping_add(G * planes.group);
-        // Few rows have no time to spare: they ask for what is right before them.
-        let few = p.m <= FEW;
-        let lines = if few || from > 0 { 0 } else { (G * planes.group).div_ceil(LINE * (to - from).div_ceil(D::ROWS)) };
+        let next = start.wrapping_add(G * planes.group);
+        let mut ahead = if p.m <= FEW {
+            // They have no time to spare: while the first of them read a block, with its part of the planes of scales, the like a little further is on its way.
+            Ahead { at: start.wrapping_add(SOON), step: groups.stride, far: false }
+        } else {
+            // The groups behind these come from memory meanwhile, evenly: a thread takes tasks in order.
+            let blocks = (to - from).div_ceil(D::ROWS) * (p.k / BLOCK).max(1);
+            let step = if from > 0 { 0 } else { (G * planes.group).div_ceil(blocks).next_multiple_of(LINE) };
+            Ahead { at: next, step, far: true }
+        };
         while row < to {
             let rows = height::<D>(to - row, p.m);
             let x = job.x.tile(row);
-            let first = few && row == 0;
-            for _ in 0..lines {
-                D::S::prefetch(ahead.cast());
-                ahead = ahead.wrapping_add(LINE);
-            }
             match rows {
-                8 if const { D::WIDE && G == 1 } => tile::<D, H, 8, G>(&groups, &x, first, sums),
-                4 if const { D::ROWS >= 4 } => tile::<D, H, 4, G>(&groups, &x, first, sums),
-                2 => tile::<D, H, 2, G>(&groups, &x, first, sums),
-                _ => tile::<D, H, 1, G>(&groups, &x, first, sums),
+                TALL if const { D::GROUPS > 1 && G == 1 } => tile::<D, H, TALL, G>(&groups, &x, ahead, sums),
+                4 if const { D::ROWS >= 4 } => tile::<D, H, 4, G>(&groups, &x, ahead, sums),
+                2 => tile::<D, H, 2, G>(&groups, &x, ahead, sums),
+                1 => tile::<D, H, 1, G>(&groups, &x, ahead, sums),
+                _ => unreachable!("no such tile"),
+            }
+            ahead.at = ahead.at.wrapping_add(ahead.step * (p.k / BLOCK));
+            if p.m <= FEW || ahead.at >= next.wrapping_add(G * planes.group) {
+                ahead.step = 0;
             }
             let at = row * p.n + g * LANES;
             if p.finish.is_plain() {

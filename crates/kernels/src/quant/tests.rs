@@ -95,6 +95,9 @@ fn activations(m: usize, k: usize, seed: u64) -> Vec<f32> {
     x
 }
 
+/// Outputs of so many groups that a task has several, of which a tile takes up to three; the last one is not whole.
+const MANY: usize = 766;
+
 #[test]
 fn packed_rows_unpack_to_the_same_bytes() {
     for kind in KINDS {
@@ -115,7 +118,7 @@ fn packed_rows_unpack_to_the_same_bytes() {
 #[test]
 fn products_are_sums_over_blocks_on_every_instruction_set() {
     for (i, kind) in KINDS.into_iter().enumerate() {
-        for (m, n, k) in [(1, 16, 256), (3, 37, 512), (14, 50, 256), (1, 300, 1024)] {
+        for (m, n, k) in [(1, 16, 256), (3, 37, 512), (14, 50, 256), (1, 300, 1024), (8, 40, 256), (13, MANY, 256)] {
             let weight = packed(kind, &blocks(kind, n, k, 7 + i as u64), n, k);
             let x = activations(m, k, 11);
             let got = same_everywhere(|| product(kind, &x, &weight, m, n, k, Finish::PLAIN));
@@ -152,15 +155,25 @@ fn the_largest_codes_and_activations_fit_on_every_instruction_set() {
 
 #[test]
 fn a_row_has_the_bytes_it_has_alone() {
-    let (n, k) = (70, 256);
-    for kind in KINDS {
+    let check = |kind: Kind, n: usize, k: usize, heights: &[usize]| {
         let weight = packed(kind, &blocks(kind, n, k, 5), n, k);
-        let x = activations(64, k, 2);
+        let most = *heights.iter().max().expect("some rows");
+        let x = activations(most, k, 2);
         let alone: Vec<Vec<f32>> = x.chunks(k).map(|row| product(kind, row, &weight, 1, n, k, Finish::PLAIN)).collect();
-        for m in 1..=64 {
+        for &m in heights {
             let got = product(kind, &x[..m * k], &weight, m, n, k, Finish::PLAIN);
-            assert_same_bits(&got, &alone[..m].concat(), &format!("{kind:?}, {m} rows"));
+            assert_same_bits(&got, &alone[..m].concat(), &format!("{kind:?} ({n}, {k}), {m} rows"));
         }
+    };
+    let all: Vec<usize> = (1..=64).collect();
+    for kind in KINDS {
+        check(kind, 70, 256, &all);
+        check(kind, MANY, 256, &[8, 9, 15, 16, 31]);
+    }
+    // More rows than a task meets at a time.
+    for kind in [Kind::Q8_0, Kind::Q4_1, Kind::Q6K] {
+        check(kind, MANY, 256, &[481, 1000]);
+        check(kind, MANY, 8192, &[49, 99]);
     }
 }
 
@@ -201,16 +214,17 @@ fn layers_together_have_the_bytes_they_have_alone() {
 
 #[test]
 fn the_epilogue_follows() {
-    let (m, n, k) = (5, 37, 64);
-    let weight = packed(Kind::Q4_1, &blocks(Kind::Q4_1, n, k, 4), n, k);
-    let (x, bias, residual) = (noise(m * k, 1), noise(n, 2), noise(m * n, 3));
-    let plain = product(Kind::Q4_1, &x, &weight, m, n, k, Finish::PLAIN);
-    let got = same_everywhere(|| {
-        let finish = Finish { bias: bias.as_ptr(), residual: residual.as_ptr(), activation: Activation::Relu, ..Finish::PLAIN };
-        product(Kind::Q4_1, &x, &weight, m, n, k, finish)
-    });
-    let want: Vec<f32> = (0..m * n).map(|i| (plain[i] + bias[i % n]).max(0.0) + residual[i]).collect();
-    assert_same_bits(&got, &want, "bias, relu, residual");
+    for (m, n, k) in [(5, 37, 64), (8, 37, 64), (13, MANY, 64)] {
+        let weight = packed(Kind::Q4_1, &blocks(Kind::Q4_1, n, k, 4), n, k);
+        let (x, bias, residual) = (noise(m * k, 1), noise(n, 2), noise(m * n, 3));
+        let plain = product(Kind::Q4_1, &x, &weight, m, n, k, Finish::PLAIN);
+        let got = same_everywhere(|| {
+            let finish = Finish { bias: bias.as_ptr(), residual: residual.as_ptr(), activation: Activation::Relu, ..Finish::PLAIN };
+            product(Kind::Q4_1, &x, &weight, m, n, k, finish)
+        });
+        let want: Vec<f32> = (0..m * n).map(|i| (plain[i] + bias[i % n]).max(0.0) + residual[i]).collect();
+        assert_same_bits(&got, &want, &format!("bias, relu, residual ({m}, {n}, {k})"));
+    }
 }
 
 #[test]
@@ -218,10 +232,18 @@ fn what_is_not_finite_spreads_and_what_is_tiny_is_zero() {
     let (n, k) = (20, 64);
     let weight = packed(Kind::Q8_0, &blocks(Kind::Q8_0, n, k, 4), n, k);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let mut x = noise(2 * k, 1);
-        x[k + 40] = bad;
-        let got = same_everywhere(|| product(Kind::Q8_0, &x, &weight, 2, n, k, Finish::PLAIN));
-        assert!(got[..n].iter().all(|y| y.is_finite()) && got[n..].iter().all(|y| y.is_nan()), "{bad}");
+        for m in 1..=9 {
+            let fine = noise(m * k, 1);
+            let mut x = fine.clone();
+            let row = m / 2;
+            x[row * k + 40] = bad;
+            let want = product(Kind::Q8_0, &fine, &weight, m, n, k, Finish::PLAIN);
+            let got = same_everywhere(|| product(Kind::Q8_0, &x, &weight, m, n, k, Finish::PLAIN));
+            assert!(got[row * n..][..n].iter().all(|y| y.is_nan()), "{bad}, {m} rows");
+            for others in [0..row * n, (row + 1) * n..m * n] {
+                assert_same_bits(&got[others.clone()], &want[others], &format!("{bad}, {m} rows"));
+            }
+        }
     }
     let large = same_everywhere(|| product(Kind::Q8_0, &vec![3e38; k], &weight, 1, n, k, Finish::PLAIN));
     assert!(large.iter().all(|y| !y.is_nan()));

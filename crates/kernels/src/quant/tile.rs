@@ -1,4 +1,4 @@
-//! The inner product: a group of 16 rows of the weight with a few rows of activations, block after block.
+//! The inner product: groups of 16 rows of the weight with a few rows of activations, block after block.
 
 use super::activations::Tile;
 use super::dots::{Dots, Shape};
@@ -38,15 +38,22 @@ pub struct Groups<'a> {
 
 /// Bytes that the processor fetches at a time.
 pub const LINE: usize = 64;
-/// Bytes that are asked for in advance where few rows read a weight: a quarter of a first-level cache.
-const AHEAD: usize = 8 << 10;
 
-/// sums (R, G · 16) = the products of G groups and a tile of R rows of activations, part after part. `first`: nobody has read or asked for the groups yet.
+/// Memory that a tile asks for: `step` bytes from `at` on for each block, one behind the other.
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    pub at: *const u8,
+    pub step: usize,
+    /// For what other tiles take first: it goes to the second-level cache.
+    pub far: bool,
+}
+
+/// sums (R, G · 16) = the products of G groups and a tile of R rows of activations, part after part.
 ///
 /// # Safety
 /// The tile has R rows, it and the groups are of the same k; `sums` has room.
 #[inline(always)]
-pub unsafe fn tile<D: Dots, H: Shape, const R: usize, const G: usize>(groups: &Groups, x: &Tile, first: bool, sums: *mut f32) {
+pub unsafe fn tile<D: Dots, H: Shape, const R: usize, const G: usize>(groups: &Groups, x: &Tile, ahead: Ahead, sums: *mut f32) {
     let halves = if H::HALF { 2 } else { 1 };
     // SAFETY: as promised above.
     unsafe {
@@ -57,11 +64,12 @@ pub unsafe fn tile<D: Dots, H: Shape, const R: usize, const G: usize>(groups: &G
             for g in 1..G {
                 codes[g] = codes[0].add(g * groups.bytes);
             }
-            if first {
-                // As much as the block takes of the groups, planes of scales with it: reading runs through the weight at an even pace.
-                let ahead = groups.start.wrapping_add(b * groups.stride * G + AHEAD);
-                for line in 0..(groups.stride * G).div_ceil(LINE) {
-                    D::S::prefetch(ahead.wrapping_add(LINE * line).cast());
+            for at in (0..ahead.step).step_by(LINE) {
+                let line = ahead.at.wrapping_add(b * ahead.step + at).cast();
+                if ahead.far {
+                    D::S::prefetch_far(line);
+                } else {
+                    D::S::prefetch(line);
                 }
             }
             let x = x.part(i, R, halves);

@@ -13,9 +13,9 @@ pub struct Vnni;
 impl Dots for Vnni {
     type S = Avx512;
     type Int = __m512i;
-    // Two loads a cycle feed two `vpdpbusd` a cycle only where an activation that was loaded meets several groups.
     const ROWS: usize = 4;
-    const WIDE: bool = true;
+    // Two loads a cycle feed two `vpdpbusd` a cycle only where an activation that was loaded meets several groups.
+    const GROUPS: usize = 3;
 
     #[inline(always)]
     unsafe fn block<H: Shape, const R: usize, const G: usize>(
