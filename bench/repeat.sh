@@ -3,6 +3,7 @@
 #   sh bench/repeat.sh train b          a, b, c, a-bf16, b-bf16: PyTorch tuned, eager and compiled (float32: also as installed); with the peak memory of each
 #   sh bench/repeat.sh gemm 8x768x3072  MxNxK: MKL (tuned) and oneDNN (tuned, precision "medium")
 #   sh bench/repeat.sh decode gpt2@512  gpt2@0, gpt2@512: transformers, tuned; ours ends with its share of the memory's read bound
+#   sh bench/repeat.sh decode FILE.gguf decoding at depth 0 beside llama.cpp; the other figures are in the lines that both programs end with
 #   sh bench/repeat.sh eager add8-grad  add8, add8-grad: PyTorch
 #   sh bench/repeat.sh encode cl100k    gpt2, cl100k: tiktoken; TEXT and RANKS name the text and the rank file
 #   sh bench/repeat.sh bpe-train 8k     8k, 32k: rustbpe and Hugging Face tokenizers; TEXT names the text
@@ -31,7 +32,12 @@ case $line in
     esac
     ;;
   gemm) compare -- $tuned bench/peers/torch_gemm.py "$setting" -- $tuned bench/peers/torch_gemm.py "$setting" --precision medium ;;
-  decode) compare -- $tuned bench/peers/decode_transformers.py --setting "$setting" ;;
+  decode)
+    case $setting in
+      *.gguf) compare -- "$PYTHON" bench/peers/decode_llama_cpp.py "$setting" ;;
+      *) compare -- $tuned bench/peers/decode_transformers.py --setting "$setting" ;;
+    esac
+    ;;
   eager) compare -- $PYTHON bench/peers/eager_torch.py "$setting" ;;
   encode)
     export GROUNDUP_BENCH_TEXT="$TEXT" GROUNDUP_BENCH_RANKS="$RANKS"

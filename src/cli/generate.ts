@@ -211,7 +211,7 @@ export const command = defineCommand({
 });
 
 const ENDED: Readonly<Record<string, string>> = {
-  stop: "at a stop text",
+  stop: "at the end of its turn (or at a stop text)",
   length: "at --max-new-tokens",
   context: "at the end of the model's context",
   stopped: "by Ctrl-C",

@@ -136,9 +136,9 @@ async function openedModel(path: string, describe: () => ModelDescription, weigh
 /** The lines above say where. */
 const withoutPlace = (message: string, path: string): string => (message.startsWith(`${path}: `) ? message.slice(path.length + 2) : message);
 
-function memoryLine({ dimensions: { context } }: ModelDescription, { stateBytesPerTokenF16 }: ModelCounts, bytes: number): string {
-  const state = `${byteSize(context * stateBytesPerTokenF16)} more for keys and values of all ${grouped(context)} positions as f16`;
-  return `memory     ${byteSize(bytes)} for the weights, ${state}; the limit of this machine is ${byteSize(memory().limitBytes)}`;
+function memoryLine({ dimensions: { context } }: ModelDescription, counts: ModelCounts, bytes: number): string {
+  const [state, half] = [counts.stateBytesPerToken, counts.stateBytesPerTokenF16].map((each) => byteSize(context * each));
+  return `memory     ${byteSize(bytes)} for the weights, ${state} more for keys and values of all ${grouped(context)} positions (${half} as f16); the limit of this machine is ${byteSize(memory().limitBytes)}`;
 }
 
 /** The tokenizer beside a model or in its file, and how its template writes a conversation. What is missing is said, and no error. */

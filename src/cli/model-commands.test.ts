@@ -341,6 +341,15 @@ test("links that lead nowhere or in a circle, and devices, are said to be that",
   expect((await groundup("generate", at("broken"), "--prompt", "a")).err).toContain(
     `${at("broken")}: not found, expected a file or folder, got a link to ${at("gone")}, which leads nowhere. Mend the link.`,
   );
+  for (const [name, told] of [
+    ["SmolLM9", 'goes by its id, "org/name": groundup models --search SmolLM9 shows those that are known.'],
+    ["https://huggingface.co/org/name/tree/main", 'goes by its id: "org/name".'],
+    ["hf.co/org/name.GGUF", 'goes by its id: "org/name.GGUF".'],
+  ] as const) {
+    expect((await groundup("generate", name, "--prompt", "a")).err).toContain(told);
+    expect((await groundup("inspect", name)).err).toContain(told);
+  }
+  expect((await groundup("inspect", at("nothing.gguf"))).err).not.toContain("hub");
   for (const path of [at("text.txt/x"), at("circle/x"), at("x".repeat(300))]) {
     const lines = [
       ["generate", path, "--prompt", "a"],

@@ -202,9 +202,17 @@ export function checkPath(path: string, what: string): void {
     );
   const suggestion =
     hint === "" ? "" : ` Did you mean "${beside.some((name) => hint.includes(`"${name}"`)) ? join(parent, nameIn(hint)) : join("runs", nameIn(hint))}"?`;
+  const hub = (what === "MODEL" || what === "PATH") && suggestion === "" ? hubHint(path) : "";
   throw new ConfigError(
-    `${where}: not found, expected a file or folder, got nothing at this path.${suggestion}${runs.length > 0 && suggestion === "" ? ` There are ${list(runs)}.` : ""} Check the path.`,
+    `${where}: not found, expected a file or folder, got nothing at this path.${suggestion}${hub}${runs.length > 0 && suggestion === "" ? ` There are ${list(runs)}.` : ""} Check the path.`,
   );
+}
+
+/** How the hub's models are named, where a path looks like the address or the name of one. */
+function hubHint(path: string): string {
+  const id = /^(?:https?:\/\/)?(?:www\.)?(?:huggingface\.co|hf\.co)\/([\w.-]+\/[\w.-]+)/.exec(path)?.[1];
+  if (id !== undefined) return ` A model of the hub goes by its id: "${id}".`;
+  return /^[\w.-]+$/.test(path) ? ` A model of the hub goes by its id, "org/name": groundup models --search ${path} shows those that are known.` : "";
 }
 
 /** For a file that is to be written. @throws ConfigError where its folder is not there: a misspelt one is not made @param name what is to be corrected */
