@@ -99,8 +99,8 @@ test("a model of 7 billion parameters is planned at once, and nothing is allocat
   const model = describeModel(modelConfig(recipe, 32000));
   const plan = planTraining(model, recipe);
   const { user, system } = process.cpuUsage(from);
-  // A few milliseconds, whoever else runs; building the model would take minutes.
-  expect(user + system).toBeLessThan(2e6);
+  // Of the processor, whoever else runs.
+  expect((user + system) / 1000).toBeLessThan(100);
   expect(memory().peakBytes).toBe(before);
   // Llama 2 7B (Touvron et al. 2023).
   expect(plan.parameters).toBe(6_738_415_616);

@@ -243,18 +243,15 @@ pub trait Simd: Copy + 'static {
         a[0]
     }
 
-    /// The largest lanes of four vectors without NaN.
+    /// Of each of four vectors the largest lane (`MAX`; none is NaN) or the sum of all, which is exact: in whatever order.
     #[inline(always)]
-    unsafe fn max_lane4(v: [Self::F; 4]) -> [f32; 4] {
-        // SAFETY: no memory.
-        unsafe { [Self::max_lane(v[0]), Self::max_lane(v[1]), Self::max_lane(v[2]), Self::max_lane(v[3])] }
-    }
-
-    /// [`Simd::sum`] of four vectors whose sums are exact, so that the order does not matter.
-    #[inline(always)]
-    unsafe fn exact_sum4(v: [Self::F; 4]) -> [f32; 4] {
-        // SAFETY: no memory.
-        unsafe { [Self::sum(v[0]), Self::sum(v[1]), Self::sum(v[2]), Self::sum(v[3])] }
+    unsafe fn fold4<const MAX: bool>(v: [Self::F; 4]) -> [f32; 4] {
+        let mut out = [0f32; 4];
+        for i in 0..4 {
+            // SAFETY: no memory.
+            out[i] = unsafe { if MAX { Self::max_lane(v[i]) } else { Self::sum(v[i]) } };
+        }
+        out
     }
 }
 

@@ -192,7 +192,7 @@ unsafe fn quantise_tile<D: Dots, const R: usize>(tile: &Tile, x: *const f32, k: 
                 let size = |v| D::S::max(v, D::S::sub(none, v));
                 sizes[r] = D::S::max(size(v[r][0]), size(v[r][1]));
             }
-            let largest = largest_lanes::<D::S, R>(sizes);
+            let largest = fold::<D::S, R, true>(sizes);
             let (mut scales, mut inverses, mut fine) = ([0f32; R], [0f32; R], 0u32);
             for r in 0..R {
                 let some = largest[r] >= LEAST;
@@ -242,66 +242,39 @@ unsafe fn quantise_tile<D: Dots, const R: usize>(tile: &Tile, x: *const f32, k: 
 unsafe fn put<D: Dots, const R: usize>(to: &Part, q: [[<D::S as Simd>::F; 2]; R], scales: [f32; R], sub: usize, zero: i32) {
     // SAFETY: the tile has room for the part.
     unsafe {
-        let mut both = [q[0][0]; R];
-        let mut each = [both; 2];
         for r in 0..R {
             let bytes = to.bytes.cast_mut().add(r * BLOCK);
             D::store_bytes(bytes, q[r][0]);
             D::store_bytes(bytes.add(LANES), q[r][1]);
             *to.scales.cast_mut().add(r) = scales[r];
-            both[r] = D::S::add(q[r][0], q[r][1]);
-            each[0][r] = q[r][0];
-            each[1][r] = q[r][1];
         }
-        // At most 32 · 127: exact, in whatever order.
-        if sub == BLOCK {
-            let sums = exact_sums::<D::S, R>(both);
+        for half in 0..BLOCK / sub {
+            let mut items = [q[0][0]; R];
             for r in 0..R {
-                *to.corrections.cast_mut().add(r) = -zero * sums[r] as i32;
-                *to.sums.cast_mut().add(r) = scales[r] * sums[r];
+                items[r] = if sub == BLOCK { D::S::add(q[r][0], q[r][1]) } else { q[r][half] };
             }
-        } else {
-            for half in 0..2 {
-                let sums = exact_sums::<D::S, R>(each[half]);
-                for r in 0..R {
-                    *to.corrections.cast_mut().add(half * R + r) = -zero * sums[r] as i32;
-                    *to.sums.cast_mut().add(half * R + r) = scales[r] * sums[r];
-                }
+            // At most 32 · 127: exact.
+            let sums = fold::<D::S, R, false>(items);
+            for r in 0..R {
+                *to.corrections.cast_mut().add(half * R + r) = -zero * sums[r] as i32;
+                *to.sums.cast_mut().add(half * R + r) = scales[r] * sums[r];
             }
         }
     }
 }
 
-/// The largest lane of each vector.
+/// [`Simd::fold4`] of any number of vectors.
 #[inline(always)]
-unsafe fn largest_lanes<S: Simd, const R: usize>(v: [S::F; R]) -> [f32; R] {
+unsafe fn fold<S: Simd, const R: usize, const MAX: bool>(v: [S::F; R]) -> [f32; R] {
     let (mut out, mut r) = ([0f32; R], 0);
     // SAFETY: no memory.
     unsafe {
         while r + 4 <= R {
-            out[r..r + 4].copy_from_slice(&S::max_lane4([v[r], v[r + 1], v[r + 2], v[r + 3]]));
+            out[r..r + 4].copy_from_slice(&S::fold4::<MAX>([v[r], v[r + 1], v[r + 2], v[r + 3]]));
             r += 4;
         }
         while r < R {
-            out[r] = S::max_lane(v[r]);
-            r += 1;
-        }
-    }
-    out
-}
-
-/// The sums of vectors of whole numbers.
-#[inline(always)]
-unsafe fn exact_sums<S: Simd, const R: usize>(v: [S::F; R]) -> [f32; R] {
-    let (mut out, mut r) = ([0f32; R], 0);
-    // SAFETY: no memory.
-    unsafe {
-        while r + 4 <= R {
-            out[r..r + 4].copy_from_slice(&S::exact_sum4([v[r], v[r + 1], v[r + 2], v[r + 3]]));
-            r += 4;
-        }
-        while r < R {
-            out[r] = S::sum(v[r]);
+            out[r] = if MAX { S::max_lane(v[r]) } else { S::sum(v[r]) };
             r += 1;
         }
     }

@@ -38,6 +38,11 @@ const SOON: usize = 8 << 10;
 /// Groups of a tile where halves of a block have scales, and sums, of their own: as many as registers hold.
 const HALVES: usize = 2;
 
+/// Groups of a tile, where an instruction set takes so many together.
+const fn most(together: usize, halves: bool) -> usize {
+    if halves && together > HALVES { HALVES } else { together }
+}
+
 /// What the tasks share.
 struct Job<'a> {
     isa: Isa,
@@ -101,8 +106,7 @@ pub unsafe fn linears(products: &[QuantProduct]) {
             let finish = Product { a: nowhere, b: Right::Plain(nowhere), out: p.out, out_row: p.n, m, n: p.n, k, finish: p.finish };
             let x = &rows.iter().find(|(alike, _)| *alike == seen(&form)).expect("rows were rounded for each layout").1;
             // Whole tiles, where that leaves tasks enough.
-            let most = if form.sub == BLOCK { together } else { together.min(HALVES) };
-            let whole = step.next_multiple_of(most);
+            let whole = step.next_multiple_of(most(together, form.sub != BLOCK));
             let step = if m > FEW && groups.div_ceil(whole) >= 2 * threads() { whole } else { step };
             let first = tasks;
             tasks += p.n.div_ceil(LANES).div_ceil(step);
@@ -144,7 +148,7 @@ dispatch_dots! {
 
 #[inline(always)]
 unsafe fn groups_on<D: Dots, H: Shape>(job: &Job, i: usize) {
-    let most = const { if H::HALF && D::GROUPS > HALVES { HALVES } else { D::GROUPS } };
+    let most = const { most(D::GROUPS, H::HALF) };
     let subs = job.p.k / job.form.sub;
     let room = Scratch::new(most * LANES * (2 * subs + TALL));
     let last = ((i + 1) * job.step).min(job.p.n.div_ceil(LANES));

@@ -126,31 +126,27 @@ pub(super) unsafe fn max8(v: __m256) -> f32 {
     }
 }
 
-/// Brings four vectors of 8 lanes together: lanes of all four lie side by side, and each step halves what is left of each.
-macro_rules! four_at_once {
-    ($v:ident, $step:ident, $last:ident) => {{
-        let low = $step(_mm256_unpacklo_ps($v[0], $v[1]), _mm256_unpackhi_ps($v[0], $v[1]));
-        let high = $step(_mm256_unpacklo_ps($v[2], $v[3]), _mm256_unpackhi_ps($v[2], $v[3]));
+/// Lane by lane the larger one (`MAX`) or the sum.
+#[inline(always)]
+pub(super) unsafe fn join8<const MAX: bool>(a: __m256, b: __m256) -> __m256 {
+    // SAFETY: as below.
+    unsafe { if MAX { _mm256_max_ps(a, b) } else { _mm256_add_ps(a, b) } }
+}
+
+/// [`Simd::fold4`] of 8 lanes: lanes of all four vectors come to lie side by side, and each step halves what is left of each.
+#[inline(always)]
+pub(super) unsafe fn fold8x4<const MAX: bool>(v: [__m256; 4]) -> [f32; 4] {
+    let mut out = [0f32; 4];
+    // SAFETY: as below; `out` holds four items.
+    unsafe {
+        let low = join8::<MAX>(_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
+        let high = join8::<MAX>(_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
         let (low, high) = (_mm256_castps_pd(low), _mm256_castps_pd(high));
-        let all = $step(_mm256_castpd_ps(_mm256_unpacklo_pd(low, high)), _mm256_castpd_ps(_mm256_unpackhi_pd(low, high)));
-        let mut out = [0f32; 4];
-        _mm_storeu_ps(out.as_mut_ptr(), $last(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all)));
-        out
-    }};
-}
-
-/// The largest of 8 lanes, of four vectors.
-#[inline(always)]
-pub(super) unsafe fn max8x4(v: [__m256; 4]) -> [f32; 4] {
-    // SAFETY: as below.
-    unsafe { four_at_once!(v, _mm256_max_ps, _mm_max_ps) }
-}
-
-/// The exact sums of 8 lanes, of four vectors.
-#[inline(always)]
-pub(super) unsafe fn sum8x4(v: [__m256; 4]) -> [f32; 4] {
-    // SAFETY: as below.
-    unsafe { four_at_once!(v, _mm256_add_ps, _mm_add_ps) }
+        let all = join8::<MAX>(_mm256_castpd_ps(_mm256_unpacklo_pd(low, high)), _mm256_castpd_ps(_mm256_unpackhi_pd(low, high)));
+        let all = join8::<MAX>(all, _mm256_permute2f128_ps::<1>(all, all));
+        _mm_storeu_ps(out.as_mut_ptr(), _mm256_castps256_ps128(all));
+    }
+    out
 }
 
 /// Four columns of [`Simd::turn8`] for 8 rows.
@@ -449,24 +445,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn max_lane4(v: [Self::F; 4]) -> [f32; 4] {
+    unsafe fn fold4<const MAX: bool>(v: [Self::F; 4]) -> [f32; 4] {
         unsafe {
             let mut halves = [_mm256_setzero_ps(); 4];
-            for r in 0..4 {
-                halves[r] = _mm256_max_ps(v[r].0, v[r].1);
+            for i in 0..4 {
+                halves[i] = join8::<MAX>(v[i].0, v[i].1);
             }
-            max8x4(halves)
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn exact_sum4(v: [Self::F; 4]) -> [f32; 4] {
-        unsafe {
-            let mut halves = [_mm256_setzero_ps(); 4];
-            for r in 0..4 {
-                halves[r] = _mm256_add_ps(v[r].0, v[r].1);
-            }
-            sum8x4(halves)
+            fold8x4::<MAX>(halves)
         }
     }
 }

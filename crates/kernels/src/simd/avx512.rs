@@ -3,7 +3,7 @@
 // SAFETY of every block here: intrinsics under the contract of `Simd`, whose caller has checked the CPU and the pointers.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
-use super::avx2::{max8, max8x4, sum8, sum8x4, transpose8_ymm};
+use super::avx2::{fold8x4, join8, max8, sum8, transpose8_ymm};
 use super::{LANES, Simd};
 use std::arch::x86_64::*;
 
@@ -282,24 +282,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn max_lane4(v: [Self::F; 4]) -> [f32; 4] {
+    unsafe fn fold4<const MAX: bool>(v: [Self::F; 4]) -> [f32; 4] {
         unsafe {
             let mut halves = [_mm256_setzero_ps(); 4];
-            for r in 0..4 {
-                halves[r] = _mm256_max_ps(_mm512_castps512_ps256(v[r]), _mm512_extractf32x8_ps::<1>(v[r]));
+            for i in 0..4 {
+                halves[i] = join8::<MAX>(_mm512_castps512_ps256(v[i]), _mm512_extractf32x8_ps::<1>(v[i]));
             }
-            max8x4(halves)
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn exact_sum4(v: [Self::F; 4]) -> [f32; 4] {
-        unsafe {
-            let mut halves = [_mm256_setzero_ps(); 4];
-            for r in 0..4 {
-                halves[r] = _mm256_add_ps(_mm512_castps512_ps256(v[r]), _mm512_extractf32x8_ps::<1>(v[r]));
-            }
-            sum8x4(halves)
+            fold8x4::<MAX>(halves)
         }
     }
 }

@@ -38,7 +38,7 @@ unsafe fn everything<S: Simd>(a: *const f32, b: *const f32, out: *mut u32) {
         put(S::lookup(&std::array::from_fn(|i| i as f32 - 0.5), S::bits(S::add(y, S::splat(3_145_728.0)))));
         put(S::splat(S::sum(x) + S::max_lane(y)));
         let whole = S::to_float(S::iand(S::bits(x), S::isplat(255)));
-        for four in [S::max_lane4([x, whole, z, S::sub(z, x)]), S::exact_sum4([whole, z, S::sub(z, whole), S::mul(whole, whole)])] {
+        for four in [S::fold4::<true>([x, whole, z, S::sub(z, x)]), S::fold4::<false>([whole, z, S::sub(z, whole), S::mul(whole, whole)])] {
             for lane in four {
                 put(S::splat(lane));
             }
